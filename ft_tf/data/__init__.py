@@ -1,0 +1,1 @@
+"""Image classification data: TFDS sets in memory, and views of their images."""

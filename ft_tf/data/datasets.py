@@ -1,0 +1,199 @@
+"""A TFDS name to labelled images in memory, split three ways."""
+
+import dataclasses
+import functools
+import os
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from ft_tf import errors, recipes
+from ft_tf.data import digits
+
+# Registering the builder makes 'digits' a TFDS name like any other.
+_EMBEDDED = (digits.Digits.name,)
+# Chooses the validation images; every run of every seed sets the same aside.
+_VALIDATION_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+  """Labelled images.
+
+  Attributes:
+    images: `[N, H, W, C]`, uint8.
+    labels: `[N]`, int64.
+  """
+
+  images: np.ndarray
+  labels: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.labels)
+
+  def take(self, indices: np.ndarray) -> 'Examples':
+    return Examples(self.images[indices], self.labels[indices])
+
+
+class Dataset:
+  """The train, validation and test images of one data set.
+
+  What it is (`label_names`, `image_shape`) is known at once; the images are
+  read when they are first asked for. Validation is taken from train, by a
+  choice that no run's seed changes.
+  """
+
+  def __init__(self, data: recipes.Data, data_dir: str | None = None):
+    """Opens a data set and reads no image yet.
+
+    Args:
+      data: Which data set and splits, image size and validation size.
+      data_dir: The TFDS folder with the prepared data set; TFDS's default if
+        None. `digits` is prepared there if it is missing.
+
+    Raises:
+      UsageError: there is no such data set or split, it is not prepared, or it
+        is not one of labelled images.
+    """
+    self._data = data
+    self._builder = _builder(data.dataset, data_dir)
+    info = self._builder.info
+    self._keys = _supervised_keys(data.dataset, info)
+    image, label = (info.features[key] for key in self._keys)
+    self.label_names: list[str] = list(label.names)
+    height, width, channels = image.shape
+    if data.image_size:
+      height = width = data.image_size
+    if height is None or width is None:
+      raise errors.UsageError(
+        f"the images of {data.dataset} differ in size: give --image_size, the "
+        'height and width in pixels that they are resized to'
+      )
+    self.image_shape: tuple[int, int, int] = (height, width, channels)
+    if channels != len(data.mean):
+      raise errors.UsageError(
+        f'{data.dataset} has {channels} channels, --mean has {len(data.mean)}: '
+        'give one mean and one std per channel, of images in [0, 1]'
+      )
+
+  @functools.cached_property
+  def test(self) -> Examples:
+    return self._read(self._data.test_split)
+
+  @functools.cached_property
+  def train(self) -> Examples:
+    return self._halves[0]
+
+  @functools.cached_property
+  def validation(self) -> Examples:
+    return self._halves[1]
+
+  @functools.cached_property
+  def _halves(self) -> tuple[Examples, Examples]:
+    every = self._read(self._data.train_split)
+    aside = self._data.validation_examples
+    if len(every) - aside < self._data.batch_size:
+      raise errors.UsageError(
+        f'{self._data.train_split} of {self._data.dataset} has {len(every)} '
+        f'images: --validation_examples={aside} leaves less than one batch; '
+        'lower it or --batch_size'
+      )
+    order = np.random.default_rng(_VALIDATION_SEED).permutation(len(every))
+    return every.take(np.sort(order[aside:])), every.take(
+      np.sort(order[:aside])
+    )
+
+  def _read(self, split: str) -> Examples:
+    """Returns a split's examples in the order of its files."""
+    image_key, label_key = self._keys
+    try:
+      if not self._builder.is_prepared():  # the embedded ones only
+        self._builder.download_and_prepare(
+          download_config=tfds.download.DownloadConfig(
+            try_download_gcs=False, register_checksums=True
+          )
+        )
+      count = self._builder.info.splits[split].num_examples
+    except (KeyError, ValueError) as error:
+      raise errors.UsageError(
+        f'{self._data.dataset} has no split {split!r}: --train_split and '
+        f'--test_split take {", ".join(self._builder.info.splits)}, or a part '
+        'such as train[:80%]'
+      ) from error
+    self._check_memory(count)
+    images = np.empty((count, *self.image_shape), np.uint8)
+    labels = np.empty((count,), np.int64)
+    read = self._builder.as_dataset(
+      split=split,
+      # One file after the other: the order is part of what a seed means.
+      read_config=tfds.ReadConfig(interleave_cycle_length=1),
+    )
+    read = read.map(
+      lambda example: (self._resize(example[image_key]), example[label_key]),
+      num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    position = 0
+    for some_images, some_labels in tfds.as_numpy(read.batch(1024)):
+      end = position + len(some_labels)
+      images[position:end], labels[position:end] = some_images, some_labels
+      position = end
+    return Examples(images, labels)
+
+  def _resize(self, image: tf.Tensor) -> tf.Tensor:
+    if not self._data.image_size:
+      return image
+    resized = tf.image.resize(image, self.image_shape[:2], antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+
+  def _check_memory(self, count: int) -> None:
+    wanted = count * int(np.prod(self.image_shape))
+    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    if wanted > memory // 2:
+      raise errors.UsageError(
+        f'{count} images of {self.image_shape} take {wanted / 2**30:.0f} GiB, '
+        f'more than half of the {memory / 2**30:.0f} GiB here: lower '
+        '--image_size, or take a part such as --train_split=train[:10%]'
+      )
+
+
+def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+  """Returns the TFDS builder, prepared unless it is an embedded one."""
+  if name in _EMBEDDED:
+    return digits.Digits(data_dir=data_dir)
+  if data_dir is not None and not os.path.isdir(data_dir):
+    raise errors.UsageError(
+      f'there is no folder {data_dir}: --data_dir is the TFDS folder with the '
+      'prepared data sets'
+    )
+  try:
+    builder = tfds.builder(name, data_dir=data_dir)
+  except (tfds.core.DatasetNotFoundError, ValueError) as error:
+    raise errors.UsageError(
+      f'TFDS knows no data set {name!r}: --dataset takes digits, which needs '
+      'no download, or a name from `tfds` such as cifar10'
+    ) from error
+  if not builder.is_prepared():
+    where = data_dir or tfds.core.constants.DATA_DIR
+    raise errors.UsageError(
+      f'{name} is not prepared in {where}: run `tfds build {name} '
+      f'--data_dir={where}`, or give the --data_dir where it is'
+    )
+  return builder
+
+
+def _supervised_keys(name, info) -> tuple[str, str]:
+  """Returns the keys of image and label, if the data set has just these."""
+  keys = info.supervised_keys
+  features = info.features
+  if (
+    keys is None
+    or len(keys) != 2
+    or not isinstance(features[keys[0]], tfds.features.Image)
+    or not isinstance(features[keys[1]], tfds.features.ClassLabel)
+  ):
+    raise errors.UsageError(
+      f'{name} is not an image classification data set: --dataset takes one '
+      'whose supervised keys are an image and a class label'
+    )
+  return keys

@@ -1,0 +1,106 @@
+"""Streams of augmented batches that are a pure function of their place.
+
+Step s of a run sees the examples at places s*B .. (s+1)*B of the epochs'
+orders laid end to end, so no example is dropped, every batch is full, and a run
+goes on at any step without replaying those before it. An epoch's order depends
+on (seed, epoch); the view of an example on (view seed, epoch, example).
+"""
+
+import math
+
+import tensorflow as tf
+
+from ft_tf import recipes
+from ft_tf.data import datasets
+
+
+def steps(examples: int, *, batch_size: int, epochs: float) -> int:
+  """Returns the number of steps in which that many epochs have been seen."""
+  return math.ceil(examples * epochs / batch_size)
+
+
+def stream(
+  examples: datasets.Examples,
+  data: recipes.Data,
+  *,
+  seed: int,
+  first_step: int,
+  last_step: int,
+  labels: bool = True,
+) -> tf.data.Dataset:
+  """Returns the batches of the steps `first_step` .. `last_step` - 1.
+
+  Args:
+    examples: The training images.
+    data: Batch size and augmentation.
+    seed: Decides the order of examples.
+    first_step: The step to begin at.
+    last_step: The step to end before.
+    labels: Whether batches carry labels.
+
+  Returns:
+    Batches `{'image': [B, H, W, C] uint8, 'label': [B] int64}`, the label only
+    if asked for.
+  """
+  count = len(examples)
+  first, last = first_step * data.batch_size, last_step * data.batch_size
+  first_epoch = first // count
+
+  def places(epoch):
+    order = tf.random.experimental.stateless_shuffle(
+      tf.range(count, dtype=tf.int64), seed=[seed, epoch]
+    )
+    # One row of random numbers for each example, by example, not by place.
+    chance = tf.random.stateless_uniform(
+      [count, 3], seed=[data.view_seed, epoch], alg='philox'
+    )
+    begin = tf.where(epoch == first_epoch, first % count, 0)
+    return order[begin:], tf.gather(chance, order)[begin:]
+
+  # Tensors, not numpy arrays: functions hold these by reference.
+  with tf.device('CPU:0'):
+    images = tf.constant(examples.images)
+    classes = tf.constant(examples.labels) if labels else None
+
+  def batch(index, chance):
+    views = crop_and_flip(
+      tf.gather(images, index), chance, pad=data.pad, flip=data.flip
+    )
+    if classes is None:
+      return {'image': views}
+    return {'image': views, 'label': tf.gather(classes, index)}
+
+  epochs = tf.data.Dataset.range(first_epoch, math.ceil(last / count))
+  stream = epochs.map(places).rebatch(data.batch_size, drop_remainder=True)
+  stream = stream.take(last_step - first_step)
+  stream = stream.map(
+    batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+  )
+  return stream.prefetch(tf.data.AUTOTUNE)
+
+
+def crop_and_flip(
+  images: tf.Tensor, chance: tf.Tensor, *, pad: int, flip: bool
+) -> tf.Tensor:
+  """Pads with black, crops at random, flips half; of each image its own.
+
+  Args:
+    images: `[B, H, W, C]`, uint8.
+    chance: `[B, 3]`, float32 in [0, 1): row offset, column offset, flip.
+    pad: Black pixels added on each side before the crop.
+    flip: Whether images are flipped left to right where the chance is below
+      a half.
+
+  Returns:
+    `[B, H, W, C]`, uint8.
+  """
+  height, width = images.shape[1:3]
+  padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
+  offsets = tf.cast(chance[:, :2] * (2 * pad + 1), tf.int32)
+  rows = offsets[:, :1] + tf.range(height)
+  columns = tf.range(width)[None, :]
+  if flip:
+    columns = tf.where(chance[:, 2:] < 0.5, width - 1 - columns, columns)
+  columns = offsets[:, 1:2] + columns
+  cropped = tf.gather(padded, rows, axis=1, batch_dims=1)
+  return tf.gather(cropped, columns, axis=2, batch_dims=1)

@@ -1,0 +1,176 @@
+"""Paraphraser and translator: what turns feature maps into factors.
+
+Both follow the paper's section 3 and the public code: 3x3 kernels, bias,
+LeakyReLU(0.1) after every layer, the last one included, no batch norm.
+"""
+
+import keras
+
+from ft_tf import errors
+from ft_tf.models import layers
+
+_SLOPE = 0.1
+
+
+class _Chain(keras.Model):
+  """A model whose layers are made when the number of channels is known."""
+
+  def _convolutions(self, kind, channels_in, channels, names):
+    """Returns 3x3 layers from `channels_in` through each of `channels`."""
+    made = []
+    for name, channels_out in zip(names, channels, strict=True):
+      layer = kind(
+        channels_out,
+        3,
+        padding='same',
+        activation=keras.layers.LeakyReLU(_SLOPE),
+        kernel_initializer=layers.uniform_fan_in(),
+        # PyTorch takes the fan of a transposed kernel from its outputs.
+        bias_initializer=layers.uniform_bias(
+          9
+          * (channels_out if kind is keras.layers.Conv2DTranspose else channels_in)
+        ),
+        dtype=self.dtype_policy,
+        name=name,
+      )
+      layer.build((None, None, None, channels_in))
+      made.append(layer)
+      channels_in = channels_out
+    return made
+
+  def _channels(self, shape):
+    if len(shape) != 4 or shape[-1] is None:
+      raise ValueError(
+        f'{type(self).__name__} takes a feature map [B, H, W, C] with a known '
+        f'C, not {tuple(shape)}'
+      )
+    return shape[-1]
+
+
+@keras.saving.register_keras_serializable('ft_tf')
+class Paraphraser(_Chain):
+  """The autoencoder of a teacher's feature map (paper, section 3.1).
+
+  Three 3x3 convolutions m -> m -> mk -> mk make the teacher factor, three 3x3
+  transposed convolutions mk -> mk -> m -> m the feature map again.
+
+  Attributes:
+    rate: The paraphrase rate k, factor channels over feature channels.
+  """
+
+  def __init__(self, rate: float = 0.5, **kwargs):
+    """Makes a paraphraser; its weights follow from the first input's channels.
+
+    Args:
+      rate: The paraphrase rate k, above 0.
+      **kwargs: As of `keras.Model`.
+
+    Raises:
+      UsageError: the rate is not above 0.
+    """
+    super().__init__(**kwargs)
+    if not rate > 0:
+      raise errors.UsageError(
+        f'--rate={rate}: the paraphrase rate must be above 0'
+      )
+    self.rate = rate
+
+  def build(self, input_shape):
+    """Makes the weights for a feature map `[B, H, W, m]`."""
+    if self.built:
+      return
+    channels = self._channels(input_shape)
+    factor = round(channels * self.rate)
+    if factor < 1:
+      raise errors.UsageError(
+        f'--rate={self.rate} of {channels} feature channels leaves no factor: '
+        f'give {1 / channels:g} or more'
+      )
+    self.encoder = self._convolutions(
+      keras.layers.Conv2D,
+      channels,
+      (channels, factor, factor),
+      ('encode1', 'encode2', 'encode3'),
+    )
+    self.decoder = self._convolutions(
+      keras.layers.Conv2DTranspose,
+      factor,
+      (factor, channels, channels),
+      ('decode1', 'decode2', 'decode3'),
+    )
+    self.built = True
+
+  def encode(self, x):
+    """Returns the teacher factor `[B, H, W, round(mk)]` of `[B, H, W, m]`."""
+    self.build(x.shape)
+    for layer in self.encoder:
+      x = layer(x)
+    return x
+
+  def decode(self, factor):
+    """Returns the feature map `[B, H, W, m]` of a factor `[B, H, W, mk]`.
+
+    Raises:
+      ValueError: the paraphraser has not seen a feature map yet, so that m is
+        not known.
+    """
+    if not self.built:
+      raise ValueError('call encode() or build() first: m is not known yet')
+    for layer in self.decoder:
+      factor = layer(factor)
+    return factor
+
+  def call(self, inputs):
+    """Returns the reconstruction of `[B, H, W, m]`, of the same shape."""
+    return self.decode(self.encode(inputs))
+
+  def get_config(self):
+    return {**super().get_config(), 'rate': self.rate}
+
+
+@keras.saving.register_keras_serializable('ft_tf')
+class Translator(_Chain):
+  """What makes the student factor of a student's map (paper, section 3.2).
+
+  Three 3x3 convolutions m_s -> m_s -> channels -> channels.
+
+  Attributes:
+    channels: Channels of the factor, those of the teacher factor.
+  """
+
+  def __init__(self, channels: int, **kwargs):
+    """Makes a translator; its weights follow from the first input's channels.
+
+    Args:
+      channels: Channels of the factor, at least 1.
+      **kwargs: As of `keras.Model`.
+
+    Raises:
+      ValueError: there is less than one channel.
+    """
+    super().__init__(**kwargs)
+    if channels < 1:
+      raise ValueError(f'a factor has 1 channel or more, not {channels}')
+    self.channels = channels
+
+  def build(self, input_shape):
+    """Makes the weights for a feature map `[B, H, W, m_s]`."""
+    if self.built:
+      return
+    own = self._channels(input_shape)
+    self.translate = self._convolutions(
+      keras.layers.Conv2D,
+      own,
+      (own, self.channels, self.channels),
+      ('translate1', 'translate2', 'translate3'),
+    )
+    self.built = True
+
+  def call(self, inputs):
+    """Returns the student factor `[B, H, W, channels]`."""
+    for layer in self.translate:
+      inputs = layer(inputs)
+    return inputs
+
+  def get_config(self):
+    return {**super().get_config(), 'channels': self.channels}

@@ -1,0 +1,1 @@
+"""Distillation methods: a frozen teacher signal, an adapter, a loss."""

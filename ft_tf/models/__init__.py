@@ -1,0 +1,1 @@
+"""Keras image classifiers: raw images in, logits out, features by name."""

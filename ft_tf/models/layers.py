@@ -1,0 +1,101 @@
+"""Layers with the constants and initial values of the paper's public code.
+
+That code is PyTorch: its default initialisers (Kaiming uniform with a = sqrt 5,
+which is U(+-1/sqrt(fan_in)) for kernel and bias alike), batch norm with epsilon
+1e-5 and momentum 0.1 (Keras's 0.9), and strided convolutions padded evenly on
+both sides, where Keras's 'same' pads one side more.
+"""
+
+import dataclasses
+import math
+
+import keras
+
+# Channel means and deviations of images in [0, 1], as in a recipe.
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+  """What a network needs to know of the data and of the run.
+
+  Attributes:
+    image_shape: `(H, W, C)` of the raw images.
+    classes: Number of logits.
+    mean: Channel means of images in [0, 1].
+    std: Channel standard deviations of images in [0, 1].
+    sync_batch_norm: Whether batch norm takes statistics over all replicas.
+  """
+
+  image_shape: tuple[int, int, int]
+  classes: int
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+  sync_batch_norm: bool = False
+
+
+def uniform_fan_in() -> keras.initializers.Initializer:
+  """Returns PyTorch's default kernel initialiser, U(+-1/sqrt(fan_in))."""
+  return keras.initializers.VarianceScaling(1 / 3, 'fan_in', 'uniform')
+
+
+def uniform_bias(fan_in: int) -> keras.initializers.Initializer:
+  """Returns PyTorch's default bias initialiser, U(+-1/sqrt(fan_in))."""
+  bound = 1 / math.sqrt(fan_in)
+  return keras.initializers.RandomUniform(-bound, bound)
+
+
+def images(spec: Spec) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+  """Returns the input of raw images, `[B, H, W, C]` uint8, and it normalised."""
+  inputs = keras.Input(spec.image_shape, dtype='uint8', name='image')
+  normalised = keras.layers.Normalization(
+    mean=[255 * mean for mean in spec.mean],
+    variance=[(255 * std) ** 2 for std in spec.std],
+    name='normalize',
+  )(inputs)
+  return inputs, normalised
+
+
+def convolution(
+  x, channels: int, *, name: str, size: int = 3, stride: int = 1, bias=False
+):
+  """Returns a convolution of `x`, padded evenly by half the kernel's size."""
+  same = stride == 1 or size == 1
+  if not same:
+    x = keras.layers.ZeroPadding2D(size // 2, name=f'{name}_pad')(x)
+  return keras.layers.Conv2D(
+    channels,
+    size,
+    strides=stride,
+    padding='same' if stride == 1 else 'valid',
+    use_bias=bias,
+    kernel_initializer=uniform_fan_in(),
+    bias_initializer=uniform_bias(size * size * x.shape[-1]),
+    name=name,
+  )(x)
+
+
+def batch_norm(x, spec: Spec, *, name: str):
+  """Returns `x` normalised with the public code's constants."""
+  return keras.layers.BatchNormalization(
+    momentum=0.9,
+    epsilon=1e-5,
+    synchronized=spec.sync_batch_norm,
+    name=name,
+  )(x)
+
+
+def relu(x, *, name: str):
+  return keras.layers.ReLU(name=name)(x)
+
+
+def logits(x, spec: Spec):
+  """Returns the logits `[B, classes]`, always float32, of a last feature map."""
+  x = keras.layers.GlobalAveragePooling2D(name='pool')(x)
+  return keras.layers.Dense(
+    spec.classes,
+    kernel_initializer=uniform_fan_in(),
+    bias_initializer=uniform_bias(x.shape[-1]),
+    dtype='float32',
+    name='logits',
+  )(x)

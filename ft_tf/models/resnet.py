@@ -1,0 +1,81 @@
+"""CIFAR ResNets of 6n + 2 layers (He et al. 2016, section 4.2)."""
+
+import keras
+
+from ft_tf.models import layers
+
+
+def resnet(
+  spec: layers.Spec,
+  *,
+  depth: int,
+  width: float = 1.0,
+  projection: bool = True,
+) -> keras.Model:
+  """Returns a ResNet whose groups have 16, 32 and 64 times `width` channels.
+
+  Args:
+    spec: The data's shape and statistics.
+    depth: 6n + 2: 20, 32, 56, 110 in the papers.
+    width: Factor of all channel numbers.
+    projection: Shortcuts where the shape changes are a 1x1 convolution and
+      batch norm, as in the factor transfer code; otherwise they subsample and
+      pad channels with zeros, half before and half after, without parameters.
+
+  Returns:
+    A model from raw images `[B, H, W, C]` uint8 to logits `[B, classes]`. The
+    layers `group1`, `group2` and `group3` are the groups' outputs after ReLU.
+  """
+  inputs, x = layers.images(spec)
+  channels = [round(c * width) for c in (16, 32, 64)]
+  x = layers.convolution(x, channels[0], name='conv')
+  x = layers.relu(layers.batch_norm(x, spec, name='bn'), name='relu')
+  blocks = (depth - 2) // 6
+  for group in range(3):
+    for block in range(blocks):
+      last = block == blocks - 1
+      x = _block(
+        x,
+        channels[group],
+        spec,
+        stride=2 if group and not block else 1,
+        projection=projection,
+        prefix=f'g{group + 1}b{block + 1}',
+        name=f'group{group + 1}' if last else None,
+      )
+  return keras.Model(inputs, layers.logits(x, spec), name=f'resnet{depth}')
+
+
+def _block(x, channels, spec, *, stride, projection, prefix, name):
+  """Returns ReLU(shortcut + two 3x3 convolutions with batch norm)."""
+  y = layers.convolution(
+    x, channels, stride=stride, name=f'{prefix}_conv1'
+  )
+  y = layers.batch_norm(y, spec, name=f'{prefix}_bn1')
+  y = layers.relu(y, name=f'{prefix}_relu1')
+  y = layers.convolution(y, channels, name=f'{prefix}_conv2')
+  y = layers.batch_norm(y, spec, name=f'{prefix}_bn2')
+  if stride != 1 or x.shape[-1] != channels:
+    shortcut = _projection if projection else _subsample_and_pad
+    x = shortcut(x, channels, spec, stride, f'{prefix}_shortcut')
+  y = keras.layers.Add(name=f'{prefix}_add')([x, y])
+  return layers.relu(y, name=name or f'{prefix}_relu2')
+
+
+def _projection(x, channels, spec, stride, prefix):
+  x = layers.convolution(
+    x, channels, size=1, stride=stride, name=f'{prefix}_conv'
+  )
+  return layers.batch_norm(x, spec, name=f'{prefix}_bn')
+
+
+def _subsample_and_pad(x, channels, spec, stride, prefix):
+  del spec
+  x = keras.layers.MaxPooling2D(1, stride, name=f'{prefix}_subsample')(x)
+  extra = channels - x.shape[-1]
+  # Told that channels come first, the layer pads the last two axes: W and C.
+  return keras.layers.ZeroPadding2D(
+    ((0, 0), (extra // 2, extra - extra // 2)),
+    data_format='channels_first',
+    name=f'{prefix}_pad',
+  )(x)

@@ -1,0 +1,111 @@
+"""A network's name to a fresh model, a file to a trained one."""
+
+import os
+import re
+
+import keras
+
+from ft_tf import errors
+from ft_tf.models import layers, resnet, vgg, wide_resnet
+
+NAMES = (
+  'resnet<6n+2>, such as resnet20 or resnet56, with x<width> behind it for '
+  'other channel numbers (resnet8x0.25) and -parameter-free for shortcuts '
+  'without weights; wrn-<6n+4>-<width>, such as wrn-16-2; vgg13'
+)
+
+_RESNET = re.compile(r'resnet(\d+)(?:x(\d+(?:\.\d+)?))?(-parameter-free)?')
+_WIDE_RESNET = re.compile(r'wrn-(\d+)-(\d+)')
+
+
+def is_file(name: str) -> bool:
+  """Tells whether a model is named by its file rather than by its network."""
+  return name.endswith('.keras')
+
+
+def build(name: str, spec: layers.Spec) -> keras.Model:
+  """Returns a fresh network.
+
+  Args:
+    name: As in `NAMES`.
+    spec: The data's shape and statistics.
+
+  Returns:
+    A model from raw images `[B, H, W, C]` uint8 to logits `[B, classes]`
+    float32, whose layers `group1`, `group2`, ... are its named features.
+
+  Raises:
+    UsageError: there is no such network, or the images are too small for it.
+  """
+  if name == 'vgg13':
+    if min(spec.image_shape[:2]) < 32:
+      raise errors.UsageError(
+        f'vgg13 needs images of 32x32 or more, these are {spec.image_shape}: '
+        'give a resnet or wrn, or --image_size=32'
+      )
+    return vgg.vgg13(spec)
+  match = _RESNET.fullmatch(name)
+  if match:
+    depth, width = int(match[1]), float(match[2] or 1)
+    if depth >= 8 and depth % 6 == 2 and round(16 * width) >= 1:
+      return resnet.resnet(
+        spec, depth=depth, width=width, projection=match[3] is None
+      )
+  match = _WIDE_RESNET.fullmatch(name)
+  if match:
+    depth, width = int(match[1]), int(match[2])
+    if depth >= 10 and depth % 6 == 4 and width >= 1:
+      return wide_resnet.wide_resnet(spec, depth=depth, width=width)
+  raise errors.UsageError(f'unknown network {name!r}: give {NAMES}')
+
+
+def load(path: str) -> keras.Model:
+  """Returns the trained model of a `.keras` file.
+
+  Raises:
+    UsageError: there is no such file, or it is not a model that Keras loads
+      without running code from it.
+  """
+  if not os.path.isfile(path):
+    raise errors.UsageError(
+      f'there is no file {path}: give the path of a trained .keras model'
+    )
+  try:
+    return keras.models.load_model(path, compile=False)
+  except Exception as error:  # Keras raises many kinds, down to zipfile's.
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    raise errors.UsageError(
+      f'{path} does not load as a Keras model ({reason[0]}): give a .keras '
+      'file written by model.save'
+    ) from error
+
+
+def check_fits(
+  model: keras.Model,
+  what: str,
+  *,
+  image_shape: tuple[int, int, int],
+  label_names: list[str],
+) -> None:
+  """Raises `UsageError` if a given model is not one for the data set.
+
+  Args:
+    model: The model.
+    what: How the message calls it.
+    image_shape: `(H, W, C)` of the data set's images.
+    label_names: The data set's classes.
+  """
+  wanted = model.input_shape[1:]
+  if len(wanted) != 3 or any(
+    w not in (None, h) for w, h in zip(wanted, image_shape, strict=True)
+  ):
+    raise errors.UsageError(
+      f'{what} takes images of {wanted}, the data set has {image_shape}: give '
+      'the data set it was trained on, or its --image_size'
+    )
+  classes = model.output_shape[-1]
+  if classes != len(label_names):
+    raise errors.UsageError(
+      f'{what} has {classes} classes, the data set {len(label_names)}: give the '
+      'data set it was trained on'
+    )

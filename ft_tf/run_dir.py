@@ -1,0 +1,199 @@
+"""The files of a run: names, atomic writes, metrics rows. No TensorFlow.
+
+A run folder holds `recipe.json` (what decides its outcome), `environment.json`
+(each command that worked on it, with versions), `metrics.jsonl` (a row per log
+step), `checkpoints/`, `tensorboard/`, `model.keras`, and, once it is complete,
+`result.json`.
+"""
+
+import contextlib
+import datetime
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from ft_tf import errors
+
+_PACKAGES = (
+  'tensorflow',
+  'keras',
+  'tensorflow-datasets',
+  'ai-edge-litert',
+  'numpy',
+)
+
+
+class RunDir:
+  """One run folder. Nothing is written before `claim`."""
+
+  def __init__(self, path: str):
+    self.path = os.path.abspath(path)
+    self.model = os.path.join(self.path, 'model.keras')
+    self.checkpoints = os.path.join(self.path, 'checkpoints')
+    self.tensorboard = os.path.join(self.path, 'tensorboard')
+    self._metrics = os.path.join(self.path, 'metrics.jsonl')
+    self._lock = None
+
+  def child(self, name: str) -> 'RunDir':
+    """Returns the run folder of that name inside this one."""
+    return RunDir(os.path.join(self.path, name))
+
+  def check(self, recipe: dict[str, Any]) -> None:
+    """Raises `UsageError` if a run of this recipe cannot be made here."""
+    check_writable(self.path)
+    known = self.read('recipe.json')
+    if known is not None:
+      # Through JSON, as what was written: tuples become lists.
+      changed = _differences(known, json.loads(json.dumps(recipe)))
+      if changed:
+        raise errors.UsageError(
+          f'{self.path} holds a run of another recipe ({"; ".join(changed)}): '
+          'give the same values to continue it, or another --workdir'
+        )
+
+  def claim(self, recipe: dict[str, Any]) -> None:
+    """Makes the folder this run's, or goes on with the run that is there.
+
+    Args:
+      recipe: What decides the outcome of the run, as JSON values.
+
+    Raises:
+      UsageError: the folder cannot be written, holds a run of another recipe,
+        or is in use by another process.
+    """
+    self.check(recipe)
+    try:
+      os.makedirs(self.path, exist_ok=True)
+      self._lock = open(os.path.join(self.path, '.lock'), 'w')
+    except OSError as error:
+      raise errors.UsageError(
+        f'cannot write to {self.path} ({error.strerror}): give another --workdir'
+      ) from error
+    try:
+      fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+      raise errors.UsageError(
+        f'{self.path} is in use by another process: wait for it, or give '
+        'another --workdir'
+      ) from error
+    if self.read('recipe.json') is None:
+      self.write('recipe.json', recipe)
+    self.write(
+      'environment.json', (self.read('environment.json') or []) + [_here()]
+    )
+
+  def release(self) -> None:
+    """Lets another process work on the folder."""
+    if self._lock is not None:
+      self._lock.close()
+      self._lock = None
+
+  def read(self, name: str) -> Any:
+    """Returns the JSON value of a file, or None if there is no such file."""
+    try:
+      with open(os.path.join(self.path, name), encoding='utf-8') as file:
+        return json.load(file)
+    except FileNotFoundError:
+      return None
+
+  def write(self, name: str, value: Any) -> None:
+    """Writes a JSON file, whole or not at all."""
+    with replacing(os.path.join(self.path, name)) as path:
+      with open(path, 'w', encoding='utf-8') as file:
+        json.dump(value, file, indent=2)
+        file.write('\n')
+
+  def append_metrics(self, row: dict[str, Any]) -> None:
+    """Adds one row to metrics.jsonl; it must have a `step`."""
+    with open(self._metrics, 'a', encoding='utf-8') as file:
+      file.write(json.dumps(row) + '\n')
+
+  def metrics(self) -> list[dict[str, Any]]:
+    """Returns the rows of metrics.jsonl; a torn last row is left out."""
+    rows = []
+    with contextlib.suppress(FileNotFoundError):
+      with open(self._metrics, encoding='utf-8') as file:
+        for line in file:
+          if line.endswith('\n'):
+            rows.append(json.loads(line))
+    return rows
+
+  def rewind_metrics(self, step: int) -> list[dict[str, Any]]:
+    """Drops the rows after a step, which will be logged again; returns the rest."""
+    rows = [row for row in self.metrics() if row['step'] <= step]
+    if os.path.exists(self._metrics):
+      with replacing(self._metrics) as path:
+        with open(path, 'w', encoding='utf-8') as file:
+          file.writelines(json.dumps(row) + '\n' for row in rows)
+    return rows
+
+
+def check_writable(path: str) -> None:
+  """Raises `UsageError` if no file can be made at or under `path`."""
+  existing = os.path.abspath(path)
+  while not os.path.lexists(existing):
+    existing = os.path.dirname(existing)
+  try:
+    # Permission bits do not tell for root or read-only mounts: try it.
+    with tempfile.TemporaryFile(dir=existing):
+      pass
+  except OSError as error:
+    raise errors.UsageError(
+      f'cannot write to {path} ({error.strerror}): give another --workdir'
+    ) from error
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[str]:
+  """Yields a path to write a file or folder at, then moves it to `path`.
+
+  If the block fails, what was written goes and `path` stays as it was. The
+  temporary name keeps the extension, which some writers look at.
+  """
+  folder, name = os.path.split(os.path.abspath(path))
+  scratch = tempfile.mkdtemp(prefix='.writing-', dir=folder)
+  try:
+    temporary = os.path.join(scratch, name)
+    yield temporary
+    if os.path.isdir(temporary) and os.path.isdir(path):
+      shutil.rmtree(path)
+    os.replace(temporary, path)
+  finally:
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def digest(path: str) -> str:
+  """Returns the SHA-256 of a file's bytes, in hexadecimal."""
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def _differences(old, new, prefix='') -> list[str]:
+  """Returns 'field: old there, new here' for each leaf that differs."""
+  found = []
+  for key in sorted(old.keys() | new.keys()):
+    was, now = old.get(key), new.get(key)
+    if isinstance(was, dict) and isinstance(now, dict):
+      found += _differences(was, now, f'{prefix}{key}.')
+    elif was != now:
+      found.append(f'{prefix}{key}: {was} there, {now} here')
+  return found
+
+
+def _here() -> dict[str, Any]:
+  """Returns the command, its time and what it runs on."""
+  return {
+    'command': [os.path.basename(sys.executable), *sys.argv],
+    'started': datetime.datetime.now(datetime.UTC).isoformat('T', 'seconds'),
+    'python': platform.python_version(),
+    'machine': f'{platform.machine()}, {os.cpu_count()} cores',
+    'packages': {name: importlib.metadata.version(name) for name in _PACKAGES},
+  }

@@ -1,0 +1,144 @@
+"""What the three stages share around their steps."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ft_tf import evaluation, recipes, run_dir
+from ft_tf.data import datasets
+from ft_tf.models import layers
+from ft_tf.training import monitor, strategy
+
+PICTURED = 4  # images shown with their maps in TensorBoard
+
+
+def identity(stage: str, recipe: recipes.Recipe, **inputs) -> dict[str, Any]:
+  """Returns what decides a stage's outcome, as its `recipe.json`.
+
+  Args:
+    stage: 'teacher', 'paraphraser' or 'student'.
+    recipe: The recipe; other stages' numbers are left out.
+    **inputs: Files that the stage reads, by name; their digests count.
+  """
+  return {
+    'stage': stage,
+    'seed': recipe.seed,
+    'sync_batch_norm': recipe.sync_batch_norm,
+    'data': dataclasses.asdict(recipe.data),
+    stage: dataclasses.asdict(getattr(recipe, stage)),
+    **{f'{name}_sha256': run_dir.digest(path) for name, path in inputs.items()},
+  }
+
+
+def spec(recipe: recipes.Recipe, dataset: datasets.Dataset) -> layers.Spec:
+  """Returns what a fresh network needs to know."""
+  return layers.Spec(
+    image_shape=dataset.image_shape,
+    classes=len(dataset.label_names),
+    mean=recipe.data.mean,
+    std=recipe.data.std,
+    sync_batch_norm=recipe.sync_batch_norm,
+  )
+
+
+@contextlib.contextmanager
+def work(
+  run: run_dir.RunDir,
+  recipe_json: dict[str, Any],
+  devices: tf.distribute.Strategy,
+  recipe: recipes.Recipe,
+) -> Iterator[dict[str, Any] | None]:
+  """Holds a run folder while a stage works; yields its result if complete."""
+  strategy.check_batch(devices, recipe.data.batch_size)
+  run.claim(recipe_json)
+  try:
+    yield run.read('result.json')
+  finally:
+    run.release()
+
+
+def hits(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+  """Returns how many of the logits `[B, classes]` have the label on top."""
+  right = tf.argmax(logits, axis=1, output_type=labels.dtype) == labels
+  return tf.reduce_sum(tf.cast(right, tf.float32))
+
+
+def validation(
+  model: keras.Model, examples: datasets.Examples
+) -> Callable[[], dict[str, float]]:
+  """Returns a function that scores a model on the validation images."""
+  if not len(examples):
+    return dict
+  predict = evaluation.keras_predictor(model)
+
+  def evaluate():
+    scores = evaluation.evaluate(predict, examples)
+    return {
+      'validation_accuracy': scores['accuracy'],
+      'validation_cross_entropy': scores['loss'],
+    }
+
+  return evaluate
+
+
+def pictured(dataset: datasets.Dataset) -> np.ndarray:
+  """Returns the images to show maps of, `[N, H, W, C]` uint8."""
+  examples = dataset.validation if len(dataset.validation) else dataset.train
+  return examples.images[:PICTURED]
+
+
+def save(run: run_dir.RunDir, model: keras.Model) -> None:
+  """Writes `model.keras`, whole or not at all."""
+  with run_dir.replacing(run.model) as path:
+    model.save(path)
+
+
+def finish(
+  run: run_dir.RunDir,
+  watch: monitor.Monitor,
+  model: keras.Model,
+  scores: dict[str, float],
+  *,
+  method: str,
+  seed: int,
+) -> dict[str, Any]:
+  """Writes the model and then the result, which marks the run complete.
+
+  Args:
+    run: The run's folder.
+    watch: The run's monitor; it is closed.
+    model: What the run leaves.
+    scores: Figures of the test split at the last epoch.
+    method: The run's method.
+    seed: The run's seed.
+
+  Returns:
+    The result as written.
+  """
+  save(run, model)
+  rows = run.metrics()
+  result = {
+    'method': method,
+    'seed': seed,
+    **scores,
+    **{k: v for k, v in rows[-1].items() if k.startswith('validation_')},
+    'parameters': parameters(model),
+    'steps': rows[-1]['step'],
+    'wall_seconds': round(watch.wall_seconds, 3),
+  }
+  watch.close(result)
+  run.write('result.json', result)
+  return result
+
+
+def parameters(model: keras.Model) -> int:
+  """Returns the number of weights that training moves, frozen or not."""
+  statistics = {'moving_mean', 'moving_variance'}
+  return sum(
+    int(np.prod(w.shape)) for w in model.weights if w.name not in statistics
+  )

@@ -1,0 +1,205 @@
+"""The loop under every stage: batches, compiled steps, rows, checkpoints.
+
+A stage hands over its compiled steps and what they change; the loop restores
+the newest checkpoint, runs on from its step, and leaves a checkpoint at the
+end. Everything a step does follows from its number, so a run that was cut off
+ends where one that was not does.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ft_tf import errors, recipes, run_dir
+from ft_tf.data import datasets, views
+from ft_tf.training import monitor
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How a run is watched; nothing here changes its outcome.
+
+  Attributes:
+    log_steps: Steps between rows of metrics, and per call of the compiled
+      loop.
+    checkpoint_steps: Steps between checkpoints, at most what a kill costs.
+  """
+
+  log_steps: int = 20
+  checkpoint_steps: int = 200
+
+  def __post_init__(self):
+    for name in ('log_steps', 'checkpoint_steps'):
+      if getattr(self, name) < 1:
+        raise errors.UsageError(
+          f'--{name}={getattr(self, name)}: give 1 or more'
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """What the loop needs of a stage.
+
+  Attributes:
+    name: 'teacher', 'paraphraser' or 'student'.
+    epochs: Epochs of training.
+    examples: What it trains on.
+    labels: Whether its steps read labels.
+    train_steps: `(iterator, count)` to `{term: [count]}`: runs that many steps
+      and returns each loss term, the mean over the global batch, by step.
+    state: What a checkpoint holds, by name: models and the optimizer, built.
+    rate: The learning rate by step.
+    evaluate: Returns the figures of the validation images, by name.
+    pictures: Returns maps to look at, `[H, W, 3]` uint8, or None.
+  """
+
+  name: str
+  epochs: int
+  examples: datasets.Examples
+  labels: bool
+  train_steps: Callable[..., dict[str, tf.Tensor]]
+  state: dict[str, Any]
+  rate: Callable[[int], Any]
+  evaluate: Callable[[], dict[str, float]]
+  pictures: Callable[[], np.ndarray | None]
+
+
+def repeat(strategy, step, terms, iterator, count):
+  """Runs `step` on `count` global batches; for use inside a `tf.function`.
+
+  Args:
+    strategy: The devices.
+    step: From a replica's batch to `{term: scalar}`, its share of the global
+      mean.
+    terms: The names of the terms.
+    iterator: Of distributed batches.
+    count: Number of steps, an int32 tensor.
+
+  Returns:
+    `{term: [count] float32}`.
+  """
+  rows = tf.TensorArray(tf.float32, size=count, element_shape=[len(terms)])
+  for i in tf.range(count):
+    values = strategy.run(step, args=(next(iterator),))
+    total = [
+      strategy.reduce(tf.distribute.ReduceOp.SUM, values[term], axis=None)
+      for term in terms
+    ]
+    rows = rows.write(i, tf.stack(total))
+  columns = tf.unstack(rows.stack(), num=len(terms), axis=1)
+  return dict(zip(terms, columns, strict=True))
+
+
+def run(
+  stage: Stage,
+  *,
+  data: recipes.Data,
+  seed: int,
+  run: run_dir.RunDir,
+  strategy: tf.distribute.Strategy,
+  options: Options,
+) -> monitor.Monitor:
+  """Trains a stage to its end, from its newest checkpoint if there is one.
+
+  Args:
+    stage: The stage, with everything built under the strategy's scope.
+    data: Batch size and augmentation.
+    seed: Order of the examples.
+    run: The claimed run folder.
+    strategy: The devices.
+    options: Intervals.
+
+  Returns:
+    The run's monitor, to be closed with the result.
+
+  Raises:
+    TrainingError: a loss term is not finite. The last checkpoint is from
+      before.
+  """
+  count, batch = len(stage.examples), data.batch_size
+  total = views.steps(count, batch_size=batch, epochs=stage.epochs)
+  checkpoint = tf.train.Checkpoint(
+    step=tf.Variable(0, dtype=tf.int64),
+    epoch=tf.Variable(0.0, dtype=tf.float64),
+    seed=tf.Variable(seed, dtype=tf.int64),
+    view_seed=tf.Variable(data.view_seed, dtype=tf.int64),
+    **stage.state,
+  )
+  manager = tf.train.CheckpointManager(
+    checkpoint, run.checkpoints, max_to_keep=2
+  )
+  if manager.latest_checkpoint:
+    checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+  step = int(checkpoint.step)
+  watch = monitor.Monitor(run, name=stage.name, step=step, steps=total)
+  stream = views.stream(
+    stage.examples,
+    data,
+    seed=seed,
+    first_step=step,
+    last_step=total,
+    labels=stage.labels,
+  )
+  batches = iter(strategy.experimental_distribute_dataset(stream))
+  while step < total:
+    epoch_end = views.steps(
+      count, batch_size=batch, epochs=math.floor(step * batch / count) + 1
+    )
+    after = min(
+      total,
+      epoch_end if epoch_end > step else step + 1,
+      _next_multiple(step, options.log_steps),
+      _next_multiple(step, options.checkpoint_steps),
+    )
+    start = time.monotonic()
+    terms = stage.train_steps(batches, tf.constant(after - step))
+    terms = {name: values.numpy() for name, values in terms.items()}
+    seconds = time.monotonic() - start
+    _check_finite(terms, step, manager.latest_checkpoint)
+    row = {
+      'step': after,
+      'epoch': after * batch / count,
+      **{name: float(values.mean()) for name, values in terms.items()},
+      'learning_rate': float(stage.rate(after - 1)),
+      'images_per_second': (after - step) * batch / seconds,
+    }
+    step = after
+    if step in (epoch_end, total):
+      row |= stage.evaluate()
+      picture = stage.pictures()
+      if picture is not None:
+        watch.pictures(step, picture)
+    watch.row(row)
+    if step % options.checkpoint_steps == 0 or step == total:
+      checkpoint.step.assign(step)
+      checkpoint.epoch.assign(step * batch / count)
+      manager.save(checkpoint_number=step)
+  return watch
+
+
+def _next_multiple(step: int, interval: int) -> int:
+  return (step // interval + 1) * interval
+
+
+def _check_finite(terms, step, last_checkpoint):
+  """Raises if a term is not finite, naming the first step where it was not."""
+  bad = {
+    name: int(np.argmin(np.isfinite(values)))
+    for name, values in terms.items()
+    if not np.isfinite(values).all()
+  }
+  if bad:
+    first = min(bad.values())
+    names = ', '.join(
+      f'{name} is {terms[name][first]}' for name in bad if bad[name] == first
+    )
+    raise errors.TrainingError(
+      f'{names} at step {step + first + 1}; the last good checkpoint is '
+      f'{last_checkpoint or "none"}: start again in another --workdir with a '
+      'lower learning rate'
+    )

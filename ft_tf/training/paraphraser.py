@@ -1,0 +1,169 @@
+"""Stage 2: the paraphraser, on the frozen teacher's feature maps."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ft_tf import factors, losses, recipes, run_dir
+from ft_tf.data import datasets
+from ft_tf.models import taps, zoo
+from ft_tf.training import common, loop, monitor, sgd
+
+TERMS = ('loss', 'reconstruction')
+_BATCH = 250
+
+
+def train_paraphraser(
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  *,
+  teacher: str,
+  run: run_dir.RunDir,
+  strategy: tf.distribute.Strategy,
+  options: loop.Options,
+) -> dict[str, Any]:
+  """Trains a paraphraser without labels; continues or returns what is there.
+
+  Args:
+    recipe: Its `data`, `paraphraser` and `seed` count.
+    dataset: The images; no label is read.
+    teacher: The trained teacher's `.keras` file.
+    run: Where to work; `model.keras` and `result.json` are there at the end.
+    strategy: The devices.
+    options: Intervals.
+
+  Returns:
+    The result: `reconstruction` on the test split, and `reconstruction_of_mean`,
+    the same loss if every feature map were answered by their mean.
+
+  Raises:
+    UsageError: the folder holds another run, or the teacher does not fit.
+    TrainingError: the loss is not finite.
+  """
+  with strategy.scope():
+    loaded = zoo.load(teacher)
+  zoo.check_fits(
+    loaded,
+    f'--teacher={teacher}',
+    image_shape=dataset.image_shape,
+    label_names=dataset.label_names,
+  )
+  tap = taps.last_feature_map(loaded)
+  identity = common.identity('paraphraser', recipe, teacher=teacher)
+  kind = recipe.paraphraser.reconstruction
+  with common.work(run, identity, strategy, recipe) as done:
+    if done:
+      return done
+    keras.utils.set_random_seed(recipe.seed)
+    with strategy.scope():
+      loaded.trainable = False
+      features = taps.features(loaded, [tap])
+      paraphraser = factors.Paraphraser(recipe.paraphraser.rate)
+      paraphraser.build(features.output[tap].shape)
+      optimizer, rate = sgd.make(
+        recipe.paraphraser, len(dataset.train) / recipe.data.batch_size
+      )
+      optimizer.build(paraphraser.trainable_variables)
+
+    def feature(images):
+      return features(images, training=False)[tap]
+
+    reconstruct = _compile_reconstruction(feature, paraphraser)
+    validation = dataset.validation.images
+
+    def evaluate():
+      if not len(validation):
+        return {}
+      ours, theirs = reconstruct(validation)
+      return {'validation_reconstruction': _error(theirs, ours, kind)}
+
+    def pictures():
+      images = common.pictured(dataset)
+      return monitor.mosaic(images, *reconstruct(images))
+
+    stage = loop.Stage(
+      name='paraphraser',
+      epochs=recipe.paraphraser.epochs,
+      examples=dataset.train,
+      labels=False,
+      train_steps=compile_steps(
+        strategy, feature, paraphraser, optimizer, kind, recipe.data.batch_size
+      ),
+      state={'paraphraser': paraphraser, 'optimizer': optimizer},
+      rate=rate,
+      evaluate=evaluate,
+      pictures=pictures,
+    )
+    watch = loop.run(
+      stage,
+      data=recipe.data,
+      seed=recipe.seed,
+      run=run,
+      strategy=strategy,
+      options=options,
+    )
+    ours, theirs = reconstruct(dataset.test.images)
+    mean = np.broadcast_to(ours.mean(axis=0), ours.shape)
+    scores = {
+      'reconstruction': _error(theirs, ours, kind),
+      'reconstruction_of_mean': _error(mean, ours, kind),
+    }
+    return common.finish(
+      run, watch, paraphraser, scores, method='paraphraser', seed=recipe.seed
+    )
+
+
+def compile_steps(
+  strategy, feature, paraphraser, optimizer, kind, batch_size
+):
+  """Returns the compiled loop of paraphraser steps; see `loop.Stage`.
+
+  Args:
+    strategy: The devices.
+    feature: From raw images to the frozen teacher's feature map.
+    paraphraser: The model to train.
+    optimizer: Built on its variables.
+    kind: 'l1' or 'l2', the reconstruction loss.
+    batch_size: The global batch.
+  """
+
+  def step(batch):
+    target = tf.stop_gradient(feature(batch['image']))
+    with tf.GradientTape() as tape:
+      each = losses.reconstruction(paraphraser(target), target, kind)
+      loss = tf.reduce_sum(each) / batch_size
+    variables = paraphraser.trainable_variables
+    optimizer.apply(tape.gradient(loss, variables), variables)
+    return {'loss': loss, 'reconstruction': loss}
+
+  @tf.function
+  def train_steps(iterator, count):
+    return loop.repeat(strategy, step, TERMS, iterator, count)
+
+  return train_steps
+
+
+def _compile_reconstruction(feature, paraphraser):
+  """Returns images to (feature maps, reconstructions), `[N, H, W, m]` each."""
+
+  @tf.function(reduce_retracing=True)
+  def batch(images):
+    maps = feature(images)
+    return maps, paraphraser(maps)
+
+  def reconstruct(images):
+    parts = [
+      [t.numpy() for t in batch(tf.constant(images[i : i + _BATCH]))]
+      for i in range(0, len(images), _BATCH)
+    ]
+    ours, theirs = zip(*parts, strict=True)
+    return np.concatenate(ours), np.concatenate(theirs)
+
+  return reconstruct
+
+
+def _error(paraphrased, feature, kind):
+  """Returns the mean reconstruction loss."""
+  return float(np.mean(losses.reconstruction(paraphrased, feature, kind)))

@@ -1,0 +1,124 @@
+"""SGD as the paper's public code has it, and its learning rate."""
+
+import keras
+from keras import ops
+
+from ft_tf import recipes
+
+
+@keras.saving.register_keras_serializable('ft_tf')
+class CoupledSGD(keras.optimizers.Optimizer):
+  """SGD with momentum and coupled L2, in PyTorch's form.
+
+  v <- momentum * v + (gradient + weight_decay * w);  w <- w - rate * v
+
+  Keras's own SGD keeps the rate inside v, so that the two differ after a drop
+  of the rate, and decays weights decoupled from the momentum. The decay is of
+  every variable, biases and batch norm included.
+  """
+
+  def __init__(
+    self,
+    learning_rate,
+    *,
+    momentum: float,
+    coupled_weight_decay: float,
+    name: str = 'coupled_sgd',
+    **kwargs,
+  ):
+    super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+    self.momentum = momentum
+    self.coupled_weight_decay = coupled_weight_decay
+
+  def build(self, variables):
+    if self.built:
+      return
+    super().build(variables)
+    self._velocities = [
+      self.add_variable_from_reference(variable, name='velocity')
+      for variable in variables
+    ]
+
+  def update_step(self, gradient, variable, learning_rate):
+    velocity = self._velocities[self._get_variable_index(variable)]
+    gradient = ops.cast(gradient, variable.dtype)
+    updated = (
+      self.momentum * velocity
+      + gradient
+      + self.coupled_weight_decay * variable
+    )
+    self.assign(velocity, updated)
+    self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * updated)
+
+  def get_config(self):
+    return {
+      **super().get_config(),
+      'momentum': self.momentum,
+      'coupled_weight_decay': self.coupled_weight_decay,
+    }
+
+
+@keras.saving.register_keras_serializable('ft_tf')
+class MultiStepRate(keras.optimizers.schedules.LearningRateSchedule):
+  """A rate that drops by a factor at given steps, after a linear warm-up."""
+
+  def __init__(
+    self,
+    learning_rate: float,
+    *,
+    drop_steps: tuple[int, ...],
+    drop_factor: float,
+    warmup_steps: int = 0,
+  ):
+    """Makes the schedule.
+
+    Args:
+      learning_rate: The rate before the first drop.
+      drop_steps: From each of these steps on (from 0), one drop more holds.
+      drop_factor: What a drop multiplies the rate by.
+      warmup_steps: Step s < warmup_steps runs at (s + 1) / warmup_steps of
+        the rate.
+    """
+    super().__init__()
+    self.learning_rate = learning_rate
+    self.drop_steps = tuple(drop_steps)
+    self.drop_factor = drop_factor
+    self.warmup_steps = warmup_steps
+
+  def __call__(self, step):
+    step = ops.cast(step, 'float32')
+    rate = ops.convert_to_tensor(self.learning_rate, 'float32')
+    for drop in self.drop_steps:
+      rate = ops.where(step >= drop, rate * self.drop_factor, rate)
+    if self.warmup_steps:
+      rate = rate * ops.minimum((step + 1) / self.warmup_steps, 1.0)
+    return rate
+
+  def get_config(self):
+    return {
+      'learning_rate': self.learning_rate,
+      'drop_steps': self.drop_steps,
+      'drop_factor': self.drop_factor,
+      'warmup_steps': self.warmup_steps,
+    }
+
+
+def make(
+  stage: recipes.Teacher | recipes.Paraphraser | recipes.Student,
+  steps_per_epoch: float,
+) -> tuple[CoupledSGD, MultiStepRate]:
+  """Returns a stage's optimizer and its learning rate by step."""
+  rate = MultiStepRate(
+    stage.learning_rate,
+    drop_steps=tuple(
+      round(epoch * steps_per_epoch) for epoch in stage.drop_epochs
+    ),
+    drop_factor=stage.drop_factor,
+    warmup_steps=round(stage.warmup_epochs * steps_per_epoch),
+  )
+  optimizer = CoupledSGD(
+    rate,
+    momentum=stage.momentum,
+    coupled_weight_decay=stage.weight_decay,
+  )
+  return optimizer, rate

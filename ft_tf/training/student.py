@@ -1,0 +1,215 @@
+"""Stage 3: the student and what its method trains beside it."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ft_tf import errors, evaluation, factors, losses, recipes, run_dir
+from ft_tf.data import datasets
+from ft_tf.methods import base, factor_transfer
+from ft_tf.models import taps, zoo
+from ft_tf.training import common, loop, monitor, sgd
+
+
+def train_student(
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  *,
+  run: run_dir.RunDir,
+  strategy: tf.distribute.Strategy,
+  options: loop.Options,
+  teacher: str | None = None,
+  paraphraser: str | None = None,
+) -> dict[str, Any]:
+  """Trains a student by the recipe's method; continues or returns what is there.
+
+  Args:
+    recipe: Its `data`, `student` and `seed` count.
+    dataset: The images.
+    run: Where to work; `model.keras` (the student alone) and `result.json` are
+      there at the end.
+    strategy: The devices.
+    options: Intervals.
+    teacher: The trained teacher's `.keras` file; `scratch` takes none.
+    paraphraser: The `.keras` file of the teacher's paraphraser; likewise.
+
+  Returns:
+    The result: `accuracy` and `loss` on the test split, last epoch.
+
+  Raises:
+    UsageError: the folder holds another run, the network is unknown, or
+      teacher, paraphraser and student do not fit each other or the data.
+    TrainingError: a loss term is not finite.
+  """
+  inputs = {}
+  if recipe.student.method != 'scratch':
+    inputs = {'teacher': teacher, 'paraphraser': paraphraser}
+    for name, path in inputs.items():
+      if path is None:
+        raise errors.UsageError(
+          f'--method={recipe.student.method} learns from a trained {name}: '
+          f'give --{name}, the model.keras that bin/train_{name}.py left'
+        )
+  keras.utils.set_random_seed(recipe.seed)
+  with strategy.scope():
+    # First, so that one seed gives every method the same first weights.
+    student = zoo.build(recipe.student.model, common.spec(recipe, dataset))
+    methods = _methods(recipe, dataset, student, **inputs)
+  identity = common.identity('student', recipe, **inputs)
+  with common.work(run, identity, strategy, recipe) as done:
+    if done:
+      return done
+    with strategy.scope():
+      optimizer, rate = sgd.make(
+        recipe.student, len(dataset.train) / recipe.data.batch_size
+      )
+      optimizer.build(trained_variables(student, methods))
+    stage = loop.Stage(
+      name=f'student ({recipe.student.method}, seed {recipe.seed})',
+      epochs=recipe.student.epochs,
+      examples=dataset.train,
+      labels=True,
+      train_steps=compile_steps(
+        strategy, student, methods, optimizer, recipe.data.batch_size
+      ),
+      state={
+        'student': student,
+        'adapters': [method.adapter for method in methods],
+        'optimizer': optimizer,
+      },
+      rate=rate,
+      evaluate=common.validation(student, dataset.validation),
+      pictures=_pictures(student, methods, dataset),
+    )
+    watch = loop.run(
+      stage,
+      data=recipe.data,
+      seed=recipe.seed,
+      run=run,
+      strategy=strategy,
+      options=options,
+    )
+    scores = evaluation.evaluate(
+      evaluation.keras_predictor(student), dataset.test
+    )
+    return common.finish(
+      run,
+      watch,
+      student,
+      scores,
+      method=recipe.student.method,
+      seed=recipe.seed,
+    )
+
+
+def trained_variables(
+  student: keras.Model, methods: list[base.Method]
+) -> list[keras.Variable]:
+  """Returns the variables of the one optimizer: student, then adapters."""
+  variables = list(student.trainable_variables)
+  for method in methods:
+    variables += method.adapter.trainable_variables
+  return variables
+
+
+def compile_steps(
+  strategy, student, methods: list[base.Method], optimizer, batch_size
+):
+  """Returns the compiled loop of student steps; see `loop.Stage`.
+
+  The loss is cross entropy plus each method's weight times its loss (paper,
+  equation 5), a mean over the global batch. Terms are logged unweighted.
+  """
+  outputs = taps.logits_and_features(
+    student, [layer for method in methods for layer in method.student_layers]
+  )
+  variables = trained_variables(student, methods)
+
+  def step(batch):
+    signals = [method.signal(batch['image']) for method in methods]
+    with tf.GradientTape() as tape:
+      logits, features = outputs(batch['image'], training=True)
+      terms = {
+        'cross_entropy': _mean(losses.cross_entropy(logits, batch['label']))
+      }
+      loss = terms['cross_entropy']
+      for method, signal in zip(methods, signals, strict=True):
+        terms[method.name] = _mean(
+          method.loss(method.adapt(features), signal)
+        )
+        loss += method.weight * terms[method.name]
+    optimizer.apply(tape.gradient(loss, variables), variables)
+    return {
+      'loss': loss,
+      **terms,
+      'train_accuracy': common.hits(logits, batch['label']) / batch_size,
+    }
+
+  def _mean(each):
+    return tf.reduce_sum(each) / batch_size
+
+  names = (
+    'loss',
+    'cross_entropy',
+    *(method.name for method in methods),
+    'train_accuracy',
+  )
+
+  @tf.function
+  def train_steps(iterator, count):
+    return loop.repeat(strategy, step, names, iterator, count)
+
+  return train_steps
+
+
+def _methods(
+  recipe, dataset, student, teacher=None, paraphraser=None
+) -> list[base.Method]:
+  """Returns the distillation terms of the recipe's method; scratch has none."""
+  if recipe.student.method == 'scratch':
+    return []
+  loaded = zoo.load(teacher)
+  zoo.check_fits(
+    loaded,
+    f'--teacher={teacher}',
+    image_shape=dataset.image_shape,
+    label_names=dataset.label_names,
+  )
+  paraphrase = zoo.load(paraphraser)
+  if not isinstance(paraphrase, factors.Paraphraser):
+    raise errors.UsageError(
+      f'--paraphraser={paraphraser} is not a paraphraser: give the model.keras '
+      'that bin/train_paraphraser.py left'
+    )
+  return [
+    factor_transfer.FactorTransfer(
+      teacher=loaded,
+      paraphraser=paraphrase,
+      student=student,
+      beta=recipe.student.beta,
+      p=recipe.student.p,
+    )
+  ]
+
+
+def _pictures(student, methods, dataset):
+  """Returns a function that shows the first method's maps, if it has any."""
+  if not methods:
+    return lambda: None
+  method = methods[0]
+  features = taps.features(student, method.student_layers)
+
+  @tf.function
+  def maps(images):
+    return method.signal(images), method.adapt(
+      features(images, training=False)
+    )
+
+  images = common.pictured(dataset)
+
+  def pictures():
+    teachers, students = maps(tf.constant(images))
+    return monitor.mosaic(images, teachers.numpy(), students.numpy())
+
+  return pictures

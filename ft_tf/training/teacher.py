@@ -1,0 +1,101 @@
+"""Stage 1: the teacher, by cross entropy."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ft_tf import evaluation, losses, recipes, run_dir
+from ft_tf.data import datasets
+from ft_tf.models import zoo
+from ft_tf.training import common, loop, sgd
+
+TERMS = ('loss', 'cross_entropy', 'train_accuracy')
+
+
+def train_teacher(
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  *,
+  run: run_dir.RunDir,
+  strategy: tf.distribute.Strategy,
+  options: loop.Options,
+) -> dict[str, Any]:
+  """Trains the recipe's teacher network; continues or returns what is there.
+
+  Args:
+    recipe: Its `data`, `teacher` and `seed` count.
+    dataset: The images.
+    run: Where to work; `model.keras` and `result.json` are there at the end.
+    strategy: The devices.
+    options: Intervals.
+
+  Returns:
+    The result: `accuracy` and `loss` on the test split, last epoch.
+
+  Raises:
+    UsageError: the folder holds another run, or the network is unknown.
+    TrainingError: the loss is not finite.
+  """
+  identity = common.identity('teacher', recipe)
+  spec = common.spec(recipe, dataset)
+  with common.work(run, identity, strategy, recipe) as done:
+    if done:
+      return done
+    keras.utils.set_random_seed(recipe.seed)
+    with strategy.scope():
+      teacher = zoo.build(recipe.teacher.model, spec)
+      optimizer, rate = sgd.make(
+        recipe.teacher, len(dataset.train) / recipe.data.batch_size
+      )
+      optimizer.build(teacher.trainable_variables)
+    stage = loop.Stage(
+      name='teacher',
+      epochs=recipe.teacher.epochs,
+      examples=dataset.train,
+      labels=True,
+      train_steps=compile_steps(
+        strategy, teacher, optimizer, recipe.data.batch_size
+      ),
+      state={'teacher': teacher, 'optimizer': optimizer},
+      rate=rate,
+      evaluate=common.validation(teacher, dataset.validation),
+      pictures=lambda: None,
+    )
+    watch = loop.run(
+      stage,
+      data=recipe.data,
+      seed=recipe.seed,
+      run=run,
+      strategy=strategy,
+      options=options,
+    )
+    scores = evaluation.evaluate(
+      evaluation.keras_predictor(teacher), dataset.test
+    )
+    return common.finish(
+      run, watch, teacher, scores, method='teacher', seed=recipe.seed
+    )
+
+
+def compile_steps(strategy, teacher, optimizer, batch_size):
+  """Returns the compiled loop of teacher steps; see `loop.Stage`."""
+
+  def step(batch):
+    with tf.GradientTape() as tape:
+      logits = teacher(batch['image'], training=True)
+      cross_entropy = losses.cross_entropy(logits, batch['label'])
+      loss = tf.reduce_sum(cross_entropy) / batch_size
+    variables = teacher.trainable_variables
+    optimizer.apply(tape.gradient(loss, variables), variables)
+    return {
+      'loss': loss,
+      'cross_entropy': loss,
+      'train_accuracy': common.hits(logits, batch['label']) / batch_size,
+    }
+
+  @tf.function
+  def train_steps(iterator, count):
+    return loop.repeat(strategy, step, TERMS, iterator, count)
+
+  return train_steps
