@@ -1,0 +1,1 @@
+"""The student leaves: SavedModel and TFLite, checked and measured."""

@@ -1,0 +1,109 @@
+"""A Keras student to a SavedModel and to TFLite files."""
+
+import os
+import tempfile
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ft_tf import evaluation
+
+
+def float32_twin(model: keras.Model, input_dtype: str) -> keras.Model:
+  """Returns a copy that computes in float32 and takes images of a dtype.
+
+  A model under a mixed policy would convert into operations that LiteRT lacks,
+  and a uint8 input would stay outside of what is quantised.
+
+  Args:
+    model: A functional or Sequential classifier of raw images.
+    input_dtype: 'uint8' or 'float32'; the values are 0..255 in both.
+  """
+
+  def clone(layer):
+    if isinstance(layer, keras.layers.InputLayer):
+      return layer.__class__.from_config(layer.get_config())
+    return layer.__class__.from_config(
+      {**layer.get_config(), 'dtype': 'float32'}
+    )
+
+  image = keras.Input(model.input_shape[1:], dtype=input_dtype, name='image')
+  twin = keras.models.clone_model(
+    model, input_tensors=image, clone_function=clone
+  )
+  twin.set_weights(model.get_weights())
+  return twin
+
+
+def saved_model(model: keras.Model, path: str) -> None:
+  """Writes a SavedModel whose signature `serving_default` maps image to logits.
+
+  Args:
+    model: From images `[B, H, W, C]` to logits.
+    path: The folder to make.
+  """
+  inputs = model.input
+  module = tf.Module()
+  module.weights = [variable.value for variable in model.variables]
+  module.serve = tf.function(
+    lambda image: {'logits': model(image, training=False)},
+    input_signature=[
+      tf.TensorSpec([None, *inputs.shape[1:]], inputs.dtype, 'image')
+    ],
+  )
+  tf.saved_model.save(
+    module, path, signatures={evaluation.SIGNATURE: module.serve}
+  )
+
+
+def tflite_float32(model: keras.Model) -> bytes:
+  """Returns a TFLite model of a float32 twin."""
+  return _convert(model, lambda converter: None)
+
+
+def tflite_float16(model: keras.Model) -> bytes:
+  """Returns a TFLite model with weights of 16 bits."""
+
+  def halve(converter):
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_types = [tf.float16]
+
+  return _convert(model, halve)
+
+
+def tflite_int8(model: keras.Model, calibration: np.ndarray) -> bytes:
+  """Returns a TFLite model in integers throughout: uint8 in, int8 out.
+
+  Args:
+    model: A float32 twin with float32 input.
+    calibration: Raw images that set the ranges of activations,
+      `[N, H, W, C]` uint8, of the training split.
+  """
+
+  def quantise(converter):
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: (
+      [image[None].astype(np.float32)] for image in calibration
+    )
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = tf.uint8
+    converter.inference_output_type = tf.int8
+
+  return _convert(model, quantise)
+
+
+def _convert(
+  model: keras.Model, configure: Callable[[tf.lite.TFLiteConverter], None]
+) -> bytes:
+  with tempfile.TemporaryDirectory() as scratch:
+    path = os.path.join(scratch, 'saved_model')
+    saved_model(model, path)
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+      path, signature_keys=[evaluation.SIGNATURE]
+    )
+    # Built-in operations alone: what needs Flex must fail here, not on a phone.
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    configure(converter)
+    return converter.convert()

@@ -1,0 +1,1 @@
+"""Run folders to tables, plots and one HTML page. No TensorFlow."""

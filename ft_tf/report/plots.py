@@ -1,0 +1,93 @@
+"""The report's plots, as SVG text."""
+
+import io
+
+from matplotlib import figure, ticker
+
+from ft_tf.report import summary
+
+COLORS = {'teacher': '#5b6770', 'scratch': '#c2571a', 'ft': '#1763a6'}
+_MARKERS = {
+  'student_fp32.tflite': ('o', 'float32'),
+  'student_fp16.tflite': ('s', 'float16'),
+  'student_int8.tflite': ('D', 'int8'),
+}
+
+
+def curves(runs: list[summary.Run], field: str, label: str, percent=False) -> str:
+  """Returns the plot of a metrics field by epoch: a line per run.
+
+  Runs of one method share a colour, and the legend names it once. Returns ''
+  if no run has the field.
+  """
+  drawn = figure.Figure(figsize=(6, 3.6), layout='constrained')
+  axes = drawn.subplots()
+  seen = set()
+  for run in runs:
+    rows = [row for row in run.metrics if field in row]
+    if not rows:
+      continue
+    axes.plot(
+      [row['epoch'] for row in rows],
+      [row[field] * (100 if percent else 1) for row in rows],
+      color=COLORS[run.method],
+      linewidth=1.2,
+      alpha=0.85,
+      label=None if run.method in seen else summary.LABELS[run.method],
+    )
+    seen.add(run.method)
+  if not seen:
+    return ''
+  axes.set_xlabel('epoch')
+  axes.set_ylabel(label)
+  axes.legend(frameon=False)
+  return _svg(drawn, axes)
+
+
+def accuracy_by_size(table: list[summary.Row]) -> str:
+  """Returns the plot of test accuracy against file size, of what was exported."""
+  drawn = figure.Figure(figsize=(6, 3.6), layout='constrained')
+  axes = drawn.subplots()
+  for row in table:
+    points = [
+      (marker, name, row.export[file])
+      for file, (marker, name) in _MARKERS.items()
+      if row.export
+    ]
+    axes.plot(
+      [point['bytes'] / 1024 for _, _, point in points],
+      [100 * point['accuracy'] for _, _, point in points],
+      color=COLORS[row.method],
+      linewidth=0.8,
+    )
+    for marker, _, point in points:
+      axes.scatter(
+        point['bytes'] / 1024,
+        100 * point['accuracy'],
+        color=COLORS[row.method],
+        marker=marker,
+        zorder=3,
+      )
+  # The legend names colours and markers apart.
+  for row in table:
+    if row.export:
+      axes.plot([], [], color=COLORS[row.method], label=row.label)
+  for marker, name in _MARKERS.values():
+    axes.plot([], [], color='black', marker=marker, linestyle='', label=name)
+  axes.set_xscale('log')
+  axes.xaxis.set_major_formatter(ticker.FormatStrFormatter('%g'))
+  axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+  axes.set_xlabel('TFLite file, KiB')
+  axes.set_ylabel('test accuracy, %')
+  axes.legend(frameon=False, fontsize='small')
+  return _svg(drawn, axes)
+
+
+def _svg(drawn: figure.Figure, axes) -> str:
+  """Returns the figure as an <svg> element to stand in a page."""
+  axes.spines[['top', 'right']].set_visible(False)
+  axes.grid(alpha=0.25, linewidth=0.6)
+  buffer = io.StringIO()
+  drawn.savefig(buffer, format='svg', metadata={'Date': None})
+  text = buffer.getvalue()
+  return text[text.index('<svg') :]

@@ -1,0 +1,160 @@
+"""What a compression's folders say, gathered by method."""
+
+import dataclasses
+import os
+import statistics
+from typing import Any
+
+from ft_tf import run_dir
+
+LABELS = {
+  'teacher': 'teacher',
+  'scratch': 'student alone',
+  'ft': 'student, factor transfer',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One finished run of a network.
+
+  Attributes:
+    name: Its folder, relative to the compression's.
+    result: Its `result.json`.
+    metrics: Its rows.
+    export: Its `export.json`, or None if it was not exported.
+  """
+
+  name: str
+  result: dict[str, Any]
+  metrics: list[dict[str, Any]]
+  export: dict[str, Any] | None
+
+  @property
+  def method(self) -> str:
+    return self.result['method']
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One method over its seeds.
+
+  Attributes:
+    method: 'teacher', 'scratch' or 'ft'.
+    accuracies: Test accuracy of the last epoch (0..1), by seed.
+    parameters: Trainable weights of the network alone.
+    export: `export.json` of the first seed, or None.
+  """
+
+  method: str
+  accuracies: tuple[float, ...]
+  parameters: int
+  export: dict[str, Any] | None
+
+  @property
+  def label(self) -> str:
+    return LABELS[self.method]
+
+  @property
+  def mean(self) -> float:
+    return statistics.mean(self.accuracies)
+
+  @property
+  def std(self) -> float | None:
+    """Returns the sample standard deviation, None for a single seed."""
+    if len(self.accuracies) < 2:
+      return None
+    return statistics.stdev(self.accuracies)
+
+  def bytes(self, file: str) -> int | None:
+    return self.export[file]['bytes'] if self.export else None
+
+
+def runs(root: run_dir.RunDir) -> list[Run]:
+  """Returns the finished runs of a compression: teacher, then the students."""
+  names = ['teacher']
+  comparison = root.child('comparison').path
+  if os.path.isdir(comparison):
+    names += [
+      os.path.join('comparison', name) for name in sorted(os.listdir(comparison))
+    ]
+  names.append('student')
+  found = []
+  for name in names:
+    run = root.child(name)
+    result = run.read('result.json')
+    if result is not None:
+      # The student's export is the compression's own, at the top.
+      owner = root if name == 'student' else run
+      export = owner.read(os.path.join('export', 'export.json'))
+      found.append(Run(name, result, run.metrics(), export))
+  return sorted(
+    found, key=lambda run: (list(LABELS).index(run.method), run.result['seed'])
+  )
+
+
+def rows(found: list[Run]) -> list[Row]:
+  """Returns one row per method, in the order of `LABELS`."""
+  by_method: dict[str, list[Run]] = {}
+  for run in found:
+    by_method.setdefault(run.method, []).append(run)
+  return [
+    Row(
+      method,
+      tuple(run.result['accuracy'] for run in same),
+      same[0].result['parameters'],
+      next((run.export for run in same if run.export), None),
+    )
+    for method, same in by_method.items()
+  ]
+
+
+def cells(row: Row) -> list[str]:
+  """Returns a row's cells under `HEADER`."""
+
+  def number(value):
+    return '-' if value is None else f'{value:,}'
+
+  spread = '-' if row.std is None else f'{100 * row.std:.2f}'
+  int8 = row.export and row.export['student_int8.tflite']
+  return [
+    row.label,
+    f'{100 * row.mean:.2f}',
+    spread,
+    str(len(row.accuracies)),
+    number(row.parameters),
+    number(row.bytes('student_fp32.tflite')),
+    number(row.bytes('student_int8.tflite')),
+    f'{100 * int8["accuracy"]:.2f}' if int8 else '-',
+    f'{int8["latency_ms"]["p50"]:.3f}' if int8 else '-',
+  ]
+
+
+HEADER = [
+  '',
+  'accuracy %',
+  'std',
+  'seeds',
+  'parameters',
+  'TFLite float32 bytes',
+  'TFLite int8 bytes',
+  'int8 accuracy %',
+  'int8 ms',
+]
+
+
+def markdown(table: list[Row]) -> str:
+  """Returns the table as aligned Markdown, which also reads as plain text."""
+  lines = [HEADER, *(cells(row) for row in table)]
+  widths = [max(len(line[i]) for line in lines) for i in range(len(HEADER))]
+
+  def join(line):
+    first = line[0].ljust(widths[0])
+    rest = [c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)]
+    return '| ' + ' | '.join([first, *rest]) + ' |'
+
+  rule = (
+    '|' + '-' * (widths[0] + 2) + '|'
+    + '|'.join('-' * (w + 1) + ':' for w in widths[1:]) + '|'
+  )
+  return '\n'.join([join(lines[0]), rule, *map(join, lines[1:])])
