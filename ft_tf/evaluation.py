@@ -158,9 +158,8 @@ def evaluate(
     outputs = logits(predict, examples.images)
   except (ValueError, tf.errors.InvalidArgumentError) as error:
     raise errors.UsageError(
-      f'the model does not take images {examples.images.shape[1:]} uint8 '
-      f'({str(error).strip().splitlines()[0]}): give the --dataset it was '
-      'trained on'
+      f'the model does not take images {examples.images.shape[1:]} uint8: give '
+      'the --dataset it was trained on, or its --image_size'
     ) from error
   if examples.labels.max() >= outputs.shape[1]:
     raise errors.UsageError(

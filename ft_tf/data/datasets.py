@@ -36,92 +36,62 @@ class Examples:
     return Examples(self.images[indices], self.labels[indices])
 
 
-class Dataset:
-  """The train, validation and test images of one data set.
+class Source:
+  """A TFDS data set of labelled images: what it is, and its splits."""
 
-  What it is (`label_names`, `image_shape`) is known at once; the images are
-  read when they are first asked for. Validation is taken from train, by a
-  choice that no run's seed changes.
-  """
-
-  def __init__(self, data: recipes.Data, data_dir: str | None = None):
+  def __init__(
+    self, name: str, *, data_dir: str | None = None, image_size: int = 0
+  ):
     """Opens a data set and reads no image yet.
 
     Args:
-      data: Which data set and splits, image size and validation size.
+      name: TFDS name, or `digits`.
       data_dir: The TFDS folder with the prepared data set; TFDS's default if
         None. `digits` is prepared there if it is missing.
+      image_size: Height and width that images are resized to; 0 keeps them.
 
     Raises:
-      UsageError: there is no such data set or split, it is not prepared, or it
-        is not one of labelled images.
+      UsageError: there is no such data set, it is not prepared, or it is not
+        one of labelled images.
     """
-    self._data = data
-    self._builder = _builder(data.dataset, data_dir)
+    self.name = name
+    self._builder = _builder(name, data_dir)
     info = self._builder.info
-    self._keys = _supervised_keys(data.dataset, info)
+    self._keys = _supervised_keys(name, info)
     image, label = (info.features[key] for key in self._keys)
     self.label_names: list[str] = list(label.names)
     height, width, channels = image.shape
-    if data.image_size:
-      height = width = data.image_size
+    self._resized = bool(image_size)
+    if image_size:
+      height = width = image_size
     if height is None or width is None:
       raise errors.UsageError(
-        f"the images of {data.dataset} differ in size: give --image_size, the "
-        'height and width in pixels that they are resized to'
+        f'the images of {name} differ in size: give --image_size, the height '
+        'and width in pixels that they are resized to'
       )
     self.image_shape: tuple[int, int, int] = (height, width, channels)
-    if channels != len(data.mean):
-      raise errors.UsageError(
-        f'{data.dataset} has {channels} channels, --mean has {len(data.mean)}: '
-        'give one mean and one std per channel, of images in [0, 1]'
-      )
 
-  @functools.cached_property
-  def test(self) -> Examples:
-    return self._read(self._data.test_split)
+  def read(self, split: str) -> Examples:
+    """Returns a split's examples in the order of its files.
 
-  @functools.cached_property
-  def train(self) -> Examples:
-    return self._halves[0]
+    Args:
+      split: As TFDS writes them: 'train', 'train[:80%]'.
 
-  @functools.cached_property
-  def validation(self) -> Examples:
-    return self._halves[1]
-
-  @functools.cached_property
-  def _halves(self) -> tuple[Examples, Examples]:
-    every = self._read(self._data.train_split)
-    aside = self._data.validation_examples
-    if len(every) - aside < self._data.batch_size:
-      raise errors.UsageError(
-        f'{self._data.train_split} of {self._data.dataset} has {len(every)} '
-        f'images: --validation_examples={aside} leaves less than one batch; '
-        'lower it or --batch_size'
-      )
-    order = np.random.default_rng(_VALIDATION_SEED).permutation(len(every))
-    return every.take(np.sort(order[aside:])), every.take(
-      np.sort(order[:aside])
-    )
-
-  def _read(self, split: str) -> Examples:
-    """Returns a split's examples in the order of its files."""
+    Raises:
+      UsageError: there is no such split, or it does not fit into memory.
+    """
     image_key, label_key = self._keys
+    if not self._builder.is_prepared():  # the embedded ones only
+      _prepare(self._builder)
     try:
-      if not self._builder.is_prepared():  # the embedded ones only
-        self._builder.download_and_prepare(
-          download_config=tfds.download.DownloadConfig(
-            try_download_gcs=False, register_checksums=True
-          )
-        )
       count = self._builder.info.splits[split].num_examples
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, AssertionError) as error:
       raise errors.UsageError(
-        f'{self._data.dataset} has no split {split!r}: --train_split and '
-        f'--test_split take {", ".join(self._builder.info.splits)}, or a part '
-        'such as train[:80%]'
+        f'{self.name} has no split {split!r}: it has '
+        f'{", ".join(self._builder.info.splits)}; parts are written as '
+        'train[:80%]'
       ) from error
-    self._check_memory(count)
+    self._check_memory(split, count)
     images = np.empty((count, *self.image_shape), np.uint8)
     labels = np.empty((count,), np.int64)
     read = self._builder.as_dataset(
@@ -141,20 +111,100 @@ class Dataset:
     return Examples(images, labels)
 
   def _resize(self, image: tf.Tensor) -> tf.Tensor:
-    if not self._data.image_size:
+    if not self._resized:
       return image
     resized = tf.image.resize(image, self.image_shape[:2], antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
 
-  def _check_memory(self, count: int) -> None:
+  def _check_memory(self, split: str, count: int) -> None:
     wanted = count * int(np.prod(self.image_shape))
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     if wanted > memory // 2:
       raise errors.UsageError(
         f'{count} images of {self.image_shape} take {wanted / 2**30:.0f} GiB, '
         f'more than half of the {memory / 2**30:.0f} GiB here: lower '
-        '--image_size, or take a part such as --train_split=train[:10%]'
+        f'--image_size, or take a part of the split such as {split}[:10%]'
       )
+
+
+class Dataset:
+  """The train, validation and test images of one data set.
+
+  They are read when they are first asked for. Validation is taken from train,
+  by a choice that no run's seed changes.
+  """
+
+  def __init__(
+    self,
+    source: Source,
+    *,
+    train_split: str = 'train',
+    test_split: str = 'test',
+    validation_examples: int = 0,
+  ):
+    """Names the splits; see `Source.read` for what they may be."""
+    self.label_names = source.label_names
+    self.image_shape = source.image_shape
+    self._source = source
+    self._train_split = train_split
+    self._test_split = test_split
+    self._validation_examples = validation_examples
+
+  @classmethod
+  def from_recipe(
+    cls, data: recipes.Data, data_dir: str | None = None
+  ) -> 'Dataset':
+    """Returns the data set of a recipe; raises as `Source` does."""
+    source = Source(data.dataset, data_dir=data_dir, image_size=data.image_size)
+    return cls(
+      source,
+      train_split=data.train_split,
+      test_split=data.test_split,
+      validation_examples=data.validation_examples,
+    )
+
+  def read(self) -> None:
+    """Reads all images now, so that what is wrong with them shows now."""
+    _ = self._parts, self.test
+
+  @functools.cached_property
+  def test(self) -> Examples:
+    return self._source.read(self._test_split)
+
+  @functools.cached_property
+  def train(self) -> Examples:
+    return self._parts[0]
+
+  @functools.cached_property
+  def validation(self) -> Examples:
+    return self._parts[1]
+
+  @functools.cached_property
+  def _parts(self) -> tuple[Examples, Examples]:
+    every = self._source.read(self._train_split)
+    aside = self._validation_examples
+    if aside >= len(every):
+      raise errors.UsageError(
+        f'{self._train_split} of {self._source.name} has {len(every)} images: '
+        f'--validation_examples={aside} leaves none to train on; lower it'
+      )
+    order = np.random.default_rng(_VALIDATION_SEED).permutation(len(every))
+    return every.take(np.sort(order[aside:])), every.take(
+      np.sort(order[:aside])
+    )
+
+
+def _prepare(builder: tfds.core.DatasetBuilder) -> None:
+  """Prepares an embedded data set in its folder; no network is used."""
+  try:
+    builder.download_and_prepare(
+      download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+    )
+  except OSError as error:
+    raise errors.UsageError(
+      f'cannot prepare {builder.name} in {builder.data_dir} '
+      f'({error.strerror}): give another --data_dir'
+    ) from error
 
 
 def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:

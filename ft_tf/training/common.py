@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import evaluation, recipes, run_dir
+from ft_tf import errors, evaluation, recipes, run_dir
 from ft_tf.data import datasets
 from ft_tf.models import layers
 from ft_tf.training import monitor, strategy
@@ -36,7 +36,18 @@ def identity(stage: str, recipe: recipes.Recipe, **inputs) -> dict[str, Any]:
 
 
 def spec(recipe: recipes.Recipe, dataset: datasets.Dataset) -> layers.Spec:
-  """Returns what a fresh network needs to know."""
+  """Returns what a fresh network needs to know.
+
+  Raises:
+    UsageError: the recipe's mean and std are for another number of channels.
+  """
+  channels = dataset.image_shape[-1]
+  if len(recipe.data.mean) != channels:
+    raise errors.UsageError(
+      f'{recipe.data.dataset} has {channels} channels, the recipe\'s mean and '
+      f'std {len(recipe.data.mean)}: give --mean and --std, one value per '
+      'channel, of images in [0, 1]'
+    )
   return layers.Spec(
     image_shape=dataset.image_shape,
     classes=len(dataset.label_names),
@@ -52,9 +63,15 @@ def work(
   recipe_json: dict[str, Any],
   devices: tf.distribute.Strategy,
   recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
 ) -> Iterator[dict[str, Any] | None]:
-  """Holds a run folder while a stage works; yields its result if complete."""
+  """Holds a run folder while a stage works; yields its result if complete.
+
+  Whatever can be wrong with devices and data shows before the folder is made.
+  """
   strategy.check_batch(devices, recipe.data.batch_size)
+  run.check(recipe_json)
+  dataset.read()
   run.claim(recipe_json)
   try:
     yield run.read('result.json')

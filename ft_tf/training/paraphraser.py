@@ -53,7 +53,7 @@ def train_paraphraser(
   tap = taps.last_feature_map(loaded)
   identity = common.identity('paraphraser', recipe, teacher=teacher)
   kind = recipe.paraphraser.reconstruction
-  with common.work(run, identity, strategy, recipe) as done:
+  with common.work(run, identity, strategy, recipe, dataset) as done:
     if done:
       return done
     keras.utils.set_random_seed(recipe.seed)

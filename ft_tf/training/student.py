@@ -57,7 +57,7 @@ def train_student(
     student = zoo.build(recipe.student.model, common.spec(recipe, dataset))
     methods = _methods(recipe, dataset, student, **inputs)
   identity = common.identity('student', recipe, **inputs)
-  with common.work(run, identity, strategy, recipe) as done:
+  with common.work(run, identity, strategy, recipe, dataset) as done:
     if done:
       return done
     with strategy.scope():

@@ -39,7 +39,7 @@ def train_teacher(
   """
   identity = common.identity('teacher', recipe)
   spec = common.spec(recipe, dataset)
-  with common.work(run, identity, strategy, recipe) as done:
+  with common.work(run, identity, strategy, recipe, dataset) as done:
     if done:
       return done
     keras.utils.set_random_seed(recipe.seed)

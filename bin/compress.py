@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Compresses a teacher into a student: trains, exports, measures, reports.
+
+  bin/compress.py --recipe=digits --workdir=runs/digits
+  bin/compress.py --recipe=cifar10_resnet56_resnet20 --data_dir=DIR \
+      --teacher=teacher.keras --workdir=runs/cifar10
+
+Leaves teacher/, paraphraser/, student/, export/ and report.html in the workdir.
+The same command again continues the run, or says that it is complete. --teacher
+is a network to train or a trained .keras file.
+"""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from absl import flags
+
+from bin import program
+from ft_tf import compression, errors, run_dir
+from ft_tf.data import datasets
+from ft_tf.report import summary
+from ft_tf.training import strategy
+
+program.define_recipe(['data', 'teacher', 'paraphraser', 'student'])
+program.define_workdir('everything that is made')
+program.define_data_dir()
+program.define_devices()
+flags.DEFINE_integer(
+  'seeds', 1, 'students to train, of the seeds from --seed on (default: 1)'
+)
+flags.DEFINE_bool(
+  'baseline',
+  False,
+  'train the same students alone too, at equal budget (default: False)',
+)
+
+
+def main():
+  recipe = program.recipe()
+  run = run_dir.RunDir(program.required('workdir'))
+  run_dir.check_writable(run.path)
+  if flags.FLAGS.seeds < 1:
+    raise errors.UsageError(f'--seeds={flags.FLAGS.seeds}: give 1 or more')
+  options = program.options()
+  devices = strategy.make(flags.FLAGS.num_replicas)
+  result = compression.compress(
+    recipe,
+    datasets.Dataset.from_recipe(recipe.data, flags.FLAGS.data_dir),
+    run=run,
+    strategy=devices,
+    options=options,
+    seeds=flags.FLAGS.seeds,
+    baseline=flags.FLAGS.baseline,
+  )
+  print(summary.markdown(summary.rows(summary.runs(run))))
+  print(f'\nReport:  {result["report"]}\nExport:  {result["export"]}\n')
+  return result
+
+
+if __name__ == '__main__':
+  program.run(main)

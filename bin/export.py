@@ -1,0 +1,56 @@
+#!/usr/bin/env python3
+"""Exports a student to SavedModel and TFLite, and measures every file.
+
+  bin/export.py --model=runs/student/model.keras --dataset=digits \
+      --workdir=runs/student
+
+Leaves export/ in the workdir; an export of the same model that is already there
+is printed as it stands.
+"""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from absl import flags
+
+from bin import program
+from ft_tf import run_dir
+from ft_tf.data import datasets
+from ft_tf.export import student
+
+flags.DEFINE_string('model', None, 'trained .keras file (required)')
+flags.DEFINE_string('dataset', None, 'TFDS name, or digits (required)')
+program.define_data_dir()
+program.define_workdir('export/')
+flags.DEFINE_string(
+  'train_split', 'train', 'TFDS split that calibrates int8 (default: train)'
+)
+flags.DEFINE_string(
+  'test_split', 'test', 'TFDS split that is measured on (default: test)'
+)
+flags.DEFINE_integer(
+  'image_size', 0, 'resize images to this size; 0 keeps them (default: 0)'
+)
+
+
+def main():
+  model = program.required('model')
+  workdir = program.required('workdir')
+  run_dir.check_writable(workdir)
+  source = datasets.Source(
+    program.required('dataset'),
+    data_dir=flags.FLAGS.data_dir,
+    image_size=flags.FLAGS.image_size,
+  )
+  dataset = datasets.Dataset(
+    source,
+    train_split=flags.FLAGS.train_split,
+    test_split=flags.FLAGS.test_split,
+  )
+  return student.export(model, dataset, os.path.join(workdir, 'export'))
+
+
+if __name__ == '__main__':
+  program.run(main)

@@ -1,0 +1,232 @@
+"""What the programs share: flags from recipes, one line for errors, one for JSON.
+
+Importing it imports TensorFlow without the notes that its C++ side prints then,
+which no setting of TensorFlow's silences; so it comes before anything else that
+imports TensorFlow. With TF_CPP_MIN_LOG_LEVEL set, everything is shown.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from absl import app, flags, logging
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Holds back what is written to standard error; shows it on failure."""
+  if 'TF_CPP_MIN_LOG_LEVEL' in os.environ:
+    yield
+    return
+  os.environ['TF_CPP_MIN_LOG_LEVEL'] = '2'
+  sys.stderr.flush()
+  kept = os.dup(2)
+  with tempfile.TemporaryFile() as held:
+    os.dup2(held.fileno(), 2)
+    try:
+      yield
+    except BaseException:
+      held.seek(0)
+      os.write(kept, held.read())
+      raise
+    finally:
+      os.dup2(kept, 2)
+      os.close(kept)
+
+
+with _quiet():
+  import tensorflow as tf
+  import tensorflow_datasets as tfds
+
+  from ft_tf import errors, recipes
+  from ft_tf.training import loop
+
+  tf.config.list_physical_devices()
+
+_HELP = ('--help', '-help', '-h', '--helpfull', '--helpshort')
+
+
+def define_recipe(groups: Iterable[str], default: str | None = None) -> None:
+  """Defines `--recipe` and a flag for every number of some groups.
+
+  Args:
+    groups: Names of `recipes.Recipe` fields; the recipe's own numbers always
+      come along.
+    default: The recipe that is taken if none is given.
+  """
+  flags.DEFINE_string(
+    'recipe', default, 'what to run: ' + ' or '.join(sorted(recipes.RECIPES))
+  )
+  named = {name: recipes.get(name) for name in sorted(recipes.RECIPES)}
+  for leaf in recipes.leaves():
+    if leaf.group and leaf.group not in groups:
+      continue
+    defaults = ', '.join(
+      f'{name} {_text(leaf.value(recipe))}' for name, recipe in named.items()
+    )
+    values = {_text(leaf.value(recipe)) for recipe in named.values()}
+    if len(values) == 1:
+      (defaults,) = values
+    text = f'{leaf.field.metadata["help"]} (default: {defaults})'
+    define = {
+      int: flags.DEFINE_integer,
+      float: flags.DEFINE_float,
+      bool: flags.DEFINE_bool,
+      str: flags.DEFINE_string,
+    }.get(leaf.field.type, flags.DEFINE_list)
+    define(leaf.flag, None, text)
+
+
+def define_data_dir() -> None:
+  flags.DEFINE_string(
+    'data_dir',
+    None,
+    "TFDS folder with the prepared data set (default: TFDS's own)",
+  )
+
+
+def define_workdir(holds: str) -> None:
+  flags.DEFINE_string('workdir', None, f'folder for {holds} (required)')
+
+
+def define_devices() -> None:
+  """Defines the flags of devices and intervals, which change no outcome."""
+  defaults = loop.Options()
+  flags.DEFINE_integer(
+    'num_replicas',
+    0,
+    'devices to train on; 0: every GPU, or one CPU (default: 0)',
+  )
+  for name, text in {
+    'log_steps': 'steps between rows of metrics',
+    'checkpoint_steps': 'steps between checkpoints',
+  }.items():
+    value = getattr(defaults, name)
+    flags.DEFINE_integer(name, value, f'{text} (default: {value})')
+
+
+def recipe() -> recipes.Recipe:
+  """Returns the recipe of the flags, its values checked."""
+  base = recipes.get(required('recipe'))
+  given = {}
+  for leaf in recipes.leaves():
+    if leaf.flag in flags.FLAGS and flags.FLAGS[leaf.flag].present:
+      given[leaf.flag] = _value(leaf, flags.FLAGS[leaf.flag].value)
+  return recipes.override(base, given)
+
+
+def options() -> loop.Options:
+  """Returns the `loop.Options` of the flags."""
+  return loop.Options(
+    **{
+      field.name: flags.FLAGS[field.name].value
+      for field in dataclasses.fields(loop.Options)
+    }
+  )
+
+
+def required(name: str) -> Any:
+  """Returns the value of a flag that must be given."""
+  value = flags.FLAGS[name].value
+  if value is None or value == '':
+    raise errors.UsageError(f'give --{name}: {flags.FLAGS[name].help}')
+  return value
+
+
+def trained_teacher(which: recipes.Recipe) -> str:
+  """Returns the file of the recipe's teacher, which must be trained already."""
+  model = which.teacher.model
+  if not model.endswith('.keras'):
+    raise errors.UsageError(
+      f'the teacher {model} is not trained yet: give --teacher, the model.keras '
+      'that bin/train_teacher.py left'
+    )
+  return model
+
+
+def run(main: Callable[[], dict[str, Any]]) -> None:
+  """Runs a program: prints its result as one line of JSON, last.
+
+  A `UsageError` is one line on standard error and exit code 2, a
+  `TrainingError` one line and exit code 1.
+  """
+
+  def parse(argv):
+    if any(argument in _HELP for argument in argv[1:]):
+      print(_help())
+      sys.exit(0)
+    try:
+      rest = flags.FLAGS(argv)
+    except flags.Error as error:
+      _leave(error, 2)
+    if len(rest) > 1:
+      _leave(f'{rest[1]!r} is not a flag: write --name=value', 2)
+    return rest
+
+  def wrapped(argv):
+    del argv
+    if not flags.FLAGS['verbosity'].present:
+      # TensorFlow's and TFDS's notes; what ends a program is an exception.
+      logging.set_verbosity(logging.ERROR)
+    tfds.disable_progress_bar()
+    try:
+      result = main()
+    except errors.UsageError as error:
+      _leave(error, 2)
+    except errors.TrainingError as error:
+      _leave(error, 1)
+    except KeyboardInterrupt:
+      _leave('stopped; the same command continues', 1)
+    print(json.dumps(result), flush=True)
+
+  app.run(wrapped, flags_parser=parse)
+
+
+def _leave(reason: Any, code: int) -> None:
+  line = ' '.join(str(reason).split())
+  print(f'{_name()}: {line}', file=sys.stderr)
+  sys.exit(code)
+
+
+def _name() -> str:
+  return os.path.basename(sys.argv[0])
+
+
+def _help() -> str:
+  """Returns the program's manual and a line for every flag of its own."""
+  here = {__name__, sys.argv[0]}
+  own = [
+    flag
+    for module, found in flags.FLAGS.flags_by_module_dict().items()
+    if module in here
+    for flag in found
+  ]
+  width = max(len(flag.name) for flag in own) + 2
+  lines = [f'{"--" + flag.name:<{width}}  {flag.help}' for flag in own]
+  manual = (sys.modules['__main__'].__doc__ or '').strip()
+  return manual + '\n\nFlags:\n' + '\n'.join(lines)
+
+
+def _text(value: Any) -> str:
+  if isinstance(value, tuple):
+    return ','.join(map(str, value)) or 'none'
+  return str(value)
+
+
+def _value(leaf: recipes.Leaf, value: Any) -> Any:
+  """Returns a flag's value as the recipe has it: lists become tuples."""
+  if not isinstance(value, list):
+    return value
+  (kind, _) = leaf.field.type.__args__
+  try:
+    return tuple(kind(part) for part in value)
+  except ValueError as error:
+    raise errors.UsageError(
+      f'--{leaf.flag}={",".join(value)}: {leaf.field.metadata["help"]}; give '
+      'numbers with commas between them'
+    ) from error

@@ -1,0 +1,240 @@
+"""The whole way: from a teacher or a recipe to a measured, exported student."""
+
+import base64
+import dataclasses
+import os
+import shutil
+import sys
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ft_tf import evaluation, recipes, run_dir
+from ft_tf.data import datasets
+from ft_tf.export import student as export_student
+from ft_tf.models import zoo
+from ft_tf.report import page, summary
+from ft_tf.training import common, loop, paraphraser, student, teacher
+
+_SAMPLES = 12  # first test images shown in the report, and as many mistakes
+
+
+def compress(
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  *,
+  run: run_dir.RunDir,
+  strategy: tf.distribute.Strategy,
+  options: loop.Options,
+  seeds: int = 1,
+  baseline: bool = False,
+) -> dict[str, Any]:
+  """Trains, exports, measures and reports; continues what was begun.
+
+  Args:
+    recipe: What to run. `recipe.teacher.model` is a network to train or a
+      `.keras` file.
+    dataset: The images.
+    run: The folder of it all: `teacher/`, `paraphraser/`, `student/` (the
+      recipe's seed), `comparison/` (other seeds and the baseline), `export/`,
+      `report.html` and `result.json`.
+    strategy: The devices.
+    options: Intervals.
+    seeds: Number of students, of the seeds from `recipe.seed` on.
+    baseline: Whether to train the same students alone too, at equal budget.
+
+  Returns:
+    The result: that of the exported student, the table's rows, and where the
+    files lie.
+
+  Raises:
+    UsageError: something does not fit; nothing has been written.
+    TrainingError: a loss is not finite.
+  """
+  identity = {
+    **dataclasses.asdict(recipe),
+    'seeds': seeds,
+    'baseline': baseline,
+  }
+  given = zoo.is_file(recipe.teacher.model)
+  _check_parts(recipe, dataset)
+  if given:
+    identity['teacher_sha256'] = run_dir.digest(recipe.teacher.model)
+  with common.work(run, identity, strategy, recipe, dataset) as done:
+    if done:
+      _say(f'{run.path} is complete')
+      return done
+    work = {'strategy': strategy, 'options': options}
+    teacher_run = run.child('teacher')
+    if given:
+      _adopt_teacher(recipe, dataset, teacher_run)
+    else:
+      teacher.train_teacher(recipe, dataset, run=teacher_run, **work)
+    inputs = {}
+    if recipe.student.method != 'scratch':
+      paraphraser_run = run.child('paraphraser')
+      paraphraser.train_paraphraser(
+        recipe,
+        dataset,
+        teacher=teacher_run.model,
+        run=paraphraser_run,
+        **work,
+      )
+      inputs = {
+        'teacher': teacher_run.model,
+        'paraphraser': paraphraser_run.model,
+      }
+    for name, its_recipe in _students(recipe, seeds, baseline).items():
+      result = student.train_student(
+        its_recipe, dataset, run=run.child(name), **inputs, **work
+      )
+      if name == 'student':
+        exported = result
+    export_student.export(
+      run.child('student').model, dataset, os.path.join(run.path, 'export')
+    )
+    for each in ('teacher', *([f'comparison/scratch-{recipe.seed}'] * baseline)):
+      _export_beside(run.child(each), dataset)
+    run.write('samples.json', _samples(run, dataset))
+    report = page.write(run)
+    return _finish(run, exported, report)
+
+
+def _check_parts(recipe: recipes.Recipe, dataset: datasets.Dataset) -> None:
+  """Raises `UsageError` before anything is written, if a part does not fit."""
+  spec = common.spec(recipe, dataset)
+  if zoo.is_file(recipe.teacher.model):
+    zoo.check_fits(
+      zoo.load(recipe.teacher.model),
+      f'--teacher={recipe.teacher.model}',
+      image_shape=dataset.image_shape,
+      label_names=dataset.label_names,
+    )
+  else:
+    zoo.build(recipe.teacher.model, spec)
+  zoo.build(recipe.student.model, spec)
+
+
+def _students(recipe, seeds, baseline) -> dict[str, recipes.Recipe]:
+  """Returns the students to train: folder to recipe, the exported one first."""
+  students = {'student': recipe}
+  methods = [recipe.student.method, *(['scratch'] * baseline)]
+  for seed in range(recipe.seed, recipe.seed + seeds):
+    for method in methods:
+      if (method, seed) != (recipe.student.method, recipe.seed):
+        students[f'comparison/{method}-{seed}'] = recipes.override(
+          recipe, {'method': method, 'seed': seed}
+        )
+  return students
+
+
+def _adopt_teacher(recipe, dataset, run) -> None:
+  """Takes a given teacher into its run folder, with its test accuracy."""
+  path = recipe.teacher.model
+  run.claim(
+    {
+      'stage': 'teacher',
+      'data': dataclasses.asdict(recipe.data),
+      'teacher': {'model': path},
+      'teacher_sha256': run_dir.digest(path),
+    }
+  )
+  if run.read('result.json') is None:
+    with run_dir.replacing(run.model) as copy:
+      shutil.copyfile(path, copy)
+    model = zoo.load(run.model)
+    scores = evaluation.evaluate(
+      evaluation.keras_predictor(model), dataset.test
+    )
+    _say(f'teacher: {path}, test accuracy {scores["accuracy"]:.4f}')
+    run.write(
+      'result.json',
+      {
+        'method': 'teacher',
+        'seed': None,
+        **scores,
+        'parameters': common.parameters(model),
+        'steps': 0,
+        'wall_seconds': 0.0,
+      },
+    )
+  run.release()
+
+
+def _export_beside(run: run_dir.RunDir, dataset: datasets.Dataset) -> None:
+  """Exports a network that the student is compared with, if it converts.
+
+  The student must convert; a teacher that a user brings may hold operations
+  that TFLite lacks, which is said and leaves its cells in the table empty.
+  """
+  try:
+    export_student.export(
+      run.model, dataset, os.path.join(run.path, 'export')
+    )
+  except Exception as error:  # The converter's own class is not public.
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    _say(f'{run.path}: no TFLite file to compare with ({reason})')
+
+
+def _samples(run, dataset) -> list[dict[str, str]]:
+  """Returns test images with what teacher, student and int8 file say of them."""
+  export = os.path.join(run.path, 'export')
+  predictors = {
+    'teacher': evaluation.predictor(run.child('teacher').model),
+    'student': evaluation.predictor(os.path.join(export, export_student.KERAS)),
+    'int8': evaluation.predictor(os.path.join(export, export_student.INT8)),
+  }
+  test = dataset.test
+  wrong = np.flatnonzero(
+    evaluation.logits(predictors['int8'], test.images).argmax(axis=1)
+    != test.labels
+  )
+  chosen = np.concatenate(
+    [np.arange(min(_SAMPLES, len(test))), wrong[wrong >= _SAMPLES][:_SAMPLES]]
+  )
+  some = test.take(chosen)
+  names = np.array(dataset.label_names)
+  said = {
+    who: names[evaluation.logits(predict, some.images).argmax(axis=1)]
+    for who, predict in predictors.items()
+  }
+  return [
+    {
+      'png': base64.b64encode(tf.io.encode_png(image).numpy()).decode(),
+      'label': str(names[label]),
+      **{who: str(said[who][i]) for who in said},
+    }
+    for i, (image, label) in enumerate(
+      zip(some.images, some.labels, strict=True)
+    )
+  ]
+
+
+def _finish(run, exported, report) -> dict[str, Any]:
+  """Writes and returns the compression's result."""
+  table = summary.rows(summary.runs(run))
+  result = {
+    **exported,
+    'table': [
+      {
+        'method': row.method,
+        'mean': row.mean,
+        'std': row.std,
+        'seeds': len(row.accuracies),
+        'accuracies': row.accuracies,
+        'parameters': row.parameters,
+        'tflite_bytes': row.bytes(export_student.FLOAT32),
+        'tflite_int8_bytes': row.bytes(export_student.INT8),
+      }
+      for row in table
+    ],
+    'export': os.path.join(run.path, 'export'),
+    'report': report,
+  }
+  run.write('result.json', result)
+  return result
+
+
+def _say(line: str) -> None:
+  print(line, file=sys.stderr, flush=True)
