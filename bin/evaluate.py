@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """Prints the accuracy of a .keras file, a SavedModel or a .tflite file.
 
-  bin/evaluate.py --model=runs/digits/export/student_int8.tflite --dataset=digits
+The last line of its output is JSON: accuracy (0 to 1), loss (mean cross entropy,
+nats) and the number of examples.
+
+  bin/evaluate.py --dataset=digits --model=runs/export/student_int8.tflite
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What the programs share: flags from recipes, one line for errors, one for JSON.
+"""What the programs share: flags from recipes, errors and results in a line.
 
 Importing it imports TensorFlow without the notes that its C++ side prints then,
 which no setting of TensorFlow's silences; so it comes before anything else that
@@ -136,17 +136,6 @@ def required(name: str) -> Any:
   if value is None or value == '':
     raise errors.UsageError(f'give --{name}: {flags.FLAGS[name].help}')
   return value
-
-
-def trained_teacher(which: recipes.Recipe) -> str:
-  """Returns the file of the recipe's teacher, which must be trained already."""
-  model = which.teacher.model
-  if not model.endswith('.keras'):
-    raise errors.UsageError(
-      f'the teacher {model} is not trained yet: give --teacher, the model.keras '
-      'that bin/train_teacher.py left'
-    )
-  return model
 
 
 def run(main: Callable[[], dict[str, Any]]) -> None:

@@ -94,8 +94,9 @@ def compress(
     export_student.export(
       run.child('student').model, dataset, os.path.join(run.path, 'export')
     )
-    for each in ('teacher', *([f'comparison/scratch-{recipe.seed}'] * baseline)):
-      _export_beside(run.child(each), dataset)
+    _export_beside(teacher_run, dataset)
+    if baseline:
+      _export_beside(run.child(f'comparison/scratch-{recipe.seed}'), dataset)
     run.write('samples.json', _samples(run, dataset))
     report = page.write(run)
     return _finish(run, exported, report)
@@ -169,16 +170,14 @@ def _export_beside(run: run_dir.RunDir, dataset: datasets.Dataset) -> None:
   that TFLite lacks, which is said and leaves its cells in the table empty.
   """
   try:
-    export_student.export(
-      run.model, dataset, os.path.join(run.path, 'export')
-    )
+    export_student.export(run.model, dataset, os.path.join(run.path, 'export'))
   except Exception as error:  # The converter's own class is not public.
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     _say(f'{run.path}: no TFLite file to compare with ({reason})')
 
 
 def _samples(run, dataset) -> list[dict[str, str]]:
-  """Returns test images with what teacher, student and int8 file say of them."""
+  """Returns test images with what each network says of them."""
   export = os.path.join(run.path, 'export')
   predictors = {
     'teacher': evaluation.predictor(run.child('teacher').model),

@@ -19,17 +19,16 @@ class _Chain(keras.Model):
     """Returns 3x3 layers from `channels_in` through each of `channels`."""
     made = []
     for name, channels_out in zip(names, channels, strict=True):
+      # PyTorch takes the fan of a transposed kernel from its outputs.
+      transposed = kind is keras.layers.Conv2DTranspose
+      fan = 9 * (channels_out if transposed else channels_in)
       layer = kind(
         channels_out,
         3,
         padding='same',
         activation=keras.layers.LeakyReLU(_SLOPE),
         kernel_initializer=layers.uniform_fan_in(),
-        # PyTorch takes the fan of a transposed kernel from its outputs.
-        bias_initializer=layers.uniform_bias(
-          9
-          * (channels_out if kind is keras.layers.Conv2DTranspose else channels_in)
-        ),
+        bias_initializer=layers.uniform_bias(fan),
         dtype=self.dtype_policy,
         name=name,
       )

@@ -82,9 +82,8 @@ def _pair(name, first, second):
   first, second = tf.convert_to_tensor(first), tf.convert_to_tensor(second)
   if first.shape.rank is None or first.shape.rank < 2:
     raise ValueError(f'{name} takes [B, ..., C], not {first.shape}')
-  if first.shape.rank != second.shape.rank or not first.shape.is_compatible_with(
-    second.shape
-  ):
+  same = first.shape.is_compatible_with(second.shape)
+  if first.shape.rank != second.shape.rank or not same:
     raise ValueError(
       f'{name} takes two tensors of one shape, not {first.shape} and '
       f'{second.shape}'

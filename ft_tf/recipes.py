@@ -250,7 +250,7 @@ def override(recipe: Recipe, values: dict[str, Any]) -> Recipe:
 
 
 def check(recipe: Recipe) -> None:
-  """Raises `UsageError` that names the flag of the first value out of bounds."""
+  """Raises `UsageError` for the first value out of bounds, by its flag."""
   for leaf in leaves():
     value = leaf.value(recipe)
     for each in value if isinstance(value, tuple) else (value,):

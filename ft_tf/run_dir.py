@@ -75,7 +75,8 @@ class RunDir:
       self._lock = open(os.path.join(self.path, '.lock'), 'w')
     except OSError as error:
       raise errors.UsageError(
-        f'cannot write to {self.path} ({error.strerror}): give another --workdir'
+        f'cannot write to {self.path} ({error.strerror}): give another '
+        '--workdir'
       ) from error
     try:
       fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -127,7 +128,7 @@ class RunDir:
     return rows
 
   def rewind_metrics(self, step: int) -> list[dict[str, Any]]:
-    """Drops the rows after a step, which will be logged again; returns the rest."""
+    """Drops the rows after a step, to be logged again; returns the rest."""
     rows = [row for row in self.metrics() if row['step'] <= step]
     if os.path.exists(self._metrics):
       with replacing(self._metrics) as path:

@@ -11,9 +11,6 @@ import math
 
 import keras
 
-# Channel means and deviations of images in [0, 1], as in a recipe.
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]
-
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
@@ -46,7 +43,7 @@ def uniform_bias(fan_in: int) -> keras.initializers.Initializer:
 
 
 def images(spec: Spec) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-  """Returns the input of raw images, `[B, H, W, C]` uint8, and it normalised."""
+  """Returns the input, raw images `[B, H, W, C]` uint8, and it normalised."""
   inputs = keras.Input(spec.image_shape, dtype='uint8', name='image')
   normalised = keras.layers.Normalization(
     mean=[255 * mean for mean in spec.mean],
@@ -90,7 +87,7 @@ def relu(x, *, name: str):
 
 
 def logits(x, spec: Spec):
-  """Returns the logits `[B, classes]`, always float32, of a last feature map."""
+  """Returns the logits `[B, classes]`, float32, of a last feature map."""
   x = keras.layers.GlobalAveragePooling2D(name='pool')(x)
   return keras.layers.Dense(
     spec.classes,

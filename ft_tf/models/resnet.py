@@ -48,9 +48,7 @@ def resnet(
 
 def _block(x, channels, spec, *, stride, projection, prefix, name):
   """Returns ReLU(shortcut + two 3x3 convolutions with batch norm)."""
-  y = layers.convolution(
-    x, channels, stride=stride, name=f'{prefix}_conv1'
-  )
+  y = layers.convolution(x, channels, stride=stride, name=f'{prefix}_conv1')
   y = layers.batch_norm(y, spec, name=f'{prefix}_bn1')
   y = layers.relu(y, name=f'{prefix}_relu1')
   y = layers.convolution(y, channels, name=f'{prefix}_conv2')

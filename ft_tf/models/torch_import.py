@@ -18,9 +18,7 @@ _BATCH_NORM = {
 }
 
 
-def resnet_from_npz(
-  path: str, network: str, spec: layers.Spec
-) -> keras.Model:
+def resnet_from_npz(path: str, network: str, spec: layers.Spec) -> keras.Model:
   """Returns a ResNet with the weights of a PyTorch state dict saved as .npz.
 
   The names are those of the usual CIFAR ResNet in PyTorch: `conv1`, `bn1`,
@@ -56,8 +54,8 @@ def resnet_from_npz(
   ]
   if wrong:
     raise errors.UsageError(
-      f'{path} does not match {network}: {"; ".join(wrong)}. Give the --network '
-      'it was saved from'
+      f'{path} does not match {network}: {"; ".join(wrong)}. Give the '
+      '--network it was saved from'
     )
   for name, weight in wanted.items():
     weight.assign(found[name])

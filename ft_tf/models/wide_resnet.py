@@ -1,4 +1,4 @@
-"""Wide ResNets (Zagoruyko and Komodakis 2016): pre-activation, 6n + 4 layers."""
+"""Wide ResNets of 6n + 4 layers (Zagoruyko and Komodakis 2016)."""
 
 import keras
 

@@ -106,6 +106,6 @@ def check_fits(
   classes = model.output_shape[-1]
   if classes != len(label_names):
     raise errors.UsageError(
-      f'{what} has {classes} classes, the data set {len(label_names)}: give the '
-      'data set it was trained on'
+      f'{what} has {classes} classes, the data set {len(label_names)}: give '
+      'the data set it was trained on'
     )

@@ -14,7 +14,9 @@ _MARKERS = {
 }
 
 
-def curves(runs: list[summary.Run], field: str, label: str, percent=False) -> str:
+def curves(
+  runs: list[summary.Run], field: str, label: str, percent=False
+) -> str:
   """Returns the plot of a metrics field by epoch: a line per run.
 
   Runs of one method share a colour, and the legend names it once. Returns ''
@@ -45,7 +47,7 @@ def curves(runs: list[summary.Run], field: str, label: str, percent=False) -> st
 
 
 def accuracy_by_size(table: list[summary.Row]) -> str:
-  """Returns the plot of test accuracy against file size, of what was exported."""
+  """Returns the plot of exported files' test accuracy against their size."""
   drawn = figure.Figure(figsize=(6, 3.6), layout='constrained')
   axes = drawn.subplots()
   for row in table:

@@ -76,7 +76,8 @@ def runs(root: run_dir.RunDir) -> list[Run]:
   comparison = root.child('comparison').path
   if os.path.isdir(comparison):
     names += [
-      os.path.join('comparison', name) for name in sorted(os.listdir(comparison))
+      os.path.join('comparison', name)
+      for name in sorted(os.listdir(comparison))
     ]
   names.append('student')
   found = []
@@ -154,7 +155,10 @@ def markdown(table: list[Row]) -> str:
     return '| ' + ' | '.join([first, *rest]) + ' |'
 
   rule = (
-    '|' + '-' * (widths[0] + 2) + '|'
-    + '|'.join('-' * (w + 1) + ':' for w in widths[1:]) + '|'
+    '|'
+    + '-' * (widths[0] + 2)
+    + '|'
+    + '|'.join('-' * (w + 1) + ':' for w in widths[1:])
+    + '|'
   )
   return '\n'.join([join(lines[0]), rule, *map(join, lines[1:])])

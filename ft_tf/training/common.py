@@ -44,7 +44,7 @@ def spec(recipe: recipes.Recipe, dataset: datasets.Dataset) -> layers.Spec:
   channels = dataset.image_shape[-1]
   if len(recipe.data.mean) != channels:
     raise errors.UsageError(
-      f'{recipe.data.dataset} has {channels} channels, the recipe\'s mean and '
+      f"{recipe.data.dataset} has {channels} channels, the recipe's mean and "
       f'std {len(recipe.data.mean)}: give --mean and --std, one value per '
       'channel, of images in [0, 1]'
     )

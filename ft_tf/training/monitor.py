@@ -21,9 +21,7 @@ _MAPS = 8
 class Monitor:
   """Writes the rows of one run to its folder and to standard error."""
 
-  def __init__(
-    self, run: run_dir.RunDir, *, name: str, step: int, steps: int
-  ):
+  def __init__(self, run: run_dir.RunDir, *, name: str, step: int, steps: int):
     """Goes on from a step; rows logged after it are dropped.
 
     Args:

@@ -35,8 +35,9 @@ def train_paraphraser(
     options: Intervals.
 
   Returns:
-    The result: `reconstruction` on the test split, and `reconstruction_of_mean`,
-    the same loss if every feature map were answered by their mean.
+    The result: `reconstruction` on the test split, and
+    `reconstruction_of_mean`, the same loss if every feature map were answered
+    by their mean.
 
   Raises:
     UsageError: the folder holds another run, or the teacher does not fit.
@@ -115,9 +116,7 @@ def train_paraphraser(
     )
 
 
-def compile_steps(
-  strategy, feature, paraphraser, optimizer, kind, batch_size
-):
+def compile_steps(strategy, feature, paraphraser, optimizer, kind, batch_size):
   """Returns the compiled loop of paraphraser steps; see `loop.Stage`.
 
   Args:

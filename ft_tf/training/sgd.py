@@ -43,9 +43,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
     velocity = self._velocities[self._get_variable_index(variable)]
     gradient = ops.cast(gradient, variable.dtype)
     updated = (
-      self.momentum * velocity
-      + gradient
-      + self.coupled_weight_decay * variable
+      self.momentum * velocity + gradient + self.coupled_weight_decay * variable
     )
     self.assign(velocity, updated)
     self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * updated)

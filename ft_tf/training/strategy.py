@@ -38,15 +38,13 @@ def make(num_replicas: int = 0) -> tf.distribute.MirroredStrategy:
       )
     except RuntimeError as error:
       raise errors.UsageError(
-        f'--num_replicas={num_replicas}: make the strategy before anything else '
-        'uses TensorFlow'
+        f'--num_replicas={num_replicas}: make the strategy before anything '
+        'else uses TensorFlow'
       ) from error
   return tf.distribute.MirroredStrategy([f'CPU:{i}' for i in range(count)])
 
 
-def check_batch(
-  strategy: tf.distribute.Strategy, batch_size: int
-) -> None:
+def check_batch(strategy: tf.distribute.Strategy, batch_size: int) -> None:
   """Raises `UsageError` if a batch does not split evenly over the replicas."""
   replicas = strategy.num_replicas_in_sync
   if batch_size % replicas:

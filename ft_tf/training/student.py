@@ -22,7 +22,7 @@ def train_student(
   teacher: str | None = None,
   paraphraser: str | None = None,
 ) -> dict[str, Any]:
-  """Trains a student by the recipe's method; continues or returns what is there.
+  """Trains a student by the recipe's method, or returns what is there.
 
   Args:
     recipe: Its `data`, `student` and `seed` count.
@@ -135,9 +135,7 @@ def compile_steps(
       }
       loss = terms['cross_entropy']
       for method, signal in zip(methods, signals, strict=True):
-        terms[method.name] = _mean(
-          method.loss(method.adapt(features), signal)
-        )
+        terms[method.name] = _mean(method.loss(method.adapt(features), signal))
         loss += method.weight * terms[method.name]
     optimizer.apply(tape.gradient(loss, variables), variables)
     return {
@@ -202,9 +200,7 @@ def _pictures(student, methods, dataset):
 
   @tf.function
   def maps(images):
-    return method.signal(images), method.adapt(
-      features(images, training=False)
-    )
+    return method.signal(images), method.adapt(features(images, training=False))
 
   images = common.pictured(dataset)
 
