@@ -5,11 +5,21 @@ LeakyReLU(0.1) after every layer, the last one included, no batch norm.
 """
 
 import keras
+from keras import ops
 
 from ft_tf import errors
 from ft_tf.models import layers
 
 _SLOPE = 0.1
+
+
+def _leaky_relu(x):
+  """Returns LeakyReLU(0.1).
+
+  As a maximum: TensorFlow's graph optimiser fuses its own LeakyRelu with the
+  convolution, which breaks on the gradient, and gives up on the whole graph.
+  """
+  return ops.maximum(x, _SLOPE * x)
 
 
 class _Chain(keras.Model):
@@ -26,7 +36,7 @@ class _Chain(keras.Model):
         channels_out,
         3,
         padding='same',
-        activation=keras.layers.LeakyReLU(_SLOPE),
+        activation=_leaky_relu,
         kernel_initializer=layers.uniform_fan_in(),
         bias_initializer=layers.uniform_bias(fan),
         dtype=self.dtype_policy,

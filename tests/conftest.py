@@ -1,0 +1,26 @@
+"""What pytest must do before any test module is imported.
+
+absltest's temporary folders need parsed flags, and the tests that train on two
+replicas need two logical CPU devices before TensorFlow is first used.
+"""
+
+import os
+import tempfile
+
+from absl import flags
+from absl.testing import absltest  # noqa: F401  defines --test_tmpdir
+
+_SCRATCH = tempfile.TemporaryDirectory(prefix='ft_tf_test_')
+
+
+def pytest_configure():
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  from tests import fixtures  # noqa: PLC0415  TensorFlow reads the level above
+
+  fixtures.strategy(2)
+  flags.FLAGS.mark_as_parsed()
+  flags.FLAGS.test_tmpdir = _SCRATCH.name
+
+
+def pytest_unconfigure():
+  _SCRATCH.cleanup()

@@ -1,0 +1,68 @@
+"""Small data, recipes and strategies that several tests train on."""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from ft_tf import recipes
+from ft_tf.data import datasets
+from ft_tf.training import strategy as strategies
+
+
+@functools.cache
+def strategy(num_replicas: int = 1) -> tf.distribute.MirroredStrategy:
+  """Returns a strategy over logical CPU devices.
+
+  Two devices are set up in any case, since TensorFlow allows no second setting
+  in one process; and each strategy is made once, since those of one process
+  number their collective operations alike.
+  """
+  both = strategies.make(2)
+  if num_replicas == 2:
+    return both
+  return tf.distribute.MirroredStrategy(['CPU:0'])
+
+
+class Blobs:
+  """A source of images whose class shows: a bright spot in its place.
+
+  Stands for `datasets.Source` where a test needs no TFDS.
+  """
+
+  name = 'blobs'
+  label_names = ('left', 'middle', 'right')
+  image_shape = (8, 8, 1)
+
+  def read(self, split: str) -> datasets.Examples:
+    count, seed = {'train': (56, 0), 'test': (24, 1)}[split]
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(3, size=count)
+    images = rng.integers(60, size=(count, *self.image_shape))
+    for image, label in zip(images, labels, strict=True):
+      image[2:6, 3 * label : 3 * label + 2] += 150
+    return datasets.Examples(images.astype(np.uint8), labels.astype(np.int64))
+
+
+def blobs() -> datasets.Dataset:
+  """Returns 48 images to train on, 8 to validate and 24 to test."""
+  return datasets.Dataset(Blobs(), validation_examples=8)
+
+
+def recipe(**values) -> recipes.Recipe:
+  """Returns a recipe for `blobs`: tiny networks, 3 epochs of 3 steps.
+
+  Args:
+    **values: Flag name to value, as of `recipes.override`.
+  """
+  small = {
+    'dataset': 'blobs',
+    'batch_size': 16,
+    'validation_examples': 8,
+    'teacher': 'resnet8x0.25',
+    'student': 'resnet8x0.25',
+    'beta': 10.0,
+    **{f'{stage}_epochs': 3 for stage in ('teacher', 'paraphraser', 'student')},
+    **{f'{stage}_drop_epochs': (2,) for stage in ('teacher', 'student')},
+  }
+  return recipes.override(recipes.digits(), {**small, **values})

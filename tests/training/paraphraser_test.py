@@ -1,0 +1,121 @@
+"""The paraphraser's stage: no labels, a frozen teacher, a better map."""
+
+import os
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+
+from ft_tf import errors, factors, run_dir
+from ft_tf.data import datasets, views
+from ft_tf.models import taps, zoo
+from ft_tf.training import common, loop, paraphraser, sgd
+from tests import fixtures
+
+
+class Mislabelled(fixtures.Blobs):
+  """The same images under labels that say nothing."""
+
+  def read(self, split):
+    examples = super().read(split)
+    return datasets.Examples(examples.images, np.zeros_like(examples.labels))
+
+
+class TrainParaphraserTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.strategy = fixtures.strategy()
+    keras.utils.set_random_seed(3)
+    with self.strategy.scope():
+      teacher = zoo.build(
+        'resnet8x0.25', common.spec(fixtures.recipe(), fixtures.blobs())
+      )
+    self.folder = self.create_tempdir().full_path
+    self.teacher = os.path.join(self.folder, 'teacher.keras')
+    teacher.save(self.teacher)
+
+  def _train(self, name, recipe=None, dataset=None):
+    run = run_dir.RunDir(os.path.join(self.folder, name))
+    return run, paraphraser.train_paraphraser(
+      recipe or fixtures.recipe(),
+      dataset or fixtures.blobs(),
+      teacher=self.teacher,
+      run=run,
+      strategy=self.strategy,
+      options=loop.Options(log_steps=3),
+    )
+
+  @parameterized.parameters('l1', 'l2')
+  def test_reconstruction_gets_better(self, kind):
+    recipe = fixtures.recipe(reconstruction=kind, paraphraser_epochs=30)
+    run, result = self._train(kind, recipe)
+    rows = run.metrics()
+    self.assertLess(rows[-1]['reconstruction'], rows[0]['reconstruction'])
+    self.assertEqual(
+      result['validation_reconstruction'], rows[-1]['validation_reconstruction']
+    )
+    loaded = keras.models.load_model(run.model)
+    self.assertIsInstance(loaded, factors.Paraphraser)
+
+  def test_reconstruction_is_better_than_the_mean_after_30_epochs(self):
+    _, result = self._train('a', fixtures.recipe(paraphraser_epochs=30))
+    self.assertLess(result['reconstruction'], result['reconstruction_of_mean'])
+
+  def test_labels_are_not_read(self):
+    _, one = self._train('labelled')
+    _, other = self._train(
+      'mislabelled',
+      dataset=datasets.Dataset(Mislabelled(), validation_examples=8),
+    )
+    self.assertEqual(one['reconstruction'], other['reconstruction'])
+
+  def test_teacher_of_other_classes_is_refused_and_nothing_written(self):
+    source = fixtures.Blobs()
+    source.label_names = ('left', 'right')
+    with self.assertRaisesRegex(errors.UsageError, 'has 3 classes'):
+      self._train('classes', dataset=datasets.Dataset(source))
+    self.assertFalse(os.path.exists(os.path.join(self.folder, 'classes')))
+
+  def test_teacher_does_not_move_and_two_replicas_equal_one(self):
+    recipe = fixtures.recipe()
+    trained = []
+    for replicas in (1, 2):
+      strategy = fixtures.strategy(replicas)
+      keras.utils.set_random_seed(0)
+      with strategy.scope():
+        teacher = zoo.load(self.teacher)
+        before = teacher.get_weights()
+        features = taps.features(teacher, ['group3'])
+        model = factors.Paraphraser(0.5)
+        model.build(features.output['group3'].shape)
+        optimizer, _ = sgd.make(recipe.paraphraser, 3.0)
+        optimizer.build(model.trainable_variables)
+      stream = views.stream(
+        fixtures.blobs().train,
+        recipe.data,
+        seed=0,
+        first_step=0,
+        last_step=2,
+        labels=False,
+      )
+      train_steps = paraphraser.compile_steps(
+        strategy,
+        lambda images, f=features: f(images, training=False)['group3'],
+        model,
+        optimizer,
+        'l1',
+        16,
+      )
+      train_steps(
+        iter(strategy.experimental_distribute_dataset(stream)), tf.constant(2)
+      )
+      trained.append(model.get_weights())
+      for now, then in zip(teacher.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+    for one, two in zip(*trained, strict=True):
+      np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+if __name__ == '__main__':
+  absltest.main()

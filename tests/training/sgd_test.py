@@ -1,0 +1,74 @@
+"""The optimizer against PyTorch's rule, and the rate by step."""
+
+import keras
+import numpy as np
+from absl.testing import absltest
+
+from ft_tf import recipes
+from ft_tf.training import sgd
+
+
+class CoupledSGDTest(absltest.TestCase):
+  def test_steps_are_pytorchs_when_the_rate_drops(self):
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=(4,))
+    gradients = rng.normal(size=(6, 4))
+    rates = [0.1, 0.1, 0.1, 0.01, 0.01, 0.01]
+    variable = keras.Variable(w.astype(np.float32))
+    optimizer = sgd.CoupledSGD(
+      sgd.MultiStepRate(0.1, drop_steps=(3,), drop_factor=0.1),
+      momentum=0.9,
+      coupled_weight_decay=5e-4,
+    )
+    # torch.optim.SGD: d = g + wd w; v = m v + d; w -= rate v.
+    velocity = np.zeros(4)
+    for gradient, rate in zip(gradients, rates, strict=True):
+      velocity = 0.9 * velocity + gradient + 5e-4 * w
+      w = w - rate * velocity
+      optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+      np.testing.assert_allclose(variable.numpy(), w, rtol=1e-5)
+
+  def test_weight_without_gradient_decays_with_momentum(self):
+    variable = keras.Variable(np.float32([1.0]))
+    optimizer = sgd.CoupledSGD(0.1, momentum=0.5, coupled_weight_decay=0.1)
+    for _ in range(2):
+      optimizer.apply([keras.ops.zeros(1)], [variable])
+    # v1 = .1, w1 = .99; v2 = .05 + .099 = .149, w2 = .99 - .0149.
+    np.testing.assert_allclose(variable.numpy(), [0.9751], rtol=1e-6)
+
+  def test_config_makes_the_same_optimizer(self):
+    optimizer = sgd.CoupledSGD(0.2, momentum=0.8, coupled_weight_decay=0.01)
+    again = sgd.CoupledSGD.from_config(optimizer.get_config())
+    self.assertEqual(again.momentum, 0.8)
+    self.assertEqual(again.coupled_weight_decay, 0.01)
+    self.assertIsNone(again.weight_decay)
+
+
+class MultiStepRateTest(absltest.TestCase):
+  def test_rate_drops_at_each_step_given(self):
+    rate = sgd.MultiStepRate(1.0, drop_steps=(3, 5), drop_factor=0.1)
+    np.testing.assert_allclose(
+      [float(rate(s)) for s in range(7)],
+      [1, 1, 1, 0.1, 0.1, 0.01, 0.01],
+      rtol=1e-6,
+    )
+
+  def test_rate_rises_linearly_when_warming_up(self):
+    rate = sgd.MultiStepRate(
+      0.4, drop_steps=(), drop_factor=0.1, warmup_steps=4
+    )
+    np.testing.assert_allclose(
+      [float(rate(s)) for s in range(6)], [0.1, 0.2, 0.3, 0.4, 0.4, 0.4]
+    )
+
+  def test_epochs_of_a_recipe_become_steps(self):
+    stage = recipes.Teacher(
+      model='resnet20', epochs=10, drop_epochs=(2, 4), warmup_epochs=0.5
+    )
+    _, rate = sgd.make(stage, steps_per_epoch=390.625)
+    self.assertEqual(rate.drop_steps, (781, 1562))
+    self.assertEqual(rate.warmup_steps, 195)
+
+
+if __name__ == '__main__':
+  absltest.main()
