@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Prints the accuracy of a .keras file, a SavedModel or a .tflite file.
 
-The last line of its output is JSON: accuracy (0 to 1), loss (mean cross entropy,
-nats) and the number of examples.
+Images are resized to what the model takes. The last line of output is JSON:
+accuracy (0 to 1), loss (mean cross entropy, nats) and the number of examples.
 
   bin/evaluate.py --dataset=digits --model=runs/export/student_int8.tflite
 """
@@ -24,19 +24,15 @@ flags.DEFINE_string(
 flags.DEFINE_string('dataset', None, 'TFDS name, or digits (required)')
 program.define_data_dir()
 flags.DEFINE_string('split', 'test', 'TFDS split (default: test)')
-flags.DEFINE_integer(
-  'image_size', 0, 'resize images to this size; 0 keeps them (default: 0)'
-)
 
 
 def main():
   path = program.required('model')
-  source = datasets.Source(
-    program.required('dataset'),
-    data_dir=flags.FLAGS.data_dir,
-    image_size=flags.FLAGS.image_size,
-  )
+  name = program.required('dataset')
   predict = evaluation.predictor(path)
+  source = datasets.Source(
+    name, data_dir=flags.FLAGS.data_dir, image_size=predict.image_size
+  )
   return evaluation.evaluate(predict, source.read(flags.FLAGS.split))
 
 

@@ -5,7 +5,7 @@
       --workdir=runs/student
 
 Leaves export/ in the workdir; an export of the same model that is already there
-is printed as it stands.
+is printed as it stands. Images are resized to what the model takes.
 """
 
 import os
@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from bin import program
-from ft_tf import run_dir
+from ft_tf import evaluation, run_dir
 from ft_tf.data import datasets
 from ft_tf.export import student
 
@@ -30,9 +30,6 @@ flags.DEFINE_string(
 flags.DEFINE_string(
   'test_split', 'test', 'TFDS split that is measured on (default: test)'
 )
-flags.DEFINE_integer(
-  'image_size', 0, 'resize images to this size; 0 keeps them (default: 0)'
-)
 
 
 def main():
@@ -42,7 +39,7 @@ def main():
   source = datasets.Source(
     program.required('dataset'),
     data_dir=flags.FLAGS.data_dir,
-    image_size=flags.FLAGS.image_size,
+    image_size=evaluation.predictor(model).image_size,
   )
   dataset = datasets.Dataset(
     source,

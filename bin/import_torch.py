@@ -63,7 +63,7 @@ def main():
     layers.Spec(source.image_shape, len(source.label_names), mean, std),
   )
   scores = evaluation.evaluate(
-    evaluation.keras_predictor(model), source.read(flags.FLAGS.split)
+    evaluation.KerasPredictor(model), source.read(flags.FLAGS.split)
   )
   path = os.path.join(os.path.abspath(workdir), 'model.keras')
   os.makedirs(os.path.dirname(path), exist_ok=True)

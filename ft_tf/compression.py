@@ -145,9 +145,7 @@ def _adopt_teacher(recipe, dataset, run) -> None:
     with run_dir.replacing(run.model) as copy:
       shutil.copyfile(path, copy)
     model = zoo.load(run.model)
-    scores = evaluation.evaluate(
-      evaluation.keras_predictor(model), dataset.test
-    )
+    scores = evaluation.evaluate(evaluation.KerasPredictor(model), dataset.test)
     _say(f'teacher: {path}, test accuracy {scores["accuracy"]:.4f}')
     run.write(
       'result.json',

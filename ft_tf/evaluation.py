@@ -1,7 +1,7 @@
 """Accuracy of a Keras model, a SavedModel or a .tflite file on images."""
 
+import abc
 import os
-from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -12,40 +12,85 @@ from ft_tf import errors
 from ft_tf.data import datasets
 from ft_tf.models import zoo
 
-# From raw images [B, H, W, C] uint8 to logits [B, classes] float32.
-Predictor = Callable[[np.ndarray], np.ndarray]
-
 SIGNATURE = 'serving_default'
 _BATCH = 250
 
 
-def keras_predictor(model: keras.Model) -> Predictor:
-  """Returns the compiled inference of a model, which moves no variable."""
+class Predictor(abc.ABC):
+  """A model's inference, from raw images to logits, whatever its format.
 
-  @tf.function(reduce_retracing=True)
-  def predict(images):
-    return tf.cast(model(images, training=False), tf.float32)
+  Attributes:
+    image_shape: `(H, W, C)` of its images; None where it takes any.
+  """
 
-  return lambda images: predict(tf.constant(images)).numpy()
+  image_shape: tuple[int | None, int | None, int | None]
+
+  @abc.abstractmethod
+  def __call__(self, images: np.ndarray) -> np.ndarray:
+    """Returns logits `[B, classes]` float32 of `[B, H, W, C]` uint8."""
+
+  @property
+  def image_size(self) -> int:
+    """Returns H if the model takes square images of one size, otherwise 0."""
+    height, width, _ = self.image_shape
+    return height if height is not None and height == width else 0
 
 
-def saved_model_predictor(path: str) -> Predictor:
-  """Returns the serving signature of a SavedModel folder."""
-  loaded = tf.saved_model.load(path)
-  serve = loaded.signatures[SIGNATURE]
-  (name,) = serve.structured_input_signature[1]
+class KerasPredictor(Predictor):
+  """The compiled inference of a Keras model; it moves no variable."""
 
-  def predict(images):
-    (output,) = serve(**{name: tf.constant(images)}).values()
+  def __init__(self, model: keras.Model):
+    """Wraps a model of one image input and one logits output."""
+    self.image_shape = tuple(model.input_shape[1:])
+
+    @tf.function(reduce_retracing=True)
+    def predict(images):
+      return tf.cast(model(images, training=False), tf.float32)
+
+    self._predict = predict
+
+  def __call__(self, images: np.ndarray) -> np.ndarray:
+    return self._predict(tf.constant(images)).numpy()
+
+
+class SavedModelPredictor(Predictor):
+  """The serving signature of a SavedModel folder."""
+
+  def __init__(self, path: str):
+    """Loads the folder.
+
+    Args:
+      path: A SavedModel with the signature `serving_default`, of one image
+        input and one output.
+
+    Raises:
+      UsageError: there is no such signature.
+    """
+    # The signature does not keep the object it came from alive.
+    self._loaded = tf.saved_model.load(path)
+    if SIGNATURE not in self._loaded.signatures:
+      raise errors.UsageError(
+        f'{path} has no signature {SIGNATURE}: give a SavedModel that '
+        'bin/export.py left'
+      )
+    self._serve = self._loaded.signatures[SIGNATURE]
+    ((self._name, spec),) = self._serve.structured_input_signature[1].items()
+    self.image_shape = tuple(spec.shape[1:])
+
+  def __call__(self, images: np.ndarray) -> np.ndarray:
+    (output,) = self._serve(**{self._name: tf.constant(images)}).values()
     return output.numpy()
 
-  # The signature does not keep the object it came from alive.
-  predict.loaded = loaded
-  return predict
 
+class LiteRTPredictor(Predictor):
+  """Runs a .tflite file; integer logits come back in real numbers.
 
-class LiteRTPredictor:
-  """Runs a .tflite file; integer logits come back in real numbers."""
+  Attributes:
+    interpreter: LiteRT's.
+    input_dtype: The file's own, such as 'uint8'.
+    output_dtype: The file's own, such as 'int8'.
+    flexible_batch: Whether it takes several images at once.
+  """
 
   def __init__(self, path: str, *, threads: int | None = None):
     """Reads the file.
@@ -70,11 +115,15 @@ class LiteRTPredictor:
     (self._input,) = self.interpreter.get_input_details()
     (self._output,) = self.interpreter.get_output_details()
     self._batch = int(self._input['shape'][0])
+    self.image_shape = tuple(int(n) for n in self._input['shape'][1:])
     self.input_dtype = np.dtype(self._input['dtype']).name
     self.output_dtype = np.dtype(self._output['dtype']).name
-    self.flexible_batch = self._input['shape_signature'][0] == -1
+    self.flexible_batch = bool(self._input['shape_signature'][0] == -1)
 
   def __call__(self, images: np.ndarray) -> np.ndarray:
+    if images.shape[1:] != self.image_shape:
+      # LiteRT would resize the input and compute on.
+      raise ValueError(f'{images.shape[1:]} is not {self.image_shape}')
     if self.flexible_batch:
       return self._run(images)
     return np.concatenate([self._run(image[None]) for image in images])
@@ -112,10 +161,10 @@ def predictor(path: str) -> Predictor:
         f'{path} is not a SavedModel: --model takes a .keras or .tflite file, '
         'or a folder with saved_model.pb'
       )
-    return saved_model_predictor(path)
+    return SavedModelPredictor(path)
   if path.endswith('.tflite'):
     return LiteRTPredictor(path)
-  return keras_predictor(zoo.load(path))
+  return KerasPredictor(zoo.load(path))
 
 
 def logits(predict: Predictor, images: np.ndarray) -> np.ndarray:
@@ -159,7 +208,7 @@ def evaluate(
   except (ValueError, tf.errors.InvalidArgumentError) as error:
     raise errors.UsageError(
       f'the model does not take images {examples.images.shape[1:]} uint8: give '
-      'the --dataset it was trained on, or its --image_size'
+      'the --dataset it was trained on'
     ) from error
   if examples.labels.max() >= outputs.shape[1]:
     raise errors.UsageError(

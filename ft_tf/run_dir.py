@@ -85,6 +85,8 @@ class RunDir:
         f'{self.path} is in use by another process: wait for it, or give '
         'another --workdir'
       ) from error
+    # Again: another process may have claimed it before the lock was ours.
+    self.check(recipe)
     if self.read('recipe.json') is None:
       self.write('recipe.json', recipe)
     self.write(
@@ -196,5 +198,13 @@ def _here() -> dict[str, Any]:
     'started': datetime.datetime.now(datetime.UTC).isoformat('T', 'seconds'),
     'python': platform.python_version(),
     'machine': f'{platform.machine()}, {os.cpu_count()} cores',
-    'packages': {name: importlib.metadata.version(name) for name in _PACKAGES},
+    'packages': {name: _version(name) for name in _PACKAGES},
   }
+
+
+def _version(package: str) -> str | None:
+  """Returns a package's version; None if it comes under another name."""
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return None

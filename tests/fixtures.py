@@ -58,6 +58,8 @@ def recipe(**values) -> recipes.Recipe:
   small = {
     'dataset': 'blobs',
     'batch_size': 16,
+    'image_size': 0,
+    'pad': 1,
     'validation_examples': 8,
     'teacher': 'resnet8x0.25',
     'student': 'resnet8x0.25',

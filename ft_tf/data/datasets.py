@@ -1,8 +1,10 @@
 """A TFDS name to labelled images in memory, split three ways."""
 
+import contextlib
 import dataclasses
 import functools
 import os
+import sys
 
 import numpy as np
 import tensorflow as tf
@@ -61,7 +63,13 @@ class Source:
     image, label = (info.features[key] for key in self._keys)
     self.label_names: list[str] = list(label.names)
     height, width, channels = image.shape
-    self._resized = bool(image_size)
+    if image.np_dtype != np.uint8 or channels is None:
+      raise errors.UsageError(
+        f'{name} has images of {channels or "any number of"} channels and '
+        f'{np.dtype(image.np_dtype).name}: --dataset takes one of uint8 images '
+        'with 1 or 3 channels'
+      )
+    self._resized = bool(image_size) and (height, width) != (image_size,) * 2
     if image_size:
       height = width = image_size
     if height is None or width is None:
@@ -91,6 +99,10 @@ class Source:
         f'{", ".join(self._builder.info.splits)}; parts are written as '
         'train[:80%]'
       ) from error
+    if not count:
+      raise errors.UsageError(
+        f'{split} of {self.name} has no image: give a larger part'
+      )
     self._check_memory(split, count)
     images = np.empty((count, *self.image_shape), np.uint8)
     labels = np.empty((count,), np.int64)
@@ -197,9 +209,11 @@ class Dataset:
 def _prepare(builder: tfds.core.DatasetBuilder) -> None:
   """Prepares an embedded data set in its folder; no network is used."""
   try:
-    builder.download_and_prepare(
-      download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-    )
+    # TFDS announces itself on standard output, which is for results.
+    with contextlib.redirect_stdout(sys.stderr):
+      builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+      )
   except OSError as error:
     raise errors.UsageError(
       f'cannot prepare {builder.name} in {builder.data_dir} '
@@ -218,7 +232,7 @@ def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     )
   try:
     builder = tfds.builder(name, data_dir=data_dir)
-  except (tfds.core.DatasetNotFoundError, ValueError) as error:
+  except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
     raise errors.UsageError(
       f'TFDS knows no data set {name!r}: --dataset takes digits, which needs '
       'no download, or a name from `tfds` such as cifar10'

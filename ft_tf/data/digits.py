@@ -9,10 +9,9 @@ _TEST = 1197
 class Digits(tfds.core.GeneratorBasedBuilder):
   """The 1,797 digits of 8x8 pixels that scikit-learn ships.
 
-  The images keep the order of the file (several writers, one after the other):
-  the first 600 are `train`, the other 1,197 `test`, so that most test digits
-  are by writers whom training never saw. The 17 grey levels are spread over
-  0..255.
+  The first 600 of scikit-learn's file are `train`, the other 1,197 `test`. The
+  file holds several writers, one after the other, so that most test digits are
+  by writers whom training never saw. The 17 grey levels are spread over 0..255.
   """
 
   VERSION = tfds.core.Version('1.0.0')

@@ -121,7 +121,7 @@ def _measure(folder: str, test: datasets.Examples) -> dict[str, dict[str, Any]]:
         'latency_ms': latency.measure(path, test.images[0]),
         'input_dtype': predict.input_dtype,
         'output_dtype': predict.output_dtype,
-        'flexible_batch': bool(predict.flexible_batch),
+        'flexible_batch': predict.flexible_batch,
       }
   return figures
 

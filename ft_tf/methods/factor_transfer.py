@@ -50,8 +50,8 @@ class FactorTransfer(base.Method):
     layer = taps.last_feature_map(student)
     self.student_layers = (layer,)
 
-    theirs = teacher.get_layer(self._tap).output.shape
-    ours = student.get_layer(layer).output.shape
+    theirs = self._teacher.output[self._tap].shape
+    ours = taps.features(student, [layer]).output[layer].shape
     channels = paraphraser.encoder[0].kernel.shape[2]
     if channels != theirs[-1]:
       raise errors.UsageError(

@@ -16,11 +16,10 @@ def last_feature_map(model: keras.Model) -> str:
   Raises:
     UsageError: no layer has one, or the model's layers cannot be tapped.
   """
-  for layer in reversed(_layers(model)):
-    shape = layer.output.shape
+  for name, tensor in reversed(_tensors(model).items()):
     # A pooled map that keeps its axes is 1x1, and no longer a map.
-    if len(shape) == 4 and shape[1:3] != (1, 1):
-      return layer.name
+    if len(tensor.shape) == 4 and tensor.shape[1:3] != (1, 1):
+      return name
   raise errors.UsageError(
     f'{model.name} has no feature map [B, H, W, C] to transfer: give a '
     'convolutional network built by the functional API or keras.Sequential'
@@ -38,33 +37,44 @@ def features(model: keras.Model, names: Iterable[str]) -> keras.Model:
     A model from the same input to `{name: [B, H, W, C]}`. What lies behind the
     last of the named layers is not part of it.
   """
-  return keras.Model(model.input, _outputs(model, names))
+  outputs = _outputs(model, names)
+  return keras.Model(model.inputs[0], outputs)
 
 
 def logits_and_features(
   model: keras.Model, names: Iterable[str]
 ) -> keras.Model:
   """Returns a model to `(logits, {name: feature})`, sharing the weights."""
-  return keras.Model(model.input, (model.output, _outputs(model, names)))
+  outputs = _outputs(model, names)
+  return keras.Model(model.inputs[0], (model.outputs[0], outputs))
 
 
 def _outputs(model, names):
-  _layers(model)
-  return {name: model.get_layer(name).output for name in names}
+  tensors = _tensors(model)
+  for name in names:
+    if name not in tensors:
+      raise ValueError(f'{model.name} has no layer {name}: {list(tensors)}')
+  return {name: tensors[name] for name in names}
 
 
-def _layers(model):
-  """Returns the layers that have one symbolic output, in order."""
-  if not isinstance(model, keras.Sequential) and not hasattr(
-    model, 'operations'
-  ):
+def _tensors(model):
+  """Returns the output of each operation in the model's own graph, in order.
+
+  Not `layer.output`: a nested model's is that of its own graph, and a loaded
+  layer may have been called before.
+  """
+  if not getattr(model, 'inputs', None):
     raise errors.UsageError(
       f'{model.name} is a subclassed model, whose layers have no symbolic '
       'outputs: give one built by the functional API or keras.Sequential'
     )
-  return [
-    layer
-    for layer in model.layers
-    if len(getattr(layer, '_inbound_nodes', ())) == 1
-    and isinstance(layer.output, keras.KerasTensor)
-  ]
+  graph = keras.Model(model.inputs, model.outputs)
+  tensors, shared = {}, set()
+  for depth in sorted(graph._nodes_by_depth, reverse=True):
+    for node in graph._nodes_by_depth[depth]:
+      name = node.operation.name
+      if name in tensors:
+        shared.add(name)  # Called twice: which output is meant?
+      if not node.is_input and len(node.outputs) == 1:
+        tensors[name] = node.outputs[0]
+  return {name: t for name, t in tensors.items() if name not in shared}

@@ -35,6 +35,16 @@ def resnet_from_npz(path: str, network: str, spec: layers.Spec) -> keras.Model:
     UsageError: the file is not a .npz, or its arrays are not exactly those of
       the network; the message names them.
   """
+  if not network.startswith('resnet'):
+    raise errors.UsageError(
+      f'--network={network} is no ResNet: give a resnet<6n+2>, with '
+      '-parameter-free for shortcuts without weights'
+    )
+  if not len(spec.mean) == len(spec.std) == spec.image_shape[-1]:
+    raise errors.UsageError(
+      f'images of {spec.image_shape[-1]} channels: give --mean and --std with '
+      'one value per channel'
+    )
   model = zoo.build(network, spec)
   arrays = _read(path)
   wanted = {_torch_name(weight.path): weight for weight in model.weights}
@@ -64,6 +74,9 @@ def resnet_from_npz(path: str, network: str, spec: layers.Spec) -> keras.Model:
 
 def _read(path: str) -> dict[str, np.ndarray]:
   try:
+    with zipfile.ZipFile(path) as file:
+      if not all(name.endswith('.npy') for name in file.namelist()):
+        raise ValueError('not the members of a .npz file')
     with np.load(path, allow_pickle=False) as file:
       return {name: file[name] for name in file.files}
   except FileNotFoundError as error:

@@ -103,7 +103,13 @@ def check_fits(
       f'{what} takes images of {wanted}, the data set has {image_shape}: give '
       'the data set it was trained on, or its --image_size'
     )
-  classes = model.output_shape[-1]
+  outputs = model.compute_output_spec(model.inputs[0])
+  if not isinstance(outputs, keras.KerasTensor) or len(outputs.shape) != 2:
+    raise errors.UsageError(
+      f'{what} must give logits [B, classes] and nothing else: give '
+      'keras.Model(model.input, logits)'
+    )
+  classes = outputs.shape[-1]
   if classes != len(label_names):
     raise errors.UsageError(
       f'{what} has {classes} classes, the data set {len(label_names)}: give '

@@ -91,7 +91,7 @@ def validation(
   """Returns a function that scores a model on the validation images."""
   if not len(examples):
     return dict
-  predict = evaluation.keras_predictor(model)
+  predict = evaluation.KerasPredictor(model)
 
   def evaluate():
     scores = evaluation.evaluate(predict, examples)

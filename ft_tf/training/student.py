@@ -91,7 +91,7 @@ def train_student(
       options=options,
     )
     scores = evaluation.evaluate(
-      evaluation.keras_predictor(student), dataset.test
+      evaluation.KerasPredictor(student), dataset.test
     )
     return common.finish(
       run,

@@ -71,7 +71,7 @@ def train_teacher(
       options=options,
     )
     scores = evaluation.evaluate(
-      evaluation.keras_predictor(teacher), dataset.test
+      evaluation.KerasPredictor(teacher), dataset.test
     )
     return common.finish(
       run, watch, teacher, scores, method='teacher', seed=recipe.seed

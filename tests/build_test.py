@@ -1,0 +1,364 @@
+"""Holds BUILD against the tree: the files, what they import, what is pinned.
+
+Bazel sees neither a file that no target has, nor a package that `deps` lack
+where the environment has it; so this reads the sources.
+"""
+
+import ast
+import dataclasses
+import functools
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator
+
+from absl.testing import absltest
+from packaging import requirements, utils
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_FOLDERS = ('bin', 'ft_tf', 'tests')
+_RULES = ('py_binary', 'py_library', 'py_test')
+
+# What an import needs from PyPI, if not just the package of its own name.
+_DISTRIBUTIONS = {
+  'PIL': ('pillow',),
+  'absl': ('absl-py',),
+  'google': ('protobuf',),
+  # Keras asks for no backend; TensorFlow is the one that it takes.
+  'keras': ('keras', 'tensorflow'),
+  'sklearn': ('scikit-learn',),
+  # TFDS imports both without asking for them.
+  'tensorflow_datasets': (
+    'importlib-resources',
+    'tensorflow',
+    'tensorflow-datasets',
+  ),
+}
+# What a source needs without importing it.
+_UNSEEN = {
+  # It looks up their versions.
+  'ft_tf/run_dir.py': (
+    'ai-edge-litert',
+    'keras',
+    'numpy',
+    'tensorflow',
+    'tensorflow-datasets',
+  ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+  """A target of BUILD; a dep is as written, `:label` or `requirement("x")`."""
+
+  rule: str
+  name: str
+  srcs: tuple[str, ...] = ()
+  main: str | None = None
+  data: tuple[str, ...] = ()
+  deps: tuple[str, ...] = ()
+
+
+@functools.cache
+def _targets() -> tuple[Target, ...]:
+  """Returns the Python targets of BUILD."""
+  return tuple(
+    Target(
+      node.func.id,
+      **{
+        keyword.arg: _value(keyword.value)
+        for keyword in node.keywords
+        if keyword.arg in ('name', 'srcs', 'main', 'data', 'deps')
+      },
+    )
+    for node in ast.walk(_tree('BUILD'))
+    if isinstance(node, ast.Call)
+    and isinstance(node.func, ast.Name)
+    and node.func.id in _RULES
+  )
+
+
+def _value(node):
+  """Returns a string, the parts of a list, or anything else as written."""
+  if isinstance(node, ast.List):
+    return tuple(map(_value, node.elts))
+  if isinstance(node, ast.Constant):
+    return node.value
+  return ast.unparse(node).replace("'", '"')
+
+
+@functools.cache
+def _tree(path: str) -> ast.Module:
+  return ast.parse(_read(path), path)
+
+
+def _read(path: str) -> str:
+  with open(os.path.join(_ROOT, path), encoding='utf-8') as file:
+    return file.read()
+
+
+@functools.cache
+def _files() -> tuple[str, ...]:
+  """Returns the path of every file there is, but for what Python keeps."""
+  return tuple(
+    sorted(
+      os.path.relpath(os.path.join(folder, name), _ROOT)
+      for top in _FOLDERS
+      for folder, _, names in os.walk(os.path.join(_ROOT, top))
+      for name in names
+      if not folder.endswith('__pycache__')
+    )
+  )
+
+
+def _sources() -> list[str]:
+  return [path for path in _files() if path.endswith('.py')]
+
+
+def _name(path: str) -> str:
+  """Returns the name of a source's target."""
+  stem = path.removesuffix('.py')
+  return stem.removeprefix('tests/' if _rule(path) == 'py_test' else 'ft_tf/')
+
+
+def _rule(path: str) -> str:
+  """Returns the rule that makes a source's target."""
+  if path.endswith('_test.py'):
+    return 'py_test'
+  return 'py_binary' if _has_main(path) else 'py_library'
+
+
+def _has_main(path: str) -> bool:
+  return any(
+    isinstance(node, ast.If)
+    and ast.unparse(node.test) == "__name__ == '__main__'"
+    for node in _tree(path).body
+  )
+
+
+def _deps(path: str) -> set[str]:
+  """Returns the deps that a source calls for, as BUILD writes them."""
+  needed = {*_package(path), *_programs(path)}
+  distributions = set(_UNSEEN.get(path, ()))
+  for module in _imports(path):
+    top = module.partition('.')[0]
+    if source := _source(module):
+      needed.add(source)
+    elif top in ('', *_FOLDERS):
+      raise AssertionError(f'{path} imports {module}, which is not there')
+    elif top not in sys.stdlib_module_names:
+      own = (utils.canonicalize_name(top),)
+      distributions.update(_DISTRIBUTIONS.get(top, own))
+  return {f':{_name(other)}' for other in needed - {path}} | {
+    f'requirement("{distribution}")' for distribution in distributions
+  }
+
+
+def _imports(path: str) -> Iterator[str]:
+  """Yields the full name of each module that a source imports, anywhere."""
+  for node in ast.walk(_tree(path)):
+    if isinstance(node, ast.Import):
+      for alias in node.names:
+        yield alias.name
+    elif isinstance(node, ast.ImportFrom):
+      module = '.' * node.level + (node.module or '')
+      for alias in node.names:
+        inner = f'{module}.{alias.name}'
+        yield inner if _source(inner) else module
+
+
+def _source(module: str) -> str | None:
+  """Returns the file of a module of this tree, if there is one."""
+  stem = module.replace('.', '/')
+  for path in (f'{stem}.py', f'{stem}/__init__.py'):
+    if path in _files():
+      return path
+  return None
+
+
+def _package(path: str) -> Iterator[str]:
+  """Yields the file that Python runs before a module of its package."""
+  folder, base = os.path.split(path)
+  if base == '__init__.py':
+    folder = os.path.dirname(folder)
+  if f'{folder}/__init__.py' in _files():
+    yield f'{folder}/__init__.py'
+
+
+def _programs(path: str) -> Iterator[str]:
+  """Yields the programs that a test runs: it starts processes, and names them.
+
+  A test in tests/bin/ runs the program of its own name in any case.
+  """
+  texts = []
+  if path.startswith('tests/bin/'):
+    texts.append(path.removeprefix('tests/').replace('_test.py', '.py'))
+  if path.startswith('tests/') and _starts_processes(path):
+    texts += [
+      node.value
+      for node in ast.walk(_tree(path))
+      if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+  for text in texts:
+    for base in re.findall(r'(?:^|\bbin/)(\w+\.py)\b', text):
+      if f'bin/{base}' in _files():
+        yield f'bin/{base}'
+
+
+def _starts_processes(path: str) -> bool:
+  """Whether a test does so itself, or has a module of tests/ that does."""
+  modules = set(_imports(path))
+  return 'subprocess' in modules or any(
+    _starts_processes(_source(module))
+    for module in modules
+    if module.startswith('tests.') and _source(module)
+  )
+
+
+def _pins() -> list[requirements.Requirement]:
+  return list(_requirements(_read('requirements.txt').splitlines()))
+
+
+def _requirements(lines: Iterable[str]) -> Iterator[requirements.Requirement]:
+  for line in lines:
+    text = line.partition('#')[0].strip()
+    if text:
+      yield requirements.Requirement(text)
+
+
+def _pyproject() -> list[requirements.Requirement]:
+  project = tomllib.loads(_read('pyproject.toml'))['project']
+  return list(_requirements(project['dependencies']))
+
+
+def _key(requirement: requirements.Requirement) -> str:
+  return utils.canonicalize_name(requirement.name)
+
+
+def _written(found: Iterable[requirements.Requirement]) -> set[str]:
+  """Returns requirements as BUILD writes them."""
+  return {f'requirement("{_key(requirement)}")' for requirement in found}
+
+
+class BuildTest(absltest.TestCase):
+  def _check(self, problems: Iterable[str]) -> None:
+    """Fails with a line for each problem, if there are any."""
+    lines = list(problems)
+    if lines:
+      self.fail('\n'.join(['', *lines]))
+
+  def test_every_source_has_one_target(self):
+    having = [path for target in _targets() for path in target.srcs]
+    self._check(
+      f'{path}: {having.count(path)} targets have it in srcs, not one'
+      for path in _sources()
+      if having.count(path) != 1
+    )
+
+  def test_targets_are_what_their_sources_ask_for(self):
+    problems = []
+    for target in _targets():
+      if len(target.srcs) != 1 or target.srcs[0] not in _files():
+        problems.append(
+          f'//:{target.name}: srcs {target.srcs} are not one file'
+        )
+        continue
+      (path,) = target.srcs
+      wanted = {
+        'rule': _rule(path),
+        'name': _name(path),
+        'main': None if _rule(path) == 'py_library' else path,
+      }
+      problems += [
+        f'//:{target.name}: {field} is {getattr(target, field)}, not {value}'
+        for field, value in wanted.items()
+        if getattr(target, field) != value
+      ]
+    self._check(problems)
+
+  def test_every_test_runs_when_its_file_does(self):
+    # Bazel takes a file that runs nothing for a test that passes.
+    self._check(
+      f'{path}: does not end in a call of absltest.main()'
+      for path in _sources()
+      if path.endswith('_test.py') and not _has_main(path)
+    )
+
+  def test_deps_are_the_imports(self):
+    problems = []
+    for target in _targets():
+      found = set(target.deps)
+      wanted = set()
+      for path in target.srcs:
+        if path in _files():
+          wanted |= _deps(path)
+      problems += [
+        f'//:{target.name}: deps lack {dep}' for dep in sorted(wanted - found)
+      ]
+      problems += [
+        f'//:{target.name}: deps have {dep}, which its source does not import'
+        for dep in sorted(found - wanted)
+      ]
+    self._check(problems)
+
+  def test_other_files_of_the_library_are_data(self):
+    having = [path for target in _targets() for path in target.data]
+    self._check(
+      f'{path}: {having.count(path)} targets have it in data, not one'
+      for path in _files()
+      if path.startswith('ft_tf/') and not path.endswith('.py')
+      if having.count(path) != 1
+    )
+
+  def test_every_requirement_of_build_is_pinned(self):
+    pinned = _written(_pins())
+    self._check(
+      f'//:{target.name}: requirements.txt does not pin {dep}'
+      for target in _targets()
+      for dep in target.deps
+      if dep.startswith('requirement') and dep not in pinned
+    )
+
+  def test_everything_is_pinned(self):
+    self._check(
+      f'requirements.txt: {pin} is not one version after =='
+      for pin in _pins()
+      if [clause.operator for clause in pin.specifier] != ['==']
+      or '*' in str(pin.specifier)
+    )
+
+  def test_pins_satisfy_what_is_asked_for(self):
+    asked = {
+      'pyproject.toml': _pyproject(),
+      'requirements.in': _requirements(_read('requirements.in').splitlines()),
+    }
+    problems = []
+    for file, wanted in asked.items():
+      for requirement in wanted:
+        pins = [pin for pin in _pins() if _key(pin) == _key(requirement)]
+        if not pins:
+          problems.append(
+            f'{file}: requirements.txt does not pin {requirement}'
+          )
+        problems += [
+          f'{file}: {pin} in requirements.txt does not satisfy {requirement}'
+          for pin in pins
+          for clause in pin.specifier
+          if not requirement.specifier.contains(clause.version, True)
+        ]
+    self._check(problems)
+
+  def test_library_asks_for_what_it_imports(self):
+    asked = _written(_pyproject())
+    self._check(
+      f'pyproject.toml: dependencies lack {dep}, which {path} needs'
+      for path in _sources()
+      if not path.startswith('tests/')
+      for dep in sorted(_deps(path))
+      if dep.startswith('requirement') and dep not in asked
+    )
+
+
+if __name__ == '__main__':
+  absltest.main()

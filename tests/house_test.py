@@ -1,0 +1,185 @@
+"""Holds the imports of the sources against the plan of the house.
+
+Data flows one way: a room imports only from itself and from rooms above it.
+"""
+
+import ast
+import functools
+import os
+from collections.abc import Iterable, Iterator
+
+from absl.testing import absltest
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# From top to bottom.
+_ROOMS = (
+  'errors',
+  'recipes',
+  'run_dir',
+  'data',
+  'models',
+  'factors',
+  'losses',
+  'methods',
+  'evaluation',
+  'training',
+  'export',
+  'report',
+  'compression',
+  'bin',
+)
+_WITHOUT_TENSORFLOW = ('errors', 'recipes', 'run_dir', 'report')
+# These are TensorFlow, or import it.
+_TENSORFLOW = ('keras', 'tensorboard', 'tensorflow', 'tensorflow_datasets')
+_FLAGS = ('absl.app', 'absl.flags')
+
+
+@functools.cache
+def _tree(path: str) -> ast.Module:
+  with open(os.path.join(_ROOT, path), encoding='utf-8') as file:
+    return ast.parse(file.read(), path)
+
+
+@functools.cache
+def _modules() -> dict[str, str]:
+  """Returns the path of each module of the library and the programs."""
+  found = {}
+  for top in ('ft_tf', 'bin'):
+    for folder, _, names in os.walk(os.path.join(_ROOT, top)):
+      for name in names:
+        if name.endswith('.py'):
+          path = os.path.relpath(os.path.join(folder, name), _ROOT)
+          module = path.removesuffix('.py').removesuffix('/__init__')
+          found[module.replace('/', '.')] = path
+  return found
+
+
+def _room(module: str) -> str:
+  """Returns the room of a module; all programs share one."""
+  top, _, rest = module.partition('.')
+  return rest.partition('.')[0] if top == 'ft_tf' else top
+
+
+def _imports(path: str) -> Iterator[tuple[str, str]]:
+  """Yields the full name of each import, and what the source calls it."""
+  for node in ast.walk(_tree(path)):
+    if isinstance(node, ast.Import):
+      for alias in node.names:
+        yield alias.name, alias.asname or alias.name.partition('.')[0]
+    elif isinstance(node, ast.ImportFrom):
+      for alias in node.names:
+        module = '.' * node.level + (node.module or '')
+        yield f'{module}.{alias.name}', alias.asname or alias.name
+
+
+def _within(name: str, modules: Iterable[str]) -> bool:
+  """Whether a full name is one of some modules, or lies in one."""
+  return any(f'{name}.'.startswith(f'{module}.') for module in modules)
+
+
+def _way_to_tensorflow(module: str) -> str | None:
+  """Returns 'a -> b -> c', a shortest chain of imports, if there is one."""
+  ways, seen = [(module,)], {module}
+  for way in ways:
+    if _within(way[-1], _TENSORFLOW):
+      return ' -> '.join(way)
+    if way[-1] in _modules():
+      for name, _ in _imports(_modules()[way[-1]]):
+        # Python runs the packages that a module is in, too.
+        parts = name.split('.')
+        for end in range(1, len(parts) + 1):
+          inner = '.'.join(parts[:end])
+          if inner not in seen:
+            seen.add(inner)
+            ways.append((*way, inner))
+  return None
+
+
+def _at_import(node: ast.AST) -> Iterator[ast.AST]:
+  """Yields what Python evaluates when it imports a module, but decorators."""
+  yield node
+  skipped = {'decorator_list'}
+  if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+    skipped.add('body')
+  for field, value in ast.iter_fields(node):
+    if field not in skipped:
+      for child in value if isinstance(value, list) else [value]:
+        if isinstance(child, ast.AST):
+          yield from _at_import(child)
+
+
+class HouseTest(absltest.TestCase):
+  def _check(self, problems: Iterable[str]) -> None:
+    """Fails with a line for each problem, if there are any."""
+    lines = list(problems)
+    if lines:
+      self.fail('\n'.join(['', *lines]))
+
+  def test_every_room_is_in_the_plan(self):
+    rooms = {_room(module): path for module, path in _modules().items()}
+    self._check(
+      f'{path} is in no room: give {room} its place in _ROOMS'
+      for room, path in rooms.items()
+      if room and room not in _ROOMS
+    )
+    self._check(f'there is no {room}' for room in _ROOMS if room not in rooms)
+
+  def test_rooms_import_only_from_above(self):
+    problems = []
+    for module, path in _modules().items():
+      for name, _ in _imports(path):
+        if name.startswith('.'):
+          problems.append(f'{path} imports {name}: write out where from')
+        elif _within(name, ['tests']):
+          problems.append(f'{path} imports {name}, which is only for tests')
+        elif _within(name, ['bin', 'ft_tf']):
+          room, other = _room(module), _room(name)
+          if other not in _ROOMS:
+            problems.append(f'{path} imports {name}, which is no room')
+          elif room not in _ROOMS:
+            problems.append(f'{path} imports {name}, but is in no room')
+          elif _ROOMS.index(other) > _ROOMS.index(room):
+            problems.append(
+              f'{path} imports {name}: {other} is below {room} in the house'
+            )
+    self._check(problems)
+
+  def test_runs_are_read_without_tensorflow(self):
+    self._check(
+      f'{path} imports TensorFlow: {way}'
+      for module, path in _modules().items()
+      if _room(module) in _WITHOUT_TENSORFLOW
+      if (way := _way_to_tensorflow(module))
+    )
+
+  def test_only_programs_know_flags(self):
+    self._check(
+      f'{path} imports {name}, which is for programs'
+      for module, path in _modules().items()
+      if _room(module) != 'bin'
+      for name, _ in _imports(path)
+      if _within(name, _FLAGS)
+    )
+
+  def test_nothing_works_at_import(self):
+    problems = []
+    for module, path in _modules().items():
+      if _room(module) == 'bin':
+        continue
+      names = {
+        bound
+        for name, bound in _imports(path)
+        if _within(name, ('keras', 'tensorflow'))
+      }
+      for node in _at_import(_tree(path)):
+        if isinstance(node, ast.Call):
+          called = ast.unparse(node.func)
+          if called.partition('.')[0] in names:
+            problems.append(
+              f'{path}:{node.lineno} calls {called} when it is imported'
+            )
+    self._check(problems)
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,236 @@
+"""Feature maps out of models of every kind that users bring."""
+
+import os
+
+import keras
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from ft_tf import errors
+from ft_tf.models import layers, taps, zoo
+
+_SHAPE = (8, 8, 3)
+
+
+def _images(count=2):
+  return np.random.default_rng(0).normal(size=(count, *_SHAPE))
+
+
+def _layers():
+  return [
+    keras.Input(_SHAPE),
+    keras.layers.Conv2D(4, 3, name='first'),
+    keras.layers.Conv2D(5, 3, name='last'),
+    keras.layers.Flatten(),
+    keras.layers.Dense(2, name='logits'),
+  ]
+
+
+def _sequential():
+  return keras.Sequential(_layers())
+
+
+def _sequential_without_input():
+  model = keras.Sequential(_layers()[1:])
+  model.build((None, *_SHAPE))
+  return model
+
+
+def _functional():
+  x, *rest = _layers()
+  y = x
+  for layer in rest:
+    y = layer(y)
+  return keras.Model(x, y)
+
+
+def _nested(name='backbone'):
+  """A classifier on a backbone that is a model of its own."""
+  x = keras.Input(_SHAPE)
+  y = keras.layers.Conv2D(4, 3, name='inner')(x)
+  backbone = keras.Model(x, keras.layers.ReLU()(y), name=name)
+  x = keras.Input(_SHAPE)
+  y = keras.layers.GlobalAveragePooling2D(name='pool')(backbone(x))
+  return keras.Model(x, keras.layers.Dense(2, name='logits')(y))
+
+
+class _Subclassed(keras.Model):
+  def __init__(self):
+    super().__init__()
+    self.last = keras.layers.Conv2D(4, 3, name='last')
+
+  def call(self, x):
+    return self.last(x)
+
+
+class LastFeatureMapTest(parameterized.TestCase):
+  @parameterized.parameters(_functional, _sequential, _sequential_without_input)
+  def test_last_map_is_the_one_before_flattening(self, make):
+    self.assertEqual(taps.last_feature_map(make()), 'last')
+
+  @parameterized.parameters('resnet8x0.25', 'wrn-10-1', 'vgg13')
+  def test_last_map_of_our_networks_is_their_last_group(self, name):
+    spec = layers.Spec((32, 32, 3), 10, (0.5,) * 3, (0.25,) * 3)
+    model = zoo.build(name, spec)
+    names = [layer.name for layer in model.layers]
+    last = max(name for name in names if name.startswith('group'))
+    self.assertEqual(taps.last_feature_map(model), last)
+
+  @parameterized.parameters(
+    keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D
+  )
+  def test_pooling_that_keeps_its_axes_is_no_map(self, pooling):
+    # As in keras.applications.MobileNetV3, whose head is 1x1 convolutions.
+    x = keras.Input(_SHAPE)
+    y = keras.layers.Conv2D(4, 3, name='last')(x)
+    y = pooling(keepdims=True)(y)
+    y = keras.layers.Conv2D(2, 1, name='head')(y)
+    model = keras.Model(x, keras.layers.Flatten()(y))
+    self.assertEqual(taps.last_feature_map(model), 'last')
+
+  def test_image_size_may_be_open(self):
+    x = keras.Input((None, None, 3))
+    y = keras.layers.Conv2D(4, 3, name='last')(x)
+    y = keras.layers.GlobalAveragePooling2D(keepdims=True)(y)
+    model = keras.Model(x, keras.layers.Flatten()(y))
+    self.assertEqual(taps.last_feature_map(model), 'last')
+
+  def test_last_map_of_a_nested_backbone_is_its_output(self):
+    self.assertEqual(taps.last_feature_map(_nested()), 'backbone')
+
+  def test_last_map_of_a_backbone_from_keras_applications_is_its_output(self):
+    backbone = keras.applications.MobileNetV2(
+      input_shape=(64, 64, 3), include_top=False, weights=None, alpha=0.35
+    )
+    x = keras.Input((64, 64, 3))
+    y = keras.layers.GlobalAveragePooling2D()(backbone(x))
+    model = keras.Model(x, keras.layers.Dense(2)(y))
+    self.assertEqual(taps.last_feature_map(model), backbone.name)
+    part = taps.features(model, [backbone.name])
+    self.assertEqual(part.output_shape, (None, 2, 2, 1280))
+
+  @parameterized.parameters(_functional, _sequential, _nested)
+  def test_last_map_is_the_same_after_saving_and_loading(self, make):
+    model = make()
+    path = os.path.join(self.create_tempdir().full_path, 'model.keras')
+    model.save(path)
+    self.assertEqual(
+      taps.last_feature_map(zoo.load(path)), taps.last_feature_map(model)
+    )
+
+  def test_model_without_a_map_is_refused(self):
+    x = keras.Input((12,))
+    model = keras.Model(x, keras.layers.Dense(2)(x), name='flat')
+    with self.assertRaisesRegex(
+      errors.UsageError, 'flat has no feature map .*give a convolutional'
+    ):
+      taps.last_feature_map(model)
+
+  def test_images_themselves_are_no_feature_map(self):
+    x = keras.Input(_SHAPE)
+    model = keras.Model(x, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
+    with self.assertRaisesRegex(errors.UsageError, 'no feature map'):
+      taps.last_feature_map(model)
+
+  def test_subclassed_model_is_refused(self):
+    model = _Subclassed()
+    model(_images())
+    with self.assertRaisesRegex(
+      errors.UsageError, 'subclassed model.*give one built by the functional'
+    ):
+      taps.last_feature_map(model)
+
+
+class FeaturesTest(parameterized.TestCase):
+  @parameterized.parameters(_functional, _sequential, _sequential_without_input)
+  def test_features_are_what_the_layers_make(self, make):
+    model = make()
+    found = taps.features(model, ['first', 'last'])(_images())
+    first = model.get_layer('first')(_images())
+    self.assertEqual(found.keys(), {'first', 'last'})
+    np.testing.assert_allclose(found['first'], first, atol=1e-6)
+    np.testing.assert_allclose(
+      found['last'], model.get_layer('last')(first), atol=1e-6
+    )
+
+  def test_features_of_a_nested_backbone_are_its_output(self):
+    model = _nested()
+    found = taps.features(model, ['backbone'])(_images())
+    np.testing.assert_allclose(
+      found['backbone'], model.get_layer('backbone')(_images()), atol=1e-6
+    )
+
+  @parameterized.parameters(_functional, _sequential, _nested)
+  def test_features_of_a_loaded_model_are_those_of_the_saved_one(self, make):
+    model = make()
+    path = os.path.join(self.create_tempdir().full_path, 'model.keras')
+    model.save(path)
+    name = taps.last_feature_map(model)
+    np.testing.assert_allclose(
+      taps.features(zoo.load(path), [name])(_images())[name],
+      taps.features(model, [name])(_images())[name],
+      atol=1e-6,
+    )
+
+  def test_what_lies_behind_the_last_feature_is_left_out(self):
+    part = taps.features(_functional(), ['first'])
+    names = [layer.name for layer in part.layers]
+    self.assertIn('first', names)
+    self.assertNotIn('last', names)
+    self.assertNotIn('logits', names)
+    self.assertLen(part.weights, 2)
+
+  def test_weights_are_shared_with_the_model(self):
+    model = _functional()
+    part = taps.features(model, ['last'])
+    model.get_layer('last').kernel.assign(
+      np.zeros_like(model.get_layer('last').kernel)
+    )
+    model.get_layer('last').bias.assign(np.arange(5.0))
+    np.testing.assert_array_equal(
+      part(_images())['last'], np.broadcast_to(np.arange(5.0), (2, 4, 4, 5))
+    )
+
+  def test_unknown_layer_is_named(self):
+    with self.assertRaisesRegex(ValueError, 'group4'):
+      taps.features(_functional(), ['group4'])
+
+  def test_subclassed_model_is_refused(self):
+    model = _Subclassed()
+    model(_images())
+    with self.assertRaisesRegex(errors.UsageError, 'subclassed model'):
+      taps.features(model, ['last'])
+
+
+class LogitsAndFeaturesTest(parameterized.TestCase):
+  @parameterized.parameters(_functional, _sequential, _nested)
+  def test_one_call_gives_both(self, make):
+    model = make()
+    name = taps.last_feature_map(model)
+    both = taps.logits_and_features(model, [name])
+    logits, features = both(_images())
+    np.testing.assert_allclose(logits, model(_images()), atol=1e-6)
+    self.assertEqual(features.keys(), {name})
+    np.testing.assert_allclose(
+      features[name],
+      taps.features(model, [name])(_images())[name],
+      atol=1e-6,
+    )
+
+  def test_weights_are_those_of_the_model_and_no_more(self):
+    model = _functional()
+    both = taps.logits_and_features(model, ['last'])
+    self.assertEqual(
+      {id(weight) for weight in both.trainable_weights},
+      {id(weight) for weight in model.trainable_weights},
+    )
+
+  def test_subclassed_model_is_refused(self):
+    model = _Subclassed()
+    model(_images())
+    with self.assertRaisesRegex(errors.UsageError, 'subclassed model'):
+      taps.logits_and_features(model, ['last'])
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,239 @@
+"""Names and files to models, and what is refused with its fix."""
+
+import os
+
+import keras
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from ft_tf import errors
+from ft_tf.models import layers, zoo
+
+
+def _spec(image_shape=(8, 8, 3), classes=10):
+  channels = image_shape[-1]
+  return layers.Spec(
+    image_shape=image_shape,
+    classes=classes,
+    mean=(0.5,) * channels,
+    std=(0.25,) * channels,
+  )
+
+
+def _classifier(image_shape=(8, 8, 3), classes=10):
+  x = keras.Input(image_shape)
+  y = keras.layers.GlobalAveragePooling2D()(x)
+  return keras.Model(x, keras.layers.Dense(classes)(y))
+
+
+class BuildTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ('resnet20', 272_474),
+    # 1,536 and 8,192 weights of projections, 2 * (32 + 64) of their norm.
+    ('resnet20-parameter-free', 269_722),
+    ('wrn-16-2', 691_674),
+    ('vgg13', 9_416_010),
+  )
+  def test_name_gives_the_network_of_that_size(self, name, parameters):
+    model = zoo.build(name, _spec((32, 32, 3)))
+    self.assertEqual(
+      sum(int(np.prod(w.shape)) for w in model.trainable_weights), parameters
+    )
+
+  @parameterized.parameters(
+    ('resnet8', 16, 3),
+    ('resnet8x0.25', 4, 3),
+    ('resnet8x2', 32, 3),
+    ('resnet14x0.25-parameter-free', 4, 6),
+    ('wrn-10-1', 16, 3),
+    ('wrn-16-2', 32, 6),
+  )
+  def test_width_and_depth_in_the_name_are_the_networks(
+    self, name, channels, blocks
+  ):
+    model = zoo.build(name, _spec())
+    self.assertEqual(model.get_layer('group1').output.shape[-1], channels)
+    sums = [
+      layer for layer in model.layers if isinstance(layer, keras.layers.Add)
+    ]
+    self.assertLen(sums, blocks)
+
+  @parameterized.parameters('resnet8x0.25', 'wrn-10-1')
+  def test_network_takes_the_datas_shape_and_classes(self, name):
+    model = zoo.build(name, _spec((12, 9, 1), classes=3))
+    images = np.zeros((2, 12, 9, 1), np.uint8)
+    self.assertEqual(model(images).shape, (2, 3))
+
+  @parameterized.parameters(
+    'resnet',
+    'resnet18',  # Not 6n + 2.
+    'resnet2',
+    'resnet8x0',
+    'resnet8x0.01',  # Less than one channel.
+    'ResNet20',
+    'resnet20 ',
+    'resnet20-parameterfree',
+    'wrn-16',
+    'wrn-15-1',  # Not 6n + 4.
+    'wrn-4-1',
+    'wrn-16-0',
+    'vgg16',
+    'mobilenet',
+    '',
+  )
+  def test_unknown_name_is_refused_with_those_that_work(self, name):
+    with self.assertRaisesRegex(
+      errors.UsageError,
+      f"unknown network '{name}': give resnet.*resnet20.*wrn-16-2.*vgg13",
+    ):
+      zoo.build(name, _spec())
+
+  @parameterized.parameters(((31, 32, 3),), ((32, 8, 3),))
+  def test_images_too_small_for_vgg13_are_refused(self, shape):
+    with self.assertRaisesRegex(
+      errors.UsageError, 'vgg13 needs images of 32x32 .*--image_size=32'
+    ):
+      zoo.build('vgg13', _spec(shape))
+
+
+class LoadTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self._scratch = self.create_tempdir()
+
+  def _path(self, name):
+    return os.path.join(self._scratch.full_path, name)
+
+  def test_saved_network_comes_back(self):
+    model = zoo.build('resnet8x0.25', _spec())
+    model.save(self._path('model.keras'))
+    images = np.random.default_rng(0).integers(256, size=(2, 8, 8, 3))
+    images = images.astype(np.uint8)
+    np.testing.assert_allclose(
+      zoo.load(self._path('model.keras'))(images), model(images), atol=1e-6
+    )
+
+  def test_compiled_model_comes_back_without_its_compilation(self):
+    model = _classifier()
+    model.compile('adam', 'mse')
+    model.save(self._path('model.keras'))
+    self.assertFalse(zoo.load(self._path('model.keras')).compiled)
+
+  def test_missing_file_is_refused(self):
+    path = self._path('none.keras')
+    with self.assertRaisesRegex(
+      errors.UsageError, f'there is no file {path}: give the path of a trained'
+    ):
+      zoo.load(path)
+
+  def test_folder_is_refused(self):
+    with self.assertRaisesRegex(errors.UsageError, 'there is no file'):
+      zoo.load(self._scratch.full_path)
+
+  def test_file_that_is_no_model_is_refused_in_one_line(self):
+    for content in ('', 'hello', 'PK\x03\x04 cut off'):
+      file = self._scratch.create_file('model.keras', content)
+      with self.assertRaisesRegex(
+        errors.UsageError, 'does not load as a Keras model .*model.save'
+      ) as caught:
+        zoo.load(file.full_path)
+      self.assertNotIn('\n', str(caught.exception))
+
+  def test_model_that_carries_code_is_refused_and_its_code_not_run(self):
+    x = keras.Input((8, 8, 3))
+    y = keras.layers.Lambda(
+      lambda x: __import__('os').environ.update(FT_TF_RAN='1') or x
+    )(x)
+    keras.Model(x, y).save(self._path('model.keras'))
+    del os.environ['FT_TF_RAN']  # Building it ran it.
+    with self.assertRaisesRegex(
+      errors.UsageError, 'does not load as a Keras model'
+    ):
+      zoo.load(self._path('model.keras'))
+    self.assertNotIn('FT_TF_RAN', os.environ)
+
+  def test_file_is_told_from_a_network_by_its_extension(self):
+    self.assertTrue(zoo.is_file('runs/teacher/model.keras'))
+    self.assertFalse(zoo.is_file('resnet20'))
+
+
+class CheckFitsTest(parameterized.TestCase):
+  def _check(self, model, image_shape=(8, 8, 3), classes=10):
+    zoo.check_fits(
+      model,
+      '--teacher=t.keras',
+      image_shape=image_shape,
+      label_names=[str(k) for k in range(classes)],
+    )
+
+  def test_model_of_the_same_shape_and_classes_fits(self):
+    self._check(_classifier())
+
+  def test_model_of_any_image_size_fits(self):
+    self._check(_classifier((None, None, 3)))
+
+  def test_sequential_model_fits(self):
+    self._check(
+      keras.Sequential(
+        [
+          keras.Input((8, 8, 3)),
+          keras.layers.Flatten(),
+          keras.layers.Dense(10),
+        ]
+      )
+    )
+
+  @parameterized.parameters((32, 32, 3), (8, 9, 3), (8, 8, 1))
+  def test_other_image_shape_is_refused_with_both(self, *shape):
+    with self.assertRaisesRegex(
+      errors.UsageError,
+      r'--teacher=t.keras takes images of \(8, 8, 3\), the data set has '
+      rf'\({", ".join(map(str, shape))}\): give .*--image_size',
+    ):
+      self._check(_classifier(), image_shape=shape)
+
+  def test_other_channels_are_refused_where_the_size_is_free(self):
+    with self.assertRaisesRegex(errors.UsageError, 'takes images of'):
+      self._check(_classifier((None, None, 3)), image_shape=(8, 8, 1))
+
+  def test_flat_input_is_refused(self):
+    x = keras.Input((192,))
+    with self.assertRaisesRegex(errors.UsageError, r'takes images of \(192,\)'):
+      self._check(keras.Model(x, keras.layers.Dense(10)(x)))
+
+  def test_other_number_of_classes_is_refused_with_both(self):
+    with self.assertRaisesRegex(
+      errors.UsageError, 'has 100 classes, the data set 10: give the data set'
+    ):
+      self._check(_classifier(classes=100))
+
+  def test_several_inputs_are_refused(self):
+    x, y = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
+    z = keras.layers.Flatten()(keras.layers.Add()([x, y]))
+    with self.assertRaises(errors.UsageError):
+      self._check(keras.Model([x, y], keras.layers.Dense(10)(z)))
+
+  def test_outputs_beside_the_logits_are_refused(self):
+    model = _classifier()
+    feature = keras.layers.Conv2D(10, 1)(model.input)
+    for outputs in (
+      [model.output, feature],
+      [feature, model.output],
+      {'logits': model.output, 'feature': feature},
+    ):
+      with self.assertRaises(errors.UsageError):
+        self._check(keras.Model(model.input, outputs))
+
+  def test_logits_inside_a_dict_are_refused(self):
+    model = _classifier()
+    with self.assertRaises(errors.UsageError):
+      self._check(keras.Model(model.input, {'logits': model.output}))
+
+  def test_map_of_logits_is_refused(self):
+    x = keras.Input((8, 8, 3))
+    with self.assertRaises(errors.UsageError):
+      self._check(keras.Model(x, keras.layers.Conv2D(10, 1)(x)))
+
+
+if __name__ == '__main__':
+  absltest.main()

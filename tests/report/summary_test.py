@@ -1,0 +1,238 @@
+"""Tables of run folders, against figures worked out by hand."""
+
+import json
+import os
+import subprocess
+import sys
+
+from absl.testing import absltest
+
+from ft_tf import run_dir
+from ft_tf.report import summary
+
+
+def _export(size):
+  """Returns an `export.json`: float32 of that size, int8 of a quarter."""
+  return {
+    'student_fp32.tflite': {'bytes': size, 'accuracy': 0.9},
+    'student_int8.tflite': {
+      'bytes': size // 4,
+      'accuracy': 0.875,
+      'latency_ms': {'p50': 0.1234, 'p90': 0.2, 'p99': 0.3, 'threads': 1},
+    },
+  }
+
+
+def _row(method='ft', accuracies=(0.5,), parameters=1234, export=None):
+  return summary.Row(method, tuple(accuracies), parameters, export)
+
+
+class RunsTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self._scratch = self.create_tempdir()
+    self._root = run_dir.RunDir(self._scratch.full_path)
+
+  def _write(self, name, value):
+    self._scratch.create_file(name, json.dumps(value))
+
+  def _run(self, name, method, seed, accuracy, parameters=100):
+    self._write(
+      f'{name}/result.json',
+      {
+        'method': method,
+        'seed': seed,
+        'accuracy': accuracy,
+        'parameters': parameters,
+      },
+    )
+
+  def _compression(self):
+    """Writes a teacher, and three seeds with and without it."""
+    self._run('teacher', 'teacher', 0, 0.95, 4000)
+    self._run('student', 'ft', 0, 0.9)
+    self._run('comparison/ft-1', 'ft', 1, 0.8)
+    self._run('comparison/ft-10', 'ft', 10, 0.85)
+    self._run('comparison/ft-2', 'ft', 2, 0.7)
+    self._run('comparison/scratch-0', 'scratch', 0, 0.6)
+
+  def test_runs_come_teacher_first_then_by_method_and_seed(self):
+    self._compression()
+    self.assertEqual(
+      [run.name for run in summary.runs(self._root)],
+      [
+        'teacher',
+        'comparison/scratch-0',
+        'student',
+        'comparison/ft-1',
+        'comparison/ft-2',
+        'comparison/ft-10',
+      ],
+    )
+
+  def test_run_without_a_result_is_left_out(self):
+    self._compression()
+    self._write('comparison/ft-3/recipe.json', {})
+    os.remove(os.path.join(self._root.path, 'comparison/ft-1/result.json'))
+    names = [run.name for run in summary.runs(self._root)]
+    self.assertNotIn('comparison/ft-1', names)
+    self.assertNotIn('comparison/ft-3', names)
+    self.assertLen(names, 5)
+
+  def test_folder_without_runs_gives_none(self):
+    self.assertEmpty(summary.runs(self._root))
+    self.assertEmpty(summary.rows([]))
+
+  def test_given_teacher_has_no_seed(self):
+    self._compression()
+    self._run('teacher', 'teacher', None, 0.95)
+    self.assertEqual(summary.runs(self._root)[0].name, 'teacher')
+
+  def test_students_export_is_the_compressions_own(self):
+    self._compression()
+    self._write('export/export.json', _export(1000))
+    self._write('teacher/export/export.json', _export(8000))
+    found = {run.name: run.export for run in summary.runs(self._root)}
+    self.assertEqual(found['student'], _export(1000))
+    self.assertEqual(found['teacher'], _export(8000))
+    self.assertIsNone(found['comparison/scratch-0'])
+
+  def test_metrics_come_along(self):
+    self._compression()
+    rows = [{'step': 1, 'loss': 2.0}, {'step': 2, 'loss': 1.0}]
+    self._scratch.create_file(
+      'student/metrics.jsonl', ''.join(json.dumps(r) + '\n' for r in rows)
+    )
+    found = {run.name: run.metrics for run in summary.runs(self._root)}
+    self.assertEqual(found['student'], rows)
+    self.assertEmpty(found['teacher'])
+
+  def test_rows_gather_the_seeds_of_a_method(self):
+    self._compression()
+    self._write('export/export.json', _export(1000))
+    teacher, scratch, ft = summary.rows(summary.runs(self._root))
+    self.assertEqual(teacher, _row('teacher', [0.95], 4000))
+    self.assertEqual(scratch, _row('scratch', [0.6], 100))
+    self.assertEqual(ft, _row('ft', [0.9, 0.8, 0.7, 0.85], 100, _export(1000)))
+
+  def test_reading_writes_nothing(self):
+    self._compression()
+    before = sorted(os.walk(self._root.path))
+    summary.rows(summary.runs(self._root))
+    self.assertEqual(sorted(os.walk(self._root.path)), before)
+
+
+class RowTest(absltest.TestCase):
+  def test_mean_and_deviation_are_those_of_a_sample(self):
+    # Deviations -0.1, 0, 0.1: their squares sum to 0.02, over n - 1 = 2.
+    row = _row(accuracies=(0.7, 0.8, 0.9))
+    self.assertAlmostEqual(row.mean, 0.8)
+    self.assertAlmostEqual(row.std, 0.1)
+
+  def test_single_seed_has_no_deviation(self):
+    row = _row(accuracies=(0.7,))
+    self.assertEqual(row.mean, 0.7)
+    self.assertIsNone(row.std)
+
+  def test_bytes_are_those_of_the_file_or_none_without_an_export(self):
+    row = _row(export=_export(1000))
+    self.assertEqual(row.bytes('student_fp32.tflite'), 1000)
+    self.assertEqual(row.bytes('student_int8.tflite'), 250)
+    self.assertIsNone(_row().bytes('student_fp32.tflite'))
+
+  def test_every_method_has_a_label_in_words(self):
+    self.assertEqual(_row('teacher').label, 'teacher')
+    self.assertEqual(_row('scratch').label, 'student alone')
+    self.assertEqual(_row('ft').label, 'student, factor transfer')
+
+
+class CellsTest(absltest.TestCase):
+  def test_cells_of_an_exported_method_stand_under_their_header(self):
+    row = _row('ft', (0.7, 0.8, 0.9), 1_234_567, _export(50_000))
+    self.assertEqual(
+      dict(zip(summary.HEADER, summary.cells(row), strict=True)),
+      {
+        '': 'student, factor transfer',
+        'accuracy %': '80.00',
+        'std': '10.00',
+        'seeds': '3',
+        'parameters': '1,234,567',
+        'TFLite float32 bytes': '50,000',
+        'TFLite int8 bytes': '12,500',
+        'int8 accuracy %': '87.50',
+        'int8 ms': '0.123',
+      },
+    )
+
+  def test_what_is_not_known_is_a_dash(self):
+    cells = summary.cells(_row('scratch', (0.5,), 10))
+    self.assertEqual(
+      cells, ['student alone', '50.00', '-', '1', '10', '-', '-', '-', '-']
+    )
+
+
+class MarkdownTest(absltest.TestCase):
+  def _table(self):
+    return summary.markdown(
+      [
+        _row('teacher', (0.95,), 855_770, _export(3_400_000)),
+        _row('ft', (0.7, 0.8, 0.9), 272_474, _export(1_100_000)),
+        _row('scratch', (0.05,), 4),
+      ]
+    ).split('\n')
+
+  def test_columns_stand_under_each_other(self):
+    lines = self._table()
+    bars = [[i for i, c in enumerate(line) if c == '|'] for line in lines]
+    for line in bars:
+      self.assertEqual(line, bars[0])
+    self.assertLen(bars[0], len(summary.HEADER) + 1)
+
+  def test_second_line_aligns_numbers_to_the_right(self):
+    rule = self._table()[1].strip('|').split('|')
+    self.assertRegex(rule[0], '^-+$')
+    for cell in rule[1:]:
+      self.assertRegex(cell, '^-+:$')
+
+  def test_lines_hold_header_and_cells(self):
+    header, _, *rest = (
+      [cell.strip() for cell in line.strip('|').split('|')]
+      for line in self._table()
+    )
+    self.assertEqual(header, summary.HEADER)
+    self.assertLen(rest, 3)
+    self.assertEqual(
+      rest[1],
+      [
+        'student, factor transfer',
+        '80.00',
+        '10.00',
+        '3',
+        '272,474',
+        '1,100,000',
+        '275,000',
+        '87.50',
+        '0.123',
+      ],
+    )
+
+
+class ImportTest(absltest.TestCase):
+  def test_reports_import_no_tensorflow(self):
+    code = (
+      'import sys; from ft_tf.report import page, plots, summary;'
+      'heavy = {"tensorflow", "keras", "tensorflow_datasets"};'
+      'print(sorted(heavy & set(sys.modules)))'
+    )
+    answer = subprocess.run(
+      [sys.executable, '-c', code],
+      env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+    self.assertEqual(answer.stdout.strip(), '[]')
+
+
+if __name__ == '__main__':
+  absltest.main()
