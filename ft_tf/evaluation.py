@@ -121,9 +121,6 @@ class LiteRTPredictor(Predictor):
     self.flexible_batch = bool(self._input['shape_signature'][0] == -1)
 
   def __call__(self, images: np.ndarray) -> np.ndarray:
-    if images.shape[1:] != self.image_shape:
-      # LiteRT would resize the input and compute on.
-      raise ValueError(f'{images.shape[1:]} is not {self.image_shape}')
     if self.flexible_batch:
       return self._run(images)
     return np.concatenate([self._run(image[None]) for image in images])
@@ -203,13 +200,16 @@ def evaluate(
   Raises:
     UsageError: the model takes other images or has other classes.
   """
-  try:
-    outputs = logits(predict, examples.images)
-  except (ValueError, tf.errors.InvalidArgumentError) as error:
+  shape = examples.images.shape[1:]
+  if len(shape) != len(predict.image_shape) or any(
+    takes not in (None, has)
+    for takes, has in zip(predict.image_shape, shape, strict=True)
+  ):
     raise errors.UsageError(
-      f'the model does not take images {examples.images.shape[1:]} uint8: give '
+      f'the model does not take images {shape} but {predict.image_shape}: give '
       'the --dataset it was trained on'
-    ) from error
+    )
+  outputs = logits(predict, examples.images)
   if examples.labels.max() >= outputs.shape[1]:
     raise errors.UsageError(
       f'the model has {outputs.shape[1]} classes, the data set more: give the '

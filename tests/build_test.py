@@ -20,20 +20,18 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _FOLDERS = ('bin', 'ft_tf', 'tests')
 _RULES = ('py_binary', 'py_library', 'py_test')
 
-# What an import needs from PyPI, if not just the package of its own name.
-_DISTRIBUTIONS = {
-  'PIL': ('pillow',),
-  'absl': ('absl-py',),
-  'google': ('protobuf',),
-  # Keras asks for no backend; TensorFlow is the one that it takes.
-  'keras': ('keras', 'tensorflow'),
-  'sklearn': ('scikit-learn',),
-  # TFDS imports both without asking for them.
-  'tensorflow_datasets': (
-    'importlib-resources',
-    'tensorflow',
-    'tensorflow-datasets',
-  ),
+# Packages of PyPI whose name is not that of the import.
+_PACKAGES = {
+  'PIL': 'pillow',
+  'absl': 'absl-py',
+  'google': 'protobuf',
+  'sklearn': 'scikit-learn',
+}
+# What a package of PyPI imports without asking for it.
+_UNASKED = {
+  # Its backend.
+  'keras': ('tensorflow',),
+  'tensorflow-datasets': ('importlib-resources', 'tensorflow'),
 }
 # What a source needs without importing it.
 _UNSEEN = {
@@ -50,7 +48,7 @@ _UNSEEN = {
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-  """A target of BUILD; a dep is as written, `:label` or `requirement("x")`."""
+  """A target of BUILD: of one source, or `pypi/x` for a package of PyPI."""
 
   rule: str
   name: str
@@ -139,20 +137,37 @@ def _has_main(path: str) -> bool:
 
 def _deps(path: str) -> set[str]:
   """Returns the deps that a source calls for, as BUILD writes them."""
-  needed = {*_package(path), *_programs(path)}
-  distributions = set(_UNSEEN.get(path, ()))
+  sources = {*_package(path), *_programs(path)}
+  packages = set(_UNSEEN.get(path, ()))
   for module in _imports(path):
     top = module.partition('.')[0]
     if source := _source(module):
-      needed.add(source)
+      sources.add(source)
     elif top in ('', *_FOLDERS):
       raise AssertionError(f'{path} imports {module}, which is not there')
     elif top not in sys.stdlib_module_names:
-      own = (utils.canonicalize_name(top),)
-      distributions.update(_DISTRIBUTIONS.get(top, own))
-  return {f':{_name(other)}' for other in needed - {path}} | {
-    f'requirement("{distribution}")' for distribution in distributions
+      packages.add(_PACKAGES.get(top, utils.canonicalize_name(top)))
+  return {f':{_name(source)}' for source in sources - {path}} | {
+    f':pypi/{package}' for package in packages
   }
+
+
+def _package_deps(package: str) -> set[str]:
+  """Returns the deps of the target of a package, as BUILD writes them."""
+  unasked = _UNASKED.get(package, ())
+  return {f'requirement("{package}")', *(f':pypi/{name}' for name in unasked)}
+
+
+def _needed(paths: Iterable[str]) -> dict[str, str]:
+  """Returns, for each package that some sources need, one that needs it."""
+  found = {}
+  for path in paths:
+    for dep in _deps(path):
+      if dep.startswith(':pypi/'):
+        package = dep.removeprefix(':pypi/')
+        for name in (package, *_UNASKED.get(package, ())):
+          found[name] = path
+  return found
 
 
 def _imports(path: str) -> Iterator[str]:
@@ -236,11 +251,6 @@ def _key(requirement: requirements.Requirement) -> str:
   return utils.canonicalize_name(requirement.name)
 
 
-def _written(found: Iterable[requirements.Requirement]) -> set[str]:
-  """Returns requirements as BUILD writes them."""
-  return {f'requirement("{_key(requirement)}")' for requirement in found}
-
-
 class BuildTest(absltest.TestCase):
   def _check(self, problems: Iterable[str]) -> None:
     """Fails with a line for each problem, if there are any."""
@@ -256,25 +266,33 @@ class BuildTest(absltest.TestCase):
       if having.count(path) != 1
     )
 
+  def test_every_target_has_one_source_or_package(self):
+    needed = {f'pypi/{package}' for package in _needed(_sources())}
+    names = [target.name for target in _targets()]
+    self._check(
+      f'//:{name}: there is no such target' for name in needed - {*names}
+    )
+    self._check(
+      f'//:{target.name}: is neither of one file, nor of a package in use'
+      for target in _targets()
+      if (len(target.srcs) != 1 or target.srcs[0] not in _sources())
+      if (target.srcs or target.name not in needed)
+    )
+
   def test_targets_are_what_their_sources_ask_for(self):
     problems = []
     for target in _targets():
-      if len(target.srcs) != 1 or target.srcs[0] not in _files():
-        problems.append(
-          f'//:{target.name}: srcs {target.srcs} are not one file'
-        )
-        continue
-      (path,) = target.srcs
-      wanted = {
-        'rule': _rule(path),
-        'name': _name(path),
-        'main': None if _rule(path) == 'py_library' else path,
-      }
-      problems += [
-        f'//:{target.name}: {field} is {getattr(target, field)}, not {value}'
-        for field, value in wanted.items()
-        if getattr(target, field) != value
-      ]
+      for path in {*target.srcs} & {*_sources()}:
+        wanted = {
+          'rule': _rule(path),
+          'name': _name(path),
+          'main': None if _rule(path) == 'py_library' else path,
+        }
+        problems += [
+          f'//:{target.name}: {field} is {getattr(target, field)}, not {value}'
+          for field, value in wanted.items()
+          if getattr(target, field) != value
+        ]
     self._check(problems)
 
   def test_every_test_runs_when_its_file_does(self):
@@ -288,17 +306,19 @@ class BuildTest(absltest.TestCase):
   def test_deps_are_the_imports(self):
     problems = []
     for target in _targets():
-      found = set(target.deps)
-      wanted = set()
-      for path in target.srcs:
-        if path in _files():
+      if target.srcs:
+        wanted = set()
+        for path in {*target.srcs} & {*_sources()}:
           wanted |= _deps(path)
+      else:
+        wanted = _package_deps(target.name.removeprefix('pypi/'))
       problems += [
-        f'//:{target.name}: deps lack {dep}' for dep in sorted(wanted - found)
+        f'//:{target.name}: deps lack {dep}'
+        for dep in sorted(wanted - {*target.deps})
       ]
       problems += [
-        f'//:{target.name}: deps have {dep}, which its source does not import'
-        for dep in sorted(found - wanted)
+        f'//:{target.name}: deps have {dep}, which it does not import'
+        for dep in sorted({*target.deps} - wanted)
       ]
     self._check(problems)
 
@@ -311,13 +331,13 @@ class BuildTest(absltest.TestCase):
       if having.count(path) != 1
     )
 
-  def test_every_requirement_of_build_is_pinned(self):
-    pinned = _written(_pins())
+  def test_every_requirement_is_pinned(self):
+    pinned = {f'requirement("{_key(pin)}")' for pin in _pins()}
     self._check(
       f'//:{target.name}: requirements.txt does not pin {dep}'
       for target in _targets()
       for dep in target.deps
-      if dep.startswith('requirement') and dep not in pinned
+      if not dep.startswith(':') and dep not in pinned
     )
 
   def test_everything_is_pinned(self):
@@ -350,13 +370,12 @@ class BuildTest(absltest.TestCase):
     self._check(problems)
 
   def test_library_asks_for_what_it_imports(self):
-    asked = _written(_pyproject())
+    asked = {_key(requirement) for requirement in _pyproject()}
+    own = [path for path in _sources() if not path.startswith('tests/')]
     self._check(
-      f'pyproject.toml: dependencies lack {dep}, which {path} needs'
-      for path in _sources()
-      if not path.startswith('tests/')
-      for dep in sorted(_deps(path))
-      if dep.startswith('requirement') and dep not in asked
+      f'pyproject.toml: dependencies lack {package}, which {path} needs'
+      for package, path in _needed(own).items()
+      if package not in asked
     )
 
 

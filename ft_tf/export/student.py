@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ft_tf import evaluation, run_dir
+from ft_tf import errors, evaluation, run_dir
 from ft_tf.data import datasets
 from ft_tf.export import convert, latency
 from ft_tf.models import zoo
@@ -21,6 +21,7 @@ SAVED_MODEL = 'saved_model'
 FLOAT32 = 'student_fp32.tflite'
 FLOAT16 = 'student_fp16.tflite'
 INT8 = 'student_int8.tflite'
+_MADE_OF = '.model_sha256'
 
 
 def export(
@@ -45,13 +46,13 @@ def export(
     `latency_ms`, `input_dtype`, `output_dtype` and `flexible_batch`.
 
   Raises:
-    UsageError: the model is not one for the data set.
+    UsageError: the model is not one for the data set, or the folder holds
+      something else than its export.
   """
-  written = os.path.join(folder, 'export.json')
-  if os.path.exists(written):
-    with open(written, encoding='utf-8') as file:
-      return json.load(file)
   student = zoo.load(model)
+  digest = run_dir.digest(model)
+  if os.path.exists(folder):
+    return _read(folder, digest)
   zoo.check_fits(
     student,
     f'--model={model}',
@@ -66,12 +67,29 @@ def export(
       os.path.join(scratch, 'labels.txt'), 'w', encoding='utf-8'
     ) as file:
       file.writelines(f'{name}\n' for name in dataset.label_names)
+    with open(os.path.join(scratch, _MADE_OF), 'w', encoding='utf-8') as file:
+      file.write(digest)
     figures = _measure(scratch, dataset.test)
     with open(
       os.path.join(scratch, 'export.json'), 'w', encoding='utf-8'
     ) as file:
       json.dump(figures, file, indent=2)
   return figures
+
+
+def _read(folder: str, digest: str) -> dict[str, dict[str, Any]]:
+  """Returns the figures of an export, if it is of the model of that digest."""
+  try:
+    with open(os.path.join(folder, _MADE_OF), encoding='utf-8') as file:
+      same = file.read() == digest
+  except OSError:
+    same = False
+  if not same:
+    raise errors.UsageError(
+      f'{folder} holds the export of another model: give another --workdir'
+    )
+  with open(os.path.join(folder, 'export.json'), encoding='utf-8') as file:
+    return json.load(file)
 
 
 def _write_models(student: keras.Model, images: np.ndarray, folder: str):

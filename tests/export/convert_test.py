@@ -1,0 +1,110 @@
+"""What comes out of the converter computes what Keras computes."""
+
+import os
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest
+
+from ft_tf import evaluation
+from ft_tf.export import convert
+from ft_tf.models import layers, zoo
+
+_SPEC = layers.Spec((8, 8, 3), 4, (0.5, 0.4, 0.3), (0.25, 0.2, 0.2))
+
+
+def _images(count=64):
+  rng = np.random.default_rng(0)
+  return rng.integers(256, size=(count, 8, 8, 3)).astype(np.uint8)
+
+
+def _model():
+  """Returns a network whose batch norm has seen images."""
+  keras.utils.set_random_seed(1)
+  model = zoo.build('resnet8x0.5', _SPEC)
+  for _ in range(20):
+    model(_images(), training=True)
+  return model
+
+
+class ConvertTest(absltest.TestCase):
+  def _predict(self, content):
+    path = os.path.join(self.create_tempdir().full_path, 'm.tflite')
+    with open(path, 'wb') as file:
+      file.write(content)
+    return evaluation.LiteRTPredictor(path)
+
+  def test_float32_file_equals_keras_and_takes_raw_bytes(self):
+    model, images = _model(), _images()
+    predict = self._predict(convert.tflite_float32(model))
+    np.testing.assert_allclose(
+      predict(images), model(images, training=False), atol=1e-4
+    )
+    self.assertEqual(predict.input_dtype, 'uint8')
+    self.assertTrue(predict.flexible_batch)
+
+  def test_float16_file_is_smaller_and_close(self):
+    model, images = _model(), _images()
+    content = convert.tflite_float16(model)
+    self.assertLess(len(content), 0.8 * len(convert.tflite_float32(model)))
+    np.testing.assert_allclose(
+      self._predict(content)(images), model(images, training=False), atol=0.02
+    )
+
+  def test_int8_file_is_integer_throughout_and_takes_raw_bytes(self):
+    model, images = _model(), _images()
+    content = convert.tflite_int8(
+      convert.float32_twin(model, 'float32'), images
+    )
+    predict = self._predict(content)
+    self.assertEqual(
+      (predict.input_dtype, predict.output_dtype), ('uint8', 'int8')
+    )
+    kinds = {
+      np.dtype(tensor['dtype']).name
+      for tensor in predict.interpreter.get_tensor_details()
+    }
+    self.assertNoCommonElements(kinds, {'float32', 'float16'})
+    (details,) = predict.interpreter.get_input_details()
+    self.assertEqual(details['quantization'], (1.0, 0))
+    expected = model(images, training=False).numpy()
+    outputs = predict(images)
+    spread = expected.max() - expected.min()
+    self.assertLess(np.abs(outputs - expected).max(), 0.1 * spread)
+
+  def test_twin_of_a_mixed_precision_model_converts_to_built_in_operations(
+    self,
+  ):
+    keras.config.set_dtype_policy('mixed_bfloat16')
+    try:
+      model = _model()
+    finally:
+      keras.config.set_dtype_policy('float32')
+    twin = convert.float32_twin(model, 'uint8')
+    self.assertEqual(
+      {layer.compute_dtype for layer in twin.layers[1:]}, {'float32'}
+    )
+    images = _images()
+    predict = self._predict(convert.tflite_float32(twin))
+    np.testing.assert_allclose(
+      predict(images), twin(images, training=False), atol=1e-4
+    )
+
+  def test_saved_model_has_a_named_signature_of_flexible_batch(self):
+    model, images = _model(), _images(5)
+    path = os.path.join(self.create_tempdir().full_path, 'saved')
+    convert.saved_model(model, path)
+    signature = tf.saved_model.load(path).signatures['serving_default']
+    spec = signature.structured_input_signature[1]['image']
+    self.assertEqual(spec.shape.as_list(), [None, 8, 8, 3])
+    self.assertEqual(spec.dtype, tf.uint8)
+    np.testing.assert_allclose(
+      signature(image=tf.constant(images))['logits'],
+      model(images, training=False),
+      atol=1e-5,
+    )
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,111 @@
+"""The export folder: complete, measured, and whole or not there."""
+
+import json
+import os
+from unittest import mock
+
+import keras
+from absl.testing import absltest
+
+from ft_tf import errors, evaluation
+from ft_tf.data import datasets
+from ft_tf.export import convert, student
+from ft_tf.models import zoo
+from ft_tf.training import common
+from tests import fixtures
+
+
+class ExportTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    keras.utils.set_random_seed(0)
+    self.dataset = fixtures.blobs()
+    model = zoo.build(
+      'resnet8x0.25', common.spec(fixtures.recipe(), self.dataset)
+    )
+    for _ in range(10):
+      model(self.dataset.train.images, training=True)
+    self.root = self.create_tempdir().full_path
+    self.model = os.path.join(self.root, 'model.keras')
+    model.save(self.model)
+    self.folder = os.path.join(self.root, 'out', 'export')
+
+  def test_folder_holds_every_format_with_its_figures(self):
+    figures = student.export(self.model, self.dataset, self.folder)
+    self.assertCountEqual(
+      os.listdir(self.folder),
+      [
+        'student.keras',
+        'saved_model',
+        'student_fp32.tflite',
+        'student_fp16.tflite',
+        'student_int8.tflite',
+        'labels.txt',
+        'export.json',
+        '.model_sha256',
+      ],
+    )
+    with open(os.path.join(self.folder, 'export.json')) as file:
+      self.assertEqual(json.load(file), figures)
+    with open(os.path.join(self.folder, 'labels.txt')) as file:
+      self.assertEqual(file.read().split(), ['left', 'middle', 'right'])
+    expected = evaluation.evaluate(
+      evaluation.predictor(self.model), self.dataset.test
+    )
+    for name in ('student.keras', 'saved_model', 'student_fp32.tflite'):
+      self.assertAlmostEqual(figures[name]['accuracy'], expected['accuracy'])
+      self.assertEqual(figures[name]['agreement'], 1.0)
+      self.assertLess(figures[name]['max_logit_difference'], 1e-4)
+    for name in ('fp32', 'fp16', 'int8'):
+      path = os.path.join(self.folder, f'student_{name}.tflite')
+      entry = figures[f'student_{name}.tflite']
+      self.assertEqual(entry['bytes'], os.path.getsize(path))
+      self.assertEqual(entry['latency_ms']['threads'], 1)
+      again = evaluation.evaluate(evaluation.predictor(path), self.dataset.test)
+      self.assertEqual(entry['accuracy'], again['accuracy'])
+    self.assertEqual(figures['student_int8.tflite']['input_dtype'], 'uint8')
+    self.assertEqual(figures['student_int8.tflite']['output_dtype'], 'int8')
+
+  def test_int8_is_calibrated_on_training_images(self):
+    with mock.patch.object(
+      convert, 'tflite_int8', wraps=convert.tflite_int8
+    ) as tflite_int8:
+      student.export(self.model, self.dataset, self.folder)
+    calibration = tflite_int8.call_args.args[1]
+    train = {image.tobytes() for image in self.dataset.train.images}
+    self.assertEqual({image.tobytes() for image in calibration}, train)
+
+  def test_export_that_fails_leaves_nothing(self):
+    with (
+      mock.patch.object(convert, 'tflite_int8', side_effect=OSError),
+      self.assertRaises(OSError),
+    ):
+      student.export(self.model, self.dataset, self.folder)
+    self.assertEmpty(os.listdir(os.path.dirname(self.folder)))
+
+  def test_export_that_is_there_is_returned_as_it_stands(self):
+    figures = student.export(self.model, self.dataset, self.folder)
+    with mock.patch.object(convert, 'saved_model', side_effect=AssertionError):
+      self.assertEqual(
+        student.export(self.model, self.dataset, self.folder), figures
+      )
+
+  def test_export_of_another_model_is_not_passed_off_as_this_ones(self):
+    student.export(self.model, self.dataset, self.folder)
+    other = os.path.join(self.root, 'other.keras')
+    zoo.build('resnet8', common.spec(fixtures.recipe(), self.dataset)).save(
+      other
+    )
+    with self.assertRaisesRegex(errors.UsageError, 'another model'):
+      student.export(other, self.dataset, self.folder)
+
+  def test_model_of_other_classes_is_refused_and_nothing_written(self):
+    source = fixtures.Blobs()
+    source.label_names = ('left', 'right')
+    with self.assertRaisesRegex(errors.UsageError, 'has 3 classes'):
+      student.export(self.model, datasets.Dataset(source), self.folder)
+    self.assertFalse(os.path.exists(os.path.dirname(self.folder)))
+
+
+if __name__ == '__main__':
+  absltest.main()
