@@ -219,7 +219,7 @@ def _finish(run, exported, report) -> dict[str, Any]:
         'mean': row.mean,
         'std': row.std,
         'seeds': len(row.accuracies),
-        'accuracies': row.accuracies,
+        'accuracies': list(row.accuracies),
         'parameters': row.parameters,
         'tflite_bytes': row.bytes(export_student.FLOAT32),
         'tflite_int8_bytes': row.bytes(export_student.INT8),

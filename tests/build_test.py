@@ -5,11 +5,13 @@ where the environment has it; so this reads the sources.
 """
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import os
 import re
 import sys
+import textwrap
 import tomllib
 from collections.abc import Iterable, Iterator
 
@@ -173,14 +175,30 @@ def _needed(paths: Iterable[str]) -> dict[str, str]:
 def _imports(path: str) -> Iterator[str]:
   """Yields the full name of each module that a source imports, anywhere."""
   for node in ast.walk(_tree(path)):
-    if isinstance(node, ast.Import):
-      for alias in node.names:
-        yield alias.name
-    elif isinstance(node, ast.ImportFrom):
-      module = '.' * node.level + (node.module or '')
-      for alias in node.names:
-        inner = f'{module}.{alias.name}'
-        yield inner if _source(inner) else module
+    yield from _imported(node)
+    # What a test runs in another process.
+    if path.startswith('tests/') and 'import ' in _text(node):
+      with contextlib.suppress(SyntaxError):
+        for inner in ast.walk(ast.parse(textwrap.dedent(_text(node)))):
+          yield from _imported(inner)
+
+
+def _imported(node: ast.AST) -> Iterator[str]:
+  if isinstance(node, ast.Import):
+    for alias in node.names:
+      yield alias.name
+  elif isinstance(node, ast.ImportFrom):
+    module = '.' * node.level + (node.module or '')
+    for alias in node.names:
+      inner = f'{module}.{alias.name}'
+      yield inner if _source(inner) else module
+
+
+def _text(node: ast.AST) -> str:
+  """Returns a string that stands in a source, '' for anything else."""
+  if isinstance(node, ast.Constant) and isinstance(node.value, str):
+    return node.value
+  return ''
 
 
 def _source(module: str) -> str | None:
@@ -202,33 +220,23 @@ def _package(path: str) -> Iterator[str]:
 
 
 def _programs(path: str) -> Iterator[str]:
-  """Yields the programs that a test runs: it starts processes, and names them.
+  """Yields the programs that a test runs.
 
-  A test in tests/bin/ runs the program of its own name in any case.
+  They are those that it names, if it starts processes and knows bin/, or has
+  that from another module of tests/.
   """
-  texts = []
-  if path.startswith('tests/bin/'):
-    texts.append(path.removeprefix('tests/').replace('_test.py', '.py'))
-  if path.startswith('tests/') and _starts_processes(path):
-    texts += [
-      node.value
-      for node in ast.walk(_tree(path))
-      if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    ]
-  for text in texts:
-    for base in re.findall(r'(?:^|\bbin/)(\w+\.py)\b', text):
-      if f'bin/{base}' in _files():
-        yield f'bin/{base}'
-
-
-def _starts_processes(path: str) -> bool:
-  """Whether a test does so itself, or has a module of tests/ that does."""
-  modules = set(_imports(path))
-  return 'subprocess' in modules or any(
-    _starts_processes(_source(module))
-    for module in modules
-    if module.startswith('tests.') and _source(module)
-  )
+  if not path.startswith('tests/'):
+    return
+  near = {path, *filter(None, map(_source, _imports(path)))}
+  near = [other for other in near if other.startswith('tests/')]
+  modules = {module for other in near for module in _imports(other)}
+  texts = [_text(node) for other in near for node in ast.walk(_tree(other))]
+  if 'subprocess' in modules and any(re.search(r'\bbin\b', t) for t in texts):
+    for text in map(_text, ast.walk(_tree(path))):
+      for program in re.findall(r'^(\w+)$|\b(\w+)\.py\b', text):
+        source = f'bin/{"".join(program)}.py'
+        if source in _files() and _rule(source) == 'py_binary':
+          yield source
 
 
 def _pins() -> list[requirements.Requirement]:

@@ -1,0 +1,301 @@
+"""The programs as a user runs them: files, JSON, exit codes, errors."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+from absl.testing import absltest
+
+from ft_tf.models import layers, zoo
+from tests import fixtures  # noqa: F401  two CPU devices, before TensorFlow runs
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_PROGRAMS = (
+  'compress',
+  'evaluate',
+  'export',
+  'import_torch',
+  'train_paraphraser',
+  'train_student',
+  'train_teacher',
+)
+_TINY = (
+  '--recipe=digits',
+  '--image_size=0',
+  '--train_split=train[:96]',
+  '--test_split=test[:64]',
+  '--validation_examples=32',
+  '--teacher=resnet8x0.5',
+  '--student=resnet8x0.25',
+  '--teacher_epochs=2',
+  '--paraphraser_epochs=2',
+  '--student_epochs=2',
+  '--log_steps=1',
+)
+
+
+def _start(program, *arguments):
+  environment = {
+    k: v for k, v in os.environ.items() if k != 'TF_CPP_MIN_LOG_LEVEL'
+  }
+  return subprocess.Popen(
+    [sys.executable, os.path.join(_ROOT, 'bin', f'{program}.py'), *arguments],
+    stdin=subprocess.DEVNULL,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    env=environment,
+    text=True,
+  )
+
+
+def _run(program, *arguments):
+  """Returns (exit code, standard output, standard error)."""
+  process = _start(program, *arguments)
+  out, err = process.communicate()
+  return process.returncode, out, err
+
+
+def _result(out):
+  return json.loads(out.splitlines()[-1])
+
+
+class CompressTest(absltest.TestCase):
+  def test_whole_way_leaves_the_contract_and_runs_once(self):
+    folder = self.create_tempdir().full_path
+    workdir, data = (os.path.join(folder, name) for name in ('run', 'data'))
+    command = (*_TINY, f'--workdir={workdir}', f'--data_dir={data}')
+    code, out, err = _run('compress', *command, '--baseline')
+    self.assertEqual(code, 0, err)
+    result = _result(out)
+    self.assertEqual((result['method'], result['seed']), ('ft', 0))
+    self.assertEqual(
+      [row['method'] for row in result['table']], ['teacher', 'scratch', 'ft']
+    )
+    for row in result['table']:
+      self.assertGreater(row['tflite_bytes'], row['tflite_int8_bytes'])
+    self.assertIn('| student, factor transfer', out)
+    for name in (
+      'recipe.json',
+      'result.json',
+      'report.html',
+      'teacher/model.keras',
+      'paraphraser/model.keras',
+      'student/model.keras',
+      'student/metrics.jsonl',
+      'student/checkpoints/checkpoint',
+      'student/tensorboard',
+      'export/saved_model/saved_model.pb',
+      'export/student_int8.tflite',
+      'export/labels.txt',
+    ):
+      self.assertTrue(os.path.exists(os.path.join(workdir, name)), name)
+
+    code, out, err = _run('compress', *command, '--baseline')
+    self.assertEqual(code, 0, err)
+    self.assertIn('is complete', err)
+    self.assertEqual(_result(out), result)
+
+    code, out, err = _run('compress', *command, '--baseline', '--beta=3')
+    self.assertEqual((code, out), (2, ''))
+    self.assertRegex(err, r'student\.beta: 60\.0 there, 3\.0 here')
+
+    for name in ('saved_model', 'student_fp32.tflite', 'student.keras'):
+      code, out, err = _run(
+        'evaluate',
+        f'--model={workdir}/export/{name}',
+        '--dataset=digits',
+        f'--data_dir={data}',
+        '--split=test[:64]',
+      )
+      self.assertEqual(code, 0, err)
+      scores = _result(out)
+      self.assertEqual(scores['examples'], 64)
+      self.assertAlmostEqual(scores['accuracy'], result['accuracy'])
+      self.assertAlmostEqual(scores['loss'], result['loss'], places=4)
+
+  def test_killed_run_continues_from_its_checkpoint_and_ends(self):
+    folder = self.create_tempdir().full_path
+    command = (
+      *_TINY,
+      '--student_epochs=40',
+      '--checkpoint_steps=4',
+      f'--workdir={folder}/run',
+      f'--data_dir={folder}/data',
+    )
+    process = _start('compress', *command)
+    checkpoints = os.path.join(folder, 'run', 'student', 'checkpoints')
+    deadline = time.monotonic() + 300
+    while not os.path.exists(os.path.join(checkpoints, 'checkpoint')):
+      self.assertIsNone(process.poll(), 'ended before it could be killed')
+      self.assertLess(time.monotonic(), deadline)
+      time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    self.assertFalse(os.path.exists(f'{folder}/run/result.json'))
+
+    code, out, err = _run('compress', *command)
+    self.assertEqual(code, 0, err)
+    self.assertRegex(err, r'student .*: continues at step \d+ of 80')
+    # What was complete is not trained again.
+    self.assertNotRegex(err, 'teacher: step')
+    self.assertEqual(_result(out)['steps'], 80)
+    with open(f'{folder}/run/student/metrics.jsonl') as file:
+      steps = [json.loads(line)['step'] for line in file]
+    self.assertEqual(steps, list(range(1, 81)))
+
+
+class StagesTest(absltest.TestCase):
+  def test_stages_one_by_one_on_two_replicas_and_export(self):
+    folder = self.create_tempdir().full_path
+    own = {'teacher', 'paraphraser', 'student'}
+
+    def flags(stage):
+      others = tuple(f'--{name}_' for name in own - {stage})
+      kept = [
+        flag
+        for flag in _TINY
+        if not flag.startswith(others)
+        and (flag.split('=')[0][2:] not in own - {stage})
+      ]
+      return [
+        *kept,
+        f'--workdir={folder}/{stage}',
+        f'--data_dir={folder}/data',
+        '--num_replicas=2',
+      ]
+
+    code, out, err = _run('train_teacher', *flags('teacher'))
+    self.assertEqual(code, 0, err)
+    self.assertEqual(_result(out)['method'], 'teacher')
+    teacher = f'--teacher={folder}/teacher/model.keras'
+    code, out, err = _run('train_paraphraser', *flags('paraphraser'), teacher)
+    self.assertEqual(code, 0, err)
+    self.assertIn('reconstruction_of_mean', _result(out))
+    code, out, err = _run(
+      'train_student',
+      *flags('student'),
+      teacher,
+      f'--paraphraser={folder}/paraphraser/model.keras',
+    )
+    self.assertEqual(code, 0, err)
+    self.assertEqual(_result(out)['method'], 'ft')
+    code, out, err = _run(
+      'export',
+      f'--model={folder}/student/model.keras',
+      '--dataset=digits',
+      f'--data_dir={folder}/data',
+      f'--workdir={folder}/student',
+    )
+    self.assertEqual(code, 0, err)
+    self.assertIn('student_int8.tflite', _result(out))
+
+
+class ErrorsTest(absltest.TestCase):
+  def test_bad_input_is_one_line_with_the_fix_and_writes_nothing(self):
+    folder = self.create_tempdir().full_path
+    workdir = os.path.join(folder, 'new')
+    file = self.create_tempfile('file').full_path
+    other_classes = os.path.join(folder, 'three.keras')
+    keras.utils.set_random_seed(0)
+    zoo.build('resnet8x0.25', layers.Spec((16, 16, 1), 3, (0.5,), (0.5,))).save(
+      other_classes
+    )
+    digits = ('--recipe=digits', f'--data_dir={folder}/data')
+    cifar = ('--recipe=cifar10_resnet56_resnet20',)
+    cases = {
+      'no recipe': ([], 'give --recipe'),
+      'recipe': (['--recipe=nope'], "unknown recipe 'nope'.*digits"),
+      'dataset': (['--recipe=digits', '--dataset=nope'], "no data set 'nope'"),
+      'network': (
+        [*digits, '--student=resnet21'],
+        "unknown network 'resnet21'",
+      ),
+      'data folder': ([*cifar, '--data_dir=/no/such'], 'there is no folder'),
+      'not prepared': ([*cifar, f'--data_dir={folder}'], 'tfds build cifar10'),
+      'teacher file': ([*digits, '--teacher=no.keras'], 'no file no.keras'),
+      'classes': (
+        [*digits, f'--teacher={other_classes}'],
+        'has 3 classes, the data set 10',
+      ),
+      'negative rate': (
+        [*digits, '--student_learning_rate=-1'],
+        '--student_learning_rate=-1.*above 0',
+      ),
+      'paraphrase rate': ([*digits, '--rate=0'], '--rate=0.*above 0'),
+      'flag': ([*digits, '--bta=3'], 'bta'),
+      'number': ([*digits, '--beta=much'], '--beta=much'),
+      'split': ([*digits, '--train_split=nope'], "no split 'nope'"),
+      'workdir': ([*digits, f'--workdir={file}/x'], 'another --workdir'),
+    }
+    started = {}
+    for name, (arguments, _) in cases.items():
+      started[name] = _start('compress', f'--workdir={workdir}', *arguments)
+    for name, (_, pattern) in cases.items():
+      with self.subTest(name):
+        out, err = started[name].communicate()
+        self.assertEqual(started[name].returncode, 2, err)
+        self.assertEqual(out, '')
+        # TFDS may say that it prepares the digits, which `split` needs.
+        lines = [
+          line
+          for line in err.splitlines()
+          if not line.startswith(
+            ('Downloading and preparing', 'Dataset digits')
+          )
+        ]
+        self.assertLen(lines, 1, err)
+        self.assertRegex(lines[0], f'^compress.py: .*{pattern}')
+    self.assertFalse(os.path.exists(workdir))
+
+  def test_teacher_that_is_missing_is_asked_for(self):
+    folder = self.create_tempdir().full_path
+    for program in ('train_student', 'train_paraphraser'):
+      code, out, err = _run(
+        program,
+        '--recipe=digits',
+        f'--data_dir={folder}/data',
+        f'--workdir={folder}/new',
+      )
+      self.assertEqual((code, out), (2, ''))
+      self.assertRegex(err, 'give --teacher')
+    self.assertFalse(os.path.exists(f'{folder}/new'))
+
+
+class HelpTest(absltest.TestCase):
+  def test_help_is_the_manual_and_a_line_per_flag_with_its_default(self):
+    started = {name: _start(name, '--help') for name in _PROGRAMS}
+    for name, process in started.items():
+      with self.subTest(name):
+        out, err = process.communicate()
+        self.assertEqual((process.returncode, err), (0, ''))
+        self.assertIn(f'bin/{name}.py', out)
+        flags = out[out.index('Flags:') :].splitlines()[1:]
+        for line in flags:
+          self.assertRegex(line, r'^--\w+ +\S')
+        for line in flags:
+          if '--recipe' not in line:
+            self.assertRegex(line, r'\((default: .*|required.*)\)$')
+
+  def test_every_number_of_a_recipe_is_a_flag_of_compress(self):
+    _, out, _ = _run('compress', '--help')
+    for flag in (
+      '--teacher_epochs',
+      '--paraphraser_epochs',
+      '--student_epochs',
+      '--student_learning_rate',
+      '--beta',
+      '--rate',
+      '--batch_size',
+      '--seed',
+      '--num_replicas',
+      '--sync_batch_norm',
+    ):
+      self.assertRegex(out, rf'(?m)^{flag} ')
+
+
+if __name__ == '__main__':
+  absltest.main()
