@@ -15,9 +15,9 @@ _SCRATCH = tempfile.TemporaryDirectory(prefix='ft_tf_test_')
 
 def pytest_configure():
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-  from tests import fixtures  # noqa: PLC0415  TensorFlow reads the level above
+  # TensorFlow reads the level above; importing sets up the devices.
+  from tests import fixtures  # noqa: F401, PLC0415
 
-  fixtures.strategy(2)
   flags.FLAGS.mark_as_parsed()
   flags.FLAGS.test_tmpdir = _SCRATCH.name
 

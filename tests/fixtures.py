@@ -1,7 +1,5 @@
 """Small data, recipes and strategies that several tests train on."""
 
-import functools
-
 import numpy as np
 import tensorflow as tf
 
@@ -10,18 +8,15 @@ from ft_tf.data import datasets
 from ft_tf.training import strategy as strategies
 
 
-@functools.cache
-def strategy(num_replicas: int = 1) -> tf.distribute.MirroredStrategy:
-  """Returns a strategy over logical CPU devices.
+# Made at import, before anything uses TensorFlow: it splits the CPU only then.
+# Once each, since the strategies of one process number their collectives alike.
+_STRATEGIES = {2: strategies.make(2)}
+_STRATEGIES[1] = tf.distribute.MirroredStrategy(['CPU:0'])
 
-  Two devices are set up in any case, since TensorFlow allows no second setting
-  in one process; and each strategy is made once, since those of one process
-  number their collective operations alike.
-  """
-  both = strategies.make(2)
-  if num_replicas == 2:
-    return both
-  return tf.distribute.MirroredStrategy(['CPU:0'])
+
+def strategy(num_replicas: int = 1) -> tf.distribute.MirroredStrategy:
+  """Returns the strategy over one or two logical CPU devices."""
+  return _STRATEGIES[num_replicas]
 
 
 class Blobs:

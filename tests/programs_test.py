@@ -11,7 +11,6 @@ import keras
 from absl.testing import absltest
 
 from ft_tf.models import layers, zoo
-from tests import fixtures  # noqa: F401  two CPU devices, before TensorFlow runs
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _PROGRAMS = (

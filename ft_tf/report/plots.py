@@ -77,6 +77,7 @@ def accuracy_by_size(table: list[summary.Row]) -> str:
   for marker, name in _MARKERS.values():
     axes.plot([], [], color='black', marker=marker, linestyle='', label=name)
   axes.set_xscale('log')
+  axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
   axes.xaxis.set_major_formatter(ticker.FormatStrFormatter('%g'))
   axes.xaxis.set_minor_formatter(ticker.NullFormatter())
   axes.set_xlabel('TFLite file, KiB')

@@ -1,6 +1,7 @@
 """What a run says while it works: metrics rows, TensorBoard, progress."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -89,6 +90,7 @@ class Monitor:
   def _describe(self, recipe):
     """Logs the recipe as text and to the HParams tab."""
     text = json.dumps(recipe, indent=2)
+    trial = os.path.join(*self._run.path.split(os.sep)[-2:])
     with self._writer.as_default(step=0):
       tf.summary.text('recipe', f'```\n{text}\n```')
       hparams.hparams_config(
@@ -99,7 +101,7 @@ class Monitor:
           hparams.Metric('train/loss', display_name='train loss'),
         ],
       )
-      hparams.hparams(dict(_flatten(recipe)), trial_id=self._run.path)
+      hparams.hparams(dict(_flatten(recipe)), trial_id=trial)
 
   def _progress(self, values):
     figures = {
