@@ -7,7 +7,6 @@ from ft_tf import recipes
 from ft_tf.data import datasets
 from ft_tf.training import strategy as strategies
 
-
 # Made at import, before anything uses TensorFlow: it splits the CPU only then.
 # Once each, since the strategies of one process number their collectives alike.
 _STRATEGIES = {2: strategies.make(2)}
