@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import evaluation, recipes, run_dir
+from ft_tf import evaluation, factors, recipes, run_dir
 from ft_tf.data import datasets
 from ft_tf.export import student as export_student
-from ft_tf.models import zoo
+from ft_tf.methods import factor_transfer
+from ft_tf.models import taps, zoo
 from ft_tf.report import page, summary
 from ft_tf.training import common, loop, paraphraser, student, teacher
 
@@ -68,7 +69,7 @@ def compress(
     work = {'strategy': strategy, 'options': options}
     teacher_run = run.child('teacher')
     if given:
-      _adopt_teacher(recipe, dataset, teacher_run)
+      _adopt_teacher(recipe, dataset, teacher_run, strategy)
     else:
       teacher.train_teacher(recipe, dataset, run=teacher_run, **work)
     inputs = {}
@@ -106,15 +107,27 @@ def _check_parts(recipe: recipes.Recipe, dataset: datasets.Dataset) -> None:
   """Raises `UsageError` before anything is written, if a part does not fit."""
   spec = common.spec(recipe, dataset)
   if zoo.is_file(recipe.teacher.model):
+    teacher_model = zoo.load(recipe.teacher.model)
     zoo.check_fits(
-      zoo.load(recipe.teacher.model),
+      teacher_model,
       f'--teacher={recipe.teacher.model}',
       image_shape=dataset.image_shape,
       label_names=dataset.label_names,
     )
   else:
-    zoo.build(recipe.teacher.model, spec)
-  zoo.build(recipe.student.model, spec)
+    teacher_model = zoo.build(recipe.teacher.model, spec)
+  student_model = zoo.build(recipe.student.model, spec)
+  if recipe.student.method != 'scratch':
+    tap = taps.last_feature_map(teacher_model)
+    blank = factors.Paraphraser(recipe.paraphraser.rate)
+    blank.build(taps.features(teacher_model, [tap]).output[tap].shape)
+    factor_transfer.FactorTransfer(
+      teacher=teacher_model,
+      paraphraser=blank,
+      student=student_model,
+      beta=recipe.student.beta,
+      p=recipe.student.p,
+    )
 
 
 def _students(recipe, seeds, baseline) -> dict[str, recipes.Recipe]:
@@ -130,18 +143,18 @@ def _students(recipe, seeds, baseline) -> dict[str, recipes.Recipe]:
   return students
 
 
-def _adopt_teacher(recipe, dataset, run) -> None:
+def _adopt_teacher(recipe, dataset, run, strategy) -> None:
   """Takes a given teacher into its run folder, with its test accuracy."""
   path = recipe.teacher.model
-  run.claim(
-    {
-      'stage': 'teacher',
-      'data': dataclasses.asdict(recipe.data),
-      'teacher': {'model': path},
-      'teacher_sha256': run_dir.digest(path),
-    }
-  )
-  if run.read('result.json') is None:
+  identity = {
+    'stage': 'teacher',
+    'data': dataclasses.asdict(recipe.data),
+    'teacher': {'model': path},
+    'teacher_sha256': run_dir.digest(path),
+  }
+  with common.work(run, identity, strategy, recipe, dataset) as done:
+    if done:
+      return
     with run_dir.replacing(run.model) as copy:
       shutil.copyfile(path, copy)
     model = zoo.load(run.model)
@@ -158,7 +171,6 @@ def _adopt_teacher(recipe, dataset, run) -> None:
         'wall_seconds': 0.0,
       },
     )
-  run.release()
 
 
 def _export_beside(run: run_dir.RunDir, dataset: datasets.Dataset) -> None:

@@ -104,6 +104,8 @@ class CompressTest(absltest.TestCase):
       self._compress(datasets.Dataset(source))
     with self.assertRaisesRegex(errors.UsageError, 'unknown network'):
       self._compress(student='resnet9')
+    with self.assertRaisesRegex(errors.UsageError, 'leaves no factor'):
+      self._compress(rate=0.01)
     self.assertFalse(os.path.exists(self.run_dir.path))
 
   def test_failed_student_leaves_no_result(self):
