@@ -18,10 +18,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from bin import program
-from ft_tf import compression, errors, run_dir
-from ft_tf.data import datasets
+from ft_tf import compression, errors
 from ft_tf.report import summary
-from ft_tf.training import strategy
 
 program.define_recipe(['data', 'teacher', 'paraphraser', 'student'])
 program.define_workdir('everything that is made')
@@ -38,23 +36,17 @@ flags.DEFINE_bool(
 
 
 def main():
-  recipe = program.recipe()
-  run = run_dir.RunDir(program.required('workdir'))
-  run_dir.check_writable(run.path)
+  recipe, dataset, work = program.setting()
   if flags.FLAGS.seeds < 1:
     raise errors.UsageError(f'--seeds={flags.FLAGS.seeds}: give 1 or more')
-  options = program.options()
-  devices = strategy.make(flags.FLAGS.num_replicas)
   result = compression.compress(
     recipe,
-    datasets.Dataset.from_recipe(recipe.data, flags.FLAGS.data_dir),
-    run=run,
-    strategy=devices,
-    options=options,
+    dataset,
     seeds=flags.FLAGS.seeds,
     baseline=flags.FLAGS.baseline,
+    **work,
   )
-  print(summary.markdown(summary.rows(summary.runs(run))))
+  print(summary.markdown(summary.rows(summary.runs(work['run']))))
   print(f'\nReport:  {result["report"]}\nExport:  {result["export"]}\n')
   return result
 

@@ -43,8 +43,9 @@ with _quiet():
   import tensorflow as tf
   import tensorflow_datasets as tfds
 
-  from ft_tf import errors, recipes
-  from ft_tf.training import loop
+  from ft_tf import errors, recipes, run_dir
+  from ft_tf.data import datasets
+  from ft_tf.training import loop, strategy
 
   tf.config.list_physical_devices()
 
@@ -120,14 +121,24 @@ def recipe() -> recipes.Recipe:
   return recipes.override(base, given)
 
 
-def options() -> loop.Options:
-  """Returns the `loop.Options` of the flags."""
-  return loop.Options(
+def setting() -> tuple[recipes.Recipe, datasets.Dataset, dict[str, Any]]:
+  """Returns recipe, data set, and where and on what to work, of the flags.
+
+  The latter are the arguments `run`, `strategy` and `options` of a stage.
+  """
+  which = recipe()
+  run = run_dir.RunDir(required('workdir'))
+  run_dir.check_writable(run.path)
+  options = loop.Options(
     **{
       field.name: flags.FLAGS[field.name].value
       for field in dataclasses.fields(loop.Options)
     }
   )
+  # Before anything else uses TensorFlow: it may split the CPU.
+  devices = strategy.make(flags.FLAGS.num_replicas)
+  dataset = datasets.Dataset.from_recipe(which.data, flags.FLAGS.data_dir)
+  return which, dataset, {'run': run, 'strategy': devices, 'options': options}
 
 
 def required(name: str) -> Any:

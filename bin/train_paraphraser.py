@@ -16,9 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from bin import program
-from ft_tf import run_dir
-from ft_tf.data import datasets
-from ft_tf.training import paraphraser, strategy
+from ft_tf.training import paraphraser
 
 program.define_recipe(['data', 'paraphraser'])
 flags.DEFINE_string('teacher', None, 'trained .keras file (required)')
@@ -28,20 +26,9 @@ program.define_devices()
 
 
 def main():
-  recipe = program.recipe()
   teacher = program.required('teacher')
-  run = run_dir.RunDir(program.required('workdir'))
-  run_dir.check_writable(run.path)
-  options = program.options()
-  devices = strategy.make(flags.FLAGS.num_replicas)
-  return paraphraser.train_paraphraser(
-    recipe,
-    datasets.Dataset.from_recipe(recipe.data, flags.FLAGS.data_dir),
-    teacher=teacher,
-    run=run,
-    strategy=devices,
-    options=options,
-  )
+  recipe, dataset, work = program.setting()
+  return paraphraser.train_paraphraser(recipe, dataset, teacher=teacher, **work)
 
 
 if __name__ == '__main__':

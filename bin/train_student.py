@@ -16,9 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from bin import program
-from ft_tf import run_dir
-from ft_tf.data import datasets
-from ft_tf.training import strategy, student
+from ft_tf.training import student
 
 program.define_recipe(['data', 'student'])
 flags.DEFINE_string(
@@ -33,19 +31,13 @@ program.define_devices()
 
 
 def main():
-  recipe = program.recipe()
-  run = run_dir.RunDir(program.required('workdir'))
-  run_dir.check_writable(run.path)
-  options = program.options()
-  devices = strategy.make(flags.FLAGS.num_replicas)
+  recipe, dataset, work = program.setting()
   return student.train_student(
     recipe,
-    datasets.Dataset.from_recipe(recipe.data, flags.FLAGS.data_dir),
+    dataset,
     teacher=flags.FLAGS.teacher,
     paraphraser=flags.FLAGS.paraphraser,
-    run=run,
-    strategy=devices,
-    options=options,
+    **work,
   )
 
 

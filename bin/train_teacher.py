@@ -12,12 +12,8 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from absl import flags
-
 from bin import program
-from ft_tf import run_dir
-from ft_tf.data import datasets
-from ft_tf.training import strategy, teacher
+from ft_tf.training import teacher
 
 program.define_recipe(['data', 'teacher'])
 program.define_workdir('the run')
@@ -26,18 +22,8 @@ program.define_devices()
 
 
 def main():
-  recipe = program.recipe()
-  run = run_dir.RunDir(program.required('workdir'))
-  run_dir.check_writable(run.path)
-  options = program.options()
-  devices = strategy.make(flags.FLAGS.num_replicas)
-  return teacher.train_teacher(
-    recipe,
-    datasets.Dataset.from_recipe(recipe.data, flags.FLAGS.data_dir),
-    run=run,
-    strategy=devices,
-    options=options,
-  )
+  recipe, dataset, work = program.setting()
+  return teacher.train_teacher(recipe, dataset, **work)
 
 
 if __name__ == '__main__':

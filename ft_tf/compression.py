@@ -107,13 +107,7 @@ def _check_parts(recipe: recipes.Recipe, dataset: datasets.Dataset) -> None:
   """Raises `UsageError` before anything is written, if a part does not fit."""
   spec = common.spec(recipe, dataset)
   if zoo.is_file(recipe.teacher.model):
-    teacher_model = zoo.load(recipe.teacher.model)
-    zoo.check_fits(
-      teacher_model,
-      f'--teacher={recipe.teacher.model}',
-      image_shape=dataset.image_shape,
-      label_names=dataset.label_names,
-    )
+    teacher_model = common.load_teacher(recipe.teacher.model, dataset)
   else:
     teacher_model = zoo.build(recipe.teacher.model, spec)
   student_model = zoo.build(recipe.student.model, spec)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ft_tf import errors, evaluation, recipes, run_dir
 from ft_tf.data import datasets
-from ft_tf.models import layers
+from ft_tf.models import layers, zoo
 from ft_tf.training import monitor, strategy
 
 PICTURED = 4  # images shown with their maps in TensorBoard
@@ -55,6 +55,18 @@ def spec(recipe: recipes.Recipe, dataset: datasets.Dataset) -> layers.Spec:
     std=recipe.data.std,
     sync_batch_norm=recipe.sync_batch_norm,
   )
+
+
+def load_teacher(path: str, dataset: datasets.Dataset) -> keras.Model:
+  """Returns a trained teacher; raises `UsageError` if it is not of the data."""
+  teacher = zoo.load(path)
+  zoo.check_fits(
+    teacher,
+    f'--teacher={path}',
+    image_shape=dataset.image_shape,
+    label_names=dataset.label_names,
+  )
+  return teacher
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from ft_tf import factors, losses, recipes, run_dir
 from ft_tf.data import datasets
-from ft_tf.models import taps, zoo
+from ft_tf.models import taps
 from ft_tf.training import common, loop, monitor, sgd
 
 TERMS = ('loss', 'reconstruction')
@@ -44,13 +44,7 @@ def train_paraphraser(
     TrainingError: the loss is not finite.
   """
   with strategy.scope():
-    loaded = zoo.load(teacher)
-  zoo.check_fits(
-    loaded,
-    f'--teacher={teacher}',
-    image_shape=dataset.image_shape,
-    label_names=dataset.label_names,
-  )
+    loaded = common.load_teacher(teacher, dataset)
   tap = taps.last_feature_map(loaded)
   identity = common.identity('paraphraser', recipe, teacher=teacher)
   kind = recipe.paraphraser.reconstruction

@@ -167,13 +167,7 @@ def _methods(
   """Returns the distillation terms of the recipe's method; scratch has none."""
   if recipe.student.method == 'scratch':
     return []
-  loaded = zoo.load(teacher)
-  zoo.check_fits(
-    loaded,
-    f'--teacher={teacher}',
-    image_shape=dataset.image_shape,
-    label_names=dataset.label_names,
-  )
+  loaded = common.load_teacher(teacher, dataset)
   paraphrase = zoo.load(paraphraser)
   if not isinstance(paraphrase, factors.Paraphraser):
     raise errors.UsageError(

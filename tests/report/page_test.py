@@ -19,7 +19,7 @@ _PNG = (
 _RECIPE = {
   'seed': 0,
   'data': {'dataset': 'digits', 'test_split': 'test'},
-  'teacher': {'model': '/home/me/models/big.keras'},
+  'teacher': {'model': '/models/big.keras'},
   'student': {'model': 'resnet8x0.25', 'beta': 250.0},
 }
 _ENVIRONMENT = {
@@ -159,7 +159,7 @@ class WriteTest(absltest.TestCase):
     words = self._words()
     self.assertIn('resnet8x0.25 taught by big.keras on digits', words)
     self.assertIn('"beta": 250.0', words)
-    self.assertIn('"model": "/home/me/models/big.keras"', words)
+    self.assertIn('"model": "/models/big.keras"', words)
 
   def test_page_holds_the_table_of_the_summary(self):
     words = self._words()
