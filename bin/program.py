@@ -52,16 +52,15 @@ with _quiet():
 _HELP = ('--help', '-help', '-h', '--helpfull', '--helpshort')
 
 
-def define_recipe(groups: Iterable[str], default: str | None = None) -> None:
+def define_recipe(groups: Iterable[str]) -> None:
   """Defines `--recipe` and a flag for every number of some groups.
 
   Args:
     groups: Names of `recipes.Recipe` fields; the recipe's own numbers always
       come along.
-    default: The recipe that is taken if none is given.
   """
   flags.DEFINE_string(
-    'recipe', default, 'what to run: ' + ' or '.join(sorted(recipes.RECIPES))
+    'recipe', None, 'what to run: ' + ' or '.join(sorted(recipes.RECIPES))
   )
   named = {name: recipes.get(name) for name in sorted(recipes.RECIPES)}
   for leaf in recipes.leaves():

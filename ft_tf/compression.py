@@ -13,7 +13,6 @@ import tensorflow as tf
 from ft_tf import evaluation, factors, recipes, run_dir
 from ft_tf.data import datasets
 from ft_tf.export import student as export_student
-from ft_tf.methods import factor_transfer
 from ft_tf.models import taps, zoo
 from ft_tf.report import page, summary
 from ft_tf.training import common, loop, paraphraser, student, teacher
@@ -115,12 +114,8 @@ def _check_parts(recipe: recipes.Recipe, dataset: datasets.Dataset) -> None:
     tap = taps.last_feature_map(teacher_model)
     blank = factors.Paraphraser(recipe.paraphraser.rate)
     blank.build(taps.features(teacher_model, [tap]).output[tap].shape)
-    factor_transfer.FactorTransfer(
-      teacher=teacher_model,
-      paraphraser=blank,
-      student=student_model,
-      beta=recipe.student.beta,
-      p=recipe.student.p,
+    student.make_methods(
+      recipe, student=student_model, teacher=teacher_model, paraphraser=blank
     )
 
 
@@ -185,8 +180,8 @@ def _samples(run, dataset) -> list[dict[str, str]]:
   export = os.path.join(run.path, 'export')
   predictors = {
     'teacher': evaluation.predictor(run.child('teacher').model),
-    'student': evaluation.predictor(os.path.join(export, export_student.KERAS)),
-    'int8': evaluation.predictor(os.path.join(export, export_student.INT8)),
+    'student': evaluation.predictor(os.path.join(export, run_dir.KERAS)),
+    'int8': evaluation.predictor(os.path.join(export, run_dir.INT8)),
   }
   test = dataset.test
   wrong = np.flatnonzero(
@@ -227,8 +222,8 @@ def _finish(run, exported, report) -> dict[str, Any]:
         'seeds': len(row.accuracies),
         'accuracies': list(row.accuracies),
         'parameters': row.parameters,
-        'tflite_bytes': row.bytes(export_student.FLOAT32),
-        'tflite_int8_bytes': row.bytes(export_student.INT8),
+        'tflite_bytes': row.bytes(run_dir.FLOAT32),
+        'tflite_int8_bytes': row.bytes(run_dir.INT8),
       }
       for row in table
     ],

@@ -2,6 +2,7 @@
 
 import abc
 import os
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -164,14 +165,26 @@ def predictor(path: str) -> Predictor:
   return KerasPredictor(zoo.load(path))
 
 
-def logits(predict: Predictor, images: np.ndarray) -> np.ndarray:
-  """Returns the logits `[N, classes]` of raw images `[N, H, W, C]` uint8."""
+def in_batches(
+  function: Callable[[np.ndarray], np.ndarray], inputs: np.ndarray
+) -> np.ndarray:
+  """Returns a function's values of many inputs, a batch at a time.
+
+  Args:
+    function: From `[B, ...]` to `[B, ...]`, such as a `Predictor`.
+    inputs: `[N, ...]`, N at least 1.
+  """
   return np.concatenate(
     [
-      predict(images[first : first + _BATCH])
-      for first in range(0, len(images), _BATCH)
+      function(inputs[first : first + _BATCH])
+      for first in range(0, len(inputs), _BATCH)
     ]
   )
+
+
+def logits(predict: Predictor, images: np.ndarray) -> np.ndarray:
+  """Returns the logits `[N, classes]` of raw images `[N, H, W, C]` uint8."""
+  return in_batches(predict, images)
 
 
 def score(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:

@@ -30,6 +30,14 @@ _PACKAGES = (
   'numpy',
 )
 
+# The files of an export folder, in the order that they are measured in.
+KERAS = 'student.keras'
+SAVED_MODEL = 'saved_model'
+FLOAT32 = 'student_fp32.tflite'
+FLOAT16 = 'student_fp16.tflite'
+INT8 = 'student_int8.tflite'
+EXPORTED = (KERAS, SAVED_MODEL, FLOAT32, FLOAT16, INT8)
+
 
 class RunDir:
   """One run folder. Nothing is written before `claim`."""

@@ -35,17 +35,6 @@ _UNASKED = {
   'keras': ('tensorflow',),
   'tensorflow-datasets': ('importlib-resources', 'tensorflow'),
 }
-# What a source needs without importing it.
-_UNSEEN = {
-  # It looks up their versions.
-  'ft_tf/run_dir.py': (
-    'ai-edge-litert',
-    'keras',
-    'numpy',
-    'tensorflow',
-    'tensorflow-datasets',
-  ),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +129,7 @@ def _has_main(path: str) -> bool:
 def _deps(path: str) -> set[str]:
   """Returns the deps that a source calls for, as BUILD writes them."""
   sources = {*_package(path), *_programs(path)}
-  packages = set(_UNSEEN.get(path, ()))
+  packages = set()
   for module in _imports(path):
     top = module.partition('.')[0]
     if source := _source(module):

@@ -16,11 +16,6 @@ from ft_tf.models import zoo
 # 200 left a worst logit difference of 3.3 in a ResNet-20, 1,000 one of 0.55.
 CALIBRATION_IMAGES = 1000
 
-KERAS = 'student.keras'
-SAVED_MODEL = 'saved_model'
-FLOAT32 = 'student_fp32.tflite'
-FLOAT16 = 'student_fp16.tflite'
-INT8 = 'student_int8.tflite'
 _MADE_OF = '.model_sha256'
 
 
@@ -96,13 +91,13 @@ def _write_models(student: keras.Model, images: np.ndarray, folder: str):
   """Writes every format of the student."""
   print('export: converting', file=sys.stderr, flush=True)
   twin = convert.float32_twin(student, 'uint8')
-  twin.save(os.path.join(folder, KERAS))
-  convert.saved_model(twin, os.path.join(folder, SAVED_MODEL))
+  twin.save(os.path.join(folder, run_dir.KERAS))
+  convert.saved_model(twin, os.path.join(folder, run_dir.SAVED_MODEL))
   order = np.random.default_rng(0).permutation(len(images))
   formats = {
-    FLOAT32: convert.tflite_float32(twin),
-    FLOAT16: convert.tflite_float16(twin),
-    INT8: convert.tflite_int8(
+    run_dir.FLOAT32: convert.tflite_float32(twin),
+    run_dir.FLOAT16: convert.tflite_float16(twin),
+    run_dir.INT8: convert.tflite_int8(
       convert.float32_twin(student, 'float32'),
       images[order[:CALIBRATION_IMAGES]],
     ),
@@ -116,7 +111,7 @@ def _measure(folder: str, test: datasets.Examples) -> dict[str, dict[str, Any]]:
   """Runs every format on the test images."""
   figures = {}
   reference = None
-  for name in (KERAS, SAVED_MODEL, FLOAT32, FLOAT16, INT8):
+  for name in run_dir.EXPORTED:
     print(f'export: measuring {name}', file=sys.stderr, flush=True)
     path = os.path.join(folder, name)
     predict = evaluation.predictor(path)

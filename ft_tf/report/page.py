@@ -34,7 +34,6 @@ def write(root: run_dir.RunDir) -> str:
     recipe_text=json.dumps(root.read('recipe.json'), indent=2),
     header=summary.HEADER,
     rows=[summary.cells(row) for row in table],
-    teacher_seeds=sum(run.method == 'teacher' for run in runs),
     paraphraser=root.child('paraphraser').read('result.json'),
     export=root.read('export/export.json'),
     verdict=verdict(table),

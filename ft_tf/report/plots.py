@@ -4,13 +4,14 @@ import io
 
 from matplotlib import figure, ticker
 
+from ft_tf import run_dir
 from ft_tf.report import summary
 
 COLORS = {'teacher': '#5b6770', 'scratch': '#c2571a', 'ft': '#1763a6'}
 _MARKERS = {
-  'student_fp32.tflite': ('o', 'float32'),
-  'student_fp16.tflite': ('s', 'float16'),
-  'student_int8.tflite': ('D', 'int8'),
+  run_dir.FLOAT32: ('o', 'float32'),
+  run_dir.FLOAT16: ('s', 'float16'),
+  run_dir.INT8: ('D', 'int8'),
 }
 
 

@@ -117,15 +117,15 @@ def cells(row: Row) -> list[str]:
     return '-' if value is None else f'{value:,}'
 
   spread = '-' if row.std is None else f'{100 * row.std:.2f}'
-  int8 = row.export and row.export['student_int8.tflite']
+  int8 = row.export and row.export[run_dir.INT8]
   return [
     row.label,
     f'{100 * row.mean:.2f}',
     spread,
     str(len(row.accuracies)),
     number(row.parameters),
-    number(row.bytes('student_fp32.tflite')),
-    number(row.bytes('student_int8.tflite')),
+    number(row.bytes(run_dir.FLOAT32)),
+    number(row.bytes(run_dir.INT8)),
     f'{100 * int8["accuracy"]:.2f}' if int8 else '-',
     f'{int8["latency_ms"]["p50"]:.3f}' if int8 else '-',
   ]

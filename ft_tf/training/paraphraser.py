@@ -6,13 +6,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import factors, losses, recipes, run_dir
+from ft_tf import evaluation, factors, losses, recipes, run_dir
 from ft_tf.data import datasets
 from ft_tf.models import taps
 from ft_tf.training import common, loop, monitor, sgd
 
 TERMS = ('loss', 'reconstruction')
-_BATCH = 250
 
 
 def train_paraphraser(
@@ -140,19 +139,16 @@ def compile_steps(strategy, feature, paraphraser, optimizer, kind, batch_size):
 
 def _compile_reconstruction(feature, paraphraser):
   """Returns images to (feature maps, reconstructions), `[N, H, W, m]` each."""
-
-  @tf.function(reduce_retracing=True)
-  def batch(images):
-    maps = feature(images)
-    return maps, paraphraser(maps)
+  maps_of = tf.function(feature, reduce_retracing=True)
+  rebuild = tf.function(paraphraser, reduce_retracing=True)
 
   def reconstruct(images):
-    parts = [
-      [t.numpy() for t in batch(tf.constant(images[i : i + _BATCH]))]
-      for i in range(0, len(images), _BATCH)
-    ]
-    ours, theirs = zip(*parts, strict=True)
-    return np.concatenate(ours), np.concatenate(theirs)
+    maps = evaluation.in_batches(
+      lambda batch: maps_of(tf.constant(batch)).numpy(), images
+    )
+    return maps, evaluation.in_batches(
+      lambda batch: rebuild(tf.constant(batch)).numpy(), maps
+    )
 
   return reconstruct
 

@@ -55,7 +55,7 @@ def train_student(
   with strategy.scope():
     # First, so that one seed gives every method the same first weights.
     student = zoo.build(recipe.student.model, common.spec(recipe, dataset))
-    methods = _methods(recipe, dataset, student, **inputs)
+    methods = _load_methods(recipe, dataset, student, **inputs)
   identity = common.identity('student', recipe, **inputs)
   with common.work(run, identity, strategy, recipe, dataset) as done:
     if done:
@@ -161,7 +161,30 @@ def compile_steps(
   return train_steps
 
 
-def _methods(
+def make_methods(
+  recipe: recipes.Recipe,
+  *,
+  student: keras.Model,
+  teacher: keras.Model,
+  paraphraser: factors.Paraphraser,
+) -> list[base.Method]:
+  """Returns the distillation terms of a method that learns from a teacher.
+
+  Raises:
+    UsageError: teacher, paraphraser and student do not fit each other.
+  """
+  return [
+    factor_transfer.FactorTransfer(
+      teacher=teacher,
+      paraphraser=paraphraser,
+      student=student,
+      beta=recipe.student.beta,
+      p=recipe.student.p,
+    )
+  ]
+
+
+def _load_methods(
   recipe, dataset, student, teacher=None, paraphraser=None
 ) -> list[base.Method]:
   """Returns the distillation terms of the recipe's method; scratch has none."""
@@ -174,15 +197,9 @@ def _methods(
       f'--paraphraser={paraphraser} is not a paraphraser: give the model.keras '
       'that bin/train_paraphraser.py left'
     )
-  return [
-    factor_transfer.FactorTransfer(
-      teacher=loaded,
-      paraphraser=paraphrase,
-      student=student,
-      beta=recipe.student.beta,
-      p=recipe.student.p,
-    )
-  ]
+  return make_methods(
+    recipe, student=student, teacher=loaded, paraphraser=paraphrase
+  )
 
 
 def _pictures(student, methods, dataset):
