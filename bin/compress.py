@@ -25,6 +25,7 @@ program.define_recipe(['data', 'teacher', 'paraphraser', 'student'])
 program.define_workdir('everything that is made')
 program.define_data_dir()
 program.define_devices()
+program.define_signals()
 flags.DEFINE_integer(
   'seeds', 1, 'students to train, of the seeds from --seed on (default: 1)'
 )
@@ -37,6 +38,7 @@ flags.DEFINE_bool(
 
 def main():
   recipe, dataset, work = program.setting()
+  signals = program.signals()
   if flags.FLAGS.seeds < 1:
     raise errors.UsageError(f'--seeds={flags.FLAGS.seeds}: give 1 or more')
   result = compression.compress(
@@ -44,6 +46,7 @@ def main():
     dataset,
     seeds=flags.FLAGS.seeds,
     baseline=flags.FLAGS.baseline,
+    signals=signals,
     **work,
   )
   print(summary.markdown(summary.rows(summary.runs(work['run']))))

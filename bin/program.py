@@ -45,6 +45,7 @@ with _quiet():
 
   from ft_tf import errors, recipes, run_dir
   from ft_tf.data import datasets
+  from ft_tf.signals import cache
   from ft_tf.training import loop, strategy
 
   tf.config.list_physical_devices()
@@ -108,6 +109,34 @@ def define_devices() -> None:
   }.items():
     value = getattr(defaults, name)
     flags.DEFINE_integer(name, value, f'{text} (default: {value})')
+  flags.DEFINE_string(
+    'jit',
+    defaults.jit,
+    'XLA compiles the steps: on, off, or auto, which is on for GPUs (default: '
+    f'{defaults.jit})',
+  )
+
+
+def define_signals() -> None:
+  """Defines the flags of the teacher's signals, kept from step to step."""
+  flags.DEFINE_string(
+    'signal_cache',
+    'off',
+    "where the teacher's signal of each view is kept, computed once for all "
+    'epochs, seeds and students: off, memory or a folder (default: off)',
+  )
+  flags.DEFINE_float(
+    'signal_cache_gib',
+    8.0,
+    'what it may take, in GiB; --views lowers what it needs (default: 8)',
+  )
+
+
+def signals() -> cache.Store:
+  """Returns the store of the flags."""
+  return cache.Store(
+    flags.FLAGS.signal_cache, budget_gib=flags.FLAGS.signal_cache_gib
+  )
 
 
 def recipe() -> recipes.Recipe:

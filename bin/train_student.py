@@ -28,6 +28,7 @@ flags.DEFINE_string(
 program.define_workdir('the run')
 program.define_data_dir()
 program.define_devices()
+program.define_signals()
 
 
 def main():
@@ -37,6 +38,7 @@ def main():
     dataset,
     teacher=flags.FLAGS.teacher,
     paraphraser=flags.FLAGS.paraphraser,
+    signals=program.signals(),
     **work,
   )
 

@@ -15,7 +15,15 @@ from ft_tf.data import datasets
 from ft_tf.export import student as export_student
 from ft_tf.models import taps, zoo
 from ft_tf.report import page, summary
-from ft_tf.training import common, loop, paraphraser, student, teacher
+from ft_tf.signals import cache
+from ft_tf.training import (
+  common,
+  loop,
+  paraphraser,
+  precision,
+  student,
+  teacher,
+)
 
 _SAMPLES = 12  # first test images shown in the report, and as many mistakes
 
@@ -29,6 +37,7 @@ def compress(
   options: loop.Options,
   seeds: int = 1,
   baseline: bool = False,
+  signals: cache.Store | None = None,
 ) -> dict[str, Any]:
   """Trains, exports, measures and reports; continues what was begun.
 
@@ -43,6 +52,7 @@ def compress(
     options: Intervals.
     seeds: Number of students, of the seeds from `recipe.seed` on.
     baseline: Whether to train the same students alone too, at equal budget.
+    signals: Where the teacher's signals are kept; all students share them.
 
   Returns:
     The result: that of the exported student, the table's rows, and where the
@@ -52,6 +62,7 @@ def compress(
     UsageError: something does not fit; nothing has been written.
     TrainingError: a loss is not finite.
   """
+  recipe = precision.settle(recipe)
   identity = {
     **dataclasses.asdict(recipe),
     'seeds': seeds,
@@ -84,6 +95,7 @@ def compress(
       inputs = {
         'teacher': teacher_run.model,
         'paraphraser': paraphraser_run.model,
+        'signals': signals,
       }
     for name, its_recipe in _students(recipe, seeds, baseline).items():
       result = student.train_student(

@@ -49,6 +49,12 @@ class Data:
     'channel standard deviations of images in [0, 1]', above=0
   )
   view_seed: int = _field('seed of crops and flips', least=0, default=0)
+  views: int = _field(
+    'different views of each training image, which epochs repeat in turn; 0: '
+    'every epoch has its own',
+    least=0,
+    default=0,
+  )
   batch_size: int = _field('images per step, all replicas', least=1)
 
 
@@ -123,6 +129,12 @@ class Recipe:
   seed: int = _field('seed of initial weights and order', least=0, default=0)
   sync_batch_norm: bool = _field(
     'batch norm statistics over all replicas, not each its own', default=False
+  )
+  precision: str = _field(
+    'what networks compute in; weights, losses and statistics are float32; '
+    'auto: what is fastest on this machine',
+    choices=('auto', 'float32', 'mixed_bfloat16', 'mixed_float16'),
+    default='auto',
   )
   data: Data
   teacher: Teacher

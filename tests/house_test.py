@@ -21,6 +21,7 @@ _ROOMS = (
   'factors',
   'losses',
   'methods',
+  'signals',
   'evaluation',
   'training',
   'export',

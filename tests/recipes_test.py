@@ -146,7 +146,7 @@ class LeavesTest(parameterized.TestCase):
 
   def test_every_number_of_a_recipe_has_a_flag_and_a_help_line(self):
     recipe = recipes.digits()
-    numbers = {'seed', 'sync_batch_norm'} | {
+    numbers = {'seed', 'sync_batch_norm', 'precision'} | {
       f'{group}.{field}'
       for group, fields in dataclasses.asdict(recipe).items()
       if isinstance(fields, dict)

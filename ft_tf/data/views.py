@@ -3,11 +3,14 @@
 Step s of a run sees the examples at places s*B .. (s+1)*B of the epochs'
 orders laid end to end, so no example is dropped, every batch is full, and a run
 goes on at any step without replaying those before it. An epoch's order depends
-on (seed, epoch); the view of an example on (view seed, epoch, example).
+on (seed, epoch); the view of an example on (view seed, view number, example),
+where the number is the epoch's, or that modulo the number of views.
 """
 
 import math
+from typing import Protocol
 
+import numpy as np
 import tensorflow as tf
 
 from ft_tf import recipes
@@ -19,6 +22,19 @@ def steps(examples: int, *, batch_size: int, epochs: float) -> int:
   return math.ceil(examples * epochs / batch_size)
 
 
+class Signals(Protocol):
+  """What is known of views beforehand, such as what the teacher says of them.
+
+  Attributes:
+    width: Number of values for each view.
+  """
+
+  width: int
+
+  def read(self, views: np.ndarray, examples: np.ndarray) -> np.ndarray:
+    """Returns rows `[B, width]` float16 for views and examples, `[B]` both."""
+
+
 def stream(
   examples: datasets.Examples,
   data: recipes.Data,
@@ -27,6 +43,7 @@ def stream(
   first_step: int,
   last_step: int,
   labels: bool = True,
+  signals: Signals | None = None,
 ) -> tf.data.Dataset:
   """Returns the batches of the steps `first_step` .. `last_step` - 1.
 
@@ -37,10 +54,11 @@ def stream(
     first_step: The step to begin at.
     last_step: The step to end before.
     labels: Whether batches carry labels.
+    signals: Whose rows batches carry, if any.
 
   Returns:
-    Batches `{'image': [B, H, W, C] uint8, 'label': [B] int64}`, the label only
-    if asked for.
+    Batches `{'image': [B, H, W, C] uint8, 'label': [B] int64, 'signal':
+    [B, width] float16}`, the latter two only if asked for.
   """
   count = len(examples)
   first, last = first_step * data.batch_size, last_step * data.batch_size
@@ -50,25 +68,31 @@ def stream(
     order = tf.random.experimental.stateless_shuffle(
       tf.range(count, dtype=tf.int64), seed=[seed, epoch]
     )
-    # One row of random numbers for each example, by example, not by place.
-    chance = tf.random.stateless_uniform(
-      [count, 3], seed=[data.view_seed, epoch], alg='philox'
-    )
+    number = epoch % data.views if data.views else epoch
     begin = tf.where(epoch == first_epoch, first % count, 0)
-    return order[begin:], tf.gather(chance, order)[begin:]
+    return (
+      order[begin:],
+      tf.gather(_chance(count, data, number), order)[begin:],
+      tf.fill([count - begin], number),
+    )
 
   # Tensors, not numpy arrays: functions hold these by reference.
   with tf.device('CPU:0'):
     images = tf.constant(examples.images)
     classes = tf.constant(examples.labels) if labels else None
 
-  def batch(index, chance):
-    views = crop_and_flip(
-      tf.gather(images, index), chance, pad=data.pad, flip=data.flip
-    )
-    if classes is None:
-      return {'image': views}
-    return {'image': views, 'label': tf.gather(classes, index)}
+  def batch(index, chance, number):
+    values = {
+      'image': crop_and_flip(
+        tf.gather(images, index), chance, pad=data.pad, flip=data.flip
+      )
+    }
+    if labels:
+      values['label'] = tf.gather(classes, index)
+    if signals is not None:
+      rows = tf.numpy_function(signals.read, [number, index], tf.float16)
+      values['signal'] = tf.ensure_shape(rows, [data.batch_size, signals.width])
+    return values
 
   epochs = tf.data.Dataset.range(first_epoch, math.ceil(last / count))
   stream = epochs.map(places).rebatch(data.batch_size, drop_remainder=True)
@@ -77,6 +101,41 @@ def stream(
     batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
   )
   return stream.prefetch(tf.data.AUTOTUNE)
+
+
+def view(
+  examples: datasets.Examples, data: recipes.Data, number: int
+) -> tf.data.Dataset:
+  """Returns every training image as one view shows it, in their order.
+
+  Args:
+    examples: The training images.
+    data: Batch size and augmentation.
+    number: Of the view: epoch e has view e, or e modulo `data.views`.
+
+  Returns:
+    Batches `[B, H, W, C]` uint8; the last may be smaller.
+  """
+  with tf.device('CPU:0'):
+    images = tf.constant(examples.images)
+  chance = _chance(len(examples), data, number)
+  batches = tf.data.Dataset.range(len(examples)).batch(data.batch_size)
+  return batches.map(
+    lambda index: crop_and_flip(
+      tf.gather(images, index),
+      tf.gather(chance, index),
+      pad=data.pad,
+      flip=data.flip,
+    ),
+    num_parallel_calls=tf.data.AUTOTUNE,
+  ).prefetch(tf.data.AUTOTUNE)
+
+
+def _chance(count, data, number):
+  """Returns random numbers by example, not by place: `[count, 3]` in [0, 1)."""
+  return tf.random.stateless_uniform(
+    [count, 3], seed=[data.view_seed, number], alg='philox'
+  )
 
 
 def crop_and_flip(

@@ -27,7 +27,11 @@ class Method(abc.ABC):
 
   @abc.abstractmethod
   def signal(self, images: tf.Tensor) -> Any:
-    """Returns what the teacher says of raw images: a function of them alone."""
+    """Returns what the teacher says of raw images: a function of them alone.
+
+    A tensor `[B, ...]` or a nest of such. Weights are read as they stand; the
+    caller stops the gradient.
+    """
 
   @abc.abstractmethod
   def adapt(self, features: dict[str, tf.Tensor]) -> Any:

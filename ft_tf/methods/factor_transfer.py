@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from ft_tf import errors, factors, losses
 from ft_tf.methods import base
-from ft_tf.models import taps
+from ft_tf.models import folding, taps
 
 
 class FactorTransfer(base.Method):
@@ -25,6 +25,7 @@ class FactorTransfer(base.Method):
     student: keras.Model,
     beta: float,
     p: int,
+    precision: str = 'float32',
   ):
     """Ties a student to a teacher.
 
@@ -34,6 +35,7 @@ class FactorTransfer(base.Method):
       student: From raw images to logits.
       beta: Weight of the loss.
       p: Norm of the loss, 1 or 2.
+      precision: Keras's dtype policy that signal and translator compute in.
 
     Raises:
       UsageError: the paraphraser is not of this teacher, or the last feature
@@ -42,8 +44,8 @@ class FactorTransfer(base.Method):
     self.weight = beta
     self._p = p
     self._tap = taps.last_feature_map(teacher)
-    self._teacher = taps.features(teacher, [self._tap])
-    self._paraphraser = paraphraser
+    dtype = keras.DTypePolicy(precision).compute_dtype
+    self._teacher = folding.fold(taps.features(teacher, [self._tap]), dtype)
     self.frozen = (teacher, paraphraser)
     for model in self.frozen:
       model.trainable = False
@@ -63,15 +65,21 @@ class FactorTransfer(base.Method):
         f'the last feature maps differ in size, {theirs[1:3]} in the teacher '
         f'and {ours[1:3]} in the student: give a --student with as many strides'
       )
+    self._paraphraser = factors.Paraphraser(paraphraser.rate, dtype=precision)
+    self._paraphraser.build(theirs)
+    self._paraphraser.set_weights(paraphraser.get_weights())
+    # The loss does not see the scale of the student factor, which may grow
+    # beyond what float16 holds.
+    wide = 'float32' if precision == 'mixed_float16' else precision
     self.adapter = factors.Translator(
-      paraphraser.encoder[-1].filters, name='translator'
+      paraphraser.encoder[-1].filters, name='translator', dtype=wide
     )
     self.adapter.build(ours)
 
   def signal(self, images: tf.Tensor) -> tf.Tensor:
     """Returns the teacher factor, `[B, H, W, mk]`."""
     feature = self._teacher(images, training=False)[self._tap]
-    return tf.stop_gradient(self._paraphraser.encode(feature))
+    return self._paraphraser.encode(feature)
 
   def adapt(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
     """Returns the student factor, `[B, H, W, mk]`."""

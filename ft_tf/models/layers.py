@@ -22,6 +22,7 @@ class Spec:
     mean: Channel means of images in [0, 1].
     std: Channel standard deviations of images in [0, 1].
     sync_batch_norm: Whether batch norm takes statistics over all replicas.
+    precision: Keras's dtype policy, such as 'mixed_bfloat16'.
   """
 
   image_shape: tuple[int, int, int]
@@ -29,6 +30,7 @@ class Spec:
   mean: tuple[float, ...]
   std: tuple[float, ...]
   sync_batch_norm: bool = False
+  precision: str = 'float32'
 
 
 def uniform_fan_in() -> keras.initializers.Initializer:

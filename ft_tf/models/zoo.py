@@ -37,6 +37,15 @@ def build(name: str, spec: layers.Spec) -> keras.Model:
   Raises:
     UsageError: there is no such network, or the images are too small for it.
   """
+  before = keras.config.dtype_policy()
+  keras.config.set_dtype_policy(spec.precision)
+  try:
+    return _build(name, spec)
+  finally:
+    keras.config.set_dtype_policy(before)
+
+
+def _build(name, spec):
   if name == 'vgg13':
     if min(spec.image_shape[:2]) < 32:
       raise errors.UsageError(

@@ -29,6 +29,7 @@ def identity(stage: str, recipe: recipes.Recipe, **inputs) -> dict[str, Any]:
     'stage': stage,
     'seed': recipe.seed,
     'sync_batch_norm': recipe.sync_batch_norm,
+    'precision': recipe.precision,
     'data': dataclasses.asdict(recipe.data),
     stage: dataclasses.asdict(getattr(recipe, stage)),
     **{f'{name}_sha256': run_dir.digest(path) for name, path in inputs.items()},
@@ -54,6 +55,7 @@ def spec(recipe: recipes.Recipe, dataset: datasets.Dataset) -> layers.Spec:
     mean=recipe.data.mean,
     std=recipe.data.std,
     sync_batch_norm=recipe.sync_batch_norm,
+    precision=recipe.precision,
   )
 
 

@@ -17,7 +17,9 @@ import tensorflow as tf
 
 from ft_tf import errors, recipes, run_dir
 from ft_tf.data import datasets, views
+from ft_tf.signals import cache
 from ft_tf.training import monitor
+from ft_tf.training import step as steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +30,13 @@ class Options:
     log_steps: Steps between rows of metrics, and per call of the compiled
       loop.
     checkpoint_steps: Steps between checkpoints, at most what a kill costs.
+    jit: Whether XLA compiles the steps: 'on', 'off', or 'auto', which is on for
+      GPUs. On CPUs it is slower than TensorFlow's own kernels.
   """
 
   log_steps: int = 20
   checkpoint_steps: int = 200
+  jit: str = 'auto'
 
   def __post_init__(self):
     for name in ('log_steps', 'checkpoint_steps'):
@@ -39,6 +44,24 @@ class Options:
         raise errors.UsageError(
           f'--{name}={getattr(self, name)}: give 1 or more'
         )
+    if self.jit not in ('auto', 'on', 'off'):
+      raise errors.UsageError(f'--jit={self.jit}: give auto, on or off')
+
+  def compiles_by_xla(self, recipe: recipes.Recipe) -> bool:
+    """Tells whether XLA compiles the steps on these devices.
+
+    Raises:
+      UsageError: batch norm is synchronised over replicas, which XLA cannot
+        compile, and `jit` is 'on'.
+    """
+    if recipe.sync_batch_norm and self.jit == 'on':
+      raise errors.UsageError(
+        '--jit=on does not go with --sync_batch_norm: give --jit=off'
+      )
+    if self.jit == 'auto':
+      gpus = tf.config.list_physical_devices('GPU')
+      return bool(gpus) and not recipe.sync_batch_norm
+    return self.jit == 'on'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +73,7 @@ class Stage:
     epochs: Epochs of training.
     examples: What it trains on.
     labels: Whether its steps read labels.
+    signals: The teacher's, if batches are to carry them.
     train_steps: `(iterator, count)` to `{term: [count]}`: runs that many steps
       and returns each loss term, the mean over the global batch, by step.
     state: What a checkpoint holds, by name: models and the optimizer, built.
@@ -67,32 +91,7 @@ class Stage:
   rate: Callable[[int], Any]
   evaluate: Callable[[], dict[str, float]]
   pictures: Callable[[], np.ndarray | None]
-
-
-def repeat(strategy, step, terms, iterator, count):
-  """Runs `step` on `count` global batches; for use inside a `tf.function`.
-
-  Args:
-    strategy: The devices.
-    step: From a replica's batch to `{term: scalar}`, its share of the global
-      mean.
-    terms: The names of the terms.
-    iterator: Of distributed batches.
-    count: Number of steps, an int32 tensor.
-
-  Returns:
-    `{term: [count] float32}`.
-  """
-  rows = tf.TensorArray(tf.float32, size=count, element_shape=[len(terms)])
-  for i in tf.range(count):
-    values = strategy.run(step, args=(next(iterator),))
-    total = [
-      strategy.reduce(tf.distribute.ReduceOp.SUM, values[term], axis=None)
-      for term in terms
-    ]
-    rows = rows.write(i, tf.stack(total))
-  columns = tf.unstack(rows.stack(), num=len(terms), axis=1)
-  return dict(zip(terms, columns, strict=True))
+  signals: cache.Signals | None = None
 
 
 def run(
@@ -144,8 +143,10 @@ def run(
     first_step=step,
     last_step=total,
     labels=stage.labels,
+    signals=stage.signals,
   )
   batches = iter(strategy.experimental_distribute_dataset(stream))
+  turn = _Turn(stage.train_steps, batches, batch)
   while step < total:
     epoch_end = views.steps(
       count, batch_size=batch, epochs=math.floor(step * batch / count) + 1
@@ -156,17 +157,14 @@ def run(
       _next_multiple(step, options.log_steps),
       _next_multiple(step, options.checkpoint_steps),
     )
-    start = time.monotonic()
-    terms = stage.train_steps(batches, tf.constant(after - step))
-    terms = {name: values.numpy() for name, values in terms.items()}
-    seconds = time.monotonic() - start
+    terms, speed = turn(after - step)
     _check_finite(terms, step, manager.latest_checkpoint)
     row = {
       'step': after,
       'epoch': after * batch / count,
       **{name: float(values.mean()) for name, values in terms.items()},
       'learning_rate': float(stage.rate(after - 1)),
-      'images_per_second': (after - step) * batch / seconds,
+      **speed,
     }
     step = after
     if step in (epoch_end, total):
@@ -180,6 +178,46 @@ def run(
       checkpoint.epoch.assign(step * batch / count)
       manager.save(checkpoint_number=step)
   return watch
+
+
+class _Turn:
+  """Runs steps and times them; the very first, which compiles, apart."""
+
+  def __init__(self, train_steps, batches, batch_size):
+    self._train_steps = train_steps
+    self._batches = batches
+    self._batch_size = batch_size
+    self._compiled = False
+
+  def __call__(self, count: int) -> tuple[dict[str, np.ndarray], dict]:
+    """Runs `count` steps.
+
+    Returns:
+      Each term by step, and the figures of their speed: `images_per_second`,
+      `input_wait`, the share of the time spent waiting for a batch, and at the
+      first call `compile_seconds`, of the first step with its compilation.
+    """
+    if self._compiled:
+      return self._run(count)
+    self._compiled = True
+    start = time.monotonic()
+    terms, speed = self._run(1)
+    compiled = {'compile_seconds': round(time.monotonic() - start, 3)}
+    if count > 1:
+      more, speed = self._run(count - 1)
+      terms = {k: np.concatenate([v, more[k]]) for k, v in terms.items()}
+    return terms, speed | compiled
+
+  def _run(self, count):
+    start = time.monotonic()
+    terms = self._train_steps(self._batches, tf.constant(count))
+    terms = {name: values.numpy() for name, values in terms.items()}
+    seconds = time.monotonic() - start
+    waited = terms.pop(steps.INPUT_WAIT).sum()
+    return terms, {
+      'images_per_second': count * self._batch_size / seconds,
+      'input_wait': float(waited / seconds),
+    }
 
 
 def _next_multiple(step: int, interval: int) -> int:

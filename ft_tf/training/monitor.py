@@ -17,6 +17,13 @@ from ft_tf import run_dir
 _SECONDS_BETWEEN_LINES = 10.0
 _TILE = 64  # pixels of a feature map's side in TensorBoard
 _MAPS = 8
+_OF_THE_RUN = (
+  'learning_rate',
+  'images_per_second',
+  'input_wait',
+  'compile_seconds',
+  'epoch',
+)
 
 
 class Monitor:
@@ -172,7 +179,7 @@ def _tag(name: str) -> str:
   head, _, tail = name.partition('_')
   if head in ('train', 'validation') and tail:
     return f'{head}/{tail}'
-  if name in ('learning_rate', 'images_per_second', 'epoch'):
+  if name in _OF_THE_RUN:
     return f'run/{name}'
   return f'train/{name}'
 

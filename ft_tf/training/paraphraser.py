@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from ft_tf import evaluation, factors, losses, recipes, run_dir
 from ft_tf.data import datasets
-from ft_tf.models import taps
-from ft_tf.training import common, loop, monitor, sgd
+from ft_tf.models import folding, taps
+from ft_tf.signals import constant
+from ft_tf.training import common, loop, monitor, precision, sgd, step
 
 TERMS = ('loss', 'reconstruction')
 
@@ -42,8 +43,8 @@ def train_paraphraser(
     UsageError: the folder holds another run, or the teacher does not fit.
     TrainingError: the loss is not finite.
   """
-  with strategy.scope():
-    loaded = common.load_teacher(teacher, dataset)
+  recipe = precision.settle(recipe)
+  loaded = common.load_teacher(teacher, dataset)
   tap = taps.last_feature_map(loaded)
   identity = common.identity('paraphraser', recipe, teacher=teacher)
   kind = recipe.paraphraser.reconstruction
@@ -51,18 +52,24 @@ def train_paraphraser(
     if done:
       return done
     keras.utils.set_random_seed(recipe.seed)
+    features = folding.fold(
+      taps.features(loaded, [tap]),
+      keras.DTypePolicy(recipe.precision).compute_dtype,
+    )
+    feature = constant.ConstantSignal(
+      lambda images: features(images, training=False)[tap], dataset.image_shape
+    )
     with strategy.scope():
-      loaded.trainable = False
-      features = taps.features(loaded, [tap])
-      paraphraser = factors.Paraphraser(recipe.paraphraser.rate)
+      paraphraser = factors.Paraphraser(
+        recipe.paraphraser.rate, dtype=recipe.precision
+      )
       paraphraser.build(features.output[tap].shape)
       optimizer, rate = sgd.make(
-        recipe.paraphraser, len(dataset.train) / recipe.data.batch_size
+        recipe.paraphraser,
+        len(dataset.train) / recipe.data.batch_size,
+        recipe.precision,
       )
       optimizer.build(paraphraser.trainable_variables)
-
-    def feature(images):
-      return features(images, training=False)[tap]
 
     reconstruct = _compile_reconstruction(feature, paraphraser)
     validation = dataset.validation.images
@@ -83,7 +90,13 @@ def train_paraphraser(
       examples=dataset.train,
       labels=False,
       train_steps=compile_steps(
-        strategy, feature, paraphraser, optimizer, kind, recipe.data.batch_size
+        strategy,
+        feature,
+        paraphraser,
+        optimizer,
+        kind,
+        recipe.data.batch_size,
+        jit=options.compiles_by_xla(recipe),
       ),
       state={'paraphraser': paraphraser, 'optimizer': optimizer},
       rate=rate,
@@ -109,7 +122,9 @@ def train_paraphraser(
     )
 
 
-def compile_steps(strategy, feature, paraphraser, optimizer, kind, batch_size):
+def compile_steps(
+  strategy, feature, paraphraser, optimizer, kind, batch_size, *, jit=False
+):
   """Returns the compiled loop of paraphraser steps; see `loop.Stage`.
 
   Args:
@@ -119,28 +134,35 @@ def compile_steps(strategy, feature, paraphraser, optimizer, kind, batch_size):
     optimizer: Built on its variables.
     kind: 'l1' or 'l2', the reconstruction loss.
     batch_size: The global batch.
+    jit: As of `step.compile_steps`.
   """
 
-  def step(batch):
+  def forward(batch):
     target = tf.stop_gradient(feature(batch['image']))
-    with tf.GradientTape() as tape:
-      each = losses.reconstruction(paraphraser(target), target, kind)
-      loss = tf.reduce_sum(each) / batch_size
-    variables = paraphraser.trainable_variables
-    optimizer.apply(tape.gradient(loss, variables), variables)
+    each = losses.reconstruction(paraphraser(target), target, kind)
+    loss = tf.reduce_sum(each) / batch_size
     return {'loss': loss, 'reconstruction': loss}
 
-  @tf.function
-  def train_steps(iterator, count):
-    return loop.repeat(strategy, step, TERMS, iterator, count)
-
-  return train_steps
+  return step.compile_steps(
+    strategy,
+    forward,
+    terms=TERMS,
+    models=[paraphraser],
+    optimizer=optimizer,
+    jit=jit,
+  )
 
 
 def _compile_reconstruction(feature, paraphraser):
   """Returns images to (feature maps, reconstructions), `[N, H, W, m]` each."""
-  maps_of = tf.function(feature, reduce_retracing=True)
-  rebuild = tf.function(paraphraser, reduce_retracing=True)
+
+  @tf.function(reduce_retracing=True)
+  def maps_of(images):
+    return tf.cast(feature(images), tf.float32)
+
+  @tf.function(reduce_retracing=True)
+  def rebuild(maps):
+    return tf.cast(paraphraser(maps), tf.float32)
 
   def reconstruct(images):
     maps = evaluation.in_batches(

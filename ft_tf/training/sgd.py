@@ -1,6 +1,7 @@
 """SGD as the paper's public code has it, and its learning rate."""
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from ft_tf import recipes
@@ -41,12 +42,17 @@ class CoupledSGD(keras.optimizers.Optimizer):
 
   def update_step(self, gradient, variable, learning_rate):
     velocity = self._velocities[self._get_variable_index(variable)]
-    gradient = ops.cast(gradient, variable.dtype)
-    updated = (
-      self.momentum * velocity + gradient + self.coupled_weight_decay * variable
+    if isinstance(variable, keras.Variable):
+      variable = variable.value
+    tf.raw_ops.ResourceApplyMomentum(
+      var=variable.handle,
+      accum=velocity.value.handle,
+      lr=tf.cast(learning_rate, variable.dtype),
+      grad=tf.cast(gradient, variable.dtype)
+      + self.coupled_weight_decay * variable,
+      momentum=self.momentum,
+      use_nesterov=False,
     )
-    self.assign(velocity, updated)
-    self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * updated)
 
   def get_config(self):
     return {
@@ -104,8 +110,13 @@ class MultiStepRate(keras.optimizers.schedules.LearningRateSchedule):
 def make(
   stage: recipes.Teacher | recipes.Paraphraser | recipes.Student,
   steps_per_epoch: float,
-) -> tuple[CoupledSGD, MultiStepRate]:
-  """Returns a stage's optimizer and its learning rate by step."""
+  precision: str = 'float32',
+) -> tuple[keras.optimizers.Optimizer, MultiStepRate]:
+  """Returns a stage's optimizer and its learning rate by step.
+
+  In 'mixed_float16' the optimizer scales the loss, since small gradients vanish
+  in float16, and passes over a step whose gradients overflow.
+  """
   rate = MultiStepRate(
     stage.learning_rate,
     drop_steps=tuple(
@@ -119,4 +130,6 @@ def make(
     momentum=stage.momentum,
     coupled_weight_decay=stage.weight_decay,
   )
+  if precision == 'mixed_float16':
+    optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
   return optimizer, rate

@@ -1,15 +1,18 @@
 """Stage 3: the student and what its method trains beside it."""
 
+import hashlib
+import sys
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from ft_tf import errors, evaluation, factors, losses, recipes, run_dir
-from ft_tf.data import datasets
+from ft_tf.data import datasets, views
 from ft_tf.methods import base, factor_transfer
-from ft_tf.models import taps, zoo
-from ft_tf.training import common, loop, monitor, sgd
+from ft_tf.models import fused, taps, zoo
+from ft_tf.signals import cache, constant
+from ft_tf.training import common, loop, monitor, precision, sgd, step
 
 
 def train_student(
@@ -21,6 +24,7 @@ def train_student(
   options: loop.Options,
   teacher: str | None = None,
   paraphraser: str | None = None,
+  signals: cache.Store | None = None,
 ) -> dict[str, Any]:
   """Trains a student by the recipe's method, or returns what is there.
 
@@ -33,6 +37,8 @@ def train_student(
     options: Intervals.
     teacher: The trained teacher's `.keras` file; `scratch` takes none.
     paraphraser: The `.keras` file of the teacher's paraphraser; likewise.
+    signals: Where the teacher's signals are kept; None computes them in every
+      step.
 
   Returns:
     The result: `accuracy` and `loss` on the test split, last epoch.
@@ -42,6 +48,7 @@ def train_student(
       teacher, paraphraser and student do not fit each other or the data.
     TrainingError: a loss term is not finite.
   """
+  recipe = precision.settle(recipe)
   inputs = {}
   if recipe.student.method != 'scratch':
     inputs = {'teacher': teacher, 'paraphraser': paraphraser}
@@ -62,16 +69,30 @@ def train_student(
       return done
     with strategy.scope():
       optimizer, rate = sgd.make(
-        recipe.student, len(dataset.train) / recipe.data.batch_size
+        recipe.student,
+        len(dataset.train) / recipe.data.batch_size,
+        recipe.precision,
       )
       optimizer.build(trained_variables(student, methods))
+    signal, kept = None, None
+    if methods:
+      signal = compile_signal(methods, dataset.image_shape)
+      if signals is not None and signals.enabled:
+        kept = _fill(signals, signal, recipe, dataset, identity)
     stage = loop.Stage(
       name=f'student ({recipe.student.method}, seed {recipe.seed})',
       epochs=recipe.student.epochs,
       examples=dataset.train,
       labels=True,
+      signals=kept,
       train_steps=compile_steps(
-        strategy, student, methods, optimizer, recipe.data.batch_size
+        strategy,
+        student,
+        methods,
+        optimizer,
+        recipe.data.batch_size,
+        signal=signal,
+        jit=options.compiles_by_xla(recipe),
       ),
       state={
         'student': student,
@@ -113,31 +134,51 @@ def trained_variables(
   return variables
 
 
+def compile_signal(
+  methods: list[base.Method], image_shape: tuple[int, int, int]
+) -> constant.ConstantSignal:
+  """Returns the frozen signals of some methods, a list, as one graph."""
+  return constant.ConstantSignal(
+    lambda images: [method.signal(images) for method in methods], image_shape
+  )
+
+
 def compile_steps(
-  strategy, student, methods: list[base.Method], optimizer, batch_size
+  strategy,
+  student,
+  methods: list[base.Method],
+  optimizer,
+  batch_size,
+  *,
+  signal: constant.ConstantSignal | None,
+  jit: bool = False,
 ):
   """Returns the compiled loop of student steps; see `loop.Stage`.
 
   The loss is cross entropy plus each method's weight times its loss (paper,
-  equation 5), a mean over the global batch. Terms are logged unweighted.
+  equation 5), a mean over the global batch. Terms are logged unweighted. A
+  batch that carries signals is not shown to the teacher.
   """
   outputs = taps.logits_and_features(
-    student, [layer for method in methods for layer in method.student_layers]
+    fused.fuse(student),
+    [layer for method in methods for layer in method.student_layers],
   )
-  variables = trained_variables(student, methods)
 
-  def step(batch):
-    signals = [method.signal(batch['image']) for method in methods]
-    with tf.GradientTape() as tape:
-      logits, features = outputs(batch['image'], training=True)
-      terms = {
-        'cross_entropy': _mean(losses.cross_entropy(logits, batch['label']))
-      }
-      loss = terms['cross_entropy']
-      for method, signal in zip(methods, signals, strict=True):
-        terms[method.name] = _mean(method.loss(method.adapt(features), signal))
-        loss += method.weight * terms[method.name]
-    optimizer.apply(tape.gradient(loss, variables), variables)
+  def forward(batch):
+    if not methods:
+      signals = []
+    elif 'signal' in batch:
+      signals = signal.from_rows(batch['signal'])
+    else:
+      signals = signal(batch['image'])
+    logits, features = outputs(batch['image'], training=True)
+    terms = {
+      'cross_entropy': _mean(losses.cross_entropy(logits, batch['label']))
+    }
+    loss = terms['cross_entropy']
+    for method, said in zip(methods, signals, strict=True):
+      terms[method.name] = _mean(method.loss(method.adapt(features), said))
+      loss += method.weight * terms[method.name]
     return {
       'loss': loss,
       **terms,
@@ -147,18 +188,46 @@ def compile_steps(
   def _mean(each):
     return tf.reduce_sum(each) / batch_size
 
-  names = (
-    'loss',
-    'cross_entropy',
-    *(method.name for method in methods),
-    'train_accuracy',
+  return step.compile_steps(
+    strategy,
+    forward,
+    terms=(
+      'loss',
+      'cross_entropy',
+      *(method.name for method in methods),
+      'train_accuracy',
+    ),
+    models=[student, *(method.adapter for method in methods)],
+    optimizer=optimizer,
+    jit=jit,
   )
 
-  @tf.function
-  def train_steps(iterator, count):
-    return loop.repeat(strategy, step, names, iterator, count)
 
-  return train_steps
+def _fill(store, signal, recipe, dataset, identity) -> cache.Signals:
+  """Returns the signals of every view that the student will train on."""
+  data, images = recipe.data, dataset.train.images
+  key = {
+    'methods': recipe.student.method,
+    'precision': recipe.precision,
+    'teacher_sha256': identity['teacher_sha256'],
+    'paraphraser_sha256': identity['paraphraser_sha256'],
+    'images_sha256': hashlib.sha256(images).hexdigest(),
+    'shape': images.shape,
+    'views': {
+      name: getattr(data, name) for name in ('pad', 'flip', 'view_seed')
+    },
+  }
+  kept = store.open(key, examples=len(images), width=signal.width)
+  epochs = recipe.student.epochs
+  kept.fill(
+    range(min(epochs, data.views or epochs)),
+    lambda number: (
+      signal.rows(batch)
+      for batch in views.view(dataset.train, data, number).as_numpy_iterator()
+    ),
+    lambda line: print(line, file=sys.stderr, flush=True),
+  )
+  return kept
 
 
 def make_methods(
@@ -180,6 +249,7 @@ def make_methods(
       student=student,
       beta=recipe.student.beta,
       p=recipe.student.p,
+      precision=recipe.precision,
     )
   ]
 
@@ -211,7 +281,8 @@ def _pictures(student, methods, dataset):
 
   @tf.function
   def maps(images):
-    return method.signal(images), method.adapt(features(images, training=False))
+    pair = method.signal(images), method.adapt(features(images, training=False))
+    return tf.nest.map_structure(lambda t: tf.cast(t, tf.float32), pair)
 
   images = common.pictured(dataset)
 

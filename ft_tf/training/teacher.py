@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from ft_tf import evaluation, losses, recipes, run_dir
 from ft_tf.data import datasets
-from ft_tf.models import zoo
-from ft_tf.training import common, loop, sgd
+from ft_tf.models import fused, zoo
+from ft_tf.training import common, loop, precision, sgd, step
 
 TERMS = ('loss', 'cross_entropy', 'train_accuracy')
 
@@ -37,6 +37,7 @@ def train_teacher(
     UsageError: the folder holds another run, or the network is unknown.
     TrainingError: the loss is not finite.
   """
+  recipe = precision.settle(recipe)
   identity = common.identity('teacher', recipe)
   spec = common.spec(recipe, dataset)
   with common.work(run, identity, strategy, recipe, dataset) as done:
@@ -46,7 +47,9 @@ def train_teacher(
     with strategy.scope():
       teacher = zoo.build(recipe.teacher.model, spec)
       optimizer, rate = sgd.make(
-        recipe.teacher, len(dataset.train) / recipe.data.batch_size
+        recipe.teacher,
+        len(dataset.train) / recipe.data.batch_size,
+        recipe.precision,
       )
       optimizer.build(teacher.trainable_variables)
     stage = loop.Stage(
@@ -55,7 +58,11 @@ def train_teacher(
       examples=dataset.train,
       labels=True,
       train_steps=compile_steps(
-        strategy, teacher, optimizer, recipe.data.batch_size
+        strategy,
+        teacher,
+        optimizer,
+        recipe.data.batch_size,
+        jit=options.compiles_by_xla(recipe),
       ),
       state={'teacher': teacher, 'optimizer': optimizer},
       rate=rate,
@@ -78,24 +85,25 @@ def train_teacher(
     )
 
 
-def compile_steps(strategy, teacher, optimizer, batch_size):
+def compile_steps(strategy, teacher, optimizer, batch_size, *, jit=False):
   """Returns the compiled loop of teacher steps; see `loop.Stage`."""
+  training = fused.fuse(teacher)
 
-  def step(batch):
-    with tf.GradientTape() as tape:
-      logits = teacher(batch['image'], training=True)
-      cross_entropy = losses.cross_entropy(logits, batch['label'])
-      loss = tf.reduce_sum(cross_entropy) / batch_size
-    variables = teacher.trainable_variables
-    optimizer.apply(tape.gradient(loss, variables), variables)
+  def forward(batch):
+    logits = training(batch['image'], training=True)
+    cross_entropy = losses.cross_entropy(logits, batch['label'])
+    loss = tf.reduce_sum(cross_entropy) / batch_size
     return {
       'loss': loss,
       'cross_entropy': loss,
       'train_accuracy': common.hits(logits, batch['label']) / batch_size,
     }
 
-  @tf.function
-  def train_steps(iterator, count):
-    return loop.repeat(strategy, step, TERMS, iterator, count)
-
-  return train_steps
+  return step.compile_steps(
+    strategy,
+    forward,
+    terms=TERMS,
+    models=[teacher],
+    optimizer=optimizer,
+    jit=jit,
+  )

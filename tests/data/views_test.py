@@ -246,5 +246,62 @@ class CropAndFlipTest(parameterized.TestCase):
     self.assertLess(counts.max(), 50 + 5 * 50**0.5)
 
 
+class _Told:
+  """Signals that say which view and example they were asked for."""
+
+  width = 2
+
+  def read(self, views, examples):
+    return np.stack([views, examples], axis=1).astype(np.float16)
+
+
+class SignalsTest(parameterized.TestCase):
+  def _batches(self, first_step=0, last_step=9, **values):
+    recipe = fixtures.recipe(view_seed=3, **values)
+    stream = views.stream(
+      fixtures.blobs().train,
+      recipe.data,
+      seed=1,
+      first_step=first_step,
+      last_step=last_step,
+      signals=_Told(),
+    )
+    return recipe.data, list(stream.as_numpy_iterator())
+
+  @parameterized.parameters(0, 2)
+  def test_batches_carry_the_signals_of_the_views_they_show(self, number):
+    # Batches of 20 out of 48 straddle epochs.
+    data, batches = self._batches(batch_size=20, last_step=10, views=number)
+    shown = {}
+    for batch in batches:
+      for image, (view, example) in zip(
+        batch['image'], batch['signal'].astype(int), strict=True
+      ):
+        if view not in shown:
+          shown[view] = np.concatenate(
+            list(
+              views.view(fixtures.blobs().train, data, view).as_numpy_iterator()
+            )
+          )
+        np.testing.assert_array_equal(image, shown[view][example])
+    self.assertEqual(set(shown), {0, 1} if number else {0, 1, 2, 3, 4})
+
+  def test_epochs_repeat_views_in_another_order(self):
+    _, batches = self._batches(views=1)
+    first, second = (
+      np.concatenate([b['signal'][:, 1] for b in batches[i : i + 3]])
+      for i in (0, 3)
+    )
+    self.assertFalse((first == second).all())
+    np.testing.assert_array_equal(np.sort(first), np.sort(second))
+
+  def test_stream_that_begins_later_goes_on_the_same(self):
+    _, whole = self._batches(views=2)
+    _, rest = self._batches(first_step=4, views=2)
+    for ours, theirs in zip(rest, whole[4:], strict=True):
+      for name in ('image', 'label', 'signal'):
+        np.testing.assert_array_equal(ours[name], theirs[name])
+
+
 if __name__ == '__main__':
   absltest.main()

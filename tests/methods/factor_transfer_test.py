@@ -51,7 +51,8 @@ class FactorTransferTest(absltest.TestCase):
     )
     signal = self.method.signal(images)
     self.assertEqual(signal.shape, (4, 4, 4, 16))
-    np.testing.assert_array_equal(signal, expected)
+    # Batch norm is folded into the teacher's convolutions.
+    np.testing.assert_allclose(signal, expected, rtol=1e-4, atol=1e-6)
 
   def test_signal_is_a_function_of_the_images_alone(self):
     images = _images()

@@ -5,7 +5,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors, run_dir
-from ft_tf.training import loop
+from ft_tf.training import loop, step
 from tests import fixtures
 
 
@@ -29,7 +29,7 @@ class LoopTest(parameterized.TestCase):
     strategy = fixtures.strategy()
     total = tf.Variable(0.0)
 
-    def step(batch):
+    def count_up(batch):
       del batch
       total.assign_add(1.0)
       bad = poison is not None and total == poison
@@ -37,7 +37,7 @@ class LoopTest(parameterized.TestCase):
 
     @tf.function
     def train_steps(iterator, count):
-      return loop.repeat(strategy, step, ('loss', 'other'), iterator, count)
+      return step.repeat(strategy, count_up, ('loss', 'other'), iterator, count)
 
     run = run_dir.RunDir(folder)
     run.claim({'stage': 'toy'})

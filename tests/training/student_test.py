@@ -14,7 +14,7 @@ from ft_tf import errors, factors, losses, run_dir
 from ft_tf.data import views
 from ft_tf.methods import factor_transfer
 from ft_tf.models import taps, zoo
-from ft_tf.training import common, loop, monitor, sgd, student
+from ft_tf.training import common, loop, monitor, sgd, step, student
 from tests import fixtures
 
 
@@ -37,19 +37,28 @@ def _build(recipe, strategy, seed=0):
           student=net,
           beta=recipe.student.beta,
           p=recipe.student.p,
+          precision=recipe.precision,
         )
       ]
-    optimizer, _ = sgd.make(recipe.student, 3.0)
+    optimizer, _ = sgd.make(recipe.student, 3.0, recipe.precision)
     optimizer.build(student.trained_variables(net, methods))
   return net, teacher, methods, optimizer
+
+
+def _compile(strategy, net, methods, optimizer, **options):
+  """Returns the compiled loop at batch size 16."""
+  signal = None
+  if methods:
+    signal = student.compile_signal(methods, net.input_shape[1:])
+  return student.compile_steps(
+    strategy, net, methods, optimizer, 16, signal=signal, **options
+  )
 
 
 def _steps(recipe, strategy, count=3):
   """Runs some steps; returns all trained weights and the rows of terms."""
   net, _, methods, optimizer = _build(recipe, strategy)
-  train_steps = student.compile_steps(
-    strategy, net, methods, optimizer, recipe.data.batch_size
-  )
+  train_steps = _compile(strategy, net, methods, optimizer)
   stream = views.stream(
     fixtures.blobs().train, recipe.data, seed=0, first_step=0, last_step=count
   )
@@ -58,6 +67,7 @@ def _steps(recipe, strategy, count=3):
   weights = net.get_weights() + [
     w for method in methods for w in method.adapter.get_weights()
   ]
+  terms.pop(step.INPUT_WAIT)  # of this machine's clock
   return weights, {name: value.numpy() for name, value in terms.items()}
 
 
@@ -91,7 +101,7 @@ class StepTest(parameterized.TestCase):
     ):
       weight.assign(value)
 
-    train_steps = student.compile_steps(strategy, net, methods, optimizer, 16)
+    train_steps = _compile(strategy, net, methods, optimizer)
     batches = iter(strategy.experimental_distribute_dataset(stream))
     terms = train_steps(batches, tf.constant(1))
     self.assertAlmostEqual(float(terms['loss'][0]), float(loss), places=4)
@@ -117,7 +127,7 @@ class StepTest(parameterized.TestCase):
     self.assertIs(frozen[0], teacher)
     before = [model.get_weights() for model in frozen]
     moving = net.get_weights()
-    train_steps = student.compile_steps(strategy, net, methods, optimizer, 16)
+    train_steps = _compile(strategy, net, methods, optimizer)
     stream = views.stream(
       fixtures.blobs().train, recipe.data, seed=0, first_step=0, last_step=3
     )

@@ -1,0 +1,139 @@
+"""A trained model as it is asked: batch norm folded into the convolutions.
+
+At inference batch norm is gamma (x - mean) / sqrt(variance + epsilon) + beta, a
+factor and a sum for each channel. Behind a convolution the factor belongs into
+the kernel and the sum into the bias, and nothing is left to compute.
+"""
+
+import collections
+
+import keras
+import numpy as np
+
+
+class _Passed(keras.layers.Layer):
+  """What stands in the place of a folded batch norm, under its name."""
+
+  def call(self, inputs, training=None, mask=None):
+    return inputs
+
+
+def fold(model: keras.Model, dtype: str = 'float32') -> keras.Model:
+  """Returns a copy for inference alone, in a compute dtype.
+
+  Args:
+    model: Functional or Sequential, of one input, built; such models nested in
+      it are folded too.
+    dtype: 'float32', 'bfloat16' or 'float16', of all maps `[B, H, W, C]`. What
+      lies behind the last map, the logits above all, is float32.
+
+  Returns:
+    A functional model with the same outputs and layer names. A batch norm that
+    is not the only reader of a convolution stays a layer, and a layer that is
+    not Keras's own stays itself.
+  """
+  sequential = isinstance(model, keras.Sequential)
+  outputs = model.outputs[0] if sequential else model.output
+  graph = keras.Model(model.inputs[0], outputs, name=model.name)
+  nodes = [
+    node
+    for depth in graph._nodes_by_depth.values()
+    for node in depth
+    if not node.is_input
+  ]
+  norms = _foldable(nodes, kept=graph.outputs)
+  maps = {
+    id(node.operation) for node in nodes if len(node.outputs[0].shape) == 4
+  }
+  passed = {id(norm) for norm in norms.values()}
+  policy = keras.DTypePolicy(
+    'float32' if dtype == 'float32' else f'mixed_{dtype}'
+  )
+  copies = {}
+
+  def copy(layer):
+    if id(layer) in copies:
+      return copies[id(layer)][1]
+    if type(layer) in (keras.Sequential, type(graph)):
+      twin = fold(layer, dtype) if len(layer.inputs) == 1 else layer
+    elif id(layer) in passed:
+      twin = _Passed(name=layer.name, dtype=policy)
+    elif _is_kerases(layer):
+      config = layer.get_config()
+      config['dtype'] = policy if id(layer) in maps else 'float32'
+      if id(layer) in norms:
+        config['use_bias'] = True
+      twin = type(layer).from_config(config)
+    else:
+      twin = layer
+    copies[id(layer)] = layer, twin
+    return twin
+
+  folded = keras.models.clone_model(graph, clone_function=copy)
+  for layer, twin in copies.values():
+    if id(layer) in norms:
+      twin.set_weights(_folded_weights(layer, norms[id(layer)]))
+    elif type(twin) is type(layer) and _is_kerases(layer):
+      twin.set_weights(layer.get_weights())
+      if isinstance(layer, keras.layers.Normalization):
+        twin.finalize_state()  # It computes with what follows from its weights.
+  return folded
+
+
+def _is_kerases(layer) -> bool:
+  """Tells whether a layer is one of Keras's own, which copy by their config."""
+  return (
+    isinstance(layer, keras.layers.Layer)
+    and not isinstance(layer, (keras.Model, keras.layers.Lambda))
+    and type(layer).__module__.split('.')[0] == 'keras'
+  )
+
+
+def _foldable(nodes, kept) -> dict[int, keras.layers.BatchNormalization]:
+  """Returns the batch norm to fold into each convolution, by the latter's id.
+
+  Args:
+    nodes: Of a functional model.
+    kept: Its outputs, which must stay what they are.
+  """
+  calls = collections.Counter(id(node.operation) for node in nodes)
+  readers = collections.defaultdict(list)
+  for node in nodes:
+    for tensor in node.input_tensors:
+      readers[id(tensor)].append(node.operation)
+  for tensor in kept:
+    readers[id(tensor)].append(None)
+  norms = {}
+  for node in nodes:
+    layer = node.operation
+    norm, *others = readers[id(node.outputs[0])]
+    if (
+      not others
+      and type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+      and type(norm) is keras.layers.BatchNormalization
+      and calls[id(layer)] == calls[id(norm)] == 1
+      and layer.activation is keras.activations.linear
+      and layer.data_format == 'channels_last'
+      and norm.axis in (-1, 3)
+      and not norm.renorm
+    ):
+      norms[id(layer)] = norm
+  return norms
+
+
+def _folded_weights(layer, norm) -> list[np.ndarray]:
+  """Returns kernel and bias of a convolution with its batch norm within."""
+  mean, variance = (
+    np.float64(w) for w in (norm.moving_mean, norm.moving_variance)
+  )
+  factor = 1 / np.sqrt(variance + norm.epsilon)
+  if norm.scale:
+    factor *= np.float64(norm.gamma)
+  kernel, *bias = (np.float64(w) for w in layer.get_weights())
+  bias = (sum(bias) - mean) * factor
+  if norm.center:
+    bias += np.float64(norm.beta)
+  by_output = factor
+  if isinstance(layer, keras.layers.DepthwiseConv2D):
+    by_output = factor.reshape(kernel.shape[2:])  # [C, multiplier]
+  return [np.float32(kernel * by_output), np.float32(bias)]

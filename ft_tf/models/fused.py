@@ -1,0 +1,91 @@
+"""A model as it trains: the same graph and weights, batch norm in one kernel.
+
+Keras computes batch norm on TensorFlow as moments, then a product and a sum.
+TensorFlow's fused kernel does the same in one operation, and so does its
+gradient. The model that is given stays as it is, plain Keras, and is what is
+evaluated and saved; any model fits, a user's own included.
+"""
+
+import keras
+import tensorflow as tf
+
+
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+  """Keras's layer, its training pass by `FusedBatchNormV3`.
+
+  Same constants, weights, mathematics and moving statistics. Statistics, scale
+  and offset are float32 whatever the dtype of the maps.
+  """
+
+  @classmethod
+  def sharing(cls, layer: keras.layers.BatchNormalization):
+    """Returns a layer with the very variables of one that is built."""
+    fused = cls.from_config(layer.get_config())
+    for name in ('gamma', 'beta', 'moving_mean', 'moving_variance'):
+      setattr(fused, name, getattr(layer, name))
+    fused.input_spec = layer.input_spec
+    fused._reduction_axes = layer._reduction_axes
+    fused.built = True
+    return fused
+
+  def call(self, inputs, training=None, mask=None):
+    """Returns maps `[B, H, W, C]` normalised, in their own dtype."""
+    if not (training and self.trainable) or mask is not None:
+      return super().call(inputs, training=training, mask=mask)
+    channels = self.moving_mean.shape[0]
+    y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+      x=inputs,
+      scale=self.gamma.value if self.scale else tf.ones([channels]),
+      offset=self.beta.value if self.center else tf.zeros([channels]),
+      mean=tf.zeros([0]),
+      variance=tf.zeros([0]),
+      epsilon=self.epsilon,
+      is_training=True,
+    )
+    # The kernel's variance is the unbiased one, Keras's moving one is not.
+    count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
+    for moving, value in (
+      (self.moving_mean, mean),
+      (self.moving_variance, variance * ((count - 1) / count)),
+    ):
+      moving.assign(moving * self.momentum + value * (1 - self.momentum))
+    return y
+
+
+def fuse(model: keras.Model) -> keras.Model:
+  """Returns a model that computes the same and shares every weight.
+
+  Args:
+    model: Functional or Sequential, of one input and one output; such models
+      nested in it are fused too.
+
+  Returns:
+    A functional model with the same layer names. A batch norm that the kernel
+    does not cover stays Keras's: synchronised over replicas, renormalised, of
+    another axis than the last, or not of maps `[B, H, W, C]`.
+  """
+  graph = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+  made = {}
+
+  def share(layer):
+    if id(layer) not in made:
+      made[id(layer)] = _fused(layer, functional=type(graph))
+    return made[id(layer)]
+
+  return keras.models.clone_model(graph, clone_function=share)
+
+
+def _fused(layer, functional):
+  if type(layer) in (keras.Sequential, functional):
+    single = len(layer.inputs) == len(layer.outputs) == 1
+    return fuse(layer) if single else layer
+  if (
+    type(layer) is not keras.layers.BatchNormalization
+    or layer.input_spec.ndim != 4
+    or layer.axis not in (-1, 3)
+    or layer.synchronized
+    or layer.renorm
+    or layer.compute_dtype not in ('float32', 'bfloat16', 'float16')
+  ):
+    return layer
+  return FusedBatchNormalization.sharing(layer)

@@ -1,0 +1,1 @@
+"""What the frozen teacher says: compiled once, and kept if asked to."""

@@ -1,0 +1,70 @@
+"""What a frozen teacher says of images, as one constant graph."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework import convert_to_constants
+
+
+class ConstantSignal:
+  """A frozen function of images, compiled once, its variables constants.
+
+  TensorFlow then computes once what follows from weights alone, such as their
+  casts, joins bias and activation to the convolution before, and keeps nothing
+  for a gradient. Later changes of the variables do not reach it.
+
+  Attributes:
+    width: Number of values for each image.
+  """
+
+  def __init__(
+    self,
+    function: Callable[[tf.Tensor], Any],
+    image_shape: tuple[int, int, int],
+  ):
+    """Compiles a function.
+
+    Args:
+      function: From raw images `[B, H, W, C]` uint8 to a nest of float tensors
+        `[B, ...]`, of shapes that are known but for B.
+      image_shape: `(H, W, C)`.
+    """
+    concrete = tf.function(function, autograph=False).get_concrete_function(
+      tf.TensorSpec([None, *image_shape], tf.uint8)
+    )
+    self._structure = concrete.structured_outputs
+    self._shapes = [t.shape[1:] for t in tf.nest.flatten(self._structure)]
+    self._frozen = convert_to_constants.convert_variables_to_constants_v2(
+      concrete
+    )
+    self._sizes = [math.prod(shape) for shape in self._shapes]
+    self.width = sum(self._sizes)
+
+  def __call__(self, images: tf.Tensor) -> Any:
+    """Returns the function's value; no gradient flows through it."""
+    values = self._frozen(tf.convert_to_tensor(images))
+    return self._pack([tf.stop_gradient(value) for value in values])
+
+  def rows(self, images: np.ndarray) -> np.ndarray:
+    """Returns the values of each image in a row, `[B, width]` float32."""
+    flat = [
+      tf.reshape(tf.cast(value, tf.float32), [len(images), -1])
+      for value in self._frozen(tf.constant(images))
+    ]
+    return tf.concat(flat, axis=1).numpy()
+
+  def from_rows(self, rows: tf.Tensor) -> Any:
+    """Returns the function's value, float32, of rows `[B, width]`."""
+    parts = tf.split(tf.cast(rows, tf.float32), self._sizes, axis=1)
+    return self._pack(
+      [
+        tf.reshape(part, [-1, *shape])
+        for part, shape in zip(parts, self._shapes, strict=True)
+      ]
+    )
+
+  def _pack(self, values):
+    return tf.nest.pack_sequence_as(self._structure, values)

@@ -1,0 +1,65 @@
+"""In which precision this machine trains fastest."""
+
+import dataclasses
+import sys
+
+import tensorflow as tf
+
+from ft_tf import recipes
+
+# Flags by which Linux names native bfloat16 products: x86, then ARM.
+_BFLOAT16 = ('amx_bf16', 'avx512_bf16', 'bf16')
+
+
+def settle(recipe: recipes.Recipe) -> recipes.Recipe:
+  """Returns the recipe with 'auto' precision settled, and says which it is."""
+  if recipe.precision != 'auto':
+    return recipe
+  precision, reason = automatic()
+  print(f'precision: {precision} ({reason})', file=sys.stderr, flush=True)
+  return dataclasses.replace(recipe, precision=precision)
+
+
+def automatic() -> tuple[str, str]:
+  """Returns the Keras policy for the devices here, and why."""
+  gpus = tf.config.list_physical_devices('GPU')
+  if gpus:
+    return _of_gpus(
+      [
+        tf.config.experimental.get_device_details(gpu).get(
+          'compute_capability', (0, 0)
+        )
+        for gpu in gpus
+      ]
+    )
+  return _of_cpu(_cpu_flags())
+
+
+def _of_gpus(capabilities: list[tuple[int, int]]) -> tuple[str, str]:
+  least = min(capabilities)
+  named = f'GPU of compute capability {least[0]}.{least[1]}'
+  if least >= (8, 0):
+    return 'mixed_bfloat16', f'{named} computes in bfloat16'
+  if least >= (7, 0):
+    return 'mixed_float16', f'{named} computes in float16, not in bfloat16'
+  return 'float32', f'{named} is not faster in 16 bits'
+
+
+def _of_cpu(flags: set[str]) -> tuple[str, str]:
+  native = [flag for flag in _BFLOAT16 if flag in flags]
+  if native:
+    return 'mixed_bfloat16', f'this CPU has {native[0]}'
+  return 'float32', 'this CPU has no native bfloat16'
+
+
+def _cpu_flags() -> set[str]:
+  """Returns the first CPU's features as Linux names them."""
+  try:
+    with open('/proc/cpuinfo', encoding='utf-8') as file:
+      for line in file:
+        name, _, value = line.partition(':')
+        if name.strip() in ('flags', 'Features'):
+          return set(value.split())
+  except OSError:
+    pass  # Not Linux: nothing is known.
+  return set()

@@ -1,0 +1,118 @@
+"""The one step under every stage: terms, gradients, update; and many of it."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+INPUT_WAIT = 'input_wait'
+
+
+def compile_steps(
+  strategy: tf.distribute.Strategy,
+  forward: Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]],
+  *,
+  terms: Iterable[str],
+  models: Iterable[keras.Model],
+  optimizer: keras.optimizers.Optimizer,
+  jit: bool = False,
+) -> Callable[..., dict[str, tf.Tensor]]:
+  """Returns the compiled loop of a stage's steps; see `loop.Stage`.
+
+  Args:
+    strategy: The devices.
+    forward: From a replica's batch to `{term: scalar}`, its share of the global
+      mean; 'loss' is what the gradients are of. It runs the models in training.
+    terms: The names of the terms.
+    models: Whose trainable variables the optimizer moves, and whose others
+      (batch-norm statistics) the forward pass does.
+    optimizer: Built on those trainable variables.
+    jit: Whether XLA compiles the terms and their gradients.
+
+  Returns:
+    `(iterator, count)` to `{term: [count] float32}`, and beside the terms
+    `input_wait`, the seconds that each step waited for its batch.
+  """
+  models = list(models)
+  moved = [v for model in models for v in model.trainable_variables]
+  others = [v for model in models for v in model.non_trainable_variables]
+
+  def differentiate(values, scale, batch):
+    """Returns terms, gradients and the others' new values: a pure function."""
+    scope = keras.StatelessScope(zip(moved + others, values, strict=True))
+    watched = values[: len(moved)]
+    with scope, tf.GradientTape() as tape:
+      tape.watch(watched)
+      found = forward(batch)
+      loss = found['loss'] * scale
+    gradients = tape.gradient(loss, watched)
+    return found, gradients, [scope.get_current_value(v) for v in others]
+
+  if jit:
+    differentiate = tf.function(differentiate, jit_compile=True)
+
+  def step(batch):
+    values = [tf.convert_to_tensor(v.value) for v in moved + others]
+    scale = optimizer.scale_loss(tf.constant(1.0))
+    found, gradients, updated = differentiate(values, scale, batch)
+    for variable, value in zip(others, updated, strict=True):
+      variable.assign(value)
+    optimizer.apply(gradients, moved)
+    return found
+
+  terms = tuple(terms)
+
+  @tf.function
+  def train_steps(iterator, count):
+    return repeat(strategy, step, terms, iterator, count)
+
+  return train_steps
+
+
+def repeat(
+  strategy: tf.distribute.Strategy,
+  step: Callable[[Any], dict[str, tf.Tensor]],
+  terms: tuple[str, ...],
+  iterator,
+  count: tf.Tensor,
+) -> dict[str, tf.Tensor]:
+  """Runs `step` on `count` global batches; for use inside a `tf.function`.
+
+  Args:
+    strategy: The devices.
+    step: From a replica's batch to `{term: scalar}`, its share of the global
+      mean.
+    terms: The names of the terms.
+    iterator: Of distributed batches.
+    count: Number of steps, an int32 tensor.
+
+  Returns:
+    `{term: [count] float32}`, and `input_wait` likewise.
+  """
+  names = (*terms, INPUT_WAIT)
+  rows = tf.TensorArray(tf.float32, size=count, element_shape=[len(names)])
+  for i in tf.range(count):
+    batch, wait = _next(strategy, iterator)
+    values = strategy.run(step, args=(batch,))
+    total = [
+      strategy.reduce(tf.distribute.ReduceOp.SUM, values[term], axis=None)
+      for term in terms
+    ]
+    rows = rows.write(i, tf.stack([*total, wait]))
+  columns = tf.unstack(rows.stack(), num=len(names), axis=1)
+  return dict(zip(names, columns, strict=True))
+
+
+def _next(strategy, iterator):
+  """Returns the next batch and the seconds that it took to come."""
+  before = tf.timestamp()
+  with tf.control_dependencies([before]):
+    batch = next(iterator)
+  arrived = [
+    tensor
+    for each in tf.nest.flatten(batch)
+    for tensor in strategy.experimental_local_results(each)
+  ]
+  with tf.control_dependencies(arrived):
+    return batch, tf.cast(tf.timestamp() - before, tf.float32)

@@ -1,0 +1,196 @@
+"""Folded copies: the same function, one layer fewer for each batch norm."""
+
+import keras
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from ft_tf.models import folding, layers, taps, zoo
+
+_SPEC = layers.Spec((32, 32, 3), 4, (0.5,) * 3, (0.25,) * 3)
+
+
+def _images(count=4):
+  rng = np.random.default_rng(0)
+  return rng.integers(256, size=(count, 32, 32, 3)).astype(np.uint8)
+
+
+def _disturb(model):
+  """Gives every weight that starts at a constant a random value."""
+  rng = np.random.default_rng(1)
+  for weight in model.weights:
+    if weight.name in ('gamma', 'moving_variance'):
+      weight.assign(rng.uniform(0.5, 2.0, weight.shape))
+    elif weight.name in ('beta', 'moving_mean', 'bias'):
+      weight.assign(rng.normal(size=weight.shape) * 0.3)
+  return model
+
+
+def _norms(model):
+  return [
+    layer
+    for layer in model.layers
+    if isinstance(layer, keras.layers.BatchNormalization)
+  ]
+
+
+class FoldTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ('resnet20', 0), ('resnet20-parameter-free', 0), ('vgg13', 0)
+  )
+  def test_network_gives_the_same_logits_without_batch_norm(self, name, left):
+    model = _disturb(zoo.build(name, _SPEC))
+    folded = folding.fold(model)
+    self.assertLen(_norms(folded), left)
+    expected = model(_images(), training=False).numpy()
+    found = folded(_images(), training=False).numpy()
+    # Stated tolerance: 1e-5 of the largest logit.
+    self.assertLess(
+      np.abs(found - expected).max(), 1e-5 * np.abs(expected).max()
+    )
+
+  def test_feature_map_of_a_deep_teacher_is_the_same_within_1e5(self):
+    model = _disturb(zoo.build('resnet56', _SPEC))
+    feature = taps.features(model, ['group3'])
+    expected = feature(_images(), training=False)['group3'].numpy()
+    found = folding.fold(feature)(_images())['group3'].numpy()
+    self.assertLess(
+      np.abs(found - expected).max(), 1e-5 * np.abs(expected).max()
+    )
+
+  def test_batch_norm_before_a_convolution_stays(self):
+    # A wide ResNet normalises first; only norms behind a convolution fold.
+    model = _disturb(zoo.build('wrn-10-1', _SPEC))
+    folded = folding.fold(model)
+    self.assertBetween(len(_norms(folded)), 1, len(_norms(model)) - 1)
+    np.testing.assert_allclose(
+      folded(_images()), model(_images(), training=False), rtol=1e-4, atol=1e-5
+    )
+
+  def test_depthwise_convolutions_fold(self):
+    model = _disturb(
+      keras.applications.MobileNetV3Small(
+        input_shape=(32, 32, 3), weights=None, classes=4
+      )
+    )
+    folded = folding.fold(model)
+    self.assertEmpty(_norms(folded))
+    np.testing.assert_allclose(
+      folded(_images()), model(_images(), training=False), atol=1e-5
+    )
+
+  def _convolved(self, tail, **config):
+    inputs = keras.Input((6, 6, 2))
+    x = keras.layers.Conv2D(3, 3, name='conv', **config)(inputs)
+    return _disturb(keras.Model(inputs, tail(x)))
+
+  @parameterized.named_parameters(
+    (
+      'read_twice',
+      lambda x: keras.layers.Add()([keras.layers.BatchNormalization()(x), x]),
+      {},
+    ),
+    (
+      'activated_before',
+      lambda x: keras.layers.BatchNormalization()(x),
+      {'activation': 'relu'},
+    ),
+    (
+      'an_output_itself',
+      lambda x: [keras.layers.BatchNormalization()(x), x],
+      {},
+    ),
+  )
+  def test_convolution_that_must_stay_does(self, tail, config):
+    model = self._convolved(tail, **config)
+    folded = folding.fold(model)
+    self.assertLen(_norms(folded), 1)
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 2)).astype(np.float32)
+    for found, expected in zip(
+      keras.tree.flatten(folded(x)), keras.tree.flatten(model(x)), strict=True
+    ):
+      np.testing.assert_allclose(found, expected, atol=1e-6)
+
+  @parameterized.parameters({}, {'scale': False}, {'center': False})
+  def test_every_form_of_batch_norm_folds(self, **config):
+    model = self._convolved(
+      lambda x: keras.layers.BatchNormalization(**config)(x)
+    )
+    folded = folding.fold(model)
+    self.assertEmpty(_norms(folded))
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 2)).astype(np.float32)
+    np.testing.assert_allclose(folded(x), model(x), atol=2e-6)
+
+  def test_model_itself_is_left_alone(self):
+    model = _disturb(zoo.build('resnet8', _SPEC))
+    before = [w.numpy() for w in model.weights]
+    folded = folding.fold(model)
+    self.assertEmpty(
+      {id(w) for w in folded.weights} & {id(w) for w in model.weights}
+    )
+    for now, then in zip(model.weights, before, strict=True):
+      np.testing.assert_array_equal(now.numpy(), then)
+
+  def test_maps_are_in_the_asked_dtype_and_logits_in_float32(self):
+    model = _disturb(zoo.build('resnet8', _SPEC))
+    folded = folding.fold(
+      taps.logits_and_features(model, ['group3']), 'bfloat16'
+    )
+    logits, features = folded(_images())
+    self.assertEqual(logits.dtype, 'float32')
+    self.assertEqual(features['group3'].dtype, 'bfloat16')
+    expected = model(_images()).numpy()
+    # bfloat16 holds 8 bits: 3e-3 by operation, over some ten of them.
+    self.assertLess(
+      np.abs(logits - expected).max(), 0.05 * np.abs(expected).max()
+    )
+
+  def test_mixed_precision_teacher_folds_into_float32(self):
+    model = _disturb(
+      zoo.build(
+        'resnet8',
+        layers.Spec(
+          (32, 32, 3),
+          4,
+          (0.5,) * 3,
+          (0.25,) * 3,
+          precision='mixed_bfloat16',
+        ),
+      )
+    )
+    plain = zoo.build('resnet8', _SPEC)
+    plain.set_weights(model.get_weights())
+    np.testing.assert_allclose(
+      folding.fold(model)(_images()), plain(_images()), rtol=1e-4, atol=1e-5
+    )
+
+  def test_nested_backbone_folds(self):
+    backbone = keras.Sequential(
+      [
+        keras.Input((8, 8, 3)),
+        keras.layers.Rescaling(1 / 255),
+        keras.layers.Conv2D(4, 3),
+        keras.layers.BatchNormalization(),
+        keras.layers.ReLU(),
+      ],
+      name='backbone',
+    )
+    inputs = keras.Input((8, 8, 3), dtype='uint8')
+    pooled = keras.layers.GlobalAveragePooling2D()(backbone(inputs))
+    model = _disturb(keras.Model(inputs, keras.layers.Dense(2)(pooled)))
+    _disturb(backbone)
+    folded = folding.fold(model)
+    self.assertEmpty(_norms(folded.get_layer('backbone')))
+    x = _images()[:, :8, :8]
+    np.testing.assert_allclose(folded(x), model(x), atol=1e-5)
+
+  def test_adapted_normalisation_comes_along(self):
+    inputs = keras.Input((8, 8, 3))
+    normalise = keras.layers.Normalization()
+    x = np.random.default_rng(0).normal(5.0, 3.0, (16, 8, 8, 3))
+    normalise.adapt(x)
+    model = keras.Model(inputs, keras.layers.Conv2D(2, 3)(normalise(inputs)))
+    np.testing.assert_allclose(folding.fold(model)(x), model(x), atol=1e-5)
+
+
+if __name__ == '__main__':
+  absltest.main()

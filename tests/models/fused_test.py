@@ -1,0 +1,183 @@
+"""The fused twin: same numbers, same gradients, same weights, plain Keras."""
+
+import os
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+
+from ft_tf.models import fused, layers, taps, zoo
+
+_SPEC = layers.Spec((32, 32, 3), 4, (0.5,) * 3, (0.25,) * 3)
+
+
+def _images(count=6):
+  rng = np.random.default_rng(0)
+  return rng.integers(256, size=(count, 32, 32, 3)).astype(np.uint8)
+
+
+def _disturb(model):
+  """Gives batch norm scales, offsets and statistics as of a trained model."""
+  rng = np.random.default_rng(1)
+  for weight in model.weights:
+    if weight.name in ('gamma', 'moving_variance'):
+      weight.assign(rng.uniform(0.5, 2.0, weight.shape))
+    elif weight.name in ('beta', 'moving_mean'):
+      weight.assign(rng.normal(size=weight.shape) * 0.3)
+  return model
+
+
+def _norm(**config):
+  """Returns a one-layer model of batch norm on maps `[B, 5, 4, 3]`."""
+  inputs = keras.Input((5, 4, 3))
+  return _disturb(
+    keras.Model(
+      inputs, keras.layers.BatchNormalization(name='norm', **config)(inputs)
+    )
+  )
+
+
+def _train(model, x, weights):
+  """Returns outputs, gradients and weights after a training pass."""
+  before = [w.numpy() for w in weights]
+  direction = np.random.default_rng(2).normal(size=model(x).shape)
+  with tf.GradientTape() as tape:
+    tape.watch(x)
+    y = model(x, training=True)
+    loss = tf.reduce_sum(y * tf.constant(direction, y.dtype))
+  trained = [w.value for w in model.trainable_variables]
+  gradients = tape.gradient(loss, [x, *trained])
+  after = [w.numpy() for w in weights]
+  for weight, value in zip(weights, before, strict=True):
+    weight.assign(value)
+  return y, gradients, after
+
+
+class FusedBatchNormalizationTest(parameterized.TestCase):
+  @parameterized.parameters(
+    {},
+    {'momentum': 0.9, 'epsilon': 1e-5},
+    {'center': False},
+    {'scale': False},
+    {'axis': 3},
+  )
+  def test_pass_gradients_and_statistics_are_keras(self, **config):
+    model = _norm(**config)
+    twin = fused.fuse(model)
+    self.assertIsInstance(twin.get_layer('norm'), fused.FusedBatchNormalization)
+    x = tf.constant(
+      np.random.default_rng(0).normal(1.0, 3.0, (2, 5, 4, 3)), tf.float32
+    )
+    expected = _train(model, x, model.weights)
+    found = _train(twin, x, model.weights)
+    np.testing.assert_allclose(found[0], expected[0], atol=2e-6)
+    for ours, theirs in zip(found[1], expected[1], strict=True):
+      np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=5e-5)
+    # 40 values a channel: the unbiased variance would be 2.6 % larger.
+    for ours, theirs in zip(found[2], expected[2], strict=True):
+      np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+  def test_one_value_a_channel_leaves_the_statistics_finite(self):
+    inputs = keras.Input((1, 1, 2))
+    model = keras.Model(inputs, keras.layers.BatchNormalization()(inputs))
+    twin = fused.fuse(model)
+    twin(np.float32([[[[3.0, -4.0]]]]), training=True)
+    for weight in model.weights:
+      self.assertTrue(np.isfinite(weight.numpy()).all(), weight.name)
+
+  @parameterized.parameters('mixed_bfloat16', 'mixed_float16')
+  def test_statistics_stay_float32_under_mixed_precision(self, policy):
+    model = _norm(dtype=policy)
+    twin = fused.fuse(model)
+    x = np.random.default_rng(0).normal(size=(8, 5, 4, 3)).astype(np.float32)
+    # A mean that bfloat16, with its 8 bits, cannot hold.
+    moved = twin(x + 0.001, training=True)
+    self.assertEqual(moved.dtype, keras.DTypePolicy(policy).compute_dtype)
+    for weight in model.weights:
+      self.assertEqual(weight.dtype, 'float32')
+
+  def test_frozen_batch_norm_keeps_its_statistics(self):
+    model = _norm(trainable=False)
+    before = [w.numpy() for w in model.weights]
+    x = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
+    y = fused.fuse(model)(x, training=True)
+    np.testing.assert_allclose(y, model(x, training=False), atol=1e-6)
+    for now, then in zip(model.weights, before, strict=True):
+      np.testing.assert_array_equal(now.numpy(), then)
+
+  @parameterized.parameters(
+    {'axis': 1}, {'synchronized': True}, {'renorm': True}
+  )
+  def test_what_the_kernel_does_not_cover_stays_keras(self, **config):
+    model = _norm(**config)
+    self.assertIs(fused.fuse(model).get_layer('norm'), model.get_layer('norm'))
+
+
+class FuseTest(parameterized.TestCase):
+  @parameterized.parameters('resnet8', 'wrn-10-1', 'vgg13')
+  def test_network_trains_as_its_plain_form_does(self, name):
+    model = _disturb(zoo.build(name, _SPEC))
+    twin = fused.fuse(model)
+    # The tests' tolerance for a whole network; float32 holds 7 digits.
+    images = tf.constant(_images())
+    plain = model(images, training=True).numpy()
+    after = [w.numpy() for w in model.weights]
+    _disturb(model)
+    np.testing.assert_allclose(
+      twin(images, training=True), plain, rtol=1e-4, atol=1e-4
+    )
+    for weight, value in zip(model.weights, after, strict=True):
+      if not weight.trainable:
+        np.testing.assert_allclose(
+          weight.numpy(), value, rtol=1e-4, atol=1e-4, err_msg=weight.path
+        )
+
+  def test_weights_are_shared_and_layers_keep_their_names(self):
+    model = zoo.build('resnet8', _SPEC)
+    twin = fused.fuse(model)
+    self.assertEqual(
+      [id(w) for w in twin.trainable_variables],
+      [id(w) for w in model.trainable_variables],
+    )
+    self.assertEqual(taps.last_feature_map(twin), taps.last_feature_map(model))
+
+  def test_model_is_saved_as_plain_keras_after_its_twin_trained(self):
+    model = zoo.build('resnet8', _SPEC)
+    fused.fuse(model)(_images(), training=True)
+    path = os.path.join(self.create_tempdir().full_path, 'model.keras')
+    model.save(path)
+    loaded = keras.models.load_model(path)
+    self.assertNotIn('ft_tf', loaded.to_json())
+    np.testing.assert_allclose(loaded(_images()), model(_images()), atol=1e-6)
+
+  def test_nested_and_sequential_models_are_fused_too(self):
+    backbone = keras.Sequential(
+      [
+        keras.Input((8, 8, 3)),
+        keras.layers.Conv2D(4, 3),
+        keras.layers.BatchNormalization(),
+      ],
+      name='backbone',
+    )
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.GlobalAveragePooling2D()(backbone(inputs))
+    model = keras.Model(inputs, x)
+    twin = fused.fuse(model)
+    kinds = {type(layer) for layer in twin.get_layer('backbone').layers}
+    self.assertIn(fused.FusedBatchNormalization, kinds)
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    expected = model(x, training=True)
+    np.testing.assert_allclose(twin(x, training=True), expected, atol=1e-5)
+
+  def test_layer_that_is_called_twice_stays_one(self):
+    inputs = keras.Input((4, 4, 2))
+    norm = keras.layers.BatchNormalization(name='norm')
+    model = keras.Model(inputs, norm(keras.layers.ReLU()(norm(inputs))))
+    twin = fused.fuse(model)
+    found = [layer for layer in twin.layers if layer.name == 'norm']
+    self.assertLen(found, 1)
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,121 @@
+"""The step that all stages share: XLA, loss scaling, waiting, memory."""
+
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+
+from ft_tf import recipes
+from ft_tf.training import sgd, step
+from tests import fixtures
+
+
+def _batches(strategy, count=4):
+  """Returns an iterator over batches of 8 points on a line."""
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(count, 8, 3)).astype(np.float32)
+  y = x @ np.float32([1, -2, 3]) + 0.5
+  stream = tf.data.Dataset.from_tensor_slices({'x': x, 'y': y})
+  return iter(strategy.experimental_distribute_dataset(stream))
+
+
+def _train(precision='float32', *, jit=False, replicas=1, count=4, scale=1.0):
+  """Fits a line; returns weights, terms and the optimizer."""
+  strategy = fixtures.strategy(replicas)
+  keras.utils.set_random_seed(0)
+  with strategy.scope():
+    inputs = keras.Input((3,))
+    x = keras.layers.Dense(4, dtype=precision)(inputs)
+    x = keras.layers.BatchNormalization()(x)
+    model = keras.Model(inputs, keras.layers.Dense(1, dtype='float32')(x))
+    stage = fixtures.recipe(student_learning_rate=0.01).student
+    optimizer, _ = sgd.make(stage, 1.0, precision)
+    optimizer.build(model.trainable_variables)
+
+  def forward(batch):
+    error = model(batch['x'], training=True)[:, 0] - batch['y']
+    return {'loss': scale * tf.reduce_sum(error**2) / 8}
+
+  train_steps = step.compile_steps(
+    strategy,
+    forward,
+    terms=('loss',),
+    models=[model],
+    optimizer=optimizer,
+    jit=jit,
+  )
+  terms = train_steps(_batches(strategy), tf.constant(count))
+  return model.get_weights(), terms['loss'].numpy(), optimizer
+
+
+class CompileStepsTest(parameterized.TestCase):
+  @parameterized.parameters(1, 2)
+  def test_xla_gives_the_same_weights(self, replicas):
+    weights, losses, _ = _train(replicas=replicas)
+    by_xla, losses_by_xla, _ = _train(jit=True, replicas=replicas)
+    np.testing.assert_allclose(losses_by_xla, losses, rtol=1e-4)
+    for ours, theirs in zip(by_xla, weights, strict=True):
+      np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+  @parameterized.parameters(False, True)
+  def test_statistics_of_batch_norm_move(self, jit):
+    *_, mean, variance = (w for w in _train(jit=jit)[0] if w.shape == (4,))
+    self.assertTrue((mean != 0).all())
+    self.assertTrue((variance != 1).all())
+
+  @parameterized.parameters('mixed_bfloat16', 'mixed_float16')
+  def test_half_precision_stays_near_float32(self, precision):
+    weights, losses, _ = _train()
+    half, half_losses, _ = _train(precision)
+    np.testing.assert_allclose(half_losses, losses, rtol=0.05)
+    for ours, theirs in zip(half, weights, strict=True):
+      self.assertEqual(ours.dtype, np.float32)
+      np.testing.assert_allclose(ours, theirs, atol=0.05)
+
+  def test_float16_passes_over_a_step_that_overflows(self):
+    # At this scale every gradient times 2**15 is beyond float16.
+    weights, _, optimizer = _train('mixed_float16', count=2, scale=1e3)
+    self.assertIsInstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    self.assertLess(float(optimizer.dynamic_scale), 2.0**15)
+    for weight in weights:
+      self.assertTrue(np.isfinite(weight).all())
+
+  def test_wait_for_input_is_measured(self):
+    strategy = fixtures.strategy()
+
+    def slow():
+      for _ in range(3):
+        time.sleep(0.2)
+        yield np.float32(1.0)
+
+    stream = tf.data.Dataset.from_generator(
+      slow, output_signature=tf.TensorSpec([], tf.float32)
+    )
+    batches = iter(strategy.experimental_distribute_dataset(stream))
+    train_steps = tf.function(
+      lambda iterator, count: step.repeat(
+        strategy, lambda batch: {'loss': batch}, ('loss',), iterator, count
+      )
+    )
+    waited = train_steps(batches, tf.constant(3))[step.INPUT_WAIT].numpy()
+    self.assertGreater(waited.sum(), 0.1)
+
+
+class MakeTest(absltest.TestCase):
+  def test_loss_is_scaled_in_float16_alone(self):
+    stage = recipes.digits().student
+    for precision, scaled in (
+      ('float32', False),
+      ('mixed_bfloat16', False),
+      ('mixed_float16', True),
+    ):
+      optimizer, _ = sgd.make(stage, 1.0, precision)
+      self.assertEqual(
+        isinstance(optimizer, keras.optimizers.LossScaleOptimizer), scaled
+      )
+
+
+if __name__ == '__main__':
+  absltest.main()
