@@ -91,10 +91,11 @@ class Store:
     fit = views - missing + max(budget - used, 0) // view_bytes
     total = (used + missing * view_bytes) / 2**30
     fewer = f'--views={fit} to repeat that many, ' if fit else ''
+    wanted, given = views * view_bytes / 2**30, f'{self._budget_gib:g}'
     raise errors.UsageError(
-      f'the signals of {views} views take '
-      f'{views * view_bytes / 2**30:.2f} GiB, over --signal_cache_gib={self._budget_gib:g}: give {fewer}'
-      f'--signal_cache_gib={total:.2f} or more, or --signal_cache=off'
+      f'the signals of {views} views take {wanted:.3g} GiB, over '
+      f'--signal_cache_gib={given}: give {fewer}--signal_cache_gib={total:.3g} '
+      'or more, or --signal_cache=off'
     )
 
 

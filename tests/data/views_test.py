@@ -8,6 +8,7 @@ from absl.testing import absltest, parameterized
 
 from ft_tf import recipes
 from ft_tf.data import datasets, views
+from tests import fixtures
 
 _COUNT = 10
 _BATCH = 4
