@@ -27,6 +27,7 @@ _ROOMS = (
   'export',
   'report',
   'compression',
+  'benchmark',
   'bin',
 )
 _WITHOUT_TENSORFLOW = ('errors', 'recipes', 'run_dir', 'report')

@@ -52,18 +52,12 @@ def train_paraphraser(
     if done:
       return done
     keras.utils.set_random_seed(recipe.seed)
-    features = folding.fold(
-      taps.features(loaded, [tap]),
-      keras.DTypePolicy(recipe.precision).compute_dtype,
-    )
-    feature = constant.ConstantSignal(
-      lambda images: features(images, training=False)[tap], dataset.image_shape
-    )
+    feature = compile_feature(loaded, tap, recipe.precision)
     with strategy.scope():
       paraphraser = factors.Paraphraser(
         recipe.paraphraser.rate, dtype=recipe.precision
       )
-      paraphraser.build(features.output[tap].shape)
+      paraphraser.build(taps.features(loaded, [tap]).output[tap].shape)
       optimizer, rate = sgd.make(
         recipe.paraphraser,
         len(dataset.train) / recipe.data.batch_size,
@@ -120,6 +114,19 @@ def train_paraphraser(
     return common.finish(
       run, watch, paraphraser, scores, method='paraphraser', seed=recipe.seed
     )
+
+
+def compile_feature(
+  teacher: keras.Model, tap: str, precision: str
+) -> constant.ConstantSignal:
+  """Returns a frozen teacher's feature map as a function of raw images."""
+  feature = folding.fold(
+    taps.features(teacher, [tap]), keras.DTypePolicy(precision).compute_dtype
+  )
+  return constant.ConstantSignal(
+    lambda images: feature(images, training=False)[tap],
+    teacher.input_shape[1:],
+  )
 
 
 def compile_steps(

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Times the steps, beside PyTorch's and the machine's limit, in one run.
+
+  .venv/bin/python -m pip install -r requirements-benchmark.txt
+  bin/benchmark.py --workdir=runs/benchmark
+
+Every configuration runs in a process of its own, in turn, round by round;
+ratios are of the same round. Leaves benchmark.json and benchmark.md in the
+workdir. On two cores it takes about 40 minutes; --sections chooses.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from absl import flags
+
+from bin import program
+from ft_tf import run_dir
+from ft_tf.benchmark import sections
+
+_DEFAULT = sections.Setting()
+_JOB = {
+  'batch_size': 'images in a step',
+  'image_size': 'height and width of the images',
+  'teacher': 'network of the teacher',
+  'student': 'network of the student',
+}
+_SETTING = {
+  'rounds': 'turns of each configuration',
+  'steps': 'steps in a turn',
+  'memory_steps': 'steps after which memory is compared',
+  'students': 'students that share a teacher pass',
+  'epochs': 'epochs of each of them',
+}
+for names, defaults in ((_JOB, _DEFAULT.job), (_SETTING, _DEFAULT)):
+  for name, text in names.items():
+    value = getattr(defaults, name)
+    define = (
+      flags.DEFINE_string if isinstance(value, str) else flags.DEFINE_integer
+    )
+    define(name, value, f'{text} (default: {value})')
+flags.DEFINE_list(
+  'sections',
+  list(sections.SECTIONS),
+  f'what to measure (default: {",".join(sections.SECTIONS)})',
+)
+program.define_workdir('benchmark.json and benchmark.md')
+
+
+def main():
+  workdir = os.path.abspath(program.required('workdir'))
+  run_dir.check_writable(workdir)
+  setting = sections.Setting(
+    job=dataclasses.replace(
+      _DEFAULT.job, **{name: flags.FLAGS[name].value for name in _JOB}
+    ),
+    **{name: flags.FLAGS[name].value for name in _SETTING},
+  )
+  found = sections.run(setting, flags.FLAGS.sections)
+  text = sections.markdown(found)
+  os.makedirs(workdir, exist_ok=True)
+  for name, content in (
+    ('benchmark.json', json.dumps(found, indent=2)),
+    ('benchmark.md', text),
+  ):
+    path = os.path.join(workdir, name)
+    with (
+      run_dir.replacing(path) as temporary,
+      open(temporary, 'w', encoding='utf-8') as file,
+    ):
+      file.write(content + '\n')
+  print(text)
+  return found
+
+
+if __name__ == '__main__':
+  program.run(main)

@@ -1,0 +1,1 @@
+"""How fast the steps are, beside PyTorch's and the machine's limit."""

@@ -1,0 +1,104 @@
+"""Ratios, tables and the machine that the figures are of."""
+
+import importlib.metadata
+import os
+import platform
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_FLAGS = ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_bf16')
+_PACKAGES = ('tensorflow', 'keras', 'numpy', 'torch')
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+  """Returns `median`, `least` and `most` of some values."""
+  return {
+    'median': statistics.median(values),
+    'least': min(values),
+    'most': max(values),
+  }
+
+
+def ratio(
+  ours: dict[str, Any], theirs: dict[str, Any]
+) -> dict[str, float] | None:
+  """Returns the spread of ours over theirs, round by round.
+
+  Args:
+    ours: Figures of a job, with `images_per_second` by round.
+    theirs: Those of another, measured in the same rounds.
+
+  Returns:
+    As `spread`; None if one of them failed.
+  """
+  if 'error' in ours or 'error' in theirs:
+    return None
+  return spread(
+    [
+      a / b
+      for a, b in zip(
+        ours['images_per_second'], theirs['images_per_second'], strict=True
+      )
+    ]
+  )
+
+
+def fastest(measured: dict[str, dict[str, Any]], names: Iterable[str]) -> str:
+  """Returns the name with the highest median of those that did not fail.
+
+  Raises:
+    ValueError: all failed.
+  """
+  medians = {
+    name: statistics.median(measured[name]['images_per_second'])
+    for name in names
+    if 'error' not in measured[name]
+  }
+  if not medians:
+    raise ValueError('no configuration ran: see their errors')
+  return max(medians, key=medians.get)
+
+
+def table(measured: dict[str, dict[str, Any]]) -> str:
+  """Returns a Markdown table of jobs: speed, its spread, and peak memory."""
+  lines = [
+    '| | images/s | least | most | peak MB |',
+    '|---|---:|---:|---:|---:|',
+  ]
+  for name, figure in measured.items():
+    if 'error' in figure:
+      lines.append(f'| {name} | failed | | | |')
+      continue
+    speed = spread(figure['images_per_second'])
+    numbers = ' | '.join(
+      f'{speed[key]:,.0f}' for key in ('median', 'least', 'most')
+    )
+    lines.append(f'| {name} | {numbers} | {figure["peak_bytes"] / 1e6:,.0f} |')
+  return '\n'.join(lines)
+
+
+def machine() -> dict[str, Any]:
+  """Returns what the speed depends on: processor, cores, versions."""
+  model, flags = platform.machine(), set()
+  with open('/proc/cpuinfo', encoding='utf-8') as file:
+    for line in file:
+      name, _, value = line.partition(':')
+      if name.strip() == 'model name':
+        model = value.strip()
+      elif name.strip() in ('flags', 'Features'):
+        flags = set(value.split())
+  return {
+    'processor': model,
+    'cores': os.cpu_count(),
+    'flags': [flag for flag in _FLAGS if flag in flags],
+    'python': platform.python_version(),
+    **{package: _version(package) for package in _PACKAGES},
+  }
+
+
+def _version(package):
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return None
