@@ -248,7 +248,7 @@ def _loss(setting):
 
   def loss(images):
     logits, features = outputs(images, training=True)
-    each = losses.cross_entropy(logits, first.labels)
+    each = losses.cross_entropy(logits, tf.constant(first.labels))
     each += method.weight * method.loss(method.adapt(features), signal)
     return tf.reduce_mean(each)
 

@@ -46,8 +46,13 @@ class Setting:
         )
 
   def measure(self, named: dict[str, dict[str, Any]]):
-    """Returns the figures of jobs, given as changes to `job` by name."""
-    return jobs.measure(
+    """Returns the figures of jobs, given as changes to `job` by name.
+
+    Raises:
+      TrainingError: one of ours failed. PyTorch's may: its compiler needs
+        another one, of C++, on the machine.
+    """
+    found = jobs.measure(
       [
         dataclasses.replace(self.job, name=name, **changes)
         for name, changes in named.items()
@@ -55,6 +60,10 @@ class Setting:
       rounds=self.rounds,
       steps=self.steps,
     )
+    for name, changes in named.items():
+      if 'framework' not in changes and 'error' in found[name]:
+        raise errors.TrainingError(found[name]['error'])
+    return found
 
 
 def run(setting: Setting, names: list[str]) -> dict[str, Any]:

@@ -54,6 +54,28 @@ class LoopTest(parameterized.TestCase):
       run.release()
     return run, float(total.numpy())
 
+  @parameterized.parameters('yes', '')
+  def test_jit_that_is_none_of_its_words_is_refused(self, jit):
+    with self.assertRaisesRegex(errors.UsageError, 'give auto, on or off'):
+      loop.Options(jit=jit)
+
+  def test_xla_is_off_on_cpus_unless_asked_for(self):
+    recipe = fixtures.recipe()
+    for jit, compiles in (('auto', False), ('off', False), ('on', True)):
+      self.assertEqual(loop.Options(jit=jit).compiles_by_xla(recipe), compiles)
+    with self.assertRaisesRegex(errors.UsageError, '--sync_batch_norm'):
+      loop.Options(jit='on').compiles_by_xla(
+        fixtures.recipe(sync_batch_norm=True)
+      )
+
+  def test_first_row_says_how_long_compiling_took(self):
+    run, _ = self._run(self.create_tempdir().full_path, log_steps=2)
+    first, *others = run.metrics()
+    self.assertGreater(first['compile_seconds'], 0)
+    for row in others:
+      self.assertNotIn('compile_seconds', row)
+      self.assertBetween(row['input_wait'], 0, 1.5)
+
   def test_rows_are_at_log_steps_epoch_ends_and_the_end(self):
     # 48 images in batches of 16: epochs end at steps 3 and 6.
     run, total = self._run(

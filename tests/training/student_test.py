@@ -1,5 +1,7 @@
 """The student's step and stage: what moves, what is equal, what is kept."""
 
+import contextlib
+import io
 import os
 import tempfile
 from unittest import mock
@@ -14,6 +16,7 @@ from ft_tf import errors, factors, losses, run_dir
 from ft_tf.data import views
 from ft_tf.methods import factor_transfer
 from ft_tf.models import taps, zoo
+from ft_tf.signals import cache
 from ft_tf.training import common, loop, monitor, sgd, step, student
 from tests import fixtures
 
@@ -176,6 +179,64 @@ class StepTest(parameterized.TestCase):
     _, two = _steps(recipe, fixtures.strategy(2), 1)
     self.assertGreater(abs(one['loss'][0] - two['loss'][0]), 1e-4)
 
+  def test_kept_signal_in_float16_gives_the_same_loss_within_a_thousandth(self):
+    recipe = fixtures.recipe()
+    strategy = fixtures.strategy()
+    found = []
+    for kept in (False, True):
+      net, _, methods, optimizer = _build(recipe, strategy)
+      signal = student.compile_signal(methods, net.input_shape[1:])
+      train = fixtures.blobs().train.take(np.arange(16))
+      batch = {'image': train.images, 'label': train.labels}
+      if kept:
+        batch['signal'] = np.float16(signal.rows(train.images))
+      stream = tf.data.Dataset.from_tensors(batch)
+      train_steps = student.compile_steps(
+        strategy, net, methods, optimizer, 16, signal=signal
+      )
+      terms = train_steps(
+        iter(strategy.experimental_distribute_dataset(stream)), tf.constant(1)
+      )
+      found.append((terms, net.get_weights()))
+    (computed, weights), (kept, kept_weights) = found
+    for name in ('factor_transfer', 'loss'):
+      np.testing.assert_allclose(kept[name], computed[name], rtol=1e-3)
+    self.assertNotEqual(
+      float(kept['factor_transfer'][0]), float(computed['factor_transfer'][0])
+    )
+    for ours, theirs in zip(kept_weights, weights, strict=True):
+      np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+  @parameterized.parameters('mixed_bfloat16', 'mixed_float16')
+  def test_half_precision_starts_from_the_same_loss(self, precision):
+    _, full = _steps(fixtures.recipe(), fixtures.strategy(), 1)
+    weights, half = _steps(
+      fixtures.recipe(precision=precision), fixtures.strategy(), 1
+    )
+    for name in ('cross_entropy', 'factor_transfer'):
+      np.testing.assert_allclose(half[name], full[name], rtol=0.03)
+    for weight in weights:
+      self.assertEqual(weight.dtype, np.float32)
+
+  def test_xla_takes_the_same_step(self):
+    recipe, strategy = fixtures.recipe(), fixtures.strategy()
+    stepped = []
+    for jit in (False, True):
+      net, _, methods, optimizer = _build(recipe, strategy)
+      train_steps = _compile(strategy, net, methods, optimizer, jit=jit)
+      stream = views.stream(
+        fixtures.blobs().train, recipe.data, seed=0, first_step=0, last_step=1
+      )
+      terms = train_steps(
+        iter(strategy.experimental_distribute_dataset(stream)), tf.constant(1)
+      )
+      stepped.append((terms, net.get_weights()))
+    (plain, weights), (by_xla, weights_by_xla) = stepped
+    for name in ('loss', 'cross_entropy', 'factor_transfer'):
+      np.testing.assert_allclose(by_xla[name], plain[name], rtol=1e-4)
+    for ours, theirs in zip(weights_by_xla, weights, strict=True):
+      np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
 
 class TrainStudentTest(parameterized.TestCase):
   @classmethod
@@ -196,7 +257,7 @@ class TrainStudentTest(parameterized.TestCase):
     super().setUp()
     self.runs = self.create_tempdir().full_path
 
-  def _train(self, name, recipe=None, **options):
+  def _train(self, name, recipe=None, signals=None, **options):
     run = run_dir.RunDir(os.path.join(self.runs, name))
     result = student.train_student(
       recipe or fixtures.recipe(),
@@ -206,8 +267,54 @@ class TrainStudentTest(parameterized.TestCase):
       run=run,
       strategy=self.strategy,
       options=loop.Options(**{'log_steps': 2, **options}),
+      signals=signals,
     )
     return run, result
+
+  def test_kept_signals_serve_later_epochs_and_seeds(self):
+    recipe = fixtures.recipe(views=2)
+    _, alone = self._train('alone', recipe)
+    said = io.StringIO()
+    store = cache.Store(os.path.join(self.runs, 'signals'))
+    with contextlib.redirect_stderr(said):
+      _, kept = self._train('kept', recipe, store)
+    self.assertIn('signals: view 1, 2 of 2', said.getvalue())
+    self.assertAlmostEqual(kept['loss'], alone['loss'], places=2)
+    # Other seeds and lengths, another process: nothing is computed again.
+    store = cache.Store(os.path.join(self.runs, 'signals'))
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+      self._train('seed', fixtures.recipe(views=2, seed=1), store)
+    self.assertIn('all 2 views were there', said.getvalue())
+
+  @parameterized.parameters(
+    {'view_seed': 1},
+    {'pad': 2},
+    {'flip': True},
+    {'precision': 'mixed_bfloat16'},
+  )
+  def test_signals_of_another_setting_are_not_taken(self, **changes):
+    store = cache.Store('memory')
+    self._train('one', fixtures.recipe(views=1), store)
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+      self._train('other', fixtures.recipe(views=1, **changes), store)
+    self.assertIn('signals: view 0, 1 of 1', said.getvalue())
+
+  def test_signals_of_another_teacher_are_not_taken(self):
+    store = cache.Store('memory')
+    recipe = fixtures.recipe(views=1)
+    self._train('one', recipe, store)
+    net = keras.models.load_model(self.teacher)
+    net.get_layer('conv').kernel.assign_add(
+      0.01 * np.ones(net.get_layer('conv').kernel.shape)
+    )
+    path = os.path.join(self.runs, 'teacher.keras')
+    net.save(path)
+    with (
+      mock.patch.object(type(self), 'teacher', path),
+      contextlib.redirect_stderr(io.StringIO()) as said,
+    ):
+      self._train('other', recipe, store)
+    self.assertIn('signals: view 0, 1 of 1', said.getvalue())
 
   def test_run_leaves_the_files_of_the_contract(self):
     run, result = self._train('a')
@@ -235,6 +342,7 @@ class TrainStudentTest(parameterized.TestCase):
           'factor_transfer',
           'learning_rate',
           'images_per_second',
+          'input_wait',
           'train_accuracy',
           'wall_seconds',
         },
@@ -264,6 +372,8 @@ class TrainStudentTest(parameterized.TestCase):
         'validation/accuracy',
         'run/learning_rate',
         'run/images_per_second',
+        'run/input_wait',
+        'run/compile_seconds',
         'maps',
         'recipe',
         'test/accuracy',
