@@ -60,20 +60,21 @@ def main():
     ),
     **{name: flags.FLAGS[name].value for name in _SETTING},
   )
-  found = sections.run(setting, flags.FLAGS.sections)
-  text = sections.markdown(found)
-  os.makedirs(workdir, exist_ok=True)
-  for name, content in (
-    ('benchmark.json', json.dumps(found, indent=2)),
-    ('benchmark.md', text),
-  ):
-    path = os.path.join(workdir, name)
-    with (
-      run_dir.replacing(path) as temporary,
-      open(temporary, 'w', encoding='utf-8') as file,
+
+  def write(found):
+    os.makedirs(workdir, exist_ok=True)
+    for name, content in (
+      ('benchmark.json', json.dumps(found, indent=2)),
+      ('benchmark.md', sections.markdown(found)),
     ):
-      file.write(content + '\n')
-  print(text)
+      with (
+        run_dir.replacing(os.path.join(workdir, name)) as path,
+        open(path, 'w', encoding='utf-8') as file,
+      ):
+        file.write(content + '\n')
+
+  found = sections.run(setting, flags.FLAGS.sections, write)
+  print(sections.markdown(found))
   return found
 
 

@@ -35,6 +35,8 @@ _UNASKED = {
   'keras': ('tensorflow',),
   'tensorflow-datasets': ('importlib-resources', 'tensorflow'),
 }
+# What one part of the library imports where a user has installed it.
+_OPTIONAL = ('torch',)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +138,7 @@ def _deps(path: str) -> set[str]:
       sources.add(source)
     elif top in ('', *_FOLDERS):
       raise AssertionError(f'{path} imports {module}, which is not there')
-    elif top not in sys.stdlib_module_names:
+    elif top not in (*sys.stdlib_module_names, *_OPTIONAL):
       packages.add(_PACKAGES.get(top, utils.canonicalize_name(top)))
   return {f':{_name(source)}' for source in sources - {path}} | {
     f':pypi/{package}' for package in packages
@@ -374,6 +376,15 @@ class BuildTest(absltest.TestCase):
       for package, path in _needed(own).items()
       if package not in asked
     )
+
+  def test_optional_packages_are_pinned_in_a_file_of_their_own(self):
+    pinned = _read('requirements-benchmark.txt')
+    extra = tomllib.loads(_read('pyproject.toml'))['project'][
+      'optional-dependencies'
+    ]
+    for package in _OPTIONAL:
+      self.assertRegex(pinned, rf'(?m)^{package}==[\d.]+$')
+      self.assertTrue(any(package in each for each in extra['benchmark']))
 
 
 if __name__ == '__main__':

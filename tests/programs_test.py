@@ -14,6 +14,7 @@ from ft_tf.models import layers, zoo
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _PROGRAMS = (
+  'benchmark',
   'compress',
   'evaluate',
   'export',

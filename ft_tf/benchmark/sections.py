@@ -66,8 +66,18 @@ class Setting:
     return found
 
 
-def run(setting: Setting, names: list[str]) -> dict[str, Any]:
+def run(
+  setting: Setting,
+  names: list[str],
+  done: Callable[[dict[str, Any]], None] = lambda found: None,
+) -> dict[str, Any]:
   """Returns the figures of some sections, and the machine's.
+
+  Args:
+    setting: What to measure with.
+    names: Of `SECTIONS`.
+    done: Takes what has been found after each section, so that a later one
+      that fails costs no other.
 
   Raises:
     UsageError: there is no such section, or PyTorch is not installed.
@@ -86,6 +96,7 @@ def run(setting: Setting, names: list[str]) -> dict[str, Any]:
   found = {'machine': figures.machine()}
   for name in names:
     found |= SECTIONS[name](setting)
+    done(found)
   return found
 
 

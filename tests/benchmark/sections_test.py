@@ -67,6 +67,24 @@ class SectionsTest(absltest.TestCase):
     ):
       sections.run(self.setting, ['steps'])
 
+  def test_figures_so_far_are_handed_over_after_each_section(self):
+    handed = []
+
+    def fails(setting):
+      raise errors.TrainingError('died')
+
+    with (
+      mock.patch.dict(
+        sections.SECTIONS, {'one': lambda s: {'a': 1}, 'two': fails}
+      ),
+      self.assertRaises(errors.TrainingError),
+    ):
+      sections.run(
+        self.setting, ['one', 'two'], lambda found: handed.append(dict(found))
+      )
+    self.assertLen(handed, 1)
+    self.assertEqual(handed[0]['a'], 1)
+
   def test_unknown_section_is_refused(self):
     with self.assertRaisesRegex(errors.UsageError, '--sections=speed: give'):
       sections.run(self.setting, ['speed'])
