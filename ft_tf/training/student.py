@@ -10,7 +10,7 @@ import tensorflow as tf
 from ft_tf import errors, evaluation, factors, losses, recipes, run_dir
 from ft_tf.data import datasets, views
 from ft_tf.methods import base, factor_transfer
-from ft_tf.models import fused, taps, zoo
+from ft_tf.models import folding, fused, taps, zoo
 from ft_tf.signals import cache, constant
 from ft_tf.training import common, loop, monitor, precision, sgd, step
 
@@ -41,7 +41,8 @@ def train_student(
       step.
 
   Returns:
-    The result: `accuracy` and `loss` on the test split, last epoch.
+    The result: `accuracy` and `loss` on the test split, last epoch, computed
+    in float32 as the exported student does.
 
   Raises:
     UsageError: the folder holds another run, the network is unknown, or
@@ -112,7 +113,7 @@ def train_student(
       options=options,
     )
     scores = evaluation.evaluate(
-      evaluation.KerasPredictor(student), dataset.test
+      evaluation.KerasPredictor(folding.fold(student)), dataset.test
     )
     return common.finish(
       run,

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from ft_tf import evaluation, losses, recipes, run_dir
 from ft_tf.data import datasets
-from ft_tf.models import fused, zoo
+from ft_tf.models import folding, fused, zoo
 from ft_tf.training import common, loop, precision, sgd, step
 
 TERMS = ('loss', 'cross_entropy', 'train_accuracy')
@@ -78,7 +78,7 @@ def train_teacher(
       options=options,
     )
     scores = evaluation.evaluate(
-      evaluation.KerasPredictor(teacher), dataset.test
+      evaluation.KerasPredictor(folding.fold(teacher)), dataset.test
     )
     return common.finish(
       run, watch, teacher, scores, method='teacher', seed=recipe.seed
