@@ -12,12 +12,17 @@ _BFLOAT16 = ('amx_bf16', 'avx512_bf16', 'bf16')
 
 
 def settle(recipe: recipes.Recipe) -> recipes.Recipe:
-  """Returns the recipe with 'auto' precision settled, and says which it is."""
+  """Returns the recipe with 'auto' precision settled for this machine."""
   if recipe.precision != 'auto':
     return recipe
-  precision, reason = automatic()
-  print(f'precision: {precision} ({reason})', file=sys.stderr, flush=True)
-  return dataclasses.replace(recipe, precision=precision)
+  return dataclasses.replace(recipe, precision=automatic()[0])
+
+
+def say(recipe: recipes.Recipe) -> None:
+  """Says on standard error in which precision a stage computes."""
+  best, reason = automatic()
+  why = f' ({reason})' if recipe.precision == best else ''
+  print(f'precision: {recipe.precision}{why}', file=sys.stderr, flush=True)
 
 
 def automatic() -> tuple[str, str]:
