@@ -79,6 +79,7 @@ def define_recipe(groups: Iterable[str]) -> None:
       float: flags.DEFINE_float,
       bool: flags.DEFINE_bool,
       str: flags.DEFINE_string,
+      float | str: flags.DEFINE_string,
     }.get(leaf.field.type, flags.DEFINE_list)
     define(leaf.flag, None, text)
 
@@ -246,8 +247,18 @@ def _text(value: Any) -> str:
   return str(value)
 
 
+def _number(text: str) -> float | str:
+  """Returns the number that a text is, or the text."""
+  try:
+    return float(text)
+  except ValueError:
+    return text
+
+
 def _value(leaf: recipes.Leaf, value: Any) -> Any:
   """Returns a flag's value as the recipe has it: lists become tuples."""
+  if leaf.field.type == float | str:
+    return _number(value)
   if not isinstance(value, list):
     return value
   (kind, _) = leaf.field.type.__args__

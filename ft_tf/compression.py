@@ -3,7 +3,6 @@
 import base64
 import dataclasses
 import os
-import shutil
 import sys
 from typing import Any
 
@@ -13,6 +12,7 @@ import tensorflow as tf
 from ft_tf import evaluation, factors, recipes, run_dir
 from ft_tf.data import datasets
 from ft_tf.export import student as export_student
+from ft_tf.methods import registry
 from ft_tf.models import taps, zoo
 from ft_tf.report import page, summary
 from ft_tf.signals import cache
@@ -62,15 +62,13 @@ def compress(
     UsageError: something does not fit; nothing has been written.
     TrainingError: a loss is not finite.
   """
-  recipe = precision.settle(recipe)
+  recipe = check_parts(precision.settle(recipe), dataset)
   identity = {
     **dataclasses.asdict(recipe),
     'seeds': seeds,
     'baseline': baseline,
   }
-  given = zoo.is_file(recipe.teacher.model)
-  _check_parts(recipe, dataset)
-  if given:
+  if zoo.is_file(recipe.teacher.model):
     identity['teacher_sha256'] = run_dir.digest(recipe.teacher.model)
   with common.work(run, identity, strategy, recipe, dataset) as done:
     if done:
@@ -78,12 +76,9 @@ def compress(
       return done
     work = {'strategy': strategy, 'options': options}
     teacher_run = run.child('teacher')
-    if given:
-      _adopt_teacher(recipe, dataset, teacher_run, strategy)
-    else:
-      teacher.train_teacher(recipe, dataset, run=teacher_run, **work)
-    inputs = {}
-    if recipe.student.method != 'scratch':
+    teacher.obtain_teacher(recipe, dataset, run=teacher_run, **work)
+    inputs = {'teacher': teacher_run.model, 'signals': signals}
+    if recipes.needs_paraphraser(recipe.student.method):
       paraphraser_run = run.child('paraphraser')
       paraphraser.train_paraphraser(
         recipe,
@@ -92,11 +87,7 @@ def compress(
         run=paraphraser_run,
         **work,
       )
-      inputs = {
-        'teacher': teacher_run.model,
-        'paraphraser': paraphraser_run.model,
-        'signals': signals,
-      }
+      inputs['paraphraser'] = paraphraser_run.model
     for name, its_recipe in _students(recipe, seeds, baseline).items():
       result = student.train_student(
         its_recipe, dataset, run=run.child(name), **inputs, **work
@@ -114,21 +105,37 @@ def compress(
     return _finish(run, exported, report)
 
 
-def _check_parts(recipe: recipes.Recipe, dataset: datasets.Dataset) -> None:
-  """Raises `UsageError` before anything is written, if a part does not fit."""
+def check_parts(
+  recipe: recipes.Recipe, dataset: datasets.Dataset
+) -> recipes.Recipe:
+  """Returns the recipe with the paraphrase rate that its method asks for.
+
+  Raises:
+    UsageError: a part does not fit. Nothing has been written.
+  """
   spec = common.spec(recipe, dataset)
   if zoo.is_file(recipe.teacher.model):
     teacher_model = common.load_teacher(recipe.teacher.model, dataset)
   else:
     teacher_model = zoo.build(recipe.teacher.model, spec)
   student_model = zoo.build(recipe.student.model, spec)
-  if recipe.student.method != 'scratch':
-    tap = taps.last_feature_map(teacher_model)
+  recipe = recipes.override(
+    recipe,
+    {'rate': registry.paraphrase_rate(recipe, teacher_model, student_model)},
+  )
+  blank = None
+  if recipes.needs_paraphraser(recipe.student.method):
     blank = factors.Paraphraser(recipe.paraphraser.rate)
-    blank.build(taps.features(teacher_model, [tap]).output[tap].shape)
-    student.make_methods(
-      recipe, student=student_model, teacher=teacher_model, paraphraser=blank
-    )
+    tap = taps.last_feature_map(teacher_model)
+    blank.build((None, *taps.shape(teacher_model, tap)))
+  parts = registry.Parts(
+    teacher=teacher_model,
+    student=student_model,
+    paraphraser=blank,
+    images=np.zeros((1, *dataset.image_shape), np.uint8),
+  )
+  registry.make(recipe, parts)
+  return recipe
 
 
 def _students(recipe, seeds, baseline) -> dict[str, recipes.Recipe]:
@@ -142,36 +149,6 @@ def _students(recipe, seeds, baseline) -> dict[str, recipes.Recipe]:
           recipe, {'method': method, 'seed': seed}
         )
   return students
-
-
-def _adopt_teacher(recipe, dataset, run, strategy) -> None:
-  """Takes a given teacher into its run folder, with its test accuracy."""
-  path = recipe.teacher.model
-  identity = {
-    'stage': 'teacher',
-    'data': dataclasses.asdict(recipe.data),
-    'teacher': {'model': path},
-    'teacher_sha256': run_dir.digest(path),
-  }
-  with common.work(run, identity, strategy, recipe, dataset) as done:
-    if done:
-      return
-    with run_dir.replacing(run.model) as copy:
-      shutil.copyfile(path, copy)
-    model = zoo.load(run.model)
-    scores = evaluation.evaluate(evaluation.KerasPredictor(model), dataset.test)
-    _say(f'teacher: {path}, test accuracy {scores["accuracy"]:.4f}')
-    run.write(
-      'result.json',
-      {
-        'method': 'teacher',
-        'seed': None,
-        **scores,
-        'parameters': common.parameters(model),
-        'steps': 0,
-        'wall_seconds': 0.0,
-      },
-    )
 
 
 def _export_beside(run: run_dir.RunDir, dataset: datasets.Dataset) -> None:

@@ -194,15 +194,63 @@ def score(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
     outputs: Logits, `[N, classes]`.
     labels: `[N]`, integers.
   """
-  outputs = outputs.astype(np.float64)
-  shifted = outputs - outputs.max(axis=1, keepdims=True)
-  log_sum = np.log(np.exp(shifted).sum(axis=1))
-  picked = np.take_along_axis(shifted, labels[:, None], axis=1)[:, 0]
+  log = _log_probabilities(outputs)
+  picked = np.take_along_axis(log, labels[:, None], axis=1)
   return {
     'accuracy': float((outputs.argmax(axis=1) == labels).mean()),
-    'loss': float((log_sum - picked).mean()),
+    'loss': float(-picked.mean()),
     'examples': len(labels),
   }
+
+
+def calibration_error(
+  outputs: np.ndarray, labels: np.ndarray, bins: int = 15
+) -> float:
+  """Returns the expected calibration error, 0..1 (Guo et al. 2017, section 2).
+
+  The difference of confidence and accuracy within equal bins of confidence,
+  weighted by the images in each.
+
+  Args:
+    outputs: Logits, `[N, classes]`.
+    labels: `[N]`, integers.
+    bins: Number of bins; 15 in the source.
+  """
+  probabilities = np.exp(_log_probabilities(outputs))
+  confidence = probabilities.max(axis=1)
+  right = outputs.argmax(axis=1) == labels
+  which = np.minimum(np.int64(np.ceil(confidence * bins)) - 1, bins - 1)
+  gaps = np.bincount(which, confidence - right, minlength=bins)
+  return float(np.abs(gaps).sum() / len(labels))
+
+
+def likeness(
+  outputs: np.ndarray, teacher_outputs: np.ndarray
+) -> dict[str, float]:
+  """Returns how alike a student's answers are to its teacher's.
+
+  Args:
+    outputs: The student's logits, `[N, classes]`.
+    teacher_outputs: The teacher's, likewise.
+
+  Returns:
+    `teacher_agreement`, the share of images (0..1) with the same class on top,
+    and `teacher_divergence`, the mean KL(teacher || student) in nats.
+  """
+  ours, theirs = map(_log_probabilities, (outputs, teacher_outputs))
+  divergence = (np.exp(theirs) * (theirs - ours)).sum(axis=1)
+  same = outputs.argmax(axis=1) == teacher_outputs.argmax(axis=1)
+  return {
+    'teacher_agreement': float(same.mean()),
+    'teacher_divergence': float(divergence.mean()),
+  }
+
+
+def _log_probabilities(outputs):
+  """Returns logarithms of the softmax of logits, in float64."""
+  outputs = outputs.astype(np.float64)
+  shifted = outputs - outputs.max(axis=1, keepdims=True)
+  return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def evaluate(

@@ -25,8 +25,11 @@ def _leaky_relu(x):
 class _Chain(keras.Model):
   """A model whose layers are made when the number of channels is known."""
 
-  def _convolutions(self, kind, channels_in, channels, names):
-    """Returns 3x3 layers from `channels_in` through each of `channels`."""
+  def _convolutions(self, kind, channels_in, channels, names, batch_norm=''):
+    """Returns 3x3 layers from `channels_in` through each of `channels`.
+
+    With batch norm each is followed by it, and that by the activation.
+    """
     made = []
     for name, channels_out in zip(names, channels, strict=True):
       # PyTorch takes the fan of a transposed kernel from its outputs.
@@ -36,7 +39,7 @@ class _Chain(keras.Model):
         channels_out,
         3,
         padding='same',
-        activation=_leaky_relu,
+        activation=None if batch_norm else _leaky_relu,
         kernel_initializer=layers.uniform_fan_in(),
         bias_initializer=layers.uniform_bias(fan),
         dtype=self.dtype_policy,
@@ -44,6 +47,16 @@ class _Chain(keras.Model):
       )
       layer.build((None, None, None, channels_in))
       made.append(layer)
+      if batch_norm:
+        norm = keras.layers.BatchNormalization(
+          momentum=0.9,
+          epsilon=1e-5,
+          synchronized=batch_norm == 'synchronized',
+          dtype=self.dtype_policy,
+          name=f'{name}_bn',
+        )
+        norm.build((None, None, None, channels_out))
+        made += [norm, keras.layers.Activation(_leaky_relu)]
       channels_in = channels_out
     return made
 
@@ -145,13 +158,17 @@ class Translator(_Chain):
 
   Attributes:
     channels: Channels of the factor, those of the teacher factor.
+    batch_norm: As given.
   """
 
-  def __init__(self, channels: int, **kwargs):
+  def __init__(self, channels: int, batch_norm: str = '', **kwargs):
     """Makes a translator; its weights follow from the first input's channels.
 
     Args:
       channels: Channels of the factor, at least 1.
+      batch_norm: 'own' or 'synchronized': batch norm follows each convolution,
+        with the statistics of each replica or of all. '' for none, as in the
+        paper; RepDistiller's translator has it.
       **kwargs: As of `keras.Model`.
 
     Raises:
@@ -161,6 +178,7 @@ class Translator(_Chain):
     if channels < 1:
       raise ValueError(f'a factor has 1 channel or more, not {channels}')
     self.channels = channels
+    self.batch_norm = batch_norm
 
   def build(self, input_shape):
     """Makes the weights for a feature map `[B, H, W, m_s]`."""
@@ -172,14 +190,22 @@ class Translator(_Chain):
       own,
       (own, self.channels, self.channels),
       ('translate1', 'translate2', 'translate3'),
+      batch_norm=self.batch_norm,
     )
     self.built = True
 
-  def call(self, inputs):
+  def call(self, inputs, training=False):
     """Returns the student factor `[B, H, W, channels]`."""
     for layer in self.translate:
-      inputs = layer(inputs)
+      if isinstance(layer, keras.layers.BatchNormalization):
+        inputs = layer(inputs, training=training)
+      else:
+        inputs = layer(inputs)
     return inputs
 
   def get_config(self):
-    return {**super().get_config(), 'channels': self.channels}
+    return {
+      **super().get_config(),
+      'channels': self.channels,
+      'batch_norm': self.batch_norm,
+    }

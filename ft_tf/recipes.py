@@ -4,15 +4,20 @@ Sources named below:
   public code: the authors' Jangho-Kim/Factor-Transfer-pytorch, CIFAR-10.
   paper: Kim, Park and Kwak, "Paraphrasing Complex Network: Network Compression
     via Factor Transfer", NeurIPS 2018.
+  RepDistiller: HobbitLong/RepDistiller, CIFAR-100, by the authors of Tian et
+    al., "Contrastive Representation Distillation", ICLR 2020.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from ft_tf import errors
 
 
-def _field(help_text, *, least=None, above=None, choices=None, **default):
+def _field(
+  help_text, *, least=None, above=None, most=None, choices=None, **default
+):
   """Returns a dataclass field that knows its help line and its bounds."""
   return dataclasses.field(
     **default,
@@ -20,6 +25,7 @@ def _field(help_text, *, least=None, above=None, choices=None, **default):
       'help': help_text,
       'least': least,
       'above': above,
+      'most': most,
       'choices': choices,
     },
   )
@@ -60,13 +66,19 @@ class Data:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Optimization:
-  """SGD with momentum, coupled weight decay and a multi-step rate."""
+  """SGD with momentum and coupled weight decay."""
 
   epochs: int = _field('epochs of training', least=1)
   learning_rate: float = _field('first learning rate', above=0, default=0.1)
   momentum: float = _field('momentum of SGD', least=0, default=0.9)
   weight_decay: float = _field(
     'L2 weight added to the gradient of every variable', least=0, default=5e-4
+  )
+  decay: str = _field(
+    'how the rate falls: steps, by drop_factor after each of drop_epochs; or '
+    'cosine, from the end of the warm-up to 0 at the end',
+    choices=('steps', 'cosine'),
+    default='steps',
   )
   drop_epochs: tuple[int, ...] = _field(
     'epochs after which the rate is multiplied by drop_factor',
@@ -102,24 +114,117 @@ class Paraphraser(_Optimization):
   )
 
 
+# The terms of a student's loss beside cross entropy, and whether they read
+# the paraphraser; 'scratch' stands for none.
+_TERMS = {
+  'ft': True,
+  'ft_no_paraphraser': False,
+  'ft_no_translator': True,
+  'kd': False,
+  'at': False,
+  'fitnet': False,
+  'dkd': False,
+  'sp': False,
+  'ofd': False,
+}
+SCRATCH = 'scratch'
+AUTO = 'auto'
+
+
+def terms(method: str) -> tuple[str, ...]:
+  """Returns the terms of a method: 'ft+kd' has two, 'scratch' none.
+
+  Raises:
+    UsageError: there is no such term, or one stands twice.
+  """
+  if method == SCRATCH:
+    return ()
+  found = tuple(method.split('+'))
+  # Factor transfer and its ablations are one term of the loss.
+  names = [name.partition('_')[0] for name in found]
+  if set(found) <= _TERMS.keys() and len(set(names)) == len(names):
+    return found
+  raise errors.UsageError(
+    f'--method={method}: give {SCRATCH}, one of {", ".join(_TERMS)}, or a sum '
+    'of different ones such as ft+kd'
+  )
+
+
+def needs_paraphraser(method: str) -> bool:
+  """Tells whether a method learns from a paraphraser."""
+  return any(_TERMS[name] for name in terms(method))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Student(_Optimization):
-  """The small network, and how the teacher's factors reach it."""
+  """The small network, and what it learns from the teacher."""
 
   model: str = _field('network name of the student')
   method: str = _field(
-    'ft (factor transfer) or scratch (the student on its own)',
-    choices=('ft', 'scratch'),
+    f'what it learns from the teacher: {SCRATCH} (nothing), '
+    f'{", ".join(_TERMS)}, or a sum such as ft+kd',
     default='ft',
   )
-  beta: float = _field(
-    'weight of the factor loss (paper, equation 5)', least=0, default=500.0
+  beta: float | str = _field(
+    'weight of the factor loss (paper, equation 5); auto: what makes its '
+    "gradient beta_ratio times cross entropy's at the first step",
+    least=0,
+    default=500.0,
+  )
+  # The L1 norm of a difference of unit factors grows with sqrt(N), its mean
+  # falls so: with 2,048, a beta of 500 is the public code's at its 2,048
+  # elements, and as strong at any other k, width or image size.
+  beta_elements: int = _field(
+    'elements (H*W*C) of the factor that beta is for: with N elements it is '
+    'multiplied by (N/beta_elements)^(p/2); 0: beta as it stands',
+    least=0,
+    default=2048,
+  )
+  beta_ratio: float = _field(
+    "norm of the factor loss's gradient over cross entropy's, on the student's "
+    'variables at the first step, that --beta=auto aims at',
+    above=0,
+    default=1.0,
   )
   p: int = _field(
     'norm of the factor difference (paper, equation 3)',
     choices=(1, 2),
     default=1,
   )
+  normalized: str = _field(
+    'what of a factor is brought to norm 1: its elements, or squared_mean, '
+    'its squares averaged over the channels',
+    choices=('elements', 'squared_mean'),
+    default='elements',
+  )
+  translator_batch_norm: bool = _field(
+    'batch norm behind each convolution of the translator', default=False
+  )
+  # Hinton et al. 2015 give no one value; 4 and 0.9 are Zagoruyko and
+  # Komodakis's (2017, section 4.1), and RepDistiller's.
+  temperature: float = _field('temperature of kd and dkd', above=0, default=4.0)
+  kd_alpha: float = _field(
+    'weight of kd; cross entropy has 1 - kd_alpha',
+    least=0,
+    most=1,
+    default=0.9,
+  )
+  # Zagoruyko and Komodakis 2017, section 4.1: 10^3; so RepDistiller.
+  at_beta: float = _field('weight of at', least=0, default=1000.0)
+  # RepDistiller, whose hint loss is a mean too.
+  fitnet_weight: float = _field('weight of fitnet', least=0, default=100.0)
+  # Zhao et al. 2022, table 1 and the authors' configurations: alpha 1; beta 1,
+  # 2, 6 or 8 by teacher, 2 for ResNet-56 and ResNet-20 on CIFAR-100.
+  dkd_alpha: float = _field(
+    "weight of dkd's divergence of the label", least=0, default=1.0
+  )
+  dkd_beta: float = _field(
+    "weight of dkd's divergence of the other classes", least=0, default=2.0
+  )
+  # Tung and Mori 2019, section 4.1.
+  sp_gamma: float = _field('weight of sp', least=0, default=3000.0)
+  # Heo et al. 2019, the authors' CIFAR-100 code.
+  ofd_weight: float = _field('weight of ofd', least=0, default=1e-3)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,29 +241,128 @@ class Recipe:
     choices=('auto', 'float32', 'mixed_bfloat16', 'mixed_float16'),
     default='auto',
   )
+  before_activation: bool = _field(
+    'factors are of the last feature maps before their activation',
+    default=False,
+  )
   data: Data
   teacher: Teacher
   paraphraser: Paraphraser
   student: Student
 
 
-def cifar10_resnet56_resnet20() -> Recipe:
-  """Paper, table of CIFAR-10: ResNet-56 teaches ResNet-20 (public code).
+_CIFAR10 = {
+  'dataset': 'cifar10',
+  'mean': (0.4914, 0.4822, 0.4465),
+  'std': (0.2023, 0.1994, 0.2010),
+}
+# RepDistiller's statistics of the training images.
+_CIFAR100 = {
+  'dataset': 'cifar100',
+  'mean': (0.5071, 0.4867, 0.4408),
+  'std': (0.2675, 0.2565, 0.2761),
+}
 
-  The public code trains on all 50,000 images; 1,000 are set aside here for
-  validation. `validation_examples=0` gives its setting.
+
+def _public(teacher: str, student: str, **data) -> Recipe:
+  """Returns two networks by the public code's numbers.
+
+  It trains on all 50,000 images; 1,000 are set aside here for validation.
+  `validation_examples=0` gives its setting.
   """
   long = {'epochs': 164, 'drop_epochs': (82, 123)}
   return Recipe(
-    data=Data(
-      dataset='cifar10',
-      mean=(0.4914, 0.4822, 0.4465),
-      std=(0.2023, 0.1994, 0.2010),
-      batch_size=128,
-    ),
-    teacher=Teacher(model='resnet56', **long),
+    data=Data(**data, batch_size=128),
+    teacher=Teacher(model=teacher, **long),
     paraphraser=Paraphraser(epochs=6),
-    student=Student(model='resnet20', **long),
+    student=Student(model=student, **long),
+  )
+
+
+def _rep_distiller(teacher: str, student: str) -> Recipe:
+  """Returns two networks on CIFAR-100 by RepDistiller's lengths and rates.
+
+  The factor loss is the paper's; RepDistiller's own variant of it is
+  `VARIANTS['ft_repdistiller']`. Likewise 1,000 images are set aside.
+  """
+  long = {
+    'epochs': 240,
+    'drop_epochs': (150, 180, 210),
+    'learning_rate': 0.05,
+  }
+  return Recipe(
+    data=Data(**_CIFAR100, batch_size=64),
+    teacher=Teacher(model=teacher, **long),
+    paraphraser=Paraphraser(epochs=30, learning_rate=0.05),
+    student=Student(model=student, **long),
+  )
+
+
+def cifar10_resnet56_resnet20() -> Recipe:
+  """Paper, table of CIFAR-10: ResNet-56 teaches ResNet-20 (public code)."""
+  return _public('resnet56', 'resnet20', **_CIFAR10)
+
+
+def cifar10_wrn40x1_resnet20() -> Recipe:
+  """Paper, table of CIFAR-10: WRN-40-1 teaches ResNet-20."""
+  return _public('wrn-40-1', 'resnet20', **_CIFAR10)
+
+
+def cifar10_wrn46x4_vgg13() -> Recipe:
+  """Paper, table of CIFAR-10: WRN-46-4 teaches VGG-13."""
+  return _public('wrn-46-4', 'vgg13', **_CIFAR10)
+
+
+def cifar10_wrn16x2_wrn16x1() -> Recipe:
+  """Paper, table of CIFAR-10: WRN-16-2 teaches WRN-16-1."""
+  return _public('wrn-16-2', 'wrn-16-1', **_CIFAR10)
+
+
+def cifar100_resnet110_resnet56() -> Recipe:
+  """Paper, table of CIFAR-100: ResNet-110 teaches ResNet-56."""
+  return _public('resnet110', 'resnet56', **_CIFAR100)
+
+
+def cifar100_resnet110_resnet20() -> Recipe:
+  """Paper, table of CIFAR-100: ResNet-110 teaches ResNet-20."""
+  return _public('resnet110', 'resnet20', **_CIFAR100)
+
+
+def cifar100_resnet56_resnet20() -> Recipe:
+  """RepDistiller's table, where factor transfer's record is weak."""
+  return _rep_distiller('resnet56', 'resnet20')
+
+
+def cifar100_resnet32x4_resnet8x4() -> Recipe:
+  """RepDistiller's table: the same, four times as wide."""
+  return _rep_distiller('resnet32x4', 'resnet8x4')
+
+
+def cifar100_wrn40x2_wrn16x2() -> Recipe:
+  """RepDistiller's table: wide ResNets."""
+  return _rep_distiller('wrn-40-2', 'wrn-16-2')
+
+
+def short(recipe: Recipe) -> Recipe:
+  """Returns a recipe for small machines: 10 epochs, a one-cycle rate.
+
+  Ours: the rate rises for 3 epochs to 0.2 and falls as a cosine to 0 (Smith and
+  Topin, "Super-Convergence", 2018); the paraphraser trains for 2 epochs at its
+  own rate. Taken as they are from a trial of 5 epochs in another framework, and
+  not tuned since.
+  """
+  cycle = {
+    'epochs': 10,
+    'learning_rate': 0.2,
+    'decay': 'cosine',
+    'drop_epochs': (),
+    'warmup_epochs': 3.0,
+  }
+  return dataclasses.replace(
+    recipe,
+    teacher=dataclasses.replace(recipe.teacher, **cycle),
+    paraphraser=dataclasses.replace(recipe.paraphraser, epochs=2),
+    student=dataclasses.replace(recipe.student, **cycle),
   )
 
 
@@ -183,13 +387,67 @@ def digits() -> Recipe:
     teacher=Teacher(model='resnet20', epochs=80, drop_epochs=(40, 60)),
     paraphraser=Paraphraser(epochs=40),
     student=Student(
-      model='resnet8x0.5', epochs=8, drop_epochs=(4, 6), beta=60.0
+      model='resnet8x0.5',
+      epochs=8,
+      drop_epochs=(4, 6),
+      beta=60.0,
+      beta_elements=512,
     ),
   )
 
 
-RECIPES = {
-  recipe.__name__: recipe for recipe in (cifar10_resnet56_resnet20, digits)
+_LONG = (
+  cifar10_resnet56_resnet20,
+  cifar10_wrn40x1_resnet20,
+  cifar10_wrn46x4_vgg13,
+  cifar10_wrn16x2_wrn16x1,
+  cifar100_resnet110_resnet56,
+  cifar100_resnet110_resnet20,
+  cifar100_resnet56_resnet20,
+  cifar100_resnet32x4_resnet8x4,
+  cifar100_wrn40x2_wrn16x2,
+)
+RECIPES: dict[str, Callable[[], Recipe]] = {
+  **{recipe.__name__: recipe for recipe in (*_LONG, digits)},
+  **{
+    f'{recipe.__name__}_short': lambda recipe=recipe: short(recipe())
+    for recipe in _LONG
+  },
+}
+
+# What other public implementations call factor transfer: flags over a recipe.
+VARIANTS: dict[str, dict[str, Any]] = {
+  # models/util.py, distiller_zoo and scripts of RepDistiller.
+  'ft_repdistiller': {
+    'method': 'ft',
+    'normalized': 'squared_mean',
+    'reconstruction': 'l2',
+    'translator_batch_norm': True,
+    'beta': 200.0,
+    'beta_elements': 0,
+  },
+  # AberHu/Knowledge-Distillation-zoo: its networks give maps before the ReLU.
+  'ft_kd_zoo': {
+    'method': 'ft',
+    'before_activation': True,
+    'reconstruction': 'l2',
+    'beta': 200.0,
+    'beta_elements': 0,
+  },
+  # yoshitomo-matsubara/torchdistill, its ImageNet configuration.
+  'ft_torchdistill': {
+    'method': 'ft',
+    'reconstruction': 'l2',
+    'beta': 1000.0,
+    'beta_elements': 0,
+  },
+  # open-mmlab/mmrazor, its CIFAR-10 configuration.
+  'ft_mmrazor': {
+    'method': 'ft',
+    'reconstruction': 'l2',
+    'beta': 1.0,
+    'beta_elements': 0,
+  },
 }
 
 
@@ -280,6 +538,11 @@ def check(recipe: Recipe) -> None:
         raise errors.UsageError(
           f'--{leaf.flag}={each}: {leaf.field.metadata["help"]}; give {wanted}'
         )
+  terms(recipe.student.method)
+  if isinstance(recipe.student.beta, str) and recipe.student.beta != AUTO:
+    raise errors.UsageError(
+      f'--beta={recipe.student.beta}: give a number, or {AUTO}'
+    )
   if len(recipe.data.mean) != len(recipe.data.std):
     raise errors.UsageError(
       f'--mean has {len(recipe.data.mean)} channels and --std '
@@ -291,10 +554,14 @@ def _wanted(metadata, value) -> str:
   """Returns what the value should have been, or '' if it is in bounds."""
   if metadata['choices'] is not None and value not in metadata['choices']:
     return 'one of ' + ', '.join(map(str, metadata['choices']))
+  if isinstance(value, str):
+    return ''
   if isinstance(value, float) and not abs(value) < float('inf'):
     return 'a finite number'
   if metadata['least'] is not None and value < metadata['least']:
     return f'{metadata["least"]} or more'
   if metadata['above'] is not None and not value > metadata['above']:
     return f'a value above {metadata["above"]}'
+  if metadata['most'] is not None and value > metadata['most']:
+    return f'{metadata["most"]} or less'
   return ''

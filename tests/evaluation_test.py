@@ -37,6 +37,36 @@ class ScoreTest(absltest.TestCase):
     self.assertAlmostEqual(scores['loss'], 2e4, places=3)
 
 
+class CalibrationTest(absltest.TestCase):
+  def test_known_value_when_worked_out_by_hand(self):
+    # Confidence 0.75 twice, right once; 0.95 once, right.
+    outputs = np.log([[0.75, 0.25], [0.75, 0.25], [0.05, 0.95]])
+    error = evaluation.calibration_error(outputs, np.array([0, 1, 1]))
+    self.assertAlmostEqual(error, (2 * 0.25 + 0.05) / 3)
+
+  def test_certain_and_right_is_calibrated(self):
+    outputs = np.float32([[100, 0], [0, 100]])
+    self.assertAlmostEqual(
+      evaluation.calibration_error(outputs, np.array([0, 1])), 0
+    )
+
+  def test_likeness_counts_tops_and_divergence(self):
+    theirs = np.log([[0.75, 0.25], [0.5, 0.5]])
+    ours = np.log([[0.5, 0.5], [0.25, 0.75]])
+    found = evaluation.likeness(ours, theirs)
+    self.assertEqual(found['teacher_agreement'], 0.5)
+    self.assertAlmostEqual(
+      found['teacher_divergence'],
+      (
+        0.75 * np.log(1.5)
+        + 0.25 * np.log(0.5)
+        + 0.5 * np.log(2)
+        + 0.5 * np.log(2 / 3)
+      )
+      / 2,
+    )
+
+
 class PredictorTest(absltest.TestCase):
   @classmethod
   def setUpClass(cls):

@@ -58,6 +58,8 @@ def recipe(**values) -> recipes.Recipe:
     'teacher': 'resnet8x0.25',
     'student': 'resnet8x0.25',
     'beta': 10.0,
+    'beta_elements': 0,
+    'at_beta': 10.0,
     'precision': 'float32',
     **{f'{stage}_epochs': 3 for stage in ('teacher', 'paraphraser', 'student')},
     **{f'{stage}_drop_epochs': (2,) for stage in ('teacher', 'student')},

@@ -20,6 +20,124 @@ def _numpy_factor_transfer(student, teacher, p):
   return (np.abs(student - teacher) ** p).mean(axis=1)
 
 
+def _softmax(logits):
+  e = np.exp(logits - logits.max(axis=1, keepdims=True))
+  return e / e.sum(axis=1, keepdims=True)
+
+
+def _divergence(theirs, ours):
+  return (theirs * np.log(theirs / ours)).sum(axis=1)
+
+
+class SoftTargetsTest(parameterized.TestCase):
+  def test_known_value_when_worked_out_by_hand(self):
+    # At T 2: teacher (3/4, 1/4), student (1/2, 1/2); 4 times their divergence.
+    teacher = np.float32([[2 * np.log(3), 0]])
+    loss = losses.soft_targets(np.float32([[1, 1]]), teacher, 2.0)
+    expected = 4 * (0.75 * np.log(1.5) + 0.25 * np.log(0.5))
+    np.testing.assert_allclose(loss, [expected], rtol=1e-5)
+
+  def test_gradient_is_t_times_the_difference_of_probabilities(self):
+    # Hinton et al. 2015, equation 2: 1/T (q - p), times T^2.
+    ours, theirs = tf.constant(_random(3, 5)), _random(3, 5, seed=1)
+    with tf.GradientTape() as tape:
+      tape.watch(ours)
+      loss = losses.soft_targets(ours, theirs, 4.0)
+    np.testing.assert_allclose(
+      tape.gradient(loss, ours),
+      4 * (_softmax(ours.numpy() / 4) - _softmax(theirs / 4)),
+      atol=1e-5,
+    )
+
+  @parameterized.parameters(1.0, 4.0)
+  def test_decoupled_parts_make_up_the_divergence(self, temperature):
+    # Zhao et al. 2022, equation 6: KL = TCKD + (1 - p_label) NCKD.
+    ours, theirs = 3 * _random(6, 4), 3 * _random(6, 4, seed=1)
+    labels = np.array([0, 1, 2, 3, 0, 1])
+    of_label, of_others = losses.decoupled_soft_targets(
+      ours, theirs, labels, temperature
+    )
+    p = _softmax(theirs / temperature)[np.arange(6), labels]
+    np.testing.assert_allclose(
+      of_label + (1 - p) * of_others,
+      losses.soft_targets(ours, theirs, temperature),
+      rtol=1e-4,
+    )
+
+  def test_decoupled_parts_are_the_papers_equations(self):
+    ours, theirs = 3 * _random(2, 4), 3 * _random(2, 4, seed=1)
+    of_label, of_others = losses.decoupled_soft_targets(
+      ours, theirs, np.array([2, 0]), 1.0
+    )
+    for i, label in enumerate((2, 0)):
+      p, q = (_softmax(x)[i] for x in (theirs, ours))
+      binary = [np.array([[x[label], 1 - x[label]]]) for x in (p, q)]
+      others = [np.delete(x, label)[None] / (1 - x[label]) for x in (p, q)]
+      self.assertAlmostEqual(
+        float(of_label[i]), _divergence(*binary)[0], places=4
+      )
+      self.assertAlmostEqual(
+        float(of_others[i]), _divergence(*others)[0], places=4
+      )
+
+  def test_equal_logits_cost_nothing_and_have_a_finite_gradient(self):
+    logits = tf.constant(np.float32([[90, -90, 0], [0, 0, 0]]))
+    with tf.GradientTape() as tape:
+      tape.watch(logits)
+      loss = losses.soft_targets(logits, logits.numpy(), 4.0) + sum(
+        losses.decoupled_soft_targets(logits, logits.numpy(), [0, 1], 4.0)
+      )
+    np.testing.assert_allclose(loss, [0, 0], atol=1e-5)
+    np.testing.assert_allclose(tape.gradient(loss, logits), 0, atol=1e-5)
+
+  def test_other_shapes_are_refused(self):
+    with self.assertRaisesRegex(ValueError, 'soft_targets'):
+      losses.soft_targets(_random(2, 3), _random(2, 4), 1.0)
+
+
+class AttentionTest(absltest.TestCase):
+  def test_known_value_when_worked_out_by_hand(self):
+    # Squares (9, 16) and (0, 0): means 12.5 and 0, at norm 1.
+    feature = np.float32([[3, 4], [0, 0]]).reshape(1, 1, 2, 2)
+    np.testing.assert_allclose(losses.attention(feature), [[1, 0]], atol=1e-6)
+    # (1, 0) against (0.6, 0.8): 0.16 and 0.64, mean 0.4.
+    np.testing.assert_allclose(
+      losses.mean_squared(np.float32([[1, 0]]), np.float32([[0.6, 0.8]])),
+      [0.4],
+      rtol=1e-5,
+    )
+
+
+class SimilarityTest(absltest.TestCase):
+  def test_mean_is_the_papers_equation(self):
+    ours, theirs = _random(5, 2, 2, 3), _random(5, 4, 4, 2, seed=1)
+    rows = []
+    for x in (ours, theirs):
+      x = x.reshape(5, -1).astype(np.float64)
+      gram = x @ x.T
+      rows.append(gram / np.linalg.norm(gram, axis=1, keepdims=True))
+    expected = ((rows[0] - rows[1]) ** 2).sum() / 25
+    each = losses.similarity(ours, theirs, ours, theirs)
+    self.assertEqual(each.shape, (5,))
+    self.assertAlmostEqual(float(np.mean(each)), expected, places=6)
+
+  def test_halves_of_a_batch_have_the_rows_of_the_whole(self):
+    ours, theirs = _random(6, 2, 2, 3), _random(6, 2, 2, 3, seed=1)
+    whole = losses.similarity(ours, theirs, ours, theirs)
+    half = losses.similarity(ours[3:], theirs[3:], ours, theirs)
+    np.testing.assert_allclose(half, whole[3:], rtol=1e-5)
+
+
+class PartialSquaredTest(absltest.TestCase):
+  def test_what_is_low_in_both_is_right_as_it_is(self):
+    # Heo et al. 2019, equation 4: nothing where student <= teacher <= 0.
+    ours = np.float32([[-3, -1, 1, -1, 2]])
+    theirs = np.float32([[-1, -2, -1, 1, 3]])
+    np.testing.assert_allclose(
+      losses.partial_squared(ours, theirs), [0 + 1 + 4 + 4 + 1], rtol=1e-6
+    )
+
+
 class FactorTransferTest(parameterized.TestCase):
   @parameterized.parameters(1, 2)
   def test_loss_is_the_papers_equation(self, p):
@@ -48,6 +166,17 @@ class FactorTransferTest(parameterized.TestCase):
     student, teacher = (np.maximum(f, 0.1 * f) for f in (student, teacher))
     loss = 500 * np.mean(losses.factor_transfer(student, teacher))
     self.assertAlmostEqual(loss, 9.7, delta=0.1)
+
+  def test_squared_mean_is_rep_distillers_normalisation(self):
+    student, teacher = _random(3, 4, 4, 5), _random(3, 4, 4, 5, seed=1)
+    maps = [(x.astype(np.float64) ** 2).mean(-1) for x in (student, teacher)]
+    np.testing.assert_allclose(
+      losses.factor_transfer(student, teacher, normalized='squared_mean'),
+      _numpy_factor_transfer(*maps, 1),
+      rtol=1e-5,
+    )
+    with self.assertRaisesRegex(ValueError, "'elements' or 'squared_mean'"):
+      losses.factor_transfer(student, teacher, normalized='mean')
 
   def test_loss_ignores_the_scale_of_either_factor(self):
     student, teacher = _random(2, 2, 2, 3), _random(2, 2, 2, 3, seed=1)

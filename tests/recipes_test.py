@@ -72,18 +72,76 @@ class GetTest(parameterized.TestCase):
         else:
           value = (value,)
         for each in value:
-          self.assertIs(type(each), kind)
+          self.assertIsInstance(each, kind)
+          self.assertNotIsInstance(each, bool if kind is int else ())
 
   def test_unknown_name_is_refused_naming_the_known_ones(self):
     with self.assertRaisesRegex(
       errors.UsageError,
-      "'cifar11'.*--recipe takes one of cifar10_resnet56_resnet20, digits",
+      "'cifar11'.*--recipe takes one of cifar100_.*, cifar10_.*, digits",
     ):
       recipes.get('cifar11')
 
   def test_recipe_cannot_be_changed_by_accident(self):
     with self.assertRaises(dataclasses.FrozenInstanceError):
       recipes.digits().student.beta = 3.0
+
+
+class MethodsTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ('scratch', (), False),
+    ('kd', ('kd',), False),
+    ('ft', ('ft',), True),
+    ('ft_no_paraphraser', ('ft_no_paraphraser',), False),
+    ('ft_no_translator+kd', ('ft_no_translator', 'kd'), True),
+  )
+  def test_terms_of_a_method_and_whether_they_need_a_paraphraser(
+    self, method, terms, needs
+  ):
+    self.assertEqual(recipes.terms(method), terms)
+    self.assertEqual(recipes.needs_paraphraser(method), needs)
+
+  @parameterized.parameters(*recipes.VARIANTS)
+  def test_variant_is_a_change_of_any_recipe(self, name):
+    base = recipes.cifar10_resnet56_resnet20()
+    changed = recipes.override(base, recipes.VARIANTS[name])
+    self.assertNotEqual(changed, base)
+    self.assertEqual(changed.student.method, 'ft')
+
+
+class ShortTest(parameterized.TestCase):
+  def test_short_recipe_is_ten_epochs_of_one_cycle(self):
+    long = recipes.get('cifar10_resnet56_resnet20')
+    short = recipes.get('cifar10_resnet56_resnet20_short')
+    for stage in ('teacher', 'student'):
+      its = getattr(short, stage)
+      self.assertEqual((its.epochs, its.decay), (10, 'cosine'))
+      self.assertEqual((its.warmup_epochs, its.learning_rate), (3.0, 0.2))
+      self.assertEqual(its.model, getattr(long, stage).model)
+    self.assertEqual(short.data, long.data)
+    self.assertEqual(short.student.beta, long.student.beta)
+
+  def test_every_row_of_the_paper_has_a_short_recipe(self):
+    named = {name for name in recipes.RECIPES if name != 'digits'}
+    long = {name for name in named if not name.endswith('_short')}
+    self.assertEqual(named, long | {f'{name}_short' for name in long})
+
+  @parameterized.parameters(
+    ('cifar10_wrn40x1_resnet20', 'wrn-40-1', 'resnet20', 164),
+    ('cifar10_wrn46x4_vgg13', 'wrn-46-4', 'vgg13', 164),
+    ('cifar10_wrn16x2_wrn16x1', 'wrn-16-2', 'wrn-16-1', 164),
+    ('cifar100_resnet110_resnet56', 'resnet110', 'resnet56', 164),
+    ('cifar100_resnet110_resnet20', 'resnet110', 'resnet20', 164),
+    ('cifar100_resnet56_resnet20', 'resnet56', 'resnet20', 240),
+    ('cifar100_resnet32x4_resnet8x4', 'resnet32x4', 'resnet8x4', 240),
+    ('cifar100_wrn40x2_wrn16x2', 'wrn-40-2', 'wrn-16-2', 240),
+  )
+  def test_networks_and_lengths(self, name, teacher, student, epochs):
+    recipe = recipes.get(name)
+    self.assertEqual(recipe.teacher.model, teacher)
+    self.assertEqual(recipe.student.model, student)
+    self.assertEqual(recipe.student.epochs, epochs)
+    self.assertEqual(recipe.data.dataset, name.partition('_')[0])
 
 
 class LeavesTest(parameterized.TestCase):
@@ -146,7 +204,8 @@ class LeavesTest(parameterized.TestCase):
 
   def test_every_number_of_a_recipe_has_a_flag_and_a_help_line(self):
     recipe = recipes.digits()
-    numbers = {'seed', 'sync_batch_norm', 'precision'} | {
+    own = {'seed', 'sync_batch_norm', 'precision', 'before_activation'}
+    numbers = own | {
       f'{group}.{field}'
       for group, fields in dataclasses.asdict(recipe).items()
       if isinstance(fields, dict)
@@ -199,7 +258,9 @@ class OverrideTest(parameterized.TestCase):
     ('seed', -1, '0 or more'),
     ('view_seed', -1, '0 or more'),
     ('p', 3, 'one of 1, 2'),
-    ('method', 'fitnet', 'one of ft, scratch'),
+    ('kd_alpha', 1.5, '1 or less'),
+    ('at_beta', -1.0, '0 or more'),
+    ('temperature', 0.0, 'a value above 0'),
     ('reconstruction', 'l3', 'one of l1, l2'),
   )
   def test_value_out_of_bounds_is_refused_by_flag(self, flag, value, wanted):
@@ -214,6 +275,9 @@ class OverrideTest(parameterized.TestCase):
     ('p', 2),
     ('reconstruction', 'l2'),
     ('method', 'scratch'),
+    ('method', 'ft+kd'),
+    ('beta', 'auto'),
+    ('kd_alpha', 1.0),
     ('student_weight_decay', 0.0),
     ('student_drop_epochs', ()),
     ('validation_examples', 0),
@@ -239,6 +303,23 @@ class OverrideTest(parameterized.TestCase):
       '--mean has 3 channels and --std 1; give one value per channel',
     ):
       recipes.override(recipes.digits(), {'mean': (0.1, 0.2, 0.3)})
+
+  @parameterized.parameters(
+    (
+      'method',
+      'nope',
+      '--method=nope: give scratch, one of ft, .*ofd, or a sum',
+    ),
+    ('method', 'ft+ft', r'--method=ft\+ft: .*different ones'),
+    ('method', 'ft+ft_no_translator', 'different ones'),
+    ('method', 'scratch+kd', 'give scratch, one of'),
+    ('beta', 'much', '--beta=much: give a number, or auto'),
+  )
+  def test_method_and_beta_that_are_none_are_refused(
+    self, flag, value, message
+  ):
+    with self.assertRaisesRegex(errors.UsageError, message):
+      recipes.override(recipes.digits(), {flag: value})
 
   def test_recipe_given_stays_as_it_was(self):
     base = recipes.digits()

@@ -10,12 +10,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import evaluation, factors, losses, recipes, run_dir
+from ft_tf import evaluation, factors, recipes, run_dir
 from ft_tf.benchmark import jobs
 from ft_tf.data import datasets, views
-from ft_tf.models import fused, layers, taps, zoo
+from ft_tf.methods import registry
+from ft_tf.models import layers, taps, zoo
 from ft_tf.signals import cache
-from ft_tf.training import loop, paraphraser, sgd, strategy, student, teacher
+from ft_tf.training import (
+  distillation,
+  loop,
+  paraphraser,
+  sgd,
+  strategy,
+  student,
+  teacher,
+)
 
 MATMUL = 2048  # rows and columns of the products that measure the machine
 _IMAGES = 2048
@@ -97,12 +106,20 @@ class _Setting:
 
   def methods(self):
     with self.strategy.scope():
-      return student.make_methods(
+      return registry.make(
         self.recipe,
-        student=self.student,
-        teacher=self.teacher,
-        paraphraser=self.paraphraser,
+        registry.Parts(
+          teacher=self.teacher,
+          student=self.student,
+          paraphraser=self.paraphraser,
+          images=self.examples.images,
+        ),
       )
+
+  def signal(self, methods):
+    return distillation.compile_signal(
+      self.teacher, methods, self.recipe.precision
+    )
 
   def optimizer(self, variables):
     with self.strategy.scope():
@@ -133,16 +150,15 @@ class _Setting:
 
   def student_steps(self, *, cached=False, alone=False):
     methods = [] if alone else self.methods()
-    signal = None
-    if methods:
-      signal = student.compile_signal(methods, self.examples.images.shape[1:])
-    train_steps = student.compile_steps(
+    signal = self.signal(methods) if methods else None
+    train_steps = distillation.compile_steps(
       self.strategy,
       self.student,
       methods,
-      self.optimizer(student.trained_variables(self.student, methods)),
-      self.job.batch_size,
-      signal=signal,
+      self.optimizer(distillation.trained_variables(self.student, methods)),
+      distillation.make_forward(
+        self.student, methods, self.job.batch_size, signal=signal
+      ),
       jit=self.job.jit,
     )
     rows = None
@@ -211,9 +227,7 @@ def _input(setting):
 
 
 def _signal(setting):
-  signal = student.compile_signal(
-    setting.methods(), setting.examples.images.shape[1:]
-  )
+  signal = setting.signal(setting.methods())
   return _repeated(
     setting, lambda batch: tf.reduce_sum(tf.cast(signal(batch)[0], tf.float32))
   )
@@ -239,20 +253,17 @@ def _gradients(setting):
 
 def _loss(setting):
   """Returns images to the student's loss, the signal and the labels given."""
-  (method,) = setting.methods()
-  outputs = taps.logits_and_features(
-    fused.fuse(setting.student), method.student_layers
-  )
+  methods = setting.methods()
+  signal = setting.signal(methods)
   first = setting.examples.take(np.arange(setting.job.batch_size))
-  signal = tf.cast(method.signal(first.images), tf.float32)
-
-  def loss(images):
-    logits, features = outputs(images, training=True)
-    each = losses.cross_entropy(logits, tf.constant(first.labels))
-    each += method.weight * method.loss(method.adapt(features), signal)
-    return tf.reduce_mean(each)
-
-  return loss
+  given = {
+    'label': tf.constant(first.labels),
+    'signal': tf.constant(signal.rows(first.images)),
+  }
+  forward = distillation.make_forward(
+    setting.student, methods, setting.job.batch_size, signal=signal
+  )
+  return lambda images: forward({'image': images, **given})['loss']
 
 
 class _Synthetic:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import os
 import sys
 
@@ -30,6 +31,11 @@ class Examples:
 
   images: np.ndarray
   labels: np.ndarray
+
+  @functools.cached_property
+  def digest(self) -> str:
+    """The SHA-256 of the images' bytes, in hexadecimal."""
+    return hashlib.sha256(self.images).hexdigest()
 
   def __len__(self) -> int:
     return len(self.labels)

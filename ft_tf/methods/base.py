@@ -1,10 +1,22 @@
 """What every method is: a frozen signal, a trained adapter, a loss."""
 
 import abc
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
+
+
+class Outputs(NamedTuple):
+  """What a network says of images.
+
+  Attributes:
+    logits: `[B, classes]`, float32.
+    features: Layer name to feature map `[B, H, W, C]`.
+  """
+
+  logits: tf.Tensor
+  features: dict[str, tf.Tensor]
 
 
 class Method(abc.ABC):
@@ -13,30 +25,37 @@ class Method(abc.ABC):
   Attributes:
     name: The name of its loss term in logs.
     weight: What the term is multiplied by in the student's loss.
+    labels_weight: What the labels' cross entropy is multiplied by beside it.
+    teacher_layers: Names of the teacher's features that the signal reads.
     student_layers: Names of the student's features that the adapter reads.
-    frozen: Models that the signal runs; training must not move them.
+    frozen: Models that the signal runs on the teacher's outputs.
+    says: What the signal is, as JSON can write it: with the teacher, the models
+      of `frozen` and the images it decides every value.
     adapter: The model that is trained beside the student and left behind at
-      deployment.
+      deployment, if there is one.
   """
 
   name: str
   weight: float
-  student_layers: tuple[str, ...]
-  frozen: tuple[keras.Model, ...]
-  adapter: keras.Model
+  labels_weight: float = 1.0
+  teacher_layers: tuple[str, ...] = ()
+  student_layers: tuple[str, ...] = ()
+  frozen: tuple[keras.Model, ...] = ()
+  says: dict[str, Any]
+  adapter: keras.Model | None = None
 
   @abc.abstractmethod
-  def signal(self, images: tf.Tensor) -> Any:
-    """Returns what the teacher says of raw images: a function of them alone.
+  def signal(self, teacher: Outputs) -> Any:
+    """Returns what the student is to learn from the teacher's outputs.
 
     A tensor `[B, ...]` or a nest of such. Weights are read as they stand; the
     caller stops the gradient.
     """
 
   @abc.abstractmethod
-  def adapt(self, features: dict[str, tf.Tensor]) -> Any:
-    """Returns the student's side of the signal, from its named features."""
+  def adapt(self, student: Outputs, *, training: bool = False) -> Any:
+    """Returns the student's side of the signal."""
 
   @abc.abstractmethod
-  def loss(self, adapted: Any, signal: Any) -> tf.Tensor:
-    """Returns the unweighted loss, `[B]` float32."""
+  def loss(self, adapted: Any, signal: Any, labels: tf.Tensor) -> tf.Tensor:
+    """Returns the unweighted loss, `[B]` float32; labels are `[B]` integers."""

@@ -1,11 +1,14 @@
-"""Factor transfer (Kim, Park and Kwak 2018): ft."""
+"""Factor transfer (Kim, Park and Kwak 2018): ft, and it without its halves."""
+
+import sys
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ft_tf import errors, factors, losses
 from ft_tf.methods import base
-from ft_tf.models import folding, taps
+from ft_tf.models import taps
 
 
 class FactorTransfer(base.Method):
@@ -13,6 +16,13 @@ class FactorTransfer(base.Method):
 
   Signal: the paraphraser's factor of the teacher's last feature map. Adapter:
   the translator. Loss: `losses.factor_transfer` (paper, equations 3 and 5).
+  Without a paraphraser the signal is the feature map itself; without a
+  translator the student's feature map is the student factor (the paper's
+  ablations). Where the maps differ in height and width, the larger is averaged
+  to the smaller: the teacher's factor, or the student's feature map.
+
+  Attributes:
+    elements: Elements of a factor, H * W * C.
   """
 
   name = 'factor_transfer'
@@ -21,69 +31,113 @@ class FactorTransfer(base.Method):
     self,
     *,
     teacher: keras.Model,
-    paraphraser: factors.Paraphraser,
+    paraphraser: factors.Paraphraser | None,
     student: keras.Model,
     beta: float,
     p: int,
+    beta_elements: int = 0,
+    normalized: str = 'elements',
+    before_activation: bool = False,
+    translates: bool = True,
+    batch_norm: str = '',
     precision: str = 'float32',
   ):
     """Ties a student to a teacher.
 
     Args:
       teacher: From raw images to logits; trained.
-      paraphraser: Trained on the teacher's last feature map.
+      paraphraser: Trained on the teacher's last feature map; None: the factor
+        is the map itself.
       student: From raw images to logits.
       beta: Weight of the loss.
       p: Norm of the loss, 1 or 2.
+      beta_elements: Elements of the factor that beta is for; for N elements it
+        is multiplied by (N / beta_elements)^(p/2), since an element of a unit
+        factor shrinks by 1/sqrt(N). 0 takes beta as it stands.
+      normalized: As of `losses.factor_transfer`.
+      before_activation: Whether the maps are those before the last activation.
+      translates: Whether there is a translator.
+      batch_norm: The translator's; see `factors.Translator`.
       precision: Keras's dtype policy that signal and translator compute in.
 
     Raises:
-      UsageError: the paraphraser is not of this teacher, or the last feature
-        maps of teacher and student differ in height and width.
+      UsageError: the paraphraser is not of this teacher, or there is no
+        translator and the channels differ.
     """
-    self.weight = beta
     self._p = p
-    self._tap = taps.last_feature_map(teacher)
-    dtype = keras.DTypePolicy(precision).compute_dtype
-    self._teacher = folding.fold(taps.features(teacher, [self._tap]), dtype)
-    self.frozen = (teacher, paraphraser)
-    for model in self.frozen:
-      model.trainable = False
-    layer = taps.last_feature_map(student)
-    self.student_layers = (layer,)
-
-    theirs = self._teacher.output[self._tap].shape
-    ours = taps.features(student, [layer]).output[layer].shape
-    channels = paraphraser.encoder[0].kernel.shape[2]
-    if channels != theirs[-1]:
-      raise errors.UsageError(
-        f'the paraphraser was trained on {channels} channels, the teacher has '
-        f'{theirs[-1]}: train the paraphraser of this teacher'
+    self._normalized = normalized
+    self._theirs = taps.last_feature_map(teacher)
+    self._ours = taps.last_feature_map(student)
+    if before_activation:
+      self._theirs = taps.before_activation(teacher, self._theirs)
+      self._ours = taps.before_activation(student, self._ours)
+    self.teacher_layers = (self._theirs,)
+    self.student_layers = (self._ours,)
+    theirs = taps.shape(teacher, self._theirs)
+    ours = taps.shape(student, self._ours)
+    self._size = tuple(np.minimum(theirs[:2], ours[:2]).tolist())
+    self.says = {
+      'signal': 'factor',
+      'layers': self.teacher_layers,
+      'size': self._size,
+    }
+    for name, shape in (('teacher', theirs), ('student', ours)):
+      if shape[:2] != self._size:
+        print(
+          f"factor transfer: the {name}'s last feature map, {shape[0]}x"
+          f'{shape[1]}, is averaged to {self._size[0]}x{self._size[1]}',
+          file=sys.stderr,
+          flush=True,
+        )
+    channels = theirs[-1]
+    self._paraphraser = None
+    if paraphraser is not None:
+      takes = paraphraser.encoder[0].kernel.shape[2]
+      if takes != channels:
+        raise errors.UsageError(
+          f'the paraphraser was trained on {takes} channels, the teacher has '
+          f'{channels}: train the paraphraser of this teacher'
+        )
+      paraphraser.trainable = False
+      self.frozen = (paraphraser,)
+      channels = paraphraser.encoder[-1].filters
+      self._paraphraser = factors.Paraphraser(paraphraser.rate, dtype=precision)
+      self._paraphraser.build((None, *theirs))
+      self._paraphraser.set_weights(paraphraser.get_weights())
+    if translates:
+      # The loss does not see the scale of the student factor, which may grow
+      # beyond what float16 holds.
+      wide = 'float32' if precision == 'mixed_float16' else precision
+      self.adapter = factors.Translator(
+        channels, batch_norm=batch_norm, name='translator', dtype=wide
       )
-    if ours[1:3] != theirs[1:3]:
+      self.adapter.build((None, *ours))
+    elif ours[-1] != channels:
       raise errors.UsageError(
-        f'the last feature maps differ in size, {theirs[1:3]} in the teacher '
-        f'and {ours[1:3]} in the student: give a --student with as many strides'
+        f'without a translator the factors must have as many channels, they '
+        f'have {channels} in the teacher and {ours[-1]} in the student: give '
+        f'--rate={ours[-1] / theirs[-1]:g}'
       )
-    self._paraphraser = factors.Paraphraser(paraphraser.rate, dtype=precision)
-    self._paraphraser.build(theirs)
-    self._paraphraser.set_weights(paraphraser.get_weights())
-    # The loss does not see the scale of the student factor, which may grow
-    # beyond what float16 holds.
-    wide = 'float32' if precision == 'mixed_float16' else precision
-    self.adapter = factors.Translator(
-      paraphraser.encoder[-1].filters, name='translator', dtype=wide
-    )
-    self.adapter.build(ours)
+    self.elements = int(np.prod(self._size)) * channels
+    self.weight = beta
+    if beta_elements:
+      self.weight *= (self.elements / beta_elements) ** (p / 2)
 
-  def signal(self, images: tf.Tensor) -> tf.Tensor:
+  def signal(self, teacher: base.Outputs) -> tf.Tensor:
     """Returns the teacher factor, `[B, H, W, mk]`."""
-    feature = self._teacher(images, training=False)[self._tap]
-    return self._paraphraser.encode(feature)
+    factor = teacher.features[self._theirs]
+    if self._paraphraser is not None:
+      factor = self._paraphraser.encode(factor)
+    return taps.averaged(factor, self._size)
 
-  def adapt(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
+  def adapt(self, student: base.Outputs, *, training=False) -> tf.Tensor:
     """Returns the student factor, `[B, H, W, mk]`."""
-    return self.adapter(features[self.student_layers[0]])
+    feature = taps.averaged(student.features[self._ours], self._size)
+    if self.adapter is None:
+      return feature
+    return self.adapter(feature, training=training)
 
-  def loss(self, adapted: tf.Tensor, signal: tf.Tensor) -> tf.Tensor:
-    return losses.factor_transfer(adapted, signal, p=self._p)
+  def loss(self, adapted, signal, labels) -> tf.Tensor:
+    return losses.factor_transfer(
+      adapted, signal, p=self._p, normalized=self._normalized
+    )

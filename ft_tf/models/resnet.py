@@ -17,7 +17,9 @@ def resnet(
   Args:
     spec: The data's shape and statistics.
     depth: 6n + 2: 20, 32, 56, 110 in the papers.
-    width: Factor of all channel numbers.
+    width: Factor of all channel numbers. The first convolution of a network
+      wider than 1 has half as many as its first group, but 16 at least, as in
+      RepDistiller's resnet8x4.
     projection: Shortcuts where the shape changes are a 1x1 convolution and
       batch norm, as in the factor transfer code; otherwise they subsample and
       pad channels with zeros, half before and half after, without parameters.
@@ -28,7 +30,8 @@ def resnet(
   """
   inputs, x = layers.images(spec)
   channels = [round(c * width) for c in (16, 32, 64)]
-  x = layers.convolution(x, channels[0], name='conv')
+  stem = channels[0] if width <= 1 else max(16, channels[0] // 2)
+  x = layers.convolution(x, stem, name='conv')
   x = layers.relu(layers.batch_norm(x, spec, name='bn'), name='relu')
   blocks = (depth - 2) // 6
   for group in range(3):

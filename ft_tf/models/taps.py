@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from ft_tf import errors
 
@@ -24,6 +26,90 @@ def last_feature_map(model: keras.Model) -> str:
     f'{model.name} has no feature map [B, H, W, C] to transfer: give a '
     'convolutional network built by the functional API or keras.Sequential'
   )
+
+
+def pairs(
+  teacher: keras.Model, student: keras.Model
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+  """Returns the last feature maps of each size that both models have.
+
+  Args:
+    teacher: A model as of `last_feature_map`.
+    student: Likewise.
+
+  Returns:
+    The teacher's layers and the student's, from the largest map to the
+    smallest.
+
+  Raises:
+    UsageError: the models share no size.
+  """
+  theirs, ours = _last_of_each_size(teacher), _last_of_each_size(student)
+  shared = sorted(theirs.keys() & ours.keys(), reverse=True)
+  if not shared:
+    raise errors.UsageError(
+      f'the feature maps of teacher and student share no size: {list(theirs)} '
+      f'in the teacher, {list(ours)} in the student; give another --student'
+    )
+  return (
+    tuple(theirs[size] for size in shared),
+    tuple(ours[size] for size in shared),
+  )
+
+
+def _last_of_each_size(model) -> dict[tuple[int, int], str]:
+  """Returns the last layer of each height and width above 1x1."""
+  padded = (keras.layers.ZeroPadding2D, keras.layers.Cropping2D)
+  return {
+    tensor.shape[1:3]: name
+    for name, tensor in _tensors(model).items()
+    if len(tensor.shape) == 4
+    and tensor.shape[1:3] != (1, 1)
+    and not isinstance(tensor._keras_history.operation, padded)
+  }
+
+
+def before_activation(model: keras.Model, name: str) -> str:
+  """Returns the layer that feeds an activation; another layer's own name."""
+  tensor = _outputs(model, [name])[name]
+  operation, node, _ = tensor._keras_history
+  if not isinstance(operation, (keras.layers.ReLU, keras.layers.Activation)):
+    return name
+  (before,) = operation._inbound_nodes[node].input_tensors
+  return before._keras_history.operation.name
+
+
+def shape(model: keras.Model, name: str) -> tuple[int, int, int]:
+  """Returns `(H, W, C)` of a layer's feature map."""
+  return tuple(_outputs(model, [name])[name].shape[1:])
+
+
+def averaged(feature: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+  """Returns a feature map averaged to a smaller height and width.
+
+  Each place is the mean of those that it covers, as in adaptive average
+  pooling; a map of that size is returned as it is.
+
+  Args:
+    feature: `[B, H, W, C]`.
+    size: `(h, w)`, at most `(H, W)`.
+  """
+  if feature.shape[1:3] == tuple(size):
+    return feature
+  rows, columns = (
+    tf.constant(_covering(wanted, has), feature.dtype)
+    for wanted, has in zip(size, feature.shape[1:3], strict=True)
+  )
+  return tf.einsum('bhwc,ih,jw->bijc', feature, rows, columns)
+
+
+def _covering(wanted: int, has: int) -> np.ndarray:
+  """Returns `[wanted, has]`: the share of each place in each wanted one."""
+  shares = np.zeros((wanted, has))
+  for i in range(wanted):
+    first, last = i * has // wanted, -(-(i + 1) * has // wanted)
+    shares[i, first:last] = 1 / (last - first)
+  return shares
 
 
 def features(model: keras.Model, names: Iterable[str]) -> keras.Model:

@@ -250,6 +250,25 @@ class Signals:
       yield
 
 
+class Joined:
+  """Several signals of the same views, one behind the other in each row.
+
+  Attributes:
+    width: Number of values for each image, of all.
+  """
+
+  def __init__(self, parts: list[Signals]):
+    """Joins signals that are filled."""
+    self._parts = parts
+    self.width = sum(part.width for part in parts)
+
+  def read(self, views: np.ndarray, examples: np.ndarray) -> np.ndarray:
+    """Returns rows, `[B, width]` float16; see `Signals.read`."""
+    return np.concatenate(
+      [part.read(views, examples) for part in self._parts], axis=1
+    )
+
+
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
   """Turns what the system says of a folder into a usage error."""

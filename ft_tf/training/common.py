@@ -31,6 +31,11 @@ def identity(stage: str, recipe: recipes.Recipe, **inputs) -> dict[str, Any]:
     'sync_batch_norm': recipe.sync_batch_norm,
     'precision': recipe.precision,
     'data': dataclasses.asdict(recipe.data),
+    **(
+      {}
+      if stage == 'teacher'
+      else {'before_activation': recipe.before_activation}
+    ),
     stage: dataclasses.asdict(getattr(recipe, stage)),
     **{f'{name}_sha256': run_dir.digest(path) for name, path in inputs.items()},
   }
@@ -120,16 +125,24 @@ def validation(
   return evaluate
 
 
+def scores(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+  """Returns a network's figures on the test split, of its logits."""
+  return {
+    **evaluation.score(outputs, labels),
+    'calibration_error': evaluation.calibration_error(outputs, labels),
+  }
+
+
 def pictured(dataset: datasets.Dataset) -> np.ndarray:
   """Returns the images to show maps of, `[N, H, W, C]` uint8."""
   examples = dataset.validation if len(dataset.validation) else dataset.train
   return examples.images[:PICTURED]
 
 
-def save(run: run_dir.RunDir, model: keras.Model) -> None:
-  """Writes `model.keras`, whole or not at all."""
-  with run_dir.replacing(run.model) as path:
-    model.save(path)
+def save(path: str, model: keras.Model) -> None:
+  """Writes a `.keras` file, whole or not at all."""
+  with run_dir.replacing(path) as temporary:
+    model.save(temporary)
 
 
 def finish(
@@ -154,7 +167,7 @@ def finish(
   Returns:
     The result as written.
   """
-  save(run, model)
+  save(run.model, model)
   rows = run.metrics()
   result = {
     'method': method,

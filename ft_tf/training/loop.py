@@ -17,7 +17,6 @@ import tensorflow as tf
 
 from ft_tf import errors, recipes, run_dir
 from ft_tf.data import datasets, views
-from ft_tf.signals import cache
 from ft_tf.training import monitor
 from ft_tf.training import step as steps
 
@@ -80,6 +79,8 @@ class Stage:
     rate: The learning rate by step.
     evaluate: Returns the figures of the validation images, by name.
     pictures: Returns maps to look at, `[H, W, 3]` uint8, or None.
+    keep_best: Keeps the weights as they are: no epoch's validation accuracy was
+      higher so far.
   """
 
   name: str
@@ -91,7 +92,8 @@ class Stage:
   rate: Callable[[int], Any]
   evaluate: Callable[[], dict[str, float]]
   pictures: Callable[[], np.ndarray | None]
-  signals: cache.Signals | None = None
+  signals: views.Signals | None = None
+  keep_best: Callable[[], None] = lambda: None
 
 
 def run(
@@ -136,6 +138,7 @@ def run(
     checkpoint.restore(manager.latest_checkpoint).assert_consumed()
   step = int(checkpoint.step)
   watch = monitor.Monitor(run, name=stage.name, step=step, steps=total)
+  best = max((_accuracy(row) for row in run.metrics()), default=-1.0)
   stream = views.stream(
     stage.examples,
     data,
@@ -169,6 +172,9 @@ def run(
     step = after
     if step in (epoch_end, total):
       row |= stage.evaluate()
+      if _accuracy(row) > best:
+        best = _accuracy(row)
+        stage.keep_best()
       picture = stage.pictures()
       if picture is not None:
         watch.pictures(step, picture)
@@ -218,6 +224,10 @@ class _Turn:
       'images_per_second': count * self._batch_size / seconds,
       'input_wait': float(waited / seconds),
     }
+
+
+def _accuracy(row) -> float:
+  return row.get('validation_accuracy', -1.0)
 
 
 def _next_multiple(step: int, interval: int) -> int:

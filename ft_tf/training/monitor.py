@@ -179,7 +179,7 @@ def _tag(name: str) -> str:
   head, _, tail = name.partition('_')
   if head in ('train', 'validation') and tail:
     return f'{head}/{tail}'
-  if name in _OF_THE_RUN:
+  if name in _OF_THE_RUN or name.startswith('gradient_'):
     return f'run/{name}'
   return f'train/{name}'
 

@@ -46,6 +46,8 @@ def train_paraphraser(
   recipe = precision.settle(recipe)
   loaded = common.load_teacher(teacher, dataset)
   tap = taps.last_feature_map(loaded)
+  if recipe.before_activation:
+    tap = taps.before_activation(loaded, tap)
   identity = common.identity('paraphraser', recipe, teacher=teacher)
   kind = recipe.paraphraser.reconstruction
   with common.work(run, identity, strategy, recipe, dataset) as done:

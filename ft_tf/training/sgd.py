@@ -1,5 +1,7 @@
 """SGD as the paper's public code has it, and its learning rate."""
 
+import math
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -63,16 +65,17 @@ class CoupledSGD(keras.optimizers.Optimizer):
 
 
 @keras.saving.register_keras_serializable('ft_tf')
-class MultiStepRate(keras.optimizers.schedules.LearningRateSchedule):
-  """A rate that drops by a factor at given steps, after a linear warm-up."""
+class Rate(keras.optimizers.schedules.LearningRateSchedule):
+  """A rate that warms up linearly, then drops at steps or falls as a cosine."""
 
   def __init__(
     self,
     learning_rate: float,
     *,
-    drop_steps: tuple[int, ...],
-    drop_factor: float,
+    drop_steps: tuple[int, ...] = (),
+    drop_factor: float = 0.1,
     warmup_steps: int = 0,
+    cosine_steps: int = 0,
   ):
     """Makes the schedule.
 
@@ -82,18 +85,24 @@ class MultiStepRate(keras.optimizers.schedules.LearningRateSchedule):
       drop_factor: What a drop multiplies the rate by.
       warmup_steps: Step s < warmup_steps runs at (s + 1) / warmup_steps of
         the rate.
+      cosine_steps: Steps from the end of the warm-up to rate 0, on a cosine; 0
+        for none.
     """
     super().__init__()
     self.learning_rate = learning_rate
     self.drop_steps = tuple(drop_steps)
     self.drop_factor = drop_factor
     self.warmup_steps = warmup_steps
+    self.cosine_steps = cosine_steps
 
   def __call__(self, step):
     step = ops.cast(step, 'float32')
     rate = ops.convert_to_tensor(self.learning_rate, 'float32')
     for drop in self.drop_steps:
       rate = ops.where(step >= drop, rate * self.drop_factor, rate)
+    if self.cosine_steps:
+      done = (step - self.warmup_steps) / self.cosine_steps
+      rate = rate * (1 + ops.cos(math.pi * ops.clip(done, 0.0, 1.0))) / 2
     if self.warmup_steps:
       rate = rate * ops.minimum((step + 1) / self.warmup_steps, 1.0)
     return rate
@@ -104,6 +113,7 @@ class MultiStepRate(keras.optimizers.schedules.LearningRateSchedule):
       'drop_steps': self.drop_steps,
       'drop_factor': self.drop_factor,
       'warmup_steps': self.warmup_steps,
+      'cosine_steps': self.cosine_steps,
     }
 
 
@@ -111,19 +121,26 @@ def make(
   stage: recipes.Teacher | recipes.Paraphraser | recipes.Student,
   steps_per_epoch: float,
   precision: str = 'float32',
-) -> tuple[keras.optimizers.Optimizer, MultiStepRate]:
+) -> tuple[keras.optimizers.Optimizer, Rate]:
   """Returns a stage's optimizer and its learning rate by step.
 
   In 'mixed_float16' the optimizer scales the loss, since small gradients vanish
   in float16, and passes over a step whose gradients overflow.
   """
-  rate = MultiStepRate(
-    stage.learning_rate,
-    drop_steps=tuple(
-      round(epoch * steps_per_epoch) for epoch in stage.drop_epochs
-    ),
-    drop_factor=stage.drop_factor,
-    warmup_steps=round(stage.warmup_epochs * steps_per_epoch),
+
+  def steps(epochs):
+    return round(epochs * steps_per_epoch)
+
+  if stage.decay == 'cosine':
+    cosine = max(steps(stage.epochs) - steps(stage.warmup_epochs), 1)
+    fall = {'cosine_steps': cosine}
+  else:
+    fall = {
+      'drop_steps': tuple(steps(epoch) for epoch in stage.drop_epochs),
+      'drop_factor': stage.drop_factor,
+    }
+  rate = Rate(
+    stage.learning_rate, warmup_steps=steps(stage.warmup_epochs), **fall
   )
   optimizer = CoupledSGD(
     rate,

@@ -1,18 +1,31 @@
 """Stage 3: the student and what its method trains beside it."""
 
-import hashlib
+import os
 import sys
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from ft_tf import errors, evaluation, factors, losses, recipes, run_dir
+from ft_tf import errors, evaluation, factors, recipes, run_dir
 from ft_tf.data import datasets, views
-from ft_tf.methods import base, factor_transfer
-from ft_tf.models import folding, fused, taps, zoo
-from ft_tf.signals import cache, constant
-from ft_tf.training import common, loop, monitor, precision, sgd, step
+from ft_tf.methods import base, registry
+from ft_tf.models import folding, taps, zoo
+from ft_tf.signals import cache
+from ft_tf.training import (
+  common,
+  distillation,
+  gradients,
+  loop,
+  monitor,
+  precision,
+  sgd,
+)
+
+BEST = 'best.keras'
+ADAPTER = 'adapter-{}.keras'  # of a term, for those who look into it
+_BETA = 'beta.json'
 
 
 def train_student(
@@ -25,24 +38,31 @@ def train_student(
   teacher: str | None = None,
   paraphraser: str | None = None,
   signals: cache.Store | None = None,
+  label: str | None = None,
 ) -> dict[str, Any]:
   """Trains a student by the recipe's method, or returns what is there.
 
   Args:
     recipe: Its `data`, `student` and `seed` count.
     dataset: The images.
-    run: Where to work; `model.keras` (the student alone) and `result.json` are
-      there at the end.
+    run: Where to work; `model.keras` (the student alone, after the last epoch),
+      `best.keras` (after the epoch that was best on the validation images, if
+      there are any) and `result.json` are there at the end.
     strategy: The devices.
     options: Intervals.
-    teacher: The trained teacher's `.keras` file; `scratch` takes none.
-    paraphraser: The `.keras` file of the teacher's paraphraser; likewise.
+    teacher: The trained teacher's `.keras` file; for `scratch` it is only
+      compared with.
+    paraphraser: The `.keras` file of the teacher's paraphraser, for methods
+      that learn from one.
     signals: Where the teacher's signals are kept; None computes them in every
       step.
+    label: What the result calls the method; its own name if None.
 
   Returns:
-    The result: `accuracy` and `loss` on the test split, last epoch, computed
-    in float32 as the exported student does.
+    The result: `accuracy`, `loss` and `calibration_error` on the test split,
+    last epoch, computed in float32 as the exported student does;
+    `best_accuracy`, that of `best.keras`, and `best_epoch`; with a teacher
+    `teacher_agreement` and `teacher_divergence`.
 
   Raises:
     UsageError: the folder holds another run, the network is unknown, or
@@ -50,20 +70,21 @@ def train_student(
     TrainingError: a loss term is not finite.
   """
   recipe = precision.settle(recipe)
-  inputs = {}
-  if recipe.student.method != 'scratch':
-    inputs = {'teacher': teacher, 'paraphraser': paraphraser}
-    for name, path in inputs.items():
-      if path is None:
-        raise errors.UsageError(
-          f'--method={recipe.student.method} learns from a trained {name}: '
-          f'give --{name}, the model.keras that bin/train_{name}.py left'
-        )
+  inputs = _inputs(recipe, teacher=teacher, paraphraser=paraphraser)
   keras.utils.set_random_seed(recipe.seed)
   with strategy.scope():
     # First, so that one seed gives every method the same first weights.
     student = zoo.build(recipe.student.model, common.spec(recipe, dataset))
-    methods = _load_methods(recipe, dataset, student, **inputs)
+    their = common.load_teacher(teacher, dataset) if teacher else None
+    methods = []
+    if inputs:
+      parts = registry.Parts(
+        teacher=their,
+        student=student,
+        paraphraser=_load_paraphraser(inputs.get('paraphraser')),
+        images=dataset.train.images,
+      )
+      methods = registry.make(recipe, parts)
   identity = common.identity('student', recipe, **inputs)
   with common.work(run, identity, strategy, recipe, dataset) as done:
     if done:
@@ -74,35 +95,42 @@ def train_student(
         len(dataset.train) / recipe.data.batch_size,
         recipe.precision,
       )
-      optimizer.build(trained_variables(student, methods))
+      optimizer.build(distillation.trained_variables(student, methods))
     signal, kept = None, None
     if methods:
-      signal = compile_signal(methods, dataset.image_shape)
+      signal = distillation.compile_signal(their, methods, recipe.precision)
       if signals is not None and signals.enabled:
-        kept = _fill(signals, signal, recipe, dataset, identity)
+        kept = _fill(signals, their, methods, recipe, dataset, identity)
+    forward = distillation.make_forward(
+      student, methods, recipe.data.batch_size, signal=signal
+    )
+    measure = _gradients(student, methods, forward, recipe, dataset)
+    _settle_beta(recipe, methods, measure, run)
+    validate = common.validation(student, dataset.validation)
+    best = os.path.join(run.path, BEST)
     stage = loop.Stage(
       name=f'student ({recipe.student.method}, seed {recipe.seed})',
       epochs=recipe.student.epochs,
       examples=dataset.train,
       labels=True,
       signals=kept,
-      train_steps=compile_steps(
+      train_steps=distillation.compile_steps(
         strategy,
         student,
         methods,
         optimizer,
-        recipe.data.batch_size,
-        signal=signal,
+        forward,
         jit=options.compiles_by_xla(recipe),
       ),
       state={
         'student': student,
-        'adapters': [method.adapter for method in methods],
+        'adapters': [m.adapter for m in methods if m.adapter is not None],
         'optimizer': optimizer,
       },
       rate=rate,
-      evaluate=common.validation(student, dataset.validation),
-      pictures=_pictures(student, methods, dataset),
+      evaluate=lambda: validate() | measure(),
+      pictures=_pictures(student, signal, methods, dataset),
+      keep_best=lambda: common.save(best, student),
     )
     watch = loop.run(
       stage,
@@ -112,183 +140,185 @@ def train_student(
       strategy=strategy,
       options=options,
     )
-    scores = evaluation.evaluate(
-      evaluation.KerasPredictor(folding.fold(student)), dataset.test
-    )
+    for method in methods:
+      if method.adapter is not None:
+        path = os.path.join(run.path, ADAPTER.format(method.name))
+        common.save(path, method.adapter)
+    scores = _test(student, best, their, dataset.test)
+    rows = [r for r in run.metrics() if 'validation_accuracy' in r]
+    if rows:
+      scores['best_epoch'] = max(
+        rows, key=lambda row: row['validation_accuracy']
+      )['epoch']
     return common.finish(
       run,
       watch,
       student,
       scores,
-      method=recipe.student.method,
+      method=label or recipe.student.method,
       seed=recipe.seed,
     )
 
 
-def trained_variables(
-  student: keras.Model, methods: list[base.Method]
-) -> list[keras.Variable]:
-  """Returns the variables of the one optimizer: student, then adapters."""
-  variables = list(student.trainable_variables)
-  for method in methods:
-    variables += method.adapter.trainable_variables
-  return variables
+def _inputs(recipe, **paths) -> dict[str, str]:
+  """Returns the files that a method learns from, by name."""
+  method = recipe.student.method
+  if not recipes.terms(method):
+    return {}
+  if not recipes.needs_paraphraser(method):
+    del paths['paraphraser']
+  for name, path in paths.items():
+    if path is None:
+      raise errors.UsageError(
+        f'--method={method} learns from a trained {name}: give --{name}, the '
+        f'model.keras that bin/train_{name}.py left'
+      )
+  return paths
 
 
-def compile_signal(
-  methods: list[base.Method], image_shape: tuple[int, int, int]
-) -> constant.ConstantSignal:
-  """Returns the frozen signals of some methods, a list, as one graph."""
-  return constant.ConstantSignal(
-    lambda images: [method.signal(images) for method in methods], image_shape
-  )
-
-
-def compile_steps(
-  strategy,
-  student,
-  methods: list[base.Method],
-  optimizer,
-  batch_size,
-  *,
-  signal: constant.ConstantSignal | None,
-  jit: bool = False,
-):
-  """Returns the compiled loop of student steps; see `loop.Stage`.
-
-  The loss is cross entropy plus each method's weight times its loss (paper,
-  equation 5), a mean over the global batch. Terms are logged unweighted. A
-  batch that carries signals is not shown to the teacher.
-  """
-  outputs = taps.logits_and_features(
-    fused.fuse(student),
-    [layer for method in methods for layer in method.student_layers],
-  )
-
-  def forward(batch):
-    if not methods:
-      signals = []
-    elif 'signal' in batch:
-      signals = signal.from_rows(batch['signal'])
-    else:
-      signals = signal(batch['image'])
-    logits, features = outputs(batch['image'], training=True)
-    terms = {
-      'cross_entropy': _mean(losses.cross_entropy(logits, batch['label']))
-    }
-    loss = terms['cross_entropy']
-    for method, said in zip(methods, signals, strict=True):
-      terms[method.name] = _mean(method.loss(method.adapt(features), said))
-      loss += method.weight * terms[method.name]
-    return {
-      'loss': loss,
-      **terms,
-      'train_accuracy': common.hits(logits, batch['label']) / batch_size,
-    }
-
-  def _mean(each):
-    return tf.reduce_sum(each) / batch_size
-
-  return step.compile_steps(
-    strategy,
-    forward,
-    terms=(
-      'loss',
-      'cross_entropy',
-      *(method.name for method in methods),
-      'train_accuracy',
-    ),
-    models=[student, *(method.adapter for method in methods)],
-    optimizer=optimizer,
-    jit=jit,
-  )
-
-
-def _fill(store, signal, recipe, dataset, identity) -> cache.Signals:
-  """Returns the signals of every view that the student will train on."""
-  data, images = recipe.data, dataset.train.images
-  key = {
-    'methods': recipe.student.method,
-    'precision': recipe.precision,
-    'teacher_sha256': identity['teacher_sha256'],
-    'paraphraser_sha256': identity['paraphraser_sha256'],
-    'images_sha256': hashlib.sha256(images).hexdigest(),
-    'shape': images.shape,
-    'views': {
-      name: getattr(data, name) for name in ('pad', 'flip', 'view_seed')
-    },
-  }
-  kept = store.open(key, examples=len(images), width=signal.width)
-  epochs = recipe.student.epochs
-  kept.fill(
-    range(min(epochs, data.views or epochs)),
-    lambda number: (
-      signal.rows(batch)
-      for batch in views.view(dataset.train, data, number).as_numpy_iterator()
-    ),
-    lambda line: print(line, file=sys.stderr, flush=True),
-  )
-  return kept
-
-
-def make_methods(
-  recipe: recipes.Recipe,
-  *,
-  student: keras.Model,
-  teacher: keras.Model,
-  paraphraser: factors.Paraphraser,
-) -> list[base.Method]:
-  """Returns the distillation terms of a method that learns from a teacher.
-
-  Raises:
-    UsageError: teacher, paraphraser and student do not fit each other.
-  """
-  return [
-    factor_transfer.FactorTransfer(
-      teacher=teacher,
-      paraphraser=paraphraser,
-      student=student,
-      beta=recipe.student.beta,
-      p=recipe.student.p,
-      precision=recipe.precision,
-    )
-  ]
-
-
-def _load_methods(
-  recipe, dataset, student, teacher=None, paraphraser=None
-) -> list[base.Method]:
-  """Returns the distillation terms of the recipe's method; scratch has none."""
-  if recipe.student.method == 'scratch':
-    return []
-  loaded = common.load_teacher(teacher, dataset)
-  paraphrase = zoo.load(paraphraser)
-  if not isinstance(paraphrase, factors.Paraphraser):
+def _load_paraphraser(path: str | None) -> factors.Paraphraser | None:
+  if path is None:
+    return None
+  paraphraser = zoo.load(path)
+  if not isinstance(paraphraser, factors.Paraphraser):
     raise errors.UsageError(
-      f'--paraphraser={paraphraser} is not a paraphraser: give the model.keras '
-      'that bin/train_paraphraser.py left'
+      f'--paraphraser={path} is not a paraphraser: give the model.keras that '
+      'bin/train_paraphraser.py left'
     )
-  return make_methods(
-    recipe, student=student, teacher=loaded, paraphraser=paraphrase
+  return paraphraser
+
+
+def _gradients(student, methods, forward, recipe, dataset):
+  """Returns a function to the figures of the terms' gradients, by name.
+
+  They are of the first training images, as many as a batch, as they are.
+  """
+  if not methods:
+    return dict
+  measure = gradients.compile_measure(
+    forward,
+    student=student,
+    models=distillation.trained_models(student, methods),
+    terms=[method.name for method in methods],
   )
+  some = dataset.train.take(
+    np.arange(recipe.data.batch_size) % len(dataset.train)
+  )
+  batch = {'image': tf.constant(some.images), 'label': tf.constant(some.labels)}
+
+  def figures():
+    found = {}
+    for method in methods:
+      ratio, cosine = (float(x) for x in measure(batch)[method.name])
+      ratio *= method.weight / np.prod([m.labels_weight for m in methods])
+      found[f'gradient_ratio_{method.name}'] = float(ratio)
+      found[f'gradient_cosine_{method.name}'] = cosine
+    return found
+
+  return figures
 
 
-def _pictures(student, methods, dataset):
-  """Returns a function that shows the first method's maps, if it has any."""
+def _settle_beta(recipe, methods, measure, run) -> None:
+  """Sets the factor loss's weight if the recipe leaves it to its gradient.
+
+  It is kept in the run's folder: a run that continues has other gradients.
+  """
+  if recipe.student.beta != recipes.AUTO:
+    return
+  for method in methods:
+    if isinstance(method, registry.factor_transfer.FactorTransfer):
+      beta = run.read(_BETA)
+      if beta is None:
+        ratio = measure()[f'gradient_ratio_{method.name}']
+        beta = method.weight * recipe.student.beta_ratio / max(ratio, 1e-12)
+        run.write(_BETA, beta)
+        print(
+          f'beta: {beta:.4g}, where the factor loss has '
+          f"{recipe.student.beta_ratio:g} times cross entropy's gradient",
+          file=sys.stderr,
+          flush=True,
+        )
+      method.weight = beta
+
+
+def _fill(store, teacher, methods, recipe, dataset, identity) -> cache.Joined:
+  """Returns the signals of every view that the student will train on.
+
+  Each term's are kept on their own, so that methods share them.
+  """
+  data, train = recipe.data, dataset.train
+  parts = []
+  for method in methods:
+    key = {
+      **method.says,
+      'precision': recipe.precision,
+      'teacher_sha256': identity['teacher_sha256'],
+      'images_sha256': train.digest,
+      'shape': train.images.shape,
+      'views': {
+        name: getattr(data, name) for name in ('pad', 'flip', 'view_seed')
+      },
+    }
+    if method.frozen:
+      key['paraphraser_sha256'] = identity['paraphraser_sha256']
+    signal = distillation.compile_signal(teacher, [method], recipe.precision)
+    kept = store.open(key, examples=len(train), width=signal.width)
+    kept.fill(
+      range(data.views or recipe.student.epochs),
+      lambda number, signal=signal: (
+        signal.rows(batch)
+        for batch in views.view(train, data, number).as_numpy_iterator()
+      ),
+      lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    parts.append(kept)
+  return cache.Joined(parts)
+
+
+def _test(student, best, teacher, test) -> dict[str, float]:
+  """Returns the figures of the test split: it is looked at once, here."""
+  outputs = evaluation.logits(_predictor(student), test.images)
+  scores = common.scores(outputs, test.labels)
+  if os.path.exists(best):
+    kept = evaluation.evaluate(_predictor(zoo.load(best)), test)
+    scores['best_accuracy'] = kept['accuracy']
+  if teacher is not None:
+    theirs = evaluation.logits(_predictor(teacher), test.images)
+    scores |= evaluation.likeness(outputs, theirs)
+  return scores
+
+
+def _predictor(model):
+  return evaluation.KerasPredictor(folding.fold(model))
+
+
+def _pictures(student, signal, methods, dataset):
+  """Returns a function that shows a term's maps, if one has some to compare."""
   if not methods:
     return lambda: None
-  method = methods[0]
-  features = taps.features(student, method.student_layers)
+  features = taps.logits_and_features(
+    student, sorted({layer for m in methods for layer in m.student_layers})
+  )
 
   @tf.function
   def maps(images):
-    pair = method.signal(images), method.adapt(features(images, training=False))
-    return tf.nest.map_structure(lambda t: tf.cast(t, tf.float32), pair)
+    said = base.Outputs(*features(images, training=False))
+    for method, theirs in zip(methods, signal(images), strict=True):
+      ours = method.adapt(said)
+      if (
+        tf.is_tensor(theirs)
+        and theirs.shape.rank == 4
+        and theirs.shape[1:].is_compatible_with(ours.shape[1:])
+      ):
+        return tf.cast(theirs, tf.float32), tf.cast(ours, tf.float32)
+    return None
 
   images = common.pictured(dataset)
 
   def pictures():
-    teachers, students = maps(tf.constant(images))
-    return monitor.mosaic(images, teachers.numpy(), students.numpy())
+    pair = maps(tf.constant(images))
+    if pair is None:
+      return None
+    return monitor.mosaic(images, *(each.numpy() for each in pair))
 
   return pictures

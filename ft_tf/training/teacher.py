@@ -1,5 +1,8 @@
 """Stage 1: the teacher, by cross entropy."""
 
+import dataclasses
+import shutil
+import sys
 from typing import Any
 
 import keras
@@ -11,6 +14,57 @@ from ft_tf.models import folding, fused, zoo
 from ft_tf.training import common, loop, precision, sgd, step
 
 TERMS = ('loss', 'cross_entropy', 'train_accuracy')
+
+
+def obtain_teacher(
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  *,
+  run: run_dir.RunDir,
+  strategy: tf.distribute.Strategy,
+  options: loop.Options,
+) -> None:
+  """Trains the recipe's teacher, or takes the file that it names.
+
+  A file is copied into the run folder and measured on the test split. Arguments
+  and errors are those of `train_teacher`.
+  """
+  if not zoo.is_file(recipe.teacher.model):
+    train_teacher(recipe, dataset, run=run, strategy=strategy, options=options)
+    return
+  path = recipe.teacher.model
+  identity = {
+    'stage': 'teacher',
+    'data': dataclasses.asdict(recipe.data),
+    'teacher': {'model': path},
+    'teacher_sha256': run_dir.digest(path),
+  }
+  with common.work(run, identity, strategy, recipe, dataset) as done:
+    if done:
+      return
+    with run_dir.replacing(run.model) as copy:
+      shutil.copyfile(path, copy)
+    model = common.load_teacher(run.model, dataset)
+    outputs = evaluation.logits(
+      evaluation.KerasPredictor(model), dataset.test.images
+    )
+    scores = common.scores(outputs, dataset.test.labels)
+    print(
+      f'teacher: {path}, test accuracy {scores["accuracy"]:.4f}',
+      file=sys.stderr,
+      flush=True,
+    )
+    run.write(
+      'result.json',
+      {
+        'method': 'teacher',
+        'seed': None,
+        **scores,
+        'parameters': common.parameters(model),
+        'steps': 0,
+        'wall_seconds': 0.0,
+      },
+    )
 
 
 def train_teacher(
@@ -77,9 +131,10 @@ def train_teacher(
       strategy=strategy,
       options=options,
     )
-    scores = evaluation.evaluate(
-      evaluation.KerasPredictor(folding.fold(teacher)), dataset.test
+    outputs = evaluation.logits(
+      evaluation.KerasPredictor(folding.fold(teacher)), dataset.test.images
     )
+    scores = common.scores(outputs, dataset.test.labels)
     return common.finish(
       run, watch, teacher, scores, method='teacher', seed=recipe.seed
     )

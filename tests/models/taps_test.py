@@ -4,6 +4,7 @@ import os
 
 import keras
 import numpy as np
+import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
@@ -139,6 +140,56 @@ class LastFeatureMapTest(parameterized.TestCase):
       errors.UsageError, 'subclassed model.*give one built by the functional'
     ):
       taps.last_feature_map(model)
+
+
+class PairsTest(absltest.TestCase):
+  def test_groups_of_two_resnets_are_paired_by_size(self):
+    spec = layers.Spec((32, 32, 3), 4, (0.5,) * 3, (0.25,) * 3)
+    groups = ('group1', 'group2', 'group3')
+    self.assertEqual(
+      taps.pairs(zoo.build('resnet14', spec), zoo.build('resnet8', spec)),
+      (groups, groups),
+    )
+
+  def test_sizes_that_one_network_lacks_are_left_out(self):
+    spec = layers.Spec((32, 32, 3), 4, (0.5,) * 3, (0.25,) * 3)
+    theirs, ours = taps.pairs(
+      zoo.build('wrn-10-1', spec), zoo.build('vgg13', spec)
+    )
+    # What the next group reads, after batch norm and ReLU.
+    self.assertEqual(theirs, ('g2b1_relu1', 'g3b1_relu1', 'group3'))
+    self.assertEqual(ours, ('group1', 'group2', 'group3'))
+
+  def test_networks_without_a_common_size_are_refused(self):
+    with self.assertRaisesRegex(errors.UsageError, 'share no size'):
+      taps.pairs(
+        _functional(),
+        zoo.build('resnet8', layers.Spec((32, 32, 3), 4, (0.5,) * 3, (1,) * 3)),
+      )
+
+
+class BeforeActivationTest(absltest.TestCase):
+  def test_layer_is_the_one_that_feeds_the_activation(self):
+    net = zoo.build('resnet8', layers.Spec(_SHAPE, 4, (0.5,) * 3, (1,) * 3))
+    self.assertEqual(taps.before_activation(net, 'group3'), 'g3b1_add')
+    self.assertEqual(taps.before_activation(net, 'g3b1_add'), 'g3b1_add')
+
+
+class AveragedTest(absltest.TestCase):
+  def test_whole_ratio_is_average_pooling(self):
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_allclose(
+      taps.averaged(tf.constant(x), (2, 4)),
+      tf.nn.avg_pool2d(x, (4, 2), (4, 2), 'VALID'),
+      atol=1e-6,
+    )
+
+  def test_other_ratios_are_adaptive_average_pooling(self):
+    # Places 0..1, 1..2 of three, as torch.nn.AdaptiveAvgPool2d has them.
+    x = np.float32([1, 2, 6]).reshape(1, 3, 1, 1)
+    np.testing.assert_allclose(
+      np.ravel(taps.averaged(tf.constant(x), (2, 1))), [1.5, 4]
+    )
 
 
 class FeaturesTest(parameterized.TestCase):

@@ -1,4 +1,4 @@
-"""The student's step and stage: what moves, what is equal, what is kept."""
+"""The student's stage: its files, its figures, and that it continues."""
 
 import contextlib
 import io
@@ -8,234 +8,14 @@ from unittest import mock
 
 import keras
 import numpy as np
-import tensorflow as tf
 from absl.testing import absltest, parameterized
 from tensorboard.backend.event_processing import event_accumulator
 
-from ft_tf import errors, factors, losses, run_dir
-from ft_tf.data import views
-from ft_tf.methods import factor_transfer
-from ft_tf.models import taps, zoo
+from ft_tf import errors, evaluation, factors, run_dir
+from ft_tf.models import zoo
 from ft_tf.signals import cache
-from ft_tf.training import common, loop, monitor, sgd, step, student
+from ft_tf.training import common, distillation, loop, monitor, student
 from tests import fixtures
-
-
-def _build(recipe, strategy, seed=0):
-  """Returns student, teacher, methods and optimizer, with weights by seed."""
-  dataset = fixtures.blobs()
-  spec = common.spec(recipe, dataset)
-  keras.utils.set_random_seed(seed)
-  with strategy.scope():
-    net = zoo.build(recipe.student.model, spec)
-    teacher = zoo.build(recipe.teacher.model, spec)
-    paraphraser = factors.Paraphraser(recipe.paraphraser.rate)
-    paraphraser.build(teacher.get_layer('group3').output.shape)
-    methods = []
-    if recipe.student.method == 'ft':
-      methods = [
-        factor_transfer.FactorTransfer(
-          teacher=teacher,
-          paraphraser=paraphraser,
-          student=net,
-          beta=recipe.student.beta,
-          p=recipe.student.p,
-          precision=recipe.precision,
-        )
-      ]
-    optimizer, _ = sgd.make(recipe.student, 3.0, recipe.precision)
-    optimizer.build(student.trained_variables(net, methods))
-  return net, teacher, methods, optimizer
-
-
-def _compile(strategy, net, methods, optimizer, **options):
-  """Returns the compiled loop at batch size 16."""
-  signal = None
-  if methods:
-    signal = student.compile_signal(methods, net.input_shape[1:])
-  return student.compile_steps(
-    strategy, net, methods, optimizer, 16, signal=signal, **options
-  )
-
-
-def _steps(recipe, strategy, count=3):
-  """Runs some steps; returns all trained weights and the rows of terms."""
-  net, _, methods, optimizer = _build(recipe, strategy)
-  train_steps = _compile(strategy, net, methods, optimizer)
-  stream = views.stream(
-    fixtures.blobs().train, recipe.data, seed=0, first_step=0, last_step=count
-  )
-  batches = iter(strategy.experimental_distribute_dataset(stream))
-  terms = train_steps(batches, tf.constant(count))
-  weights = net.get_weights() + [
-    w for method in methods for w in method.adapter.get_weights()
-  ]
-  terms.pop(step.INPUT_WAIT)  # of this machine's clock
-  return weights, {name: value.numpy() for name, value in terms.items()}
-
-
-class StepTest(parameterized.TestCase):
-  def test_first_step_is_the_papers_equation(self):
-    recipe = fixtures.recipe(beta=7.0)
-    strategy = fixtures.strategy()
-    net, _, methods, optimizer = _build(recipe, strategy)
-    (method,) = methods
-    variables = student.trained_variables(net, methods)
-    before = [v.numpy() for v in variables]
-    stream = views.stream(
-      fixtures.blobs().train, recipe.data, seed=0, first_step=0, last_step=1
-    )
-    batch = next(iter(stream))
-    outputs = taps.logits_and_features(net, method.student_layers)
-    signal = method.signal(batch['image'])
-    statistics = [w.numpy() for w in net.non_trainable_weights]
-    with tf.GradientTape() as tape:
-      logits, features = outputs(batch['image'], training=True)
-      cross_entropy = tf.reduce_mean(
-        losses.cross_entropy(logits, batch['label'])
-      )
-      transfer = tf.reduce_mean(
-        losses.factor_transfer(method.adapter(features['group3']), signal)
-      )
-      loss = cross_entropy + 7.0 * transfer
-    gradients = tape.gradient(loss, variables)
-    for weight, value in zip(
-      net.non_trainable_weights, statistics, strict=True
-    ):
-      weight.assign(value)
-
-    train_steps = _compile(strategy, net, methods, optimizer)
-    batches = iter(strategy.experimental_distribute_dataset(stream))
-    terms = train_steps(batches, tf.constant(1))
-    self.assertAlmostEqual(float(terms['loss'][0]), float(loss), places=4)
-    self.assertAlmostEqual(
-      float(terms['cross_entropy'][0]), float(cross_entropy), places=5
-    )
-    self.assertAlmostEqual(
-      float(terms['factor_transfer'][0]), float(transfer), places=5
-    )
-    for old, gradient, variable in zip(
-      before, gradients, variables, strict=True
-    ):
-      expected = old - 0.1 * (gradient.numpy() + 5e-4 * old)
-      np.testing.assert_allclose(
-        variable.numpy(), expected, atol=2e-5, err_msg=variable.path
-      )
-
-  def test_teacher_and_paraphraser_do_not_move(self):
-    recipe = fixtures.recipe()
-    strategy = fixtures.strategy()
-    net, teacher, methods, optimizer = _build(recipe, strategy)
-    frozen = methods[0].frozen
-    self.assertIs(frozen[0], teacher)
-    before = [model.get_weights() for model in frozen]
-    moving = net.get_weights()
-    train_steps = _compile(strategy, net, methods, optimizer)
-    stream = views.stream(
-      fixtures.blobs().train, recipe.data, seed=0, first_step=0, last_step=3
-    )
-    train_steps(
-      iter(strategy.experimental_distribute_dataset(stream)), tf.constant(3)
-    )
-    for model, weights in zip(frozen, before, strict=True):
-      for now, then in zip(model.get_weights(), weights, strict=True):
-        np.testing.assert_array_equal(now, then)
-    self.assertTrue(
-      all(
-        (now != then).any()
-        for now, then in zip(net.get_weights(), moving, strict=True)
-      )
-    )
-
-  @parameterized.parameters('ft', 'scratch')
-  def test_compiled_equals_eager(self, method):
-    recipe = fixtures.recipe(method=method)
-    compiled, compiled_terms = _steps(recipe, fixtures.strategy(), 2)
-    tf.config.run_functions_eagerly(True)
-    try:
-      eager, eager_terms = _steps(recipe, fixtures.strategy(), 2)
-    finally:
-      tf.config.run_functions_eagerly(False)
-    for name in compiled_terms:
-      np.testing.assert_allclose(
-        compiled_terms[name], eager_terms[name], rtol=1e-4
-      )
-    for one, other in zip(compiled, eager, strict=True):
-      np.testing.assert_allclose(one, other, atol=1e-4)
-
-  @parameterized.parameters('ft', 'scratch')
-  def test_two_replicas_equal_one_when_batch_norm_is_synchronised(self, method):
-    recipe = fixtures.recipe(method=method, sync_batch_norm=True)
-    one, one_terms = _steps(recipe, fixtures.strategy(1), 1)
-    two, two_terms = _steps(recipe, fixtures.strategy(2), 1)
-    for name in one_terms:
-      np.testing.assert_allclose(one_terms[name], two_terms[name], rtol=1e-4)
-    for a, b in zip(one, two, strict=True):
-      np.testing.assert_allclose(a, b, atol=1e-5)
-
-  def test_two_replicas_differ_when_each_normalises_its_own_half(self):
-    recipe = fixtures.recipe(method='scratch')
-    _, one = _steps(recipe, fixtures.strategy(1), 1)
-    _, two = _steps(recipe, fixtures.strategy(2), 1)
-    self.assertGreater(abs(one['loss'][0] - two['loss'][0]), 1e-4)
-
-  def test_kept_signal_in_float16_gives_the_same_loss_within_a_thousandth(self):
-    recipe = fixtures.recipe()
-    strategy = fixtures.strategy()
-    found = []
-    for kept in (False, True):
-      net, _, methods, optimizer = _build(recipe, strategy)
-      signal = student.compile_signal(methods, net.input_shape[1:])
-      train = fixtures.blobs().train.take(np.arange(16))
-      batch = {'image': train.images, 'label': train.labels}
-      if kept:
-        batch['signal'] = np.float16(signal.rows(train.images))
-      stream = tf.data.Dataset.from_tensors(batch)
-      train_steps = student.compile_steps(
-        strategy, net, methods, optimizer, 16, signal=signal
-      )
-      terms = train_steps(
-        iter(strategy.experimental_distribute_dataset(stream)), tf.constant(1)
-      )
-      found.append((terms, net.get_weights()))
-    (computed, weights), (kept, kept_weights) = found
-    for name in ('factor_transfer', 'loss'):
-      np.testing.assert_allclose(kept[name], computed[name], rtol=1e-3)
-    self.assertNotEqual(
-      float(kept['factor_transfer'][0]), float(computed['factor_transfer'][0])
-    )
-    for ours, theirs in zip(kept_weights, weights, strict=True):
-      np.testing.assert_allclose(ours, theirs, atol=1e-3)
-
-  @parameterized.parameters('mixed_bfloat16', 'mixed_float16')
-  def test_half_precision_starts_from_the_same_loss(self, precision):
-    _, full = _steps(fixtures.recipe(), fixtures.strategy(), 1)
-    weights, half = _steps(
-      fixtures.recipe(precision=precision), fixtures.strategy(), 1
-    )
-    for name in ('cross_entropy', 'factor_transfer'):
-      np.testing.assert_allclose(half[name], full[name], rtol=0.03)
-    for weight in weights:
-      self.assertEqual(weight.dtype, np.float32)
-
-  def test_xla_takes_the_same_step(self):
-    recipe, strategy = fixtures.recipe(), fixtures.strategy()
-    stepped = []
-    for jit in (False, True):
-      net, _, methods, optimizer = _build(recipe, strategy)
-      train_steps = _compile(strategy, net, methods, optimizer, jit=jit)
-      stream = views.stream(
-        fixtures.blobs().train, recipe.data, seed=0, first_step=0, last_step=1
-      )
-      terms = train_steps(
-        iter(strategy.experimental_distribute_dataset(stream)), tf.constant(1)
-      )
-      stepped.append((terms, net.get_weights()))
-    (plain, weights), (by_xla, weights_by_xla) = stepped
-    for name in ('loss', 'cross_entropy', 'factor_transfer'):
-      np.testing.assert_allclose(by_xla[name], plain[name], rtol=1e-4)
-    for ours, theirs in zip(weights_by_xla, weights, strict=True):
-      np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
 class TrainStudentTest(parameterized.TestCase):
@@ -245,13 +25,16 @@ class TrainStudentTest(parameterized.TestCase):
     # An untrained teacher serves: these tests are about the stage.
     recipe = fixtures.recipe()
     cls.strategy = fixtures.strategy()
-    net, teacher, methods, _ = _build(recipe, cls.strategy, seed=5)
-    del net
+    keras.utils.set_random_seed(5)
+    spec = common.spec(recipe, fixtures.blobs())
+    teacher = zoo.build(recipe.teacher.model, spec)
+    paraphraser = factors.Paraphraser(recipe.paraphraser.rate)
+    paraphraser.build(teacher.get_layer('group3').output.shape)
     cls.folder = cls.enterClassContext(tempfile.TemporaryDirectory())
     cls.teacher = os.path.join(cls.folder, 'teacher.keras')
     cls.paraphraser = os.path.join(cls.folder, 'paraphraser.keras')
     teacher.save(cls.teacher)
-    methods[0].frozen[1].save(cls.paraphraser)
+    paraphraser.save(cls.paraphraser)
 
   def setUp(self):
     super().setUp()
@@ -386,9 +169,12 @@ class TrainStudentTest(parameterized.TestCase):
     )
     text = events.Tensors('recipe')[0].tensor_proto.string_val[0].decode()
     self.assertIn('"beta": 10.0', text)
+    self.assertIn('run/gradient_ratio_factor_transfer', tags)
 
-  def test_resumed_run_equals_one_that_was_never_cut_off(self):
-    whole, expected = self._train('whole', checkpoint_steps=2)
+  @parameterized.parameters('ft', 'ofd', 'sp')
+  def test_resumed_run_equals_one_that_was_never_cut_off(self, method):
+    recipe = fixtures.recipe(method=method)
+    whole, expected = self._train('whole', recipe, checkpoint_steps=2)
     row = monitor.Monitor.row
 
     def cut(watch, values):
@@ -400,9 +186,16 @@ class TrainStudentTest(parameterized.TestCase):
       mock.patch.object(monitor.Monitor, 'row', cut),
       self.assertRaises(KeyboardInterrupt),
     ):
-      self._train('cut', checkpoint_steps=2, log_steps=1)
-    resumed, result = self._train('cut', checkpoint_steps=2)
-    same = ('accuracy', 'loss', 'steps', 'validation_accuracy')
+      self._train('cut', recipe, checkpoint_steps=2, log_steps=1)
+    resumed, result = self._train('cut', recipe, checkpoint_steps=2)
+    same = (
+      'accuracy',
+      'loss',
+      'steps',
+      'validation_accuracy',
+      'best_accuracy',
+      'best_epoch',
+    )
     for name in same:
       self.assertAlmostEqual(result[name], expected[name], places=5)
     for a, b in zip(
@@ -438,6 +231,73 @@ class TrainStudentTest(parameterized.TestCase):
     ):
       self._train('a', recipe, checkpoint_steps=1)
 
+  def test_test_figures_stand_beside_those_of_the_best_epoch(self):
+    run, result = self._train('a')
+    test = fixtures.blobs().test
+    ours, theirs = (
+      evaluation.logits(evaluation.predictor(path), test.images)
+      for path in (run.model, self.teacher)
+    )
+    self.assertAlmostEqual(
+      result['calibration_error'],
+      evaluation.calibration_error(ours, test.labels),
+      places=4,
+    )
+    for name, value in evaluation.likeness(ours, theirs).items():
+      self.assertAlmostEqual(result[name], value, places=4)
+    rows = [row for row in run.metrics() if 'validation_accuracy' in row]
+    best = max(row['validation_accuracy'] for row in rows)
+    (first, *_) = (r for r in rows if r['validation_accuracy'] == best)
+    self.assertEqual(result['best_epoch'], first['epoch'])
+    kept = evaluation.predictor(os.path.join(run.path, student.BEST))
+    scores = evaluation.evaluate(kept, fixtures.blobs().validation)
+    self.assertAlmostEqual(scores['accuracy'], best)
+    self.assertAlmostEqual(
+      evaluation.evaluate(kept, test)['accuracy'], result['best_accuracy']
+    )
+
+  def test_beta_auto_gives_the_factor_loss_its_share_of_the_gradient(self):
+    recipe = fixtures.recipe(beta='auto', beta_ratio=0.5, student_epochs=1)
+    run, _ = self._train('a', recipe, log_steps=1)
+    beta = run.read('beta.json')
+    rows = run.metrics()
+    for row in rows:
+      self.assertAlmostEqual(
+        row['loss'],
+        row['cross_entropy'] + beta * row['factor_transfer'],
+        places=4,
+      )
+    # The same student with that beta, given, has that ratio before any step.
+    recipe = fixtures.recipe(
+      beta=beta, beta_elements=0, student_epochs=1, student_learning_rate=1e-12
+    )
+    run, _ = self._train('b', recipe)
+    ratio = run.metrics()[-1]['gradient_ratio_factor_transfer']
+    self.assertAlmostEqual(ratio, 0.5, places=2)
+
+  def test_beta_auto_is_not_measured_again_by_a_run_that_continues(self):
+    run = run_dir.RunDir(os.path.join(self.runs, 'a'))
+    os.makedirs(run.path)
+    run.write('beta.json', 3.0)
+    _, _ = self._train('a', fixtures.recipe(beta='auto'))
+    for row in run.metrics():
+      self.assertAlmostEqual(
+        row['loss'],
+        row['cross_entropy'] + 3 * row['factor_transfer'],
+        places=4,
+      )
+
+  def test_terms_that_methods_share_are_computed_once(self):
+    store = cache.Store('memory')
+    said = {}
+    for method in ('ft', 'kd', 'ft+kd', 'dkd'):
+      with contextlib.redirect_stderr(io.StringIO()) as stderr:
+        self._train(method, fixtures.recipe(method=method, views=1), store)
+      said[method] = stderr.getvalue()
+    for method, computed in (('ft', 1), ('kd', 1), ('ft+kd', 0), ('dkd', 0)):
+      self.assertEqual(said[method].count('1 of 1'), computed, method)
+    self.assertEqual(said['ft+kd'].count('were there'), 2)
+
   def test_scratch_needs_no_teacher(self):
     run = run_dir.RunDir(self.create_tempdir().full_path)
     result = student.train_student(
@@ -449,6 +309,7 @@ class TrainStudentTest(parameterized.TestCase):
     )
     self.assertEqual(result['method'], 'scratch')
     self.assertNotIn('factor_transfer', run.metrics()[0])
+    self.assertNotIn('teacher_agreement', result)
 
   def test_transfer_without_teacher_is_refused_and_nothing_written(self):
     run = run_dir.RunDir(os.path.join(self.create_tempdir().full_path, 'new'))
@@ -465,7 +326,7 @@ class TrainStudentTest(parameterized.TestCase):
   def test_same_seed_starts_every_method_from_the_same_student(self):
     first = {}
     for method in ('ft', 'scratch'):
-      with mock.patch.object(student, 'compile_steps') as compile_steps:
+      with mock.patch.object(distillation, 'compile_steps') as compile_steps:
         compile_steps.side_effect = KeyboardInterrupt
         with self.assertRaises(KeyboardInterrupt):
           self._train(method, fixtures.recipe(method=method))

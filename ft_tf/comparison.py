@@ -1,0 +1,321 @@
+"""Methods against each other: one teacher, many students, trained alike."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import itertools
+import json
+import multiprocessing
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from ft_tf import compression, errors, recipes, run_dir
+from ft_tf.data import datasets
+from ft_tf.report import comparison as report
+from ft_tf.signals import cache
+from ft_tf.training import (
+  loop,
+  paraphraser,
+  precision,
+  strategy,
+  student,
+  teacher,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+  """One way to train the student, over all seeds.
+
+  Attributes:
+    name: What the tables call it.
+    changes: Flags over the recipe.
+  """
+
+  name: str
+  changes: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """One student: an arm at a seed.
+
+  Attributes:
+    name: Its folder under `runs/`.
+    arm: The arm's name.
+    recipe: With the arm's changes and the seed.
+  """
+
+  name: str
+  arm: str
+  recipe: recipes.Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Workshop:
+  """What students are trained with; it can be sent to another process.
+
+  Attributes:
+    open_dataset: Returns the images.
+    options: Intervals.
+    num_replicas: As of `strategy.make`.
+    signal_cache: Where the teacher's signals are kept, as of `cache.Store`.
+    signal_cache_gib: What they may take.
+  """
+
+  open_dataset: Callable[[], datasets.Dataset]
+  options: loop.Options
+  num_replicas: int = 0
+  signal_cache: str = 'off'
+  signal_cache_gib: float = 8.0
+
+
+def arms(methods: Iterable[str], sweep: dict[str, list[Any]]) -> list[Arm]:
+  """Returns every method at every point of a sweep.
+
+  Args:
+    methods: Names as of `recipes.terms`, or of `recipes.VARIANTS`.
+    sweep: Flag name to its values. A method that a flag says nothing to is
+      there once.
+
+  Raises:
+    UsageError: there is no such method, or one stands twice.
+  """
+  found = []
+  for method in methods:
+    changes = recipes.VARIANTS.get(method) or {'method': method}
+    recipes.terms(changes['method'])
+    heard = {k: v for k, v in sweep.items() if _hears(changes['method'], k)}
+    for values in itertools.product(*heard.values()):
+      point = dict(zip(heard, values, strict=True))
+      name = ','.join([method, *(f'{k}={v}' for k, v in point.items())])
+      found.append(Arm(name, {**changes, **point}))
+  names = [arm.name for arm in found]
+  twice = sorted({name for name in names if names.count(name) > 1})
+  if twice:
+    raise errors.UsageError(f'--methods has {", ".join(twice)} twice')
+  return found
+
+
+def _hears(method, flag) -> bool:
+  """Tells whether a flag may change what a method does."""
+  (leaf,) = [leaf for leaf in recipes.leaves() if leaf.flag == flag]
+  return leaf.group != 'paraphraser' or recipes.needs_paraphraser(method)
+
+
+def plan(
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  *,
+  chosen: list[Arm],
+  seeds: int,
+) -> list[Task]:
+  """Returns the students to train, all arms of a seed before the next seed.
+
+  Raises:
+    UsageError: a part does not fit; nothing has been written.
+  """
+  checked = [
+    compression.check_parts(recipes.override(recipe, arm.changes), dataset)
+    for arm in chosen
+  ]
+  return [
+    Task(f'{arm.name}-{seed}', arm.name, recipes.override(own, {'seed': seed}))
+    for seed in range(recipe.seed, recipe.seed + seeds)
+    for arm, own in zip(chosen, checked, strict=True)
+  ]
+
+
+def compare(
+  recipe: recipes.Recipe,
+  *,
+  run: run_dir.RunDir,
+  devices: tf.distribute.Strategy,
+  workshop: Workshop,
+  chosen: list[Arm],
+  seeds: int = 1,
+  jobs: int = 1,
+) -> dict[str, Any]:
+  """Trains what is not there yet, and writes the tables of what is.
+
+  Args:
+    recipe: What the arms change. Its teacher is a network to train or a
+      `.keras` file.
+    run: The folder of it all: `teacher/`, `paraphrasers/`, `runs/<arm>-<seed>/`
+      and the tables. More arms and seeds may be asked for later.
+    devices: That teacher and paraphrasers are trained on, and with one job the
+      students too.
+    workshop: What students are trained with.
+    chosen: The arms.
+    seeds: Number of students of each arm, of the seeds from `recipe.seed` on.
+    jobs: Students that are trained at once, each in a process of its own.
+
+  Returns:
+    The comparison as in `comparison.json`.
+
+  Raises:
+    UsageError: something does not fit; nothing has been written.
+    TrainingError: the teacher or a paraphraser cannot be trained. A student
+      that cannot is reported in the result.
+  """
+  recipe = precision.settle(recipe)
+  dataset = workshop.open_dataset()
+  tasks = plan(recipe, dataset, chosen=chosen, seeds=seeds)
+  with _claimed(run, recipe):
+    work = {'strategy': devices, 'options': workshop.options}
+    teacher_run = run.child('teacher')
+    teacher.obtain_teacher(recipe, dataset, run=teacher_run, **work)
+    paraphrasers = {}
+    for task in tasks:
+      if recipes.needs_paraphraser(task.recipe.student.method):
+        of_seed_0 = recipes.override(task.recipe, {'seed': recipe.seed})
+        its = run.child(f'paraphrasers/{_paraphraser_name(of_seed_0)}')
+        if its.path not in paraphrasers.values():
+          paraphraser.train_paraphraser(
+            of_seed_0, dataset, teacher=teacher_run.model, run=its, **work
+          )
+        paraphrasers[task.name] = its.path
+    failures = {}
+    for task, failure in _train(
+      run, tasks, paraphrasers, workshop, devices, dataset, jobs
+    ):
+      if failure:
+        failures[task.name] = failure
+      report.write(run, failures)
+    return report.write(run, failures)
+
+
+def estimate(
+  recipe: recipes.Recipe,
+  *,
+  run: run_dir.RunDir,
+  devices: tf.distribute.Strategy,
+  workshop: Workshop,
+  chosen: list[Arm],
+  seeds: int,
+  jobs: int,
+) -> dict[str, Any]:
+  """Returns the plan, with an estimate of its seconds; nothing is written.
+
+  A few steps of each arm are measured, with networks as they are before any
+  training.
+  """
+  del devices, jobs
+  raise NotImplementedError
+
+
+def _paraphraser_name(recipe: recipes.Recipe) -> str:
+  """Returns a folder's name that says what is particular of a paraphraser."""
+  its = recipe.paraphraser
+  where = '-before_activation' if recipe.before_activation else ''
+  return f'k{its.rate:g}-{its.reconstruction}-{its.epochs}{where}'
+
+
+@contextlib.contextmanager
+def _claimed(run, recipe) -> Iterator[None]:
+  """Holds the folder; what may differ from call to call is not part of it."""
+  identity = json.loads(json.dumps(dataclasses.asdict(recipe)))
+  for name in ('method', 'beta'):
+    del identity['student'][name]
+  if recipe.teacher.model.endswith('.keras'):
+    identity['teacher_sha256'] = run_dir.digest(recipe.teacher.model)
+  run.claim(identity)
+  try:
+    yield
+  finally:
+    run.release()
+
+
+def _train(
+  run, tasks, paraphrasers, workshop, devices, dataset, jobs
+) -> Iterator[tuple[Task, str]]:
+  """Yields each task when it is over, with what went wrong if it did."""
+  arguments = {
+    task.name: {
+      'teacher': run.child('teacher').model,
+      'paraphraser': paraphrasers.get(task.name)
+      and run_dir.RunDir(paraphrasers[task.name]).model,
+      'folder': run.child(f'runs/{task.name}').path,
+    }
+    for task in tasks
+  }
+  if jobs == 1:
+    bench = _Bench(workshop, devices, dataset)
+    for task in tasks:
+      yield task, bench.train(task, **arguments[task.name])
+    return
+  with concurrent.futures.ProcessPoolExecutor(
+    jobs,
+    mp_context=multiprocessing.get_context('spawn'),
+    initializer=_open_bench,
+    initargs=(workshop, jobs),
+  ) as pool:
+    running = {
+      pool.submit(_train_elsewhere, task, **arguments[task.name]): task
+      for task in tasks
+    }
+    for done in concurrent.futures.as_completed(running):
+      try:
+        failure = done.result()
+      except concurrent.futures.process.BrokenProcessPool as error:
+        failure = f'its process died ({error})'
+      yield running[done], failure
+
+
+class _Bench:
+  """A process's means to train students."""
+
+  def __init__(self, workshop, devices, dataset):
+    self._options = workshop.options
+    self._devices = devices
+    self._dataset = dataset
+    self._signals = cache.Store(
+      workshop.signal_cache, budget_gib=workshop.signal_cache_gib
+    )
+
+  def train(self, task, *, teacher, paraphraser, folder) -> str:
+    """Trains a student; returns what went wrong, or ''."""
+    try:
+      student.train_student(
+        task.recipe,
+        self._dataset,
+        run=run_dir.RunDir(folder),
+        strategy=self._devices,
+        options=self._options,
+        teacher=teacher,
+        paraphraser=paraphraser,
+        signals=self._signals,
+        label=task.arm,
+      )
+    except (errors.UsageError, errors.TrainingError) as error:
+      _say(f'{task.name} failed: {error}')
+      return str(error)
+    except Exception as error:  # One run must not take the others with it.
+      _say(f'{task.name} failed:\n{traceback.format_exc()}')
+      return f'{type(error).__name__}: {error}'
+    return ''
+
+
+_bench: _Bench | None = None  # of a process that trains for another
+
+
+def _open_bench(workshop: Workshop, jobs: int) -> None:
+  global _bench
+  cores = len(os.sched_getaffinity(0))
+  tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // jobs))
+  _bench = _Bench(
+    workshop, strategy.make(workshop.num_replicas), workshop.open_dataset()
+  )
+
+
+def _train_elsewhere(task, **arguments) -> str:
+  return _bench.train(task, **arguments)
+
+
+def _say(line: str) -> None:
+  print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,132 @@
+"""The student's loss: the labels' cross entropy and a method's terms."""
+
+import keras
+import tensorflow as tf
+
+from ft_tf import losses
+from ft_tf.methods import base
+from ft_tf.models import folding, fused, taps
+from ft_tf.signals import constant
+from ft_tf.training import common, step
+
+
+def trained_models(
+  student: keras.Model, methods: list[base.Method]
+) -> list[keras.Model]:
+  """Returns what the one optimizer trains: student, then adapters."""
+  return [student, *(m.adapter for m in methods if m.adapter is not None)]
+
+
+def trained_variables(
+  student: keras.Model, methods: list[base.Method]
+) -> list[keras.Variable]:
+  """Returns the variables of the one optimizer: student, then adapters."""
+  return [
+    variable
+    for model in trained_models(student, methods)
+    for variable in model.trainable_variables
+  ]
+
+
+def compile_signal(
+  teacher: keras.Model, methods: list[base.Method], policy: str
+) -> constant.ConstantSignal:
+  """Returns the frozen signals of some methods, a list, as one graph.
+
+  Args:
+    teacher: From raw images to logits; trained.
+    methods: The terms of the student's loss.
+    policy: Keras's dtype policy that the teacher computes in.
+  """
+  layers = sorted({layer for m in methods for layer in m.teacher_layers})
+  outputs = folding.fold(
+    taps.logits_and_features(teacher, layers),
+    keras.DTypePolicy(policy).compute_dtype,
+  )
+
+  def signals(images):
+    found = base.Outputs(*outputs(images, training=False))
+    return [method.signal(found) for method in methods]
+
+  return constant.ConstantSignal(signals, teacher.input_shape[1:])
+
+
+def make_forward(
+  student: keras.Model,
+  methods: list[base.Method],
+  batch_size: int,
+  *,
+  signal: constant.ConstantSignal | None,
+):
+  """Returns a batch's loss terms as a function; see `step.compile_steps`.
+
+  The loss is the labels' cross entropy plus each method's weight times its loss
+  (paper, equation 5), a mean over the global batch. Terms are unweighted. A
+  batch that carries signals is not shown to the teacher.
+  """
+  outputs = taps.logits_and_features(
+    fused.fuse(student),
+    sorted({layer for m in methods for layer in m.student_layers}),
+  )
+
+  def forward(batch):
+    if not methods:
+      signals = []
+    elif 'signal' in batch:
+      signals = signal.from_rows(batch['signal'])
+    else:
+      signals = signal(batch['image'])
+    said = base.Outputs(*outputs(batch['image'], training=True))
+    labels = batch['label']
+    terms = {'cross_entropy': _mean(losses.cross_entropy(said.logits, labels))}
+    loss = terms['cross_entropy']
+    for method in methods:
+      loss *= method.labels_weight
+    for method, theirs in zip(methods, signals, strict=True):
+      ours = method.adapt(said, training=True)
+      terms[method.name] = _mean(method.loss(ours, theirs, labels))
+      loss += method.weight * terms[method.name]
+    return {
+      'loss': loss,
+      **terms,
+      'train_accuracy': common.hits(said.logits, labels) / batch_size,
+    }
+
+  def _mean(each):
+    return tf.reduce_sum(each) / batch_size
+
+  return forward
+
+
+def compile_steps(
+  strategy,
+  student,
+  methods: list[base.Method],
+  optimizer,
+  forward,
+  *,
+  jit=False,
+):
+  """Returns the compiled loop of student steps; see `loop.Stage`.
+
+  Args:
+    strategy: The devices.
+    student: The student.
+    methods: The terms of its loss beside cross entropy.
+    optimizer: Built on `trained_variables`.
+    forward: Of `make_forward`.
+    jit: As of `step.compile_steps`.
+  """
+  return step.compile_steps(
+    strategy,
+    forward,
+    terms=(
+      'loss',
+      'cross_entropy',
+      *(method.name for method in methods),
+      'train_accuracy',
+    ),
+    models=trained_models(student, methods),
+    optimizer=optimizer,
+    jit=jit,
+  )

@@ -1,0 +1,82 @@
+"""Names to terms: what each asks for, with the recipe's numbers."""
+
+import keras
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from ft_tf import errors, factors, recipes
+from ft_tf.methods import registry
+from ft_tf.models import layers, zoo
+
+_SPEC = layers.Spec((16, 16, 1), 10, (0.5,), (0.25,))
+
+
+class RegistryTest(parameterized.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    keras.utils.set_random_seed(0)
+    teacher = zoo.build('resnet14', _SPEC)
+    cls.paraphraser = factors.Paraphraser(0.5)
+    cls.paraphraser.build((None, 4, 4, 64))
+    cls.parts = {
+      'teacher': teacher,
+      'student': zoo.build('resnet8x0.5', _SPEC),
+      'images': np.zeros((2, 16, 16, 1), np.uint8),
+    }
+
+  def _make(self, method, paraphraser=None, **values):
+    recipe = recipes.override(
+      recipes.digits(), {'method': method, 'precision': 'float32', **values}
+    )
+    return registry.make(
+      recipe, registry.Parts(**self.parts, paraphraser=paraphraser)
+    )
+
+  def test_scratch_has_no_terms(self):
+    self.assertEmpty(self._make('scratch'))
+
+  def test_sum_has_the_terms_in_order_with_the_recipes_weights(self):
+    transfer, targets = self._make(
+      'ft+kd', self.paraphraser, beta=3.0, kd_alpha=0.25
+    )
+    self.assertEqual((transfer.name, targets.name), ('factor_transfer', 'kd'))
+    self.assertEqual((transfer.weight, targets.weight), (3.0, 0.25))
+
+  @parameterized.parameters(
+    ('at', 'at_beta'),
+    ('fitnet', 'fitnet_weight'),
+    ('sp', 'sp_gamma'),
+    ('ofd', 'ofd_weight'),
+  )
+  def test_weight_is_a_number_of_the_recipe(self, method, flag):
+    (term,) = self._make(method, **{flag: 0.125})
+    self.assertEqual((term.name, term.weight), (method, 0.125))
+
+  def test_teacher_is_frozen(self):
+    self._make('kd')
+    self.assertEmpty(self.parts['teacher'].trainable_variables)
+
+  def test_missing_paraphraser_is_asked_for(self):
+    with self.assertRaisesRegex(errors.UsageError, 'give --paraphraser'):
+      self._make('ft')
+
+  def test_without_translator_the_paraphraser_makes_the_students_channels(self):
+    recipe = recipes.override(recipes.digits(), {'method': 'ft_no_translator'})
+    rate = registry.paraphrase_rate(
+      recipe, self.parts['teacher'], self.parts['student']
+    )
+    self.assertEqual(rate, 0.5)
+    rate = registry.paraphrase_rate(
+      recipe, self.parts['student'], self.parts['teacher']
+    )
+    self.assertEqual(rate, 2.0)
+    recipe = recipes.override(recipe, {'method': 'ft', 'rate': 0.75})
+    rate = registry.paraphrase_rate(
+      recipe, self.parts['student'], self.parts['teacher']
+    )
+    self.assertEqual(rate, 0.75)
+
+
+if __name__ == '__main__':
+  absltest.main()

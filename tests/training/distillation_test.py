@@ -1,0 +1,299 @@
+"""The student's step: what moves, what is equal, whatever the method."""
+
+import os
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+
+from ft_tf import factors, losses
+from ft_tf.data import views
+from ft_tf.methods import registry
+from ft_tf.models import fused, taps, zoo
+from ft_tf.training import common, distillation, sgd, step
+from tests import fixtures
+
+_METHODS = (
+  'scratch',
+  'kd',
+  'at',
+  'fitnet',
+  'ft',
+  'ft_no_paraphraser',
+  'ft_no_translator',
+  'dkd',
+  'sp',
+  'ofd',
+  'ft+kd',
+  'at+kd',
+)
+
+
+def _parts(recipe, strategy, seed=0):
+  """Returns student, teacher, terms and optimizer, with weights by seed."""
+  dataset = fixtures.blobs()
+  spec = common.spec(recipe, dataset)
+  keras.utils.set_random_seed(seed)
+  with strategy.scope():
+    net = zoo.build(recipe.student.model, spec)
+    teacher = zoo.build(recipe.teacher.model, spec)
+    rate = registry.paraphrase_rate(recipe, teacher, net)
+    paraphraser = factors.Paraphraser(rate)
+    paraphraser.build(teacher.get_layer('group3').output.shape)
+    methods = registry.make(
+      recipe,
+      registry.Parts(
+        teacher=teacher,
+        student=net,
+        paraphraser=paraphraser,
+        images=dataset.train.images,
+      ),
+    )
+    optimizer, _ = sgd.make(recipe.student, 3.0, recipe.precision)
+    optimizer.build(distillation.trained_variables(net, methods))
+  return net, teacher, methods, optimizer
+
+
+def _compile(recipe, strategy, net, teacher, methods, optimizer, **options):
+  """Returns the compiled loop at batch size 16."""
+  signal = None
+  if methods:
+    signal = distillation.compile_signal(teacher, methods, recipe.precision)
+  return distillation.compile_steps(
+    strategy,
+    net,
+    methods,
+    optimizer,
+    distillation.make_forward(net, methods, 16, signal=signal),
+    **options,
+  )
+
+
+def _stream(recipe, strategy, count):
+  stream = views.stream(
+    fixtures.blobs().train, recipe.data, seed=0, first_step=0, last_step=count
+  )
+  return iter(strategy.experimental_distribute_dataset(stream))
+
+
+def _steps(recipe, strategy, count=3, **options):
+  """Runs some steps; returns all trained weights and the rows of terms."""
+  net, teacher, methods, optimizer = _parts(recipe, strategy)
+  train_steps = _compile(
+    recipe, strategy, net, teacher, methods, optimizer, **options
+  )
+  terms = train_steps(_stream(recipe, strategy, count), tf.constant(count))
+  weights = [
+    w
+    for model in distillation.trained_models(net, methods)
+    for w in model.get_weights()
+  ]
+  terms.pop(step.INPUT_WAIT)  # of this machine's clock
+  return weights, {name: value.numpy() for name, value in terms.items()}
+
+
+class ConformanceTest(parameterized.TestCase):
+  """What every method must hold."""
+
+  @parameterized.parameters(*_METHODS)
+  def test_compiled_equals_eager(self, method):
+    recipe = fixtures.recipe(method=method)
+    compiled, compiled_terms = _steps(recipe, fixtures.strategy(), 2)
+    tf.config.run_functions_eagerly(True)
+    try:
+      eager, eager_terms = _steps(recipe, fixtures.strategy(), 2)
+    finally:
+      tf.config.run_functions_eagerly(False)
+    for name in compiled_terms:
+      np.testing.assert_allclose(
+        compiled_terms[name], eager_terms[name], rtol=1e-4
+      )
+    for one, other in zip(compiled, eager, strict=True):
+      np.testing.assert_allclose(one, other, atol=1e-4)
+
+  @parameterized.parameters(*_METHODS)
+  def test_two_replicas_equal_one_when_batch_norm_is_synchronised(self, method):
+    recipe = fixtures.recipe(
+      method=method, sync_batch_norm=True, translator_batch_norm=True
+    )
+    one, one_terms = _steps(recipe, fixtures.strategy(1), 1)
+    two, two_terms = _steps(recipe, fixtures.strategy(2), 1)
+    for name in one_terms:
+      np.testing.assert_allclose(one_terms[name], two_terms[name], rtol=1e-4)
+    for a, b in zip(one, two, strict=True):
+      np.testing.assert_allclose(a, b, atol=1e-5)
+
+  @parameterized.parameters(*_METHODS)
+  def test_a_step_moves_all_of_the_student_once_and_no_teacher(self, method):
+    recipe, strategy = fixtures.recipe(method=method), fixtures.strategy()
+    net, teacher, methods, optimizer = _parts(recipe, strategy)
+    frozen = [teacher, *(model for m in methods for model in m.frozen)]
+    before = [model.get_weights() for model in frozen]
+    moving = net.get_weights()
+    batch = next(_stream(recipe, strategy, 1))
+    # One forward pass moves batch norm's statistics once.
+    twin = keras.models.clone_model(net)
+    twin.set_weights(moving)
+    fused.fuse(twin)(batch['image'], training=True)
+    train_steps = _compile(recipe, strategy, net, teacher, methods, optimizer)
+    train_steps(_stream(recipe, strategy, 1), tf.constant(1))
+    for ours, theirs in zip(
+      net.non_trainable_weights, twin.non_trainable_weights, strict=True
+    ):
+      np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    for weight, then in zip(net.weights, moving, strict=True):
+      if weight.trainable or 'moving' in weight.name:
+        self.assertTrue((weight.numpy() != then).any(), weight.path)
+    for model, weights in zip(frozen, before, strict=True):
+      for now, then in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+  @parameterized.parameters(*_METHODS[1:])
+  def test_kept_signal_gives_the_same_loss_within_a_thousandth(self, method):
+    recipe, strategy = fixtures.recipe(method=method), fixtures.strategy()
+    found = []
+    for kept in (False, True):
+      net, teacher, methods, optimizer = _parts(recipe, strategy)
+      signal = distillation.compile_signal(teacher, methods, recipe.precision)
+      train = fixtures.blobs().train.take(np.arange(16))
+      batch = {'image': train.images, 'label': train.labels}
+      if kept:
+        rows = [
+          distillation.compile_signal(teacher, [m], recipe.precision).rows(
+            train.images
+          )
+          for m in methods
+        ]
+        batch['signal'] = np.float16(np.concatenate(rows, axis=1))
+      stream = tf.data.Dataset.from_tensors(batch)
+      train_steps = distillation.compile_steps(
+        strategy,
+        net,
+        methods,
+        optimizer,
+        distillation.make_forward(net, methods, 16, signal=signal),
+      )
+      terms = train_steps(
+        iter(strategy.experimental_distribute_dataset(stream)), tf.constant(1)
+      )
+      found.append((terms, net.get_weights()))
+    (computed, weights), (kept, kept_weights) = found
+    for name in ('loss', *(m.name for m in methods)):
+      np.testing.assert_allclose(kept[name], computed[name], rtol=1e-3)
+      if name != 'loss':
+        self.assertNotEqual(float(kept[name][0]), float(computed[name][0]))
+    for ours, theirs in zip(kept_weights, weights, strict=True):
+      np.testing.assert_allclose(ours, theirs, atol=2e-3)
+
+  @parameterized.parameters(*_METHODS)
+  def test_student_saved_alone_equals_the_student_in_training(self, method):
+    recipe, strategy = fixtures.recipe(method=method), fixtures.strategy()
+    net, teacher, methods, optimizer = _parts(recipe, strategy)
+    train_steps = _compile(recipe, strategy, net, teacher, methods, optimizer)
+    train_steps(_stream(recipe, strategy, 2), tf.constant(2))
+    path = os.path.join(self.create_tempdir().full_path, 'model.keras')
+    net.save(path)
+    alone = keras.models.load_model(path)
+    images = fixtures.blobs().test.images
+    np.testing.assert_array_equal(alone(images), net(images))
+    self.assertEqual(
+      [w.path.split('/')[-2:] for w in alone.weights],
+      [w.path.split('/')[-2:] for w in net.weights],
+    )
+
+
+class StepTest(parameterized.TestCase):
+  def test_first_step_is_the_papers_equation(self):
+    recipe = fixtures.recipe(beta=7.0, beta_elements=0)
+    strategy = fixtures.strategy()
+    net, teacher, methods, optimizer = _parts(recipe, strategy)
+    (method,) = methods
+    variables = distillation.trained_variables(net, methods)
+    before = [v.numpy() for v in variables]
+    batch = next(_stream(recipe, strategy, 1))
+    outputs = taps.logits_and_features(net, method.student_layers)
+    feature = taps.features(teacher, ['group3'])(batch['image'])['group3']
+    signal = method.frozen[0].encode(feature)
+    statistics = [w.numpy() for w in net.non_trainable_weights]
+    with tf.GradientTape() as tape:
+      logits, features = outputs(batch['image'], training=True)
+      cross_entropy = tf.reduce_mean(
+        losses.cross_entropy(logits, batch['label'])
+      )
+      transfer = tf.reduce_mean(
+        losses.factor_transfer(method.adapter(features['group3']), signal)
+      )
+      loss = cross_entropy + 7.0 * transfer
+    found = tape.gradient(loss, variables)
+    for weight, value in zip(
+      net.non_trainable_weights, statistics, strict=True
+    ):
+      weight.assign(value)
+
+    train_steps = _compile(recipe, strategy, net, teacher, methods, optimizer)
+    terms = train_steps(_stream(recipe, strategy, 1), tf.constant(1))
+    self.assertAlmostEqual(float(terms['loss'][0]), float(loss), places=4)
+    self.assertAlmostEqual(
+      float(terms['cross_entropy'][0]), float(cross_entropy), places=5
+    )
+    self.assertAlmostEqual(
+      float(terms['factor_transfer'][0]), float(transfer), places=5
+    )
+    for old, gradient, variable in zip(before, found, variables, strict=True):
+      expected = old - 0.1 * (gradient.numpy() + 5e-4 * old)
+      np.testing.assert_allclose(
+        variable.numpy(), expected, atol=2e-5, err_msg=variable.path
+      )
+
+  def test_loss_is_the_weighted_sum_with_the_labels_share(self):
+    recipe = fixtures.recipe(
+      method='ft+kd', beta=7.0, beta_elements=0, kd_alpha=0.75
+    )
+    _, terms = _steps(recipe, fixtures.strategy(), 1)
+    np.testing.assert_allclose(
+      terms['loss'],
+      0.25 * terms['cross_entropy']
+      + 0.75 * terms['kd']
+      + 7.0 * terms['factor_transfer'],
+      rtol=1e-5,
+    )
+
+  def test_two_replicas_differ_when_each_normalises_its_own_half(self):
+    recipe = fixtures.recipe(method='scratch')
+    _, one = _steps(recipe, fixtures.strategy(1), 1)
+    _, two = _steps(recipe, fixtures.strategy(2), 1)
+    self.assertGreater(abs(one['loss'][0] - two['loss'][0]), 1e-4)
+
+  @parameterized.parameters('mixed_bfloat16', 'mixed_float16')
+  def test_half_precision_starts_from_the_same_loss(self, precision):
+    _, full = _steps(fixtures.recipe(), fixtures.strategy(), 1)
+    weights, half = _steps(
+      fixtures.recipe(precision=precision), fixtures.strategy(), 1
+    )
+    for name in ('cross_entropy', 'factor_transfer'):
+      np.testing.assert_allclose(half[name], full[name], rtol=0.03)
+    for weight in weights:
+      self.assertEqual(weight.dtype, np.float32)
+
+  @parameterized.parameters('at', 'fitnet', 'ofd', 'sp', 'dkd')
+  def test_other_terms_start_from_the_same_loss_in_bfloat16(self, method):
+    _, full = _steps(fixtures.recipe(method=method), fixtures.strategy(), 1)
+    _, half = _steps(
+      fixtures.recipe(method=method, precision='mixed_bfloat16'),
+      fixtures.strategy(),
+      1,
+    )
+    np.testing.assert_allclose(half[method], full[method], rtol=0.05)
+
+  def test_xla_takes_the_same_step(self):
+    recipe, strategy = fixtures.recipe(), fixtures.strategy()
+    plain, by_xla = (_steps(recipe, strategy, 1, jit=j) for j in (False, True))
+    for name in ('loss', 'cross_entropy', 'factor_transfer'):
+      np.testing.assert_allclose(by_xla[1][name], plain[1][name], rtol=1e-4)
+    for ours, theirs in zip(by_xla[0], plain[0], strict=True):
+      np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+if __name__ == '__main__':
+  absltest.main()
