@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """Compares methods: one teacher, each method's students over seeds, tables.
 
-  bin/compare.py --recipe=digits --methods=scratch,kd,at,ft --seeds=5 \
-      --workdir=runs/comparison
+  bin/compare.py --recipe=digits --methods=scratch,kd,at,ft,ft+kd --seeds=5 \
+      --workdir=runs/methods
+  bin/compare.py --recipe=digits --methods=scratch,ft --seeds=5 \
+      --sweep=paraphraser.rate=0.5,1,2 --workdir=runs/rates
 
 Leaves comparison.json, .md, .csv, .tex and .html in the workdir, beside the
-runs. The same command again continues; more methods or seeds may be given then.
+runs. The same command again continues what was cut off; more methods, seeds and
+sweeps may be asked for then. A run that fails is reported, the others go on.
 """
 
 import functools
@@ -17,43 +20,93 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from bin import program
-from ft_tf import comparison
+from ft_tf import comparison, errors, recipes
 from ft_tf.data import datasets
+from ft_tf.report import comparison as report
+from ft_tf.report import tables
 
 program.define_recipe(['data', 'teacher', 'paraphraser', 'student'])
 flags.DEFINE_list(
-  'methods', ['scratch', 'ft'], 'what to compare (default: scratch,ft)'
+  'methods',
+  ['scratch', 'ft'],
+  'what to compare: methods as of --method, or what other codes call factor '
+  f'transfer, {", ".join(recipes.VARIANTS)} (default: scratch,ft)',
 )
 flags.DEFINE_integer(
-  'seeds', 1, 'students of each method, of the seeds from --seed (default: 1)'
+  'seeds',
+  1,
+  'students of each method, of the seeds from --seed on (default: 1)',
+)
+flags.DEFINE_multi_string(
+  'sweep',
+  [],
+  'a number of the recipe and its values, such as paraphraser.rate=0.5,1,2; '
+  'several make every combination (default: none)',
+)
+flags.DEFINE_integer(
+  'jobs', 1, 'students trained at once, a process each (default: 1)'
+)
+flags.DEFINE_bool(
+  'dry_run',
+  False,
+  'print the plan and its time, estimated from a few real steps of each part, '
+  'and leave nothing (default: False)',
 )
 program.define_workdir('everything that is made')
 program.define_data_dir()
 program.define_devices()
 program.define_signals()
-flags.DEFINE_integer('jobs', 1, 'students trained at once (default: 1)')
 
 
 def main():
   recipe, _, work = program.setting()
-  chosen = comparison.arms(flags.FLAGS.methods, {})
-  return comparison.compare(
-    recipe,
-    run=work['run'],
-    devices=work['strategy'],
-    workshop=comparison.Workshop(
-      functools.partial(
+  for name in ('seeds', 'jobs'):
+    if flags.FLAGS[name].value < 1:
+      raise errors.UsageError(
+        f'--{name}={flags.FLAGS[name].value}: give 1 or more'
+      )
+  program.signals()  # checks the flags
+  arguments = {
+    'devices': work['strategy'],
+    'workshop': comparison.Workshop(
+      open_dataset=functools.partial(
         datasets.Dataset.from_recipe, recipe.data, flags.FLAGS.data_dir
       ),
-      work['options'],
-      flags.FLAGS.num_replicas,
-      flags.FLAGS.signal_cache,
-      flags.FLAGS.signal_cache_gib,
+      options=work['options'],
+      num_replicas=flags.FLAGS.num_replicas,
+      signal_cache=flags.FLAGS.signal_cache,
+      signal_cache_gib=flags.FLAGS.signal_cache_gib,
     ),
-    chosen=chosen,
-    seeds=flags.FLAGS.seeds,
-    jobs=flags.FLAGS.jobs,
-  )
+    'chosen': comparison.arms(flags.FLAGS.methods, program.sweep()),
+    'seeds': flags.FLAGS.seeds,
+    'jobs': flags.FLAGS.jobs,
+  }
+  if flags.FLAGS.dry_run:
+    parts = comparison.rehearse(recipe, **arguments)
+    total = sum(part['seconds'] for part in parts)
+    header = ['', 'runs', 'images/s', 'minutes']
+    lines = [
+      [
+        part['part'],
+        str(part['runs']),
+        f'{part["images_per_second"]:,.0f}',
+        f'{part["seconds"] / 60:.1f}',
+      ]
+      for part in parts
+    ]
+    lines.append(['all', '', '', f'{total / 60:.1f}'])
+    print(tables.markdown(header, lines))
+    return {'parts': parts, 'seconds': total}
+  found = comparison.compare(recipe, run=work['run'], **arguments)
+  print(report.markdown(report.rows(report.runs(work['run']))))
+  print('\n' + '\n'.join(found['verdicts']))
+  print(f'\nReport:  {os.path.join(work["run"].path, "comparison.html")}\n')
+  if found['failures']:
+    raise errors.TrainingError(
+      f'{", ".join(found["failures"])} failed, see above; the same command '
+      'tries again, and the others are complete'
+    )
+  return found
 
 
 if __name__ == '__main__':

@@ -150,6 +150,40 @@ def recipe() -> recipes.Recipe:
   return recipes.override(base, given)
 
 
+def sweep() -> dict[str, list[Any]]:
+  """Returns the values of `--sweep` by the flags of their numbers."""
+  found = {}
+  for text in flags.FLAGS.sweep:
+    name, _, values = text.partition('=')
+    leaves = [x for x in recipes.leaves() if name in (x.path, x.flag)]
+    if not leaves or not values:
+      raise errors.UsageError(
+        f'--sweep={text}: give a number of the recipe and its values, such as '
+        'paraphraser.rate=0.5,1,2'
+      )
+    (leaf,) = leaves
+    found[leaf.flag] = [_parsed(leaf, value) for value in values.split(',')]
+  return found
+
+
+def _parsed(leaf: recipes.Leaf, text: str) -> Any:
+  """Returns a value of a sweep, by the type of its number."""
+  kinds = {
+    int: int,
+    float: float,
+    str: str,
+    bool: {'true': True, 'false': False}.__getitem__,
+    float | str: _number,
+  }
+  try:
+    return kinds[leaf.field.type](text)
+  except (KeyError, ValueError) as error:
+    raise errors.UsageError(
+      f'--sweep={leaf.path}={text}: {leaf.field.metadata["help"]}; give values '
+      'as of its flag, and no lists'
+    ) from error
+
+
 def setting() -> tuple[recipes.Recipe, datasets.Dataset, dict[str, Any]]:
   """Returns recipe, data set, and where and on what to work, of the flags.
 

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -16,6 +17,7 @@ import tensorflow as tf
 
 from ft_tf import compression, errors, recipes, run_dir
 from ft_tf.data import datasets
+from ft_tf.models import zoo
 from ft_tf.report import comparison as report
 from ft_tf.signals import cache
 from ft_tf.training import (
@@ -26,6 +28,8 @@ from ft_tf.training import (
   student,
   teacher,
 )
+
+_REHEARSED = 16  # batches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +144,7 @@ def compare(
   chosen: list[Arm],
   seeds: int = 1,
   jobs: int = 1,
+  exports: bool = True,
 ) -> dict[str, Any]:
   """Trains what is not there yet, and writes the tables of what is.
 
@@ -154,6 +159,8 @@ def compare(
     chosen: The arms.
     seeds: Number of students of each arm, of the seeds from `recipe.seed` on.
     jobs: Students that are trained at once, each in a process of its own.
+    exports: Whether the teacher and the first student of each arm are exported
+      and measured, too.
 
   Returns:
     The comparison as in `comparison.json`.
@@ -166,7 +173,14 @@ def compare(
   recipe = precision.settle(recipe)
   dataset = workshop.open_dataset()
   tasks = plan(recipe, dataset, chosen=chosen, seeds=seeds)
+  if jobs > 1 and workshop.signal_cache == 'memory':
+    raise errors.UsageError(
+      '--signal_cache=memory is not shared by --jobs: give a folder, or off'
+    )
   with _claimed(run, recipe):
+    known = run.read(report.PLAN) or []
+    names = [arm.name for arm in chosen if arm.name not in known]
+    run.write(report.PLAN, known + names)
     work = {'strategy': devices, 'options': workshop.options}
     teacher_run = run.child('teacher')
     teacher.obtain_teacher(recipe, dataset, run=teacher_run, **work)
@@ -187,26 +201,90 @@ def compare(
       if failure:
         failures[task.name] = failure
       report.write(run, failures)
+    if exports:
+      for folder in ('teacher', *(task.name for task in tasks[: len(chosen)])):
+        where = folder if folder == 'teacher' else f'runs/{folder}'
+        if os.path.exists(run.child(where).model):
+          compression.export_beside(run.child(where), dataset)
     return report.write(run, failures)
 
 
-def estimate(
+def rehearse(
   recipe: recipes.Recipe,
   *,
-  run: run_dir.RunDir,
   devices: tf.distribute.Strategy,
   workshop: Workshop,
   chosen: list[Arm],
-  seeds: int,
-  jobs: int,
-) -> dict[str, Any]:
-  """Returns the plan, with an estimate of its seconds; nothing is written.
+  seeds: int = 1,
+  jobs: int = 1,
+) -> list[dict[str, Any]]:
+  """Returns the plan with the seconds that each of its parts will take.
 
-  A few steps of each arm are measured, with networks as they are before any
-  training.
+  Every part is really run, on a few batches and in a folder that goes again.
+  Speeds are those of its last steps, the time to compile is added. The signals
+  are computed in every step.
+
+  Args:
+    recipe: As of `compare`, like the others.
+    devices: Those that are measured.
+    workshop: Likewise.
+    chosen: The arms.
+    seeds: Number of students of each arm.
+    jobs: Students at once, which are taken to go no faster in all than one.
+
+  Returns:
+    `{'part', 'runs', 'images_per_second', 'seconds'}` for teacher, paraphrasers
+    and arms; `seconds` are of all runs of the part.
   """
-  del devices, jobs
-  raise NotImplementedError
+  del jobs
+  recipe = precision.settle(recipe)
+  dataset = workshop.open_dataset()
+  examples = len(dataset.train)
+  small = dataset.part(_REHEARSED * recipe.data.batch_size)
+  short = {f'{s}_epochs': 1 for s in ('teacher', 'paraphraser', 'student')}
+  with tempfile.TemporaryDirectory() as folder:
+    run = run_dir.RunDir(folder)
+    compare(
+      recipes.override(recipe, short),
+      run=run,
+      devices=devices,
+      workshop=dataclasses.replace(
+        workshop,
+        open_dataset=lambda: small,
+        options=dataclasses.replace(workshop.options, log_steps=5),
+        signal_cache='off',
+      ),
+      chosen=chosen,
+      exports=False,
+    )
+    failures = run.read('comparison.json')['failures']
+    if failures:
+      name, reason = next(iter(failures.items()))
+      raise errors.TrainingError(f'{name} failed in the rehearsal: {reason}')
+    parts = []
+    if not zoo.is_file(recipe.teacher.model):
+      parts.append(('teacher', 'teacher', recipe.teacher.epochs, 1))
+    names = run.child('paraphrasers').path
+    for name in sorted(os.listdir(names)) if os.path.isdir(names) else []:
+      where = f'paraphrasers/{name}'
+      parts.append((where, where, recipe.paraphraser.epochs, 1))
+    for task in plan(recipe, small, chosen=chosen, seeds=1):
+      epochs = task.recipe.student.epochs
+      parts.append((task.arm, f'runs/{task.name}', epochs, seeds))
+    found = []
+    for part, where, epochs, count in parts:
+      rows = run.child(where).metrics()
+      speed = rows[-1]['images_per_second']
+      seconds = epochs * examples / speed + rows[0]['compile_seconds']
+      found.append(
+        {
+          'part': part,
+          'runs': count,
+          'images_per_second': speed,
+          'seconds': count * seconds,
+        }
+      )
+    return found
 
 
 def _paraphraser_name(recipe: recipes.Recipe) -> str:

@@ -97,9 +97,9 @@ def compress(
     export_student.export(
       run.child('student').model, dataset, os.path.join(run.path, 'export')
     )
-    _export_beside(teacher_run, dataset)
+    export_beside(teacher_run, dataset)
     if baseline:
-      _export_beside(run.child(f'comparison/scratch-{recipe.seed}'), dataset)
+      export_beside(run.child(f'comparison/scratch-{recipe.seed}'), dataset)
     run.write('samples.json', _samples(run, dataset))
     report = page.write(run)
     return _finish(run, exported, report)
@@ -151,8 +151,8 @@ def _students(recipe, seeds, baseline) -> dict[str, recipes.Recipe]:
   return students
 
 
-def _export_beside(run: run_dir.RunDir, dataset: datasets.Dataset) -> None:
-  """Exports a network that the student is compared with, if it converts.
+def export_beside(run: run_dir.RunDir, dataset: datasets.Dataset) -> None:
+  """Exports a network that is compared with, if it converts.
 
   The student must convert; a teacher that a user brings may hold operations
   that TFLite lacks, which is said and leaves its cells in the table empty.

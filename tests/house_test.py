@@ -27,6 +27,7 @@ _ROOMS = (
   'export',
   'report',
   'compression',
+  'comparison',
   'benchmark',
   'bin',
 )

@@ -145,6 +145,21 @@ class Source:
       )
 
 
+class _First:
+  """The first examples of each split of a source."""
+
+  def __init__(self, source, count):
+    self.name = source.name
+    self.label_names = source.label_names
+    self.image_shape = source.image_shape
+    self._source = source
+    self._count = count
+
+  def read(self, split: str) -> Examples:
+    every = self._source.read(split)
+    return every.take(np.arange(min(self._count, len(every))))
+
+
 class Dataset:
   """The train, validation and test images of one data set.
 
@@ -179,6 +194,18 @@ class Dataset:
       train_split=data.train_split,
       test_split=data.test_split,
       validation_examples=data.validation_examples,
+    )
+
+  def part(self, count: int) -> 'Dataset':
+    """Returns a data set of the first `count` images of each split or less.
+
+    An eighth of those to train on are set aside for validation.
+    """
+    return Dataset(
+      _First(self._source, count),
+      train_split=self._train_split,
+      test_split=self._test_split,
+      validation_examples=min(self._validation_examples, count // 8),
     )
 
   def read(self) -> None:

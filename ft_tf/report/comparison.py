@@ -1,18 +1,283 @@
-"""What the folders of a comparison say."""
+"""What the folders of a comparison say: tables, verdicts, a page."""
 
+import csv
+import dataclasses
+import io
+import json
 import os
+import statistics
+from typing import Any
+
+from ft_tf import run_dir
+from ft_tf.report import html, paired, plots, summary, tables
+
+PLAN = 'plan.json'  # the names of all arms that were asked for, in order
+_ALONE = 'scratch'
 
 
-def write(run, failures):
-  rows = {}
-  folder = run.child('runs').path
-  for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
-    result = run.child(f'runs/{name}').read('result.json')
-    if result:
-      rows.setdefault(result['method'], []).append(result['accuracy'])
-  found = {
-    'rows': [{'method': k, 'accuracies': v} for k, v in rows.items()],
+@dataclasses.dataclass(frozen=True)
+class Row(summary.Row):
+  """One arm over its seeds.
+
+  Attributes:
+    runs: Its finished runs, by seed.
+    gain: Of test accuracy over the student alone, by the same seeds; None for
+      the teacher, the student alone, and without the latter.
+  """
+
+  runs: tuple[summary.Run, ...]
+  gain: paired.Gain | None
+
+  def figure(self, name: str) -> float | None:
+    """Returns the mean of a figure of the results, or None if one lacks it."""
+    values = [run.result.get(name) for run in self.runs]
+    return None if None in values else statistics.mean(values)
+
+
+def runs(root: run_dir.RunDir) -> list[summary.Run]:
+  """Returns the finished runs: teacher, then arms in the order of the plan."""
+  planned = ['teacher', *(root.read(PLAN) or [])]
+  names = ['teacher']
+  folder = root.child('runs').path
+  if os.path.isdir(folder):
+    names += [os.path.join('runs', name) for name in os.listdir(folder)]
+  found = []
+  for name in names:
+    run = root.child(name)
+    result = run.read('result.json')
+    if result is not None:
+      export = run.read(os.path.join('export', 'export.json'))
+      found.append(summary.Run(name, result, run.metrics(), export))
+
+  def place(run):
+    known = run.method in planned
+    order = planned.index(run.method) if known else len(planned)
+    return order, run.method, run.result['seed'] or 0
+
+  return sorted(found, key=place)
+
+
+def rows(found: list[summary.Run]) -> list[Row]:
+  """Returns one row per arm, in the order of the runs."""
+  by_method: dict[str, list[summary.Run]] = {}
+  for run in found:
+    by_method.setdefault(run.method, []).append(run)
+  alone = summary.by_seed(found, _ALONE)
+  return [
+    Row(
+      method=row.method,
+      accuracies=row.accuracies,
+      parameters=row.parameters,
+      export=row.export,
+      runs=tuple(by_method[row.method]),
+      gain=None
+      if row.method in ('teacher', _ALONE)
+      else paired.gain(summary.by_seed(found, row.method), alone),
+    )
+    for row in summary.rows(found)
+  ]
+
+
+HEADER = [
+  '',
+  'accuracy %',
+  'std',
+  'seeds',
+  'gain',
+  '95 % interval',
+  'best epoch %',
+  'as teacher %',
+  'KL to teacher',
+  'ECE %',
+  'parameters',
+  'int8 bytes',
+  'int8 %',
+  'seconds',
+]
+
+
+def cells(row: Row) -> list[str]:
+  """Returns a row's cells under `HEADER`; what is not known is a dash."""
+
+  def percent(value):
+    return '-' if value is None else f'{100 * value:.2f}'
+
+  def number(value, form=','):
+    return '-' if value is None else format(value, form)
+
+  gain, interval = '-', '-'
+  if row.gain is not None:
+    gain = f'{100 * row.gain.mean:+.2f}'
+    if row.gain.seeds >= paired.LEAST_SEEDS:
+      interval = f'{100 * row.gain.low:+.2f} .. {100 * row.gain.high:+.2f}'
+  int8 = row.export and row.export[run_dir.INT8]
+  return [
+    row.label,
+    percent(row.mean),
+    percent(row.std),
+    str(len(row.accuracies)),
+    gain,
+    interval,
+    percent(row.figure('best_accuracy')),
+    percent(row.figure('teacher_agreement')),
+    number(row.figure('teacher_divergence'), '.3f'),
+    percent(row.figure('calibration_error')),
+    number(row.parameters),
+    number(row.bytes(run_dir.INT8)),
+    percent(int8 and int8['accuracy']),
+    number(row.figure('wall_seconds'), '.0f'),
+  ]
+
+
+def verdicts(table: list[Row]) -> list[str]:
+  """Returns a sentence for each arm: helped, did not, or inconclusive."""
+  by_method = {row.method: row for row in table}
+  if _ALONE not in by_method:
+    return [
+      'No student was trained alone, so that nothing can be said of a gain: '
+      f'add {_ALONE} to --methods.'
+    ]
+  return [
+    f'{row.method}: {paired.words(row.gain)}.'
+    for row in table
+    if row.gain is not None
+  ]
+
+
+def write(
+  root: run_dir.RunDir, failures: dict[str, str] | None = None
+) -> dict[str, Any]:
+  """Writes comparison.json, .md, .csv, .tex and .html; returns the first.
+
+  Args:
+    root: The comparison's folder.
+    failures: What went wrong, by the run's name.
+  """
+  failures = failures or {}
+  found = runs(root)
+  table = rows(found)
+  comparison = {
+    'rows': [_plain(row) for row in table],
+    'verdicts': verdicts(table),
     'failures': failures,
   }
-  run.write('comparison.json', found)
-  return found
+  lines = [cells(row) for row in table]
+  root.write('comparison.json', comparison)
+  _write(root, 'md', markdown(table) + '\n')
+  _write(root, 'csv', _csv(comparison['rows']))
+  _write(root, 'tex', tables.latex(HEADER, lines) + '\n')
+  recipe = root.read('recipe.json')
+  html.write(
+    os.path.join(root.path, 'comparison.html'),
+    'comparison.html.jinja',
+    recipe=recipe,
+    recipe_text=json.dumps(recipe, indent=2),
+    header=HEADER,
+    rows=lines,
+    verdicts=comparison['verdicts'],
+    failures=failures,
+    least_seeds=paired.LEAST_SEEDS,
+    paraphrasers=_paraphrasers(root),
+    plots=_plots(found, table),
+    environments=root.read('environment.json'),
+  )
+  return comparison
+
+
+def markdown(table: list[Row]) -> str:
+  """Returns the table as aligned Markdown."""
+  return tables.markdown(HEADER, [cells(row) for row in table])
+
+
+def _plots(found, table) -> dict[str, str]:
+  students = [run for run in found if run.method != 'teacher']
+  exported = [row for row in table if row.export]
+  return {
+    'Validation accuracy by epoch: mean and spread over seeds': plots.bands(
+      students, 'validation_accuracy', 'validation accuracy, %', percent=True
+    ),
+    'Cross entropy of training by epoch': plots.bands(
+      students, 'cross_entropy', 'cross entropy, nats'
+    ),
+    "The factor loss's gradient over cross entropy's, weighted": plots.bands(
+      students, 'gradient_ratio_factor_transfer', 'ratio of norms'
+    ),
+    "Cosine of the factor loss's gradient and cross entropy's": plots.bands(
+      students, 'gradient_cosine_factor_transfer', 'cosine'
+    ),
+    'Test accuracy against file size': plots.accuracy_by_size(exported)
+    if exported
+    else '',
+  }
+
+
+def _plain(row: Row) -> dict[str, Any]:
+  """Returns a row as JSON has it, unrounded."""
+  gain = row.gain and {
+    **dataclasses.asdict(row.gain),
+    'verdict': row.gain.verdict,
+  }
+  return {
+    'method': row.method,
+    'mean': row.mean,
+    'std': row.std,
+    'seeds': len(row.accuracies),
+    'accuracies': list(row.accuracies),
+    'seed_numbers': [run.result['seed'] for run in row.runs],
+    'gain': gain,
+    **{
+      name: row.figure(name)
+      for name in (
+        'best_accuracy',
+        'teacher_agreement',
+        'teacher_divergence',
+        'calibration_error',
+        'wall_seconds',
+      )
+    },
+    'parameters': row.parameters,
+    'tflite_bytes': row.bytes(run_dir.FLOAT32),
+    'tflite_int8_bytes': row.bytes(run_dir.INT8),
+  }
+
+
+def _csv(plain: list[dict[str, Any]]) -> str:
+  """Returns the rows as CSV: lists with spaces, a gain's parts apart."""
+  buffer = io.StringIO()
+  lines = []
+  for row in plain:
+    gain = row['gain'] or {}
+    line = {k: v for k, v in row.items() if k != 'gain'}
+    line |= {
+      f'gain_{name}': gain.get(name)
+      for name in ('mean', 'low', 'high', 'verdict')
+    }
+    lines.append(
+      {
+        k: ' '.join(map(str, v)) if isinstance(v, list) else v
+        for k, v in line.items()
+      }
+    )
+  if lines:
+    writer = csv.DictWriter(buffer, lines[0].keys(), lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(lines)
+  return buffer.getvalue()
+
+
+def _write(root, extension, text):
+  path = os.path.join(root.path, f'comparison.{extension}')
+  with run_dir.replacing(path) as temporary:
+    with open(temporary, 'w', encoding='utf-8') as file:
+      file.write(text)
+
+
+def _paraphrasers(root) -> dict[str, dict[str, Any]]:
+  """Returns the results of the paraphrasers by their folders' names."""
+  folder = root.child('paraphrasers').path
+  names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+  found = {
+    name: root.child(f'paraphrasers/{name}').read('result.json')
+    for name in names
+  }
+  return {name: result for name, result in found.items() if result}

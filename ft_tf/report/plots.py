@@ -1,18 +1,44 @@
 """The report's plots, as SVG text."""
 
 import io
+from collections.abc import Iterable
 
+import numpy as np
 from matplotlib import figure, ticker
 
 from ft_tf import run_dir
 from ft_tf.report import summary
 
-COLORS = {'teacher': '#5b6770', 'scratch': '#c2571a', 'ft': '#1763a6'}
+_COLORS = {'teacher': '#5b6770', 'scratch': '#c2571a', 'ft': '#1763a6'}
+_FURTHER = (
+  '#2f8f5b',
+  '#8a4fbf',
+  '#c23b6b',
+  '#8c6d1f',
+  '#1f9aa8',
+  '#6b8e23',
+  '#d08770',
+  '#4c566a',
+  '#b48ead',
+  '#7a3b2e',
+)
 _MARKERS = {
   run_dir.FLOAT32: ('o', 'float32'),
   run_dir.FLOAT16: ('s', 'float16'),
   run_dir.INT8: ('D', 'int8'),
 }
+
+
+def colors(methods: Iterable[str]) -> dict[str, str]:
+  """Returns a colour for each method; teacher, scratch and ft have their own.
+
+  The eleventh of the others has the colour of the first.
+  """
+  others = [m for m in dict.fromkeys(methods) if m not in _COLORS]
+  return {
+    **_COLORS,
+    **{m: _FURTHER[i % len(_FURTHER)] for i, m in enumerate(others)},
+  }
 
 
 def curves(
@@ -26,6 +52,7 @@ def curves(
   drawn = figure.Figure(figsize=(6, 3.6), layout='constrained')
   axes = drawn.subplots()
   seen = set()
+  color = colors(run.method for run in runs)
   for run in runs:
     rows = [row for row in run.metrics if field in row]
     if not rows:
@@ -33,10 +60,10 @@ def curves(
     axes.plot(
       [row['epoch'] for row in rows],
       [row[field] * (100 if percent else 1) for row in rows],
-      color=COLORS[run.method],
+      color=color[run.method],
       linewidth=1.2,
       alpha=0.85,
-      label=None if run.method in seen else summary.LABELS[run.method],
+      label=None if run.method in seen else summary.label(run.method),
     )
     seen.add(run.method)
   if not seen:
@@ -47,10 +74,50 @@ def curves(
   return _svg(drawn, axes)
 
 
+def bands(
+  runs: list[summary.Run], field: str, label: str, percent=False
+) -> str:
+  """Returns the plot of a metrics field by epoch: a line and band per method.
+
+  The line is the mean over the seeds, the band one sample standard deviation of
+  them to either side. Returns
+  '' if no run has the field.
+  """
+  drawn = figure.Figure(figsize=(7.2, 4.2), layout='constrained')
+  axes = drawn.subplots()
+  color = colors(run.method for run in runs)
+  by_method: dict[str, dict[float, list[float]]] = {}
+  for run in runs:
+    for row in run.metrics:
+      if field in row:
+        epochs = by_method.setdefault(run.method, {})
+        values = epochs.setdefault(row['epoch'], [])
+        values.append(row[field] * (100 if percent else 1))
+  if not by_method:
+    return ''
+  for method, epochs in by_method.items():
+    x = sorted(epochs)
+    mean = np.array([np.mean(epochs[e]) for e in x])
+    spread = np.array(
+      [np.std(epochs[e], ddof=1) if len(epochs[e]) > 1 else 0 for e in x]
+    )
+    axes.plot(
+      x, mean, color=color[method], linewidth=1.3, label=summary.label(method)
+    )
+    axes.fill_between(
+      x, mean - spread, mean + spread, color=color[method], alpha=0.12, lw=0
+    )
+  axes.set_xlabel('epoch')
+  axes.set_ylabel(label)
+  axes.legend(frameon=False, fontsize='x-small', ncols=2)
+  return _svg(drawn, axes)
+
+
 def accuracy_by_size(table: list[summary.Row]) -> str:
   """Returns the plot of exported files' test accuracy against their size."""
   drawn = figure.Figure(figsize=(6, 3.6), layout='constrained')
   axes = drawn.subplots()
+  color = colors(row.method for row in table)
   for row in table:
     points = [
       (marker, name, row.export[file])
@@ -60,21 +127,21 @@ def accuracy_by_size(table: list[summary.Row]) -> str:
     axes.plot(
       [point['bytes'] / 1024 for _, _, point in points],
       [100 * point['accuracy'] for _, _, point in points],
-      color=COLORS[row.method],
+      color=color[row.method],
       linewidth=0.8,
     )
     for marker, _, point in points:
       axes.scatter(
         point['bytes'] / 1024,
         100 * point['accuracy'],
-        color=COLORS[row.method],
+        color=color[row.method],
         marker=marker,
         zorder=3,
       )
   # The legend names colours and markers apart.
   for row in table:
     if row.export:
-      axes.plot([], [], color=COLORS[row.method], label=row.label)
+      axes.plot([], [], color=color[row.method], label=row.label)
   for marker, name in _MARKERS.values():
     axes.plot([], [], color='black', marker=marker, linestyle='', label=name)
   axes.set_xscale('log')

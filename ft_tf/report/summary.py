@@ -6,12 +6,24 @@ import statistics
 from typing import Any
 
 from ft_tf import run_dir
+from ft_tf.report import tables
 
-LABELS = {
+_LABELS = {
   'teacher': 'teacher',
   'scratch': 'student alone',
   'ft': 'student, factor transfer',
 }
+
+
+def label(method: str) -> str:
+  """Returns what the tables call a method."""
+  return _LABELS.get(method, f'student, {method}')
+
+
+def _place(method: str) -> tuple[int, str]:
+  """Returns what methods are sorted by: teacher, student alone, the rest."""
+  names = list(_LABELS)
+  return (names.index(method) if method in names else len(names)), method
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +52,7 @@ class Row:
   """One method over its seeds.
 
   Attributes:
-    method: 'teacher', 'scratch' or 'ft'.
+    method: 'teacher', or a method of the student.
     accuracies: Test accuracy of the last epoch (0..1), by seed.
     parameters: Trainable weights of the network alone.
     export: `export.json` of the first seed, or None.
@@ -53,7 +65,7 @@ class Row:
 
   @property
   def label(self) -> str:
-    return LABELS[self.method]
+    return label(self.method)
 
   @property
   def mean(self) -> float:
@@ -90,12 +102,12 @@ def runs(root: run_dir.RunDir) -> list[Run]:
       export = owner.read(os.path.join('export', 'export.json'))
       found.append(Run(name, result, run.metrics(), export))
   return sorted(
-    found, key=lambda run: (list(LABELS).index(run.method), run.result['seed'])
+    found, key=lambda run: (_place(run.method), run.result['seed'] or 0)
   )
 
 
 def rows(found: list[Run]) -> list[Row]:
-  """Returns one row per method, in the order of `LABELS`."""
+  """Returns one row per method, in the order of their first runs."""
   by_method: dict[str, list[Run]] = {}
   for run in found:
     by_method.setdefault(run.method, []).append(run)
@@ -144,21 +156,15 @@ HEADER = [
 ]
 
 
+def by_seed(found: list[Run], method: str) -> dict[int, float]:
+  """Returns the test accuracies (0..1) of a method by seed."""
+  return {
+    run.result['seed']: run.result['accuracy']
+    for run in found
+    if run.method == method
+  }
+
+
 def markdown(table: list[Row]) -> str:
-  """Returns the table as aligned Markdown, which also reads as plain text."""
-  lines = [HEADER, *(cells(row) for row in table)]
-  widths = [max(len(line[i]) for line in lines) for i in range(len(HEADER))]
-
-  def join(line):
-    first = line[0].ljust(widths[0])
-    rest = [c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)]
-    return '| ' + ' | '.join([first, *rest]) + ' |'
-
-  rule = (
-    '|'
-    + '-' * (widths[0] + 2)
-    + '|'
-    + '|'.join('-' * (w + 1) + ':' for w in widths[1:])
-    + '|'
-  )
-  return '\n'.join([join(lines[0]), rule, *map(join, lines[1:])])
+  """Returns the table as aligned Markdown."""
+  return tables.markdown(HEADER, [cells(row) for row in table])

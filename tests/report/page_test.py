@@ -242,7 +242,7 @@ class WriteTest(absltest.TestCase):
     words = self._words()
     self.assertNotIn("paraphraser's", words)
     self.assertIn('Seconds of training: teacher 120, student 61.', words)
-    self.assertIn('No student by factor transfer', words)
+    self.assertIn('No student that learns from the teacher', words)
 
   def test_second_report_replaces_the_first(self):
     page.write(self._root)
@@ -254,17 +254,29 @@ class WriteTest(absltest.TestCase):
 
 class VerdictTest(parameterized.TestCase):
   def _verdict(self, **accuracies):
-    parameters = {'teacher': 1000, 'ft': 80, 'scratch': 80}
+    parameters = {'teacher': 1000}
     return page.verdict(
       [
-        summary.Row(method, values, parameters[method], None)
+        summary.Run(
+          f'{method}-{seed}',
+          {
+            'method': method,
+            'seed': seed,
+            'accuracy': accuracy,
+            'parameters': parameters.get(method, 80),
+          },
+          [],
+          None,
+        )
         for method, values in accuracies.items()
+        for seed, accuracy in enumerate(values)
       ]
     )
 
-  def test_student_is_set_against_its_teacher(self):
+  @parameterized.parameters('ft', 'kd')
+  def test_student_is_set_against_its_teacher(self, method):
     self.assertStartsWith(
-      self._verdict(teacher=(0.95,), ft=(0.9,)),
+      self._verdict(teacher=(0.95,), **{method: (0.9,)}),
       'The student reaches 90.00 % with 12.5 times fewer parameters than the '
       "teacher's 95.00 %.",
     )
@@ -279,18 +291,15 @@ class VerdictTest(parameterized.TestCase):
   def test_single_seeds_prove_nothing(self):
     self.assertEndsWith(
       self._verdict(teacher=(0.95,), scratch=(0.88,), ft=(0.9,)),
-      'Against the same student trained alone: +2.00 points, of one seed each, '
-      'which proves nothing yet.',
+      'Against the same student trained alone: +2.00 points over 1 paired '
+      'seed: inconclusive, 5 seeds are the least to tell.',
     )
 
-  def test_gain_over_seeds_stands_beside_the_larger_spread(self):
-    # Means 0.9 and 0.85; sample deviations 0.01 and 0.05.
+  def test_gain_over_seeds_stands_with_its_interval(self):
     self.assertEndsWith(
-      self._verdict(
-        teacher=(0.95,), scratch=(0.8, 0.85, 0.9), ft=(0.89, 0.9, 0.91)
-      ),
-      'Against the same student trained alone: +5.00 points, where the seeds '
-      'of one method spread by 5.00 (standard deviation, 3 seeds).',
+      self._verdict(teacher=(0.95,), scratch=(0.85,) * 5, ft=(0.9,) * 5),
+      'alone: +5.00 points over 5 paired seeds, 95 % interval +5.00 to +5.00: '
+      'helped.',
     )
 
   def test_loss_has_its_sign(self):
@@ -299,10 +308,10 @@ class VerdictTest(parameterized.TestCase):
       self._verdict(teacher=(0.95,), scratch=(0.92,), ft=(0.9,)),
     )
 
-  def test_without_factor_transfer_it_says_that(self):
+  def test_without_a_student_that_learns_it_says_that(self):
     self.assertEqual(
       self._verdict(teacher=(0.95,), scratch=(0.8,)),
-      'No student by factor transfer was trained in this run.',
+      'No student that learns from the teacher was trained in this run.',
     )
 
 

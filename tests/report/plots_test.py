@@ -7,7 +7,8 @@ from absl.testing import absltest
 
 from ft_tf.report import plots, summary
 
-_FT, _SCRATCH = plots.COLORS['ft'], plots.COLORS['scratch']
+_COLORS = plots.colors(['kd', 'at', 'kd'])
+_FT, _SCRATCH = _COLORS['ft'], _COLORS['scratch']
 
 
 def _run(method, seed, accuracies, field='validation_accuracy'):
@@ -84,9 +85,30 @@ class CurvesTest(absltest.TestCase):
     self.assertEqual(self._curves(), '')
     self.assertEqual(self._curves(_run('ft', 0, [1.0], field='other')), '')
 
-  def test_plot_of_every_method_has_a_colour(self):
-    self.assertEqual(plots.COLORS.keys(), summary.LABELS.keys())
-    self.assertLen(set(plots.COLORS.values()), len(plots.COLORS))
+  def test_plot_of_every_method_has_a_colour_of_its_own(self):
+    self.assertEqual(_COLORS.keys(), {'teacher', 'scratch', 'ft', 'kd', 'at'})
+    self.assertLen(set(_COLORS.values()), 5)
+
+
+class BandsTest(absltest.TestCase):
+  def test_every_method_is_one_line_and_one_band(self):
+    svg = plots.bands(
+      [
+        _run('scratch', 0, [0.3, 0.4]),
+        _run('ft', 0, [0.5, 0.6]),
+        _run('ft', 1, [0.55, 0.65]),
+      ],
+      'validation_accuracy',
+      'validation accuracy, %',
+      percent=True,
+    )
+    ElementTree.fromstring(svg)
+    self.assertEqual(_lines(svg, _FT), 2)  # The plot's and the legend's.
+    self.assertEqual(_lines(svg, _SCRATCH), 2)
+    self.assertEqual(_texts(svg).count('student, factor transfer'), 1)
+
+  def test_no_run_with_the_field_gives_no_plot(self):
+    self.assertEqual(plots.bands([_run('ft', 0, [1.0])], 'other', ''), '')
 
 
 class AccuracyBySizeTest(absltest.TestCase):

@@ -144,6 +144,7 @@ class RowTest(absltest.TestCase):
     self.assertEqual(_row('teacher').label, 'teacher')
     self.assertEqual(_row('scratch').label, 'student alone')
     self.assertEqual(_row('ft').label, 'student, factor transfer')
+    self.assertEqual(_row('at+kd').label, 'student, at+kd')
 
 
 class CellsTest(absltest.TestCase):
@@ -220,7 +221,7 @@ class MarkdownTest(absltest.TestCase):
 class ImportTest(absltest.TestCase):
   def test_reports_import_no_tensorflow(self):
     code = (
-      'import sys; from ft_tf.report import page, plots, summary;'
+      'import sys; from ft_tf.report import comparison, page, plots, summary;'
       'heavy = {"tensorflow", "keras", "tensorflow_datasets"};'
       'print(sorted(heavy & set(sys.modules)))'
     )

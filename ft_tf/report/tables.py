@@ -1,0 +1,56 @@
+"""Tables of cells as Markdown and LaTeX."""
+
+_SPECIAL = {
+  '\\': r'\textbackslash{}',
+  **{c: rf'\{c}' for c in '&%$#_{}'},
+  '~': r'\textasciitilde{}',
+  '^': r'\textasciicircum{}',
+}
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+  """Returns aligned Markdown, which also reads as plain text.
+
+  Args:
+    header: The columns; the first is words, the others numbers.
+    rows: As many cells each.
+  """
+  lines = [header, *rows]
+  widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+
+  def join(line):
+    first = line[0].ljust(widths[0])
+    rest = [c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)]
+    return '| ' + ' | '.join([first, *rest]) + ' |'
+
+  rule = (
+    '|'
+    + '-' * (widths[0] + 2)
+    + '|'
+    + '|'.join('-' * (w + 1) + ':' for w in widths[1:])
+    + '|'
+  )
+  return '\n'.join([join(lines[0]), rule, *map(join, lines[1:])])
+
+
+def latex(header: list[str], rows: list[list[str]]) -> str:
+  """Returns a LaTeX tabular for the booktabs package; arguments as above."""
+
+  def join(line):
+    return ' & '.join(map(_escaped, line)) + r' \\'
+
+  return '\n'.join(
+    [
+      r'\begin{tabular}{l' + 'r' * (len(header) - 1) + '}',
+      r'\toprule',
+      join(header),
+      r'\midrule',
+      *map(join, rows),
+      r'\bottomrule',
+      r'\end{tabular}',
+    ]
+  )
+
+
+def _escaped(text: str) -> str:
+  return ''.join(_SPECIAL.get(character, character) for character in text)

@@ -1,0 +1,199 @@
+"""Comparisons as a library call: what is shared, skipped, continued, told."""
+
+import os
+from unittest import mock
+
+import keras
+from absl.testing import absltest, parameterized
+
+from ft_tf import comparison, errors, recipes, run_dir
+from ft_tf.models import zoo
+from ft_tf.training import common, loop, paraphraser, student
+from tests import fixtures
+
+
+class ArmsTest(parameterized.TestCase):
+  def test_every_method_is_there_at_every_point_of_the_sweep(self):
+    arms = comparison.arms(
+      ['scratch', 'ft'], {'rate': [0.5, 1.0], 'student_epochs': [1, 2]}
+    )
+    self.assertEqual(
+      [arm.name for arm in arms],
+      [
+        'scratch,student_epochs=1',
+        'scratch,student_epochs=2',
+        'ft,rate=0.5,student_epochs=1',
+        'ft,rate=0.5,student_epochs=2',
+        'ft,rate=1.0,student_epochs=1',
+        'ft,rate=1.0,student_epochs=2',
+      ],
+    )
+    self.assertEqual(
+      arms[3].changes, {'method': 'ft', 'rate': 0.5, 'student_epochs': 2}
+    )
+
+  def test_variant_brings_its_flags(self):
+    (arm,) = comparison.arms(['ft_repdistiller'], {})
+    self.assertEqual(arm.name, 'ft_repdistiller')
+    self.assertEqual(arm.changes, recipes.VARIANTS['ft_repdistiller'])
+
+  @parameterized.parameters(
+    (['nope'], '--method=nope'),
+    (['ft', 'kd', 'ft'], '--methods has ft twice'),
+  )
+  def test_methods_that_are_none_are_refused(self, methods, message):
+    with self.assertRaisesRegex(errors.UsageError, message):
+      comparison.arms(methods, {})
+
+
+class CompareTest(absltest.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    keras.utils.set_random_seed(0)
+    with fixtures.strategy().scope():
+      cls.network = zoo.build(
+        'resnet14x0.5', common.spec(fixtures.recipe(), fixtures.blobs())
+      )
+
+  def setUp(self):
+    super().setUp()
+    self.folder = self.create_tempdir().full_path
+    self.teacher = os.path.join(self.folder, 'mine.keras')
+    self.network.save(self.teacher)
+    self.run_dir = run_dir.RunDir(os.path.join(self.folder, 'run'))
+
+  def _compare(self, methods, sweep=None, seeds=1, exports=False, **flags):
+    return comparison.compare(
+      fixtures.recipe(**{'teacher': self.teacher, **flags}),
+      run=self.run_dir,
+      devices=fixtures.strategy(),
+      workshop=comparison.Workshop(
+        fixtures.blobs,
+        loop.Options(),
+        signal_cache=os.path.join(self.folder, 'signals'),
+      ),
+      chosen=comparison.arms(methods, sweep or {}),
+      seeds=seeds,
+      exports=exports,
+    )
+
+  def test_students_share_teacher_and_paraphraser_and_signals(self):
+    found = self._compare(['scratch', 'ft', 'ft+kd'], seeds=2, exports=True)
+    rows = {row['method']: row for row in found['rows']}
+    self.assertEqual(list(rows), ['teacher', 'scratch', 'ft', 'ft+kd'])
+    for method in ('scratch', 'ft', 'ft+kd'):
+      self.assertEqual(rows[method]['seed_numbers'], [0, 1])
+      self.assertIsNotNone(rows[method]['teacher_agreement'])
+      self.assertIsNotNone(rows[method]['tflite_int8_bytes'])
+    self.assertLen(os.listdir(self.run_dir.child('paraphrasers').path), 1)
+    self.assertLen(os.listdir(os.path.join(self.folder, 'signals')), 2)
+    self.assertEqual(found['failures'], {})
+
+  def test_methods_and_seeds_may_be_added_and_nothing_runs_twice(self):
+    first = self._compare(['scratch'])
+    with mock.patch.object(loop, 'run', side_effect=AssertionError):
+      self.assertEqual(self._compare(['scratch']), first)
+    found = self._compare(['kd', 'scratch'], seeds=2)
+    self.assertEqual(
+      [(row['method'], row['seeds']) for row in found['rows']],
+      [('teacher', 1), ('scratch', 2), ('kd', 2)],
+    )
+    self.assertEqual(
+      found['rows'][1]['accuracies'][0], first['rows'][1]['accuracies'][0]
+    )
+
+  def test_failed_run_is_reported_and_the_others_go_on(self):
+    found = self._compare(['scratch'], {'student_learning_rate': [1e30, 0.1]})
+    (name,) = found['failures']
+    self.assertEqual(name, 'scratch,student_learning_rate=1e+30-0')
+    self.assertIn('lower learning rate', found['failures'][name])
+    self.assertEqual(
+      [row['method'] for row in found['rows']],
+      ['teacher', 'scratch,student_learning_rate=0.1'],
+    )
+
+  def test_unexpected_failure_does_not_stop_the_others(self):
+    train = student.train_student
+
+    def fails(recipe, *args, **kwargs):
+      if recipe.seed == 0:
+        raise MemoryError('no room')
+      return train(recipe, *args, **kwargs)
+
+    with mock.patch.object(student, 'train_student', fails):
+      found = self._compare(['scratch'], seeds=2)
+    self.assertEqual(found['failures'], {'scratch-0': 'MemoryError: no room'})
+    self.assertEqual(found['rows'][1]['seed_numbers'], [1])
+
+  def test_each_paraphrase_rate_has_its_paraphraser(self):
+    found = self._compare(
+      ['scratch', 'ft', 'ft_no_translator'], {'rate': [0.5, 2.0]}
+    )
+    self.assertEqual(found['failures'], {})
+    # The last is the student's channels over the teacher's, for both points.
+    self.assertCountEqual(
+      [
+        name.partition('-')[0]
+        for name in os.listdir(self.run_dir.child('paraphrasers').path)
+      ],
+      ['k0.5', 'k2'],
+    )
+
+  def test_interrupted_comparison_goes_on(self):
+    train = student.train_student
+    with (
+      mock.patch.object(
+        student,
+        'train_student',
+        side_effect=[mock.DEFAULT, KeyboardInterrupt],
+      ),
+      self.assertRaises(KeyboardInterrupt),
+    ):
+      self._compare(['scratch', 'ft'])
+    self.assertIs(student.train_student, train)
+    with mock.patch.object(paraphraser.loop, 'run', wraps=loop.run) as trained:
+      found = self._compare(['scratch', 'ft'])
+    # The paraphraser was complete.
+    self.assertEqual(trained.call_count, 2)
+    self.assertLen(found['rows'], 3)
+
+  def test_other_recipe_in_the_folder_is_refused(self):
+    self._compare(['scratch'])
+    with self.assertRaisesRegex(errors.UsageError, 'student.epochs: 3 there'):
+      self._compare(['scratch'], student_epochs=2)
+
+  def test_memory_of_one_process_is_not_shared_by_several(self):
+    with self.assertRaisesRegex(errors.UsageError, 'give a folder, or off'):
+      comparison.compare(
+        fixtures.recipe(),
+        run=self.run_dir,
+        devices=fixtures.strategy(),
+        workshop=comparison.Workshop(
+          fixtures.blobs, loop.Options(), signal_cache='memory'
+        ),
+        chosen=comparison.arms(['scratch'], {}),
+        jobs=2,
+      )
+    self.assertFalse(os.path.exists(self.run_dir.path))
+
+  def test_rehearsal_estimates_every_part_and_leaves_nothing(self):
+    parts = comparison.rehearse(
+      fixtures.recipe(),
+      devices=fixtures.strategy(),
+      workshop=comparison.Workshop(fixtures.blobs, loop.Options()),
+      chosen=comparison.arms(['scratch', 'ft'], {}),
+      seeds=3,
+    )
+    names = [part['part'] for part in parts]
+    self.assertEqual(names[0], 'teacher')
+    self.assertStartsWith(names[1], 'paraphrasers/')
+    self.assertEqual(names[2:], ['scratch', 'ft'])
+    self.assertEqual([part['runs'] for part in parts], [1, 1, 3, 3])
+    for part in parts:
+      self.assertGreater(part['seconds'], 0)
+    self.assertEqual(os.listdir(self.folder), ['mine.keras'])
+
+
+if __name__ == '__main__':
+  absltest.main()

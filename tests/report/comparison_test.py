@@ -1,0 +1,197 @@
+"""The comparison's tables and page, of folders made by hand."""
+
+import csv
+import io
+import json
+import os
+import re
+
+from absl.testing import absltest
+
+from ft_tf import run_dir
+from ft_tf.report import comparison, summary
+
+_RECIPE = {
+  'data': {
+    'dataset': 'digits',
+    'test_split': 'test',
+    'batch_size': 32,
+    'validation_examples': 200,
+  },
+  'teacher': {'model': '/models/big.keras'},
+  'student': {'model': 'resnet8x0.5', 'epochs': 8},
+}
+_ENVIRONMENT = {
+  'command': ['python3', 'bin/compare.py'],
+  'started': '2025-01-31T12:00:00+00:00',
+  'python': '3.11.7',
+  'machine': 'x86_64, 2 cores',
+  'packages': {'tensorflow': '2.21.0'},
+}
+
+
+class ComparisonTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self._folder = self.create_tempdir()
+    self._root = run_dir.RunDir(self._folder.full_path)
+    self._write('recipe.json', _RECIPE)
+    self._write('environment.json', [_ENVIRONMENT])
+    self._write('plan.json', ['scratch', 'kd', 'ft'])
+    self._run('teacher', 'teacher', None, 0.96, parameters=4000)
+    for seed in range(5):
+      self._run(f'runs/ft-{seed}', 'ft', seed, 0.90 + 0.01 * seed)
+      self._run(f'runs/scratch-{seed}', 'scratch', seed, 0.88 + 0.01 * seed)
+    self._run('runs/kd-1', 'kd', 1, 0.87)
+    self._write('runs/kd-0/recipe.json', {})  # not finished
+    self._write(
+      'paraphrasers/k0.5/result.json',
+      {'reconstruction': 0.1234, 'reconstruction_of_mean': 0.5678},
+    )
+
+  def _write(self, name, value):
+    self._folder.create_file(name, json.dumps(value))
+
+  def _run(self, name, method, seed, accuracy, parameters=100):
+    student = {
+      'best_accuracy': accuracy + 0.01,
+      'teacher_agreement': accuracy - 0.01,
+      'teacher_divergence': 0.25,
+    }
+    self._write(
+      f'{name}/result.json',
+      {
+        'method': method,
+        'seed': seed,
+        'accuracy': accuracy,
+        'calibration_error': 0.05,
+        'parameters': parameters,
+        'wall_seconds': 12.3,
+        **({} if method == 'teacher' else student),
+      },
+    )
+    rows = [
+      {
+        'step': e,
+        'epoch': e,
+        'cross_entropy': 1.0,
+        'validation_accuracy': accuracy,
+      }
+      for e in (1, 2)
+    ]
+    self._folder.create_file(
+      f'{name}/metrics.jsonl', ''.join(json.dumps(r) + '\n' for r in rows)
+    )
+
+  def _read(self, name):
+    with open(os.path.join(self._root.path, name), encoding='utf-8') as file:
+      return file.read()
+
+  def test_rows_come_in_the_plans_order_behind_the_teacher(self):
+    table = comparison.rows(comparison.runs(self._root))
+    self.assertEqual(
+      [row.method for row in table], ['teacher', 'scratch', 'kd', 'ft']
+    )
+
+  def test_json_holds_the_contracts_rows_and_their_gains(self):
+    found = comparison.write(self._root)
+    self.assertEqual(json.loads(self._read('comparison.json')), found)
+    rows = {row['method']: row for row in found['rows']}
+    ft = rows['ft']
+    self.assertAlmostEqual(ft['mean'], 0.92)
+    self.assertAlmostEqual(ft['std'], 0.0158114, places=6)
+    self.assertEqual(ft['seeds'], 5)
+    self.assertEqual(
+      ft['accuracies'], [0.9, 0.91, 0.92, 0.93, 0.9400000000000001]
+    )
+    self.assertAlmostEqual(ft['gain']['mean'], 0.02)
+    self.assertEqual(ft['gain']['verdict'], 'helped')
+    self.assertAlmostEqual(rows['kd']['gain']['mean'], -0.02)
+    self.assertEqual(rows['kd']['gain']['verdict'], 'inconclusive')
+    self.assertIsNone(rows['scratch']['gain'])
+    self.assertIsNone(rows['teacher']['gain'])
+
+  def test_cells_stand_under_their_header(self):
+    *_, ft = comparison.rows(comparison.runs(self._root))
+    self.assertEqual(
+      dict(zip(comparison.HEADER, comparison.cells(ft), strict=True)),
+      {
+        '': 'student, factor transfer',
+        'accuracy %': '92.00',
+        'std': '1.58',
+        'seeds': '5',
+        'gain': '+2.00',
+        '95 % interval': '+2.00 .. +2.00',
+        'best epoch %': '93.00',
+        'as teacher %': '91.00',
+        'KL to teacher': '0.250',
+        'ECE %': '5.00',
+        'parameters': '100',
+        'int8 bytes': '-',
+        'int8 %': '-',
+        'seconds': '12',
+      },
+    )
+
+  def test_verdicts_are_a_sentence_for_each_method(self):
+    found = comparison.write(self._root)['verdicts']
+    self.assertLen(found, 2)
+    self.assertStartsWith(found[0], 'kd: -2.00 points over 1 paired seed:')
+    self.assertEndsWith(found[1], 'interval +2.00 to +2.00: helped.')
+
+  def test_without_the_student_alone_nothing_is_concluded(self):
+    self._write('plan.json', ['ft'])
+    runs = [r for r in comparison.runs(self._root) if r.method == 'ft']
+    (verdict,) = comparison.verdicts(comparison.rows(runs))
+    self.assertIn('add scratch to --methods', verdict)
+
+  def test_csv_has_a_line_for_each_row_unrounded(self):
+    comparison.write(self._root)
+    lines = list(csv.DictReader(io.StringIO(self._read('comparison.csv'))))
+    self.assertLen(lines, 4)
+    self.assertEqual(lines[3]['method'], 'ft')
+    self.assertEqual(
+      [float(x) for x in lines[3]['accuracies'].split()],
+      [0.9, 0.91, 0.92, 0.93, 0.9400000000000001],
+    )
+    self.assertEqual(lines[3]['gain_verdict'], 'helped')
+
+  def test_every_form_holds_every_row(self):
+    comparison.write(self._root)
+    for form in ('md', 'tex', 'html', 'csv'):
+      text = self._read(f'comparison.{form}')
+      for mean in ('0.96', '0.9') if form == 'csv' else ('96.00', '92.00'):
+        self.assertIn(mean, text, form)
+
+  def test_page_names_verdicts_failures_and_paraphrasers(self):
+    comparison.write(self._root, {'kd-0': 'loss is nan <b>'})
+    text = self._read('comparison.html')
+    words = ' '.join(re.sub(r'<[^>]*>', ' ', text).split())
+    for part in (
+      'resnet8x0.5 taught by big.keras on digits',
+      'kd-0: loss is nan &lt;b&gt;',
+      'Paraphraser k0.5: reconstruction error 0.123, by the mean map 0.568.',
+      'interval +2.00 to +2.00: helped',
+      'python3 bin/compare.py',
+    ):
+      self.assertIn(part, words)
+    self.assertEqual(text.count('<svg'), 2)  # No factor loss, no export.
+    for tag in ('<script', '<link', '<iframe'):
+      self.assertNotIn(tag, text)
+
+  def test_comparison_that_has_just_begun_has_a_page(self):
+    for name in os.listdir(os.path.join(self._root.path, 'runs')):
+      os.rename(
+        os.path.join(self._root.path, 'runs', name),
+        os.path.join(self._root.path, f'away-{name}'),
+      )
+    self.assertLen(comparison.write(self._root)['rows'], 1)
+
+  def test_run_of_no_plan_comes_last(self):
+    self._run('runs/at-0', 'at', 0, 0.5)
+    self.assertEqual(comparison.runs(self._root)[-1].method, 'at')
+    self.assertIsInstance(comparison.runs(self._root)[0], summary.Run)
+
+
+if __name__ == '__main__':
+  absltest.main()
