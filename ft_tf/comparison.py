@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ft_tf import compression, errors, recipes, run_dir
+from ft_tf import compression, errors, knowledge, recipes, run_dir
 from ft_tf.data import datasets
 from ft_tf.models import zoo
 from ft_tf.report import comparison as report
@@ -369,6 +369,13 @@ class _Bench:
         paraphraser=paraphraser,
         signals=self._signals,
         label=task.arm,
+      )
+      knowledge.look(
+        run_dir.RunDir(folder),
+        task.recipe,
+        self._dataset,
+        teacher=teacher,
+        paraphraser=paraphraser,
       )
     except (errors.UsageError, errors.TrainingError) as error:
       _say(f'{task.name} failed: {error}')

@@ -2,8 +2,8 @@
 
 A run folder holds `recipe.json` (what decides its outcome), `environment.json`
 (each command that worked on it, with versions), `metrics.jsonl` (a row per log
-step), `checkpoints/`, `tensorboard/`, `model.keras`, and, once it is complete,
-`result.json`.
+step), `maps/` (a picture each epoch), `checkpoints/`, `tensorboard/`,
+`model.keras`, and, once it is complete, `result.json`.
 """
 
 import contextlib
@@ -47,6 +47,7 @@ class RunDir:
     self.model = os.path.join(self.path, 'model.keras')
     self.checkpoints = os.path.join(self.path, 'checkpoints')
     self.tensorboard = os.path.join(self.path, 'tensorboard')
+    self.pictures = os.path.join(self.path, 'maps')
     self._metrics = os.path.join(self.path, 'metrics.jsonl')
     self._lock = None
 
@@ -121,6 +122,13 @@ class RunDir:
       with open(path, 'w', encoding='utf-8') as file:
         json.dump(value, file, indent=2)
         file.write('\n')
+
+  def write_picture(self, step: int, png: bytes) -> None:
+    """Writes a step's picture of maps, whole or not at all."""
+    os.makedirs(self.pictures, exist_ok=True)
+    with replacing(os.path.join(self.pictures, f'{step:07d}.png')) as path:
+      with open(path, 'wb') as file:
+        file.write(png)
 
   def append_metrics(self, row: dict[str, Any]) -> None:
     """Adds one row to metrics.jsonl; it must have a `step`."""

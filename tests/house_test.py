@@ -27,6 +27,7 @@ _ROOMS = (
   'export',
   'report',
   'compression',
+  'knowledge',
   'comparison',
   'benchmark',
   'bin',

@@ -15,6 +15,7 @@ from ft_tf.models import layers, zoo
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _PROGRAMS = (
   'benchmark',
+  'compare',
   'compress',
   'evaluate',
   'export',
@@ -146,6 +147,90 @@ class CompressTest(absltest.TestCase):
     with open(f'{folder}/run/student/metrics.jsonl') as file:
       steps = [json.loads(line)['step'] for line in file]
     self.assertEqual(steps, list(range(1, 81)))
+
+
+class CompareTest(absltest.TestCase):
+  def test_comparison_leaves_every_form_and_continues(self):
+    folder = self.create_tempdir().full_path
+    workdir, data = (os.path.join(folder, name) for name in ('run', 'data'))
+    command = (
+      *_TINY,
+      '--seeds=2',
+      f'--workdir={workdir}',
+      f'--data_dir={data}',
+      f'--signal_cache={folder}/signals',
+    )
+    code, out, err = _run('compare', *command, '--methods=scratch,kd')
+    self.assertEqual(code, 0, err)
+    code, out, err = _run(
+      'compare', *command, '--methods=scratch,kd,ft', '--jobs=2'
+    )
+    self.assertEqual(code, 0, err)
+    found = _result(out)
+    self.assertEqual(
+      [(row['method'], row['seeds']) for row in found['rows']],
+      [('teacher', 1), ('scratch', 2), ('kd', 2), ('ft', 2)],
+    )
+    for row in found['rows']:
+      self.assertLen(row['accuracies'], row['seeds'])
+      self.assertAlmostEqual(row['mean'], sum(row['accuracies']) / row['seeds'])
+    # What was complete is not trained again.
+    self.assertIn('student (ft, seed 1): step', err)
+    self.assertNotIn('student (kd', err)
+    self.assertIn('| student, factor transfer', out)
+    self.assertIn('ft: ', out)
+    for form in ('json', 'md', 'csv', 'tex', 'html'):
+      self.assertTrue(os.path.exists(f'{workdir}/comparison.{form}'), form)
+    with open(f'{workdir}/comparison.json') as file:
+      self.assertEqual(json.load(file), found)
+
+  def test_dry_run_prints_the_plan_and_leaves_nothing(self):
+    folder = self.create_tempdir().full_path
+    code, out, err = _run(
+      'compare',
+      *_TINY,
+      '--methods=scratch,ft',
+      '--seeds=3',
+      '--dry_run',
+      f'--workdir={folder}/run',
+      f'--data_dir={folder}/data',
+    )
+    self.assertEqual(code, 0, err)
+    self.assertRegex(out, r'(?m)^\| ft +\| +3 \|')
+    found = _result(out)
+    self.assertAlmostEqual(
+      found['seconds'], sum(part['seconds'] for part in found['parts'])
+    )
+    self.assertFalse(os.path.exists(f'{folder}/run'))
+
+  def test_bad_comparison_is_one_line_with_the_fix_and_writes_nothing(self):
+    folder = self.create_tempdir().full_path
+    cases = {
+      '--methods=nope': '--method=nope: give scratch, one of ft',
+      '--methods=ft,ft': 'has ft twice',
+      '--seeds=0': '--seeds=0: give 1 or more',
+      '--jobs=0': '--jobs=0: give 1 or more',
+      '--sweep=nope=1': '--sweep=nope=1: give a number of the recipe',
+      '--sweep=rate': 'such as paraphraser.rate=0.5,1,2',
+      '--sweep=rate=a': '--sweep=paraphraser.rate=a: paraphrase rate',
+      '--signal_cache=': '--signal_cache is empty',
+    }
+    started = {
+      argument: _start(
+        'compare',
+        '--recipe=digits',
+        f'--data_dir={folder}/data',
+        f'--workdir={folder}/new',
+        argument,
+      )
+      for argument in cases
+    }
+    for argument, pattern in cases.items():
+      with self.subTest(argument):
+        out, err = started[argument].communicate()
+        self.assertEqual((started[argument].returncode, out), (2, ''), err)
+        self.assertRegex(err.splitlines()[-1], f'^compare.py: .*{pattern}')
+    self.assertFalse(os.path.exists(f'{folder}/new'))
 
 
 class StagesTest(absltest.TestCase):

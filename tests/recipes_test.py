@@ -308,7 +308,7 @@ class OverrideTest(parameterized.TestCase):
     (
       'method',
       'nope',
-      '--method=nope: give scratch, one of ft, .*ofd, or a sum',
+      '--method=nope: give scratch, one of ft, .*ofd, a sum',
     ),
     ('method', 'ft+ft', r'--method=ft\+ft: .*different ones'),
     ('method', 'ft+ft_no_translator', 'different ones'),

@@ -22,6 +22,16 @@ def steps(examples: int, *, batch_size: int, epochs: float) -> int:
   return math.ceil(examples * epochs / batch_size)
 
 
+def numbers(examples: int, data: recipes.Data, epochs: int) -> range:
+  """Returns the numbers of the views that a run of some epochs sees.
+
+  Its last batch is full, so that it may reach into one epoch more.
+  """
+  count = steps(examples, batch_size=data.batch_size, epochs=epochs)
+  seen = math.ceil(count * data.batch_size / examples)
+  return range(min(seen, data.views) if data.views else seen)
+
+
 class Signals(Protocol):
   """What is known of views beforehand, such as what the teacher says of them.
 

@@ -1,5 +1,6 @@
 """What the folders of a comparison say: tables, verdicts, a page."""
 
+import base64
 import csv
 import dataclasses
 import io
@@ -129,6 +130,59 @@ def cells(row: Row) -> list[str]:
   ]
 
 
+KNOWLEDGE_HEADER = [
+  '',
+  'CKA of features',
+  'CKA of factors',
+  'CKA of feature and factor',
+  'linear probe %',
+]
+_KNOWLEDGE = (
+  'feature_cka',
+  'factor_cka',
+  'feature_factor_cka',
+  'probe_accuracy',
+)
+
+
+def knowledge(root: run_dir.RunDir, table: list[Row]) -> list[list[str]]:
+  """Returns cells under `KNOWLEDGE_HEADER`: means over the seeds of an arm."""
+  lines = []
+  for row in table:
+    known = [root.child(run.name).read('knowledge.json') for run in row.runs]
+    if None in known:
+      continue
+    cells = [row.label]
+    for name in _KNOWLEDGE:
+      values = [its[name] for its in known if name in its]
+      scale, form = (100, '.2f') if name == 'probe_accuracy' else (1, '.3f')
+      mean = scale * statistics.mean(values) if values else None
+      cells.append('-' if mean is None else format(mean, form))
+    lines.append(cells)
+  return lines
+
+
+def _pictures(root, table) -> dict[str, dict[str, str]]:
+  """Returns the maps of each arm's first run: at first, halfway, and last.
+
+  By arm's label and step, as base64 of PNG.
+  """
+  found = {}
+  for row in table:
+    run = root.child(row.runs[0].name)
+    known = os.path.isdir(run.pictures)
+    names = sorted(os.listdir(run.pictures)) if known else []
+    if not names:
+      continue
+    chosen = sorted({names[0], names[len(names) // 2], names[-1]})
+    found[row.label] = {}
+    for name in chosen:
+      with open(os.path.join(run.pictures, name), 'rb') as file:
+        step = str(int(name.removesuffix('.png')))
+        found[row.label][step] = base64.b64encode(file.read()).decode()
+  return found
+
+
 def verdicts(table: list[Row]) -> list[str]:
   """Returns a sentence for each arm: helped, did not, or inconclusive."""
   by_method = {row.method: row for row in table}
@@ -177,6 +231,9 @@ def write(
     verdicts=comparison['verdicts'],
     failures=failures,
     least_seeds=paired.LEAST_SEEDS,
+    knowledge_header=KNOWLEDGE_HEADER,
+    knowledge=knowledge(root, table),
+    pictures=_pictures(root, table),
     paraphrasers=_paraphrasers(root),
     plots=_plots(found, table),
     environments=root.read('environment.json'),

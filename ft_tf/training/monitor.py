@@ -73,14 +73,16 @@ class Monitor:
     self._progress(values)
 
   def pictures(self, step: int, image: np.ndarray) -> None:
-    """Logs one picture, `[H, W, 3]` uint8, as TensorBoard's `maps`."""
+    """Logs one picture, `[H, W, 3]` uint8: TensorBoard's `maps`, and a file."""
+    self._run.write_picture(step, tf.io.encode_png(image).numpy())
     with self._writer.as_default(step=step):
       tf.summary.image(
         'maps',
         image[None],
         description='Rows: images. Columns: the input, '
         f'{_MAPS} maps of the teacher, the same {_MAPS} of the student '
-        '(or of the reconstruction), on one scale per image.',
+        '(or of the reconstruction), on one scale per image, and the size of '
+        'their difference on that scale.',
       )
 
   def close(self, result: dict[str, Any] | None = None) -> None:
@@ -140,7 +142,7 @@ class Monitor:
 def mosaic(
   images: np.ndarray, ours: np.ndarray, theirs: np.ndarray
 ) -> np.ndarray:
-  """Returns images, teacher maps and student maps side by side.
+  """Returns images, teacher maps, student maps and differences side by side.
 
   Args:
     images: `[N, H, W, 1 or 3]` uint8.
@@ -148,7 +150,7 @@ def mosaic(
     theirs: Those to compare, of the same shape.
 
   Returns:
-    `[N * tile, (1 + 2 * maps) * tile, 3]` uint8, the first channels of each.
+    `[N * tile, (1 + 3 * maps) * tile, 3]` uint8, the first channels of each.
   """
   rows = []
   for image, *pair in zip(images, ours, theirs, strict=True):
@@ -158,7 +160,8 @@ def mosaic(
     low = min(m.min() for m in maps)
     high = max(m.max() for m in maps)
     tiles = [_tile(np.broadcast_to(image, (*image.shape[:2], 3)))]
-    for each in maps:
+    for each in (*maps, low + np.abs(maps[0] - maps[1])):
+      each = np.minimum(each, high)
       grey = np.uint8(255 * (each - low) / max(high - low, 1e-12))
       tiles += [
         _tile(np.repeat(grey[..., i : i + 1], 3, axis=-1))

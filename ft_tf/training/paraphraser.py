@@ -37,7 +37,8 @@ def train_paraphraser(
   Returns:
     The result: `reconstruction` on the test split, and
     `reconstruction_of_mean`, the same loss if every feature map were answered
-    by their mean.
+    by their mean; `factors`, the channels of the factor, and `dead_factors`,
+    those whose standard deviation is below a hundredth of the largest.
 
   Raises:
     UsageError: the folder holds another run, or the teacher does not fit.
@@ -112,6 +113,8 @@ def train_paraphraser(
     scores = {
       'reconstruction': _error(theirs, ours, kind),
       'reconstruction_of_mean': _error(mean, ours, kind),
+      'factors': paraphraser.encoder[-1].filters,
+      'dead_factors': _dead(paraphraser, ours),
     }
     return common.finish(
       run, watch, paraphraser, scores, method='paraphraser', seed=recipe.seed
@@ -182,6 +185,15 @@ def _compile_reconstruction(feature, paraphraser):
     )
 
   return reconstruct
+
+
+def _dead(paraphraser, maps) -> int:
+  """Returns how many channels of the factor hardly move, of `[N, H, W, m]`."""
+  factor = evaluation.in_batches(
+    lambda batch: tf.cast(paraphraser.encode(batch), tf.float32).numpy(), maps
+  )
+  spread = factor.std(axis=(0, 1, 2))
+  return int((spread < 0.01 * spread.max()).sum())
 
 
 def _error(paraphrased, feature, kind):

@@ -17,6 +17,7 @@ from ft_tf.training import (
   common,
   distillation,
   gradients,
+  incumbent,
   loop,
   monitor,
   precision,
@@ -77,7 +78,7 @@ def train_student(
     student = zoo.build(recipe.student.model, common.spec(recipe, dataset))
     their = common.load_teacher(teacher, dataset) if teacher else None
     methods = []
-    if inputs:
+    if recipes.terms(recipe.student.method):
       parts = registry.Parts(
         teacher=their,
         student=student,
@@ -101,11 +102,30 @@ def train_student(
       signal = distillation.compile_signal(their, methods, recipe.precision)
       if signals is not None and signals.enabled:
         kept = _fill(signals, their, methods, recipe, dataset, identity)
-    forward = distillation.make_forward(
-      student, methods, recipe.data.batch_size, signal=signal
-    )
-    measure = _gradients(student, methods, forward, recipe, dataset)
-    _settle_beta(recipe, methods, measure, run)
+    if recipe.student.method in recipes.INCUMBENTS:
+      train_steps = incumbent.compile_steps(
+        strategy,
+        teacher=their,
+        student=student,
+        optimizer=optimizer,
+        method=recipe.student.method,
+      )
+    else:
+      forward = distillation.make_forward(
+        student, methods, recipe.data.batch_size, signal=signal
+      )
+      train_steps = distillation.compile_steps(
+        strategy,
+        student,
+        methods,
+        optimizer,
+        forward,
+        jit=options.compiles_by_xla(recipe),
+      )
+    measure = dict
+    if methods:
+      measure = _gradients(student, methods, forward, recipe, dataset)
+      _settle_beta(recipe, methods, measure, run)
     validate = common.validation(student, dataset.validation)
     best = os.path.join(run.path, BEST)
     stage = loop.Stage(
@@ -114,14 +134,7 @@ def train_student(
       examples=dataset.train,
       labels=True,
       signals=kept,
-      train_steps=distillation.compile_steps(
-        strategy,
-        student,
-        methods,
-        optimizer,
-        forward,
-        jit=options.compiles_by_xla(recipe),
-      ),
+      train_steps=train_steps,
       state={
         'student': student,
         'adapters': [m.adapter for m in methods if m.adapter is not None],
@@ -163,7 +176,7 @@ def train_student(
 def _inputs(recipe, **paths) -> dict[str, str]:
   """Returns the files that a method learns from, by name."""
   method = recipe.student.method
-  if not recipes.terms(method):
+  if method == recipes.SCRATCH:
     return {}
   if not recipes.needs_paraphraser(method):
     del paths['paraphraser']
@@ -193,8 +206,6 @@ def _gradients(student, methods, forward, recipe, dataset):
 
   They are of the first training images, as many as a batch, as they are.
   """
-  if not methods:
-    return dict
   measure = gradients.compile_measure(
     forward,
     student=student,
@@ -264,7 +275,7 @@ def _fill(store, teacher, methods, recipe, dataset, identity) -> cache.Joined:
     signal = distillation.compile_signal(teacher, [method], recipe.precision)
     kept = store.open(key, examples=len(train), width=signal.width)
     kept.fill(
-      range(data.views or recipe.student.epochs),
+      views.numbers(len(train), data, recipe.student.epochs),
       lambda number, signal=signal: (
         signal.rows(batch)
         for batch in views.view(train, data, number).as_numpy_iterator()

@@ -304,5 +304,40 @@ class SignalsTest(parameterized.TestCase):
         np.testing.assert_array_equal(ours[name], theirs[name])
 
 
+class NumbersTest(parameterized.TestCase):
+  @parameterized.parameters(
+    # 48 images: exact, one epoch more for the last batch, repeated views.
+    (16, 0, 3),
+    (20, 0, 4),
+    (16, 2, 2),
+    (20, 8, 4),
+  )
+  def test_views_are_those_that_the_stream_asks_for(self, batch, count, last):
+    data = fixtures.recipe(batch_size=batch, views=count).data
+    numbers = views.numbers(48, data, epochs=3)
+    self.assertEqual(numbers, range(last))
+    asked = set()
+
+    class Signals:
+      width = 1
+
+      def read(self, of_views, examples):
+        asked.update(of_views.tolist())
+        return np.zeros((len(examples), 1), np.float16)
+
+    total = views.steps(48, batch_size=batch, epochs=3)
+    stream = views.stream(
+      fixtures.blobs().train,
+      data,
+      seed=0,
+      first_step=0,
+      last_step=total,
+      signals=Signals(),
+    )
+    for _ in stream:
+      pass
+    self.assertEqual(asked, set(numbers))
+
+
 if __name__ == '__main__':
   absltest.main()

@@ -46,7 +46,12 @@ class ComparisonTest(absltest.TestCase):
     self._write('runs/kd-0/recipe.json', {})  # not finished
     self._write(
       'paraphrasers/k0.5/result.json',
-      {'reconstruction': 0.1234, 'reconstruction_of_mean': 0.5678},
+      {
+        'reconstruction': 0.1234,
+        'reconstruction_of_mean': 0.5678,
+        'factors': 32,
+        'dead_factors': 3,
+      },
     )
 
   def _write(self, name, value):
@@ -170,7 +175,7 @@ class ComparisonTest(absltest.TestCase):
     for part in (
       'resnet8x0.5 taught by big.keras on digits',
       'kd-0: loss is nan &lt;b&gt;',
-      'Paraphraser k0.5: reconstruction error 0.123, by the mean map 0.568.',
+      'k0.5 0.123 0.568 32 3',
       'interval +2.00 to +2.00: helped',
       'python3 bin/compare.py',
     ):
@@ -186,6 +191,28 @@ class ComparisonTest(absltest.TestCase):
         os.path.join(self._root.path, f'away-{name}'),
       )
     self.assertLen(comparison.write(self._root)['rows'], 1)
+
+  def test_knowledge_is_a_mean_over_seeds_of_arms_that_have_it(self):
+    for seed in range(5):
+      self._write(
+        f'runs/ft-{seed}/knowledge.json',
+        {'feature_cka': 0.1 * seed, 'probe_accuracy': 0.9, 'factor_cka': 0.5},
+      )
+    self._write('runs/scratch-0/knowledge.json', {'feature_cka': 0.5})
+    table = comparison.rows(comparison.runs(self._root))
+    self.assertEqual(
+      comparison.knowledge(self._root, table),
+      [['student, factor transfer', '0.200', '0.500', '-', '90.00']],
+    )
+
+  def test_page_shows_maps_at_first_halfway_and_last(self):
+    run = self._root.child('runs/ft-0')
+    for step in (100, 200, 300, 400):
+      run.write_picture(step, b'png %d' % step)
+    comparison.write(self._root)
+    text = self._read('comparison.html')
+    steps = re.findall(r'factor transfer, step (\d+)</figcaption>', text)
+    self.assertEqual(steps, ['100', '300', '400'])
 
   def test_run_of_no_plan_comes_last(self):
     self._run('runs/at-0', 'at', 0, 0.5)

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 
 import numpy as np
 from absl.testing import absltest
@@ -100,13 +101,14 @@ class MosaicTest(absltest.TestCase):
     ours = np.random.default_rng(0).normal(size=(2, 4, 4, 12))
     picture = monitor.mosaic(images, ours, ours)
     tile = 64
-    self.assertEqual(picture.shape, (2 * tile, 17 * tile, 3))
+    self.assertEqual(picture.shape, (2 * tile, 25 * tile, 3))
     self.assertEqual(picture.dtype, np.uint8)
     self.assertEqual(picture[:tile, :tile].max(), 0)
     self.assertEqual(picture[tile + 1 : 2 * tile - 1, 1 : tile - 1].min(), 255)
     # Equal maps look equal, and another scale of a factor changes nothing.
-    teacher, student = picture[:, tile : 9 * tile], picture[:, 9 * tile :]
+    teacher, student, difference = np.split(picture[:, tile:], 3, axis=1)
     np.testing.assert_array_equal(teacher, student)
+    self.assertEqual(difference.max(), 0)
     np.testing.assert_array_equal(
       monitor.mosaic(images, ours, 5 * ours), picture
     )
@@ -114,7 +116,25 @@ class MosaicTest(absltest.TestCase):
   def test_dead_maps_are_drawn(self):
     zeros = np.zeros((1, 2, 2, 3))
     picture = monitor.mosaic(np.zeros((1, 8, 8, 3), np.uint8), zeros, zeros)
-    self.assertEqual(picture.shape, (64, 7 * 64, 3))
+    self.assertEqual(picture.shape, (64, 10 * 64, 3))
+
+  def test_difference_shows_where_the_maps_differ(self):
+    ours = np.zeros((1, 2, 2, 1))
+    ours[0, 0, 0, 0] = ours[0, 1, 1, 0] = 1
+    theirs = np.zeros((1, 2, 2, 1))
+    theirs[0, 0, 0, 0] = theirs[0, 0, 1, 0] = 1
+    picture = monitor.mosaic(np.zeros((1, 8, 8, 3), np.uint8), ours, theirs)
+    places = picture[[16, 16, 48, 48], [3 * 64 + 16, 3 * 64 + 48] * 2, 0]
+    np.testing.assert_array_equal(places, [0, 255, 0, 255])
+
+  def test_picture_is_left_in_the_runs_folder(self):
+    run = run_dir.RunDir(self.create_tempdir().full_path)
+    watch = monitor.Monitor(run, name='student', step=5, steps=10)
+    watch.pictures(7, np.zeros((4, 4, 3), np.uint8))
+    (name,) = os.listdir(run.pictures)
+    self.assertEqual(name, '0000007.png')
+    with open(os.path.join(run.pictures, name), 'rb') as file:
+      self.assertStartsWith(file.read(), b'\x89PNG')
 
 
 if __name__ == '__main__':

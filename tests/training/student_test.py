@@ -69,6 +69,12 @@ class TrainStudentTest(parameterized.TestCase):
       self._train('seed', fixtures.recipe(views=2, seed=1), store)
     self.assertIn('all 2 views were there', said.getvalue())
 
+  def test_kept_signals_reach_to_the_end_of_the_last_batch(self):
+    # 3 epochs of 48 images are 7.2 batches of 20: the last is full.
+    recipe = fixtures.recipe(batch_size=20)
+    _, result = self._train('kept', recipe, cache.Store('memory'))
+    self.assertEqual(result['steps'], 8)
+
   @parameterized.parameters(
     {'view_seed': 1},
     {'pad': 2},

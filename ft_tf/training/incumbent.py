@@ -1,0 +1,82 @@
+"""Keras's own Distiller on our data and budget: what it is compared with.
+
+The update is its own, by `train_on_batch`: its losses, its default weights, the
+plain Keras layers of teacher and student. Only batches, optimizer and rate are
+those of our students.
+"""
+
+import keras
+import tensorflow as tf
+from keras import distillation
+
+from ft_tf import errors, recipes
+from ft_tf.training import step
+
+TERMS = ('loss', 'cross_entropy', 'distillation')
+
+
+def compile_steps(
+  strategy: tf.distribute.Strategy,
+  *,
+  teacher: keras.Model,
+  student: keras.Model,
+  optimizer: keras.optimizers.Optimizer,
+  method: str,
+):
+  """Returns the loop of the Distiller's steps; see `loop.Stage`.
+
+  Args:
+    strategy: The device.
+    teacher: Trained, to logits.
+    student: To be trained, to logits.
+    optimizer: Built on the student's variables.
+    method: Of `recipes.INCUMBENTS`: with the Distiller's default loss, the
+      string 'kl_divergence', which Keras 3.15 takes of clipped raw logits; or
+      with a `keras.losses.KLDivergence()`, which it takes of softened
+      probabilities, times T^2. Temperature 3 and weight 1/2 are its defaults.
+
+  Raises:
+    UsageError: there is more than one device, where its updates differ.
+  """
+  if strategy.num_replicas_in_sync > 1:
+    raise errors.UsageError(
+      f'--method={method} trains on one device: give --num_replicas=1'
+    )
+  loss = {}
+  if method == recipes.KERAS_DISTILLER_KL:
+    loss['loss'] = keras.losses.KLDivergence()
+  with strategy.scope():
+    distiller = distillation.Distiller(
+      teacher=teacher,
+      student=student,
+      distillation_losses=distillation.LogitsDistillation(**loss),
+    )
+    distiller.compile(
+      optimizer=optimizer,
+      loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+
+  def train_steps(iterator, count):
+    rows = []
+    for _ in range(int(count)):
+      start = tf.timestamp()
+      batch = next(iterator)
+      wait = tf.timestamp() - start
+      distiller.reset_metrics()
+      found = distiller.train_on_batch(
+        batch['image'], batch['label'], return_dict=True
+      )
+      rows.append(
+        {
+          'loss': found['total_loss'],
+          'cross_entropy': found['student_loss'],
+          'distillation': found['distillation_loss'],
+          step.INPUT_WAIT: wait,
+        }
+      )
+    return {
+      name: tf.stack([tf.cast(row[name], tf.float32) for row in rows])
+      for name in (*TERMS, step.INPUT_WAIT)
+    }
+
+  return train_steps
