@@ -202,10 +202,9 @@ def compare(
         failures[task.name] = failure
       report.write(run, failures)
     if exports:
-      for folder in ('teacher', *(task.name for task in tasks[: len(chosen)])):
-        where = folder if folder == 'teacher' else f'runs/{folder}'
-        if os.path.exists(run.child(where).model):
-          compression.export_beside(run.child(where), dataset)
+      names = [f'runs/{task.name}' for task in tasks[: len(chosen)]]
+      folders = [run.child(name) for name in ('teacher', *names)]
+      _export([f for f in folders if f.read('result.json')], workshop)
     return report.write(run, failures)
 
 
@@ -345,13 +344,39 @@ def _train(
       yield running[done], failure
 
 
+def _export(folders, workshop) -> None:
+  """Exports networks that are not, in another process: a dead one ends it.
+
+  LiteRT gives up its process over a network whose maps are all zero.
+  """
+  waiting = [f for f in folders if not f.read('export/export.json')]
+  while waiting:
+    with concurrent.futures.ProcessPoolExecutor(
+      1,
+      mp_context=multiprocessing.get_context('spawn'),
+      initializer=_open_bench,
+      initargs=(workshop, 1),
+    ) as pool:
+      while waiting:
+        folder = waiting.pop(0)
+        try:
+          pool.submit(_export_elsewhere, folder.path).result()
+        except concurrent.futures.process.BrokenProcessPool:
+          _say(f'{folder.path}: no TFLite file, its process died over it')
+          break
+
+
 class _Bench:
-  """A process's means to train students."""
+  """A process's means to train students.
+
+  Attributes:
+    dataset: The images.
+  """
 
   def __init__(self, workshop, devices, dataset):
     self._options = workshop.options
     self._devices = devices
-    self._dataset = dataset
+    self.dataset = dataset
     self._signals = cache.Store(
       workshop.signal_cache, budget_gib=workshop.signal_cache_gib
     )
@@ -361,7 +386,7 @@ class _Bench:
     try:
       student.train_student(
         task.recipe,
-        self._dataset,
+        self.dataset,
         run=run_dir.RunDir(folder),
         strategy=self._devices,
         options=self._options,
@@ -373,7 +398,7 @@ class _Bench:
       knowledge.look(
         run_dir.RunDir(folder),
         task.recipe,
-        self._dataset,
+        self.dataset,
         teacher=teacher,
         paraphraser=paraphraser,
       )
@@ -400,6 +425,10 @@ def _open_bench(workshop: Workshop, jobs: int) -> None:
 
 def _train_elsewhere(task, **arguments) -> str:
   return _bench.train(task, **arguments)
+
+
+def _export_elsewhere(path) -> None:
+  compression.export_beside(run_dir.RunDir(path), _bench.dataset)
 
 
 def _say(line: str) -> None:

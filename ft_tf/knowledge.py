@@ -26,7 +26,8 @@ def cka(first: np.ndarray, second: np.ndarray) -> float:
   """Returns the linear centred kernel alignment (Kornblith et al. 2019).
 
   Equation 5 there, of the examples' Gram matrices: 1 for features that are the
-  same but for rotation and scale, near 0 for unrelated ones.
+  same but for rotation and scale, near 0 for unrelated ones, 0 where one is
+  the same for all examples.
 
   Args:
     first: Features of N examples, `[N, ...]`.
@@ -38,7 +39,8 @@ def cka(first: np.ndarray, second: np.ndarray) -> float:
     x = x - x.mean(axis=0)
     grams.append(x @ x.T)
   one, two = grams
-  return float((one * two).sum() / np.linalg.norm(one) / np.linalg.norm(two))
+  norms = np.linalg.norm(one) * np.linalg.norm(two)
+  return float((one * two).sum() / norms) if norms else 0.0
 
 
 def look(

@@ -38,6 +38,9 @@ class CkaTest(absltest.TestCase):
     both = np.concatenate([one / np.sqrt(2), two / np.sqrt(6)], axis=1)
     self.assertAlmostEqual(knowledge.cka(one, both), 1 / np.sqrt(2))
 
+  def test_features_that_are_all_the_same_have_nothing_in_common(self):
+    self.assertEqual(knowledge.cka(self.x, np.ones((200, 3))), 0)
+
   def test_shapes_of_the_two_may_differ(self):
     self.assertAlmostEqual(
       knowledge.cka(self.x, self.x.reshape(200, 1, 2, 3)), 1
