@@ -270,7 +270,10 @@ def _help() -> str:
     for flag in found
   ]
   width = max(len(flag.name) for flag in own) + 2
-  lines = [f'{"--" + flag.name:<{width}}  {flag.help}' for flag in own]
+  # A flag that may be repeated has a second line, which says so.
+  lines = [
+    f'{"--" + flag.name:<{width}}  {flag.help.splitlines()[0]}' for flag in own
+  ]
   manual = (sys.modules['__main__'].__doc__ or '').strip()
   return manual + '\n\nFlags:\n' + '\n'.join(lines)
 

@@ -416,8 +416,9 @@ _bench: _Bench | None = None  # of a process that trains for another
 
 def _open_bench(workshop: Workshop, jobs: int) -> None:
   global _bench
-  cores = len(os.sched_getaffinity(0))
-  tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // jobs))
+  if jobs > 1:
+    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
   _bench = _Bench(
     workshop, strategy.make(workshop.num_replicas), workshop.open_dataset()
   )
