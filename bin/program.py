@@ -270,12 +270,14 @@ def _help() -> str:
     for flag in found
   ]
   width = max(len(flag.name) for flag in own) + 2
-  # A flag that may be repeated has a second line, which says so.
-  lines = [
-    f'{"--" + flag.name:<{width}}  {flag.help.splitlines()[0]}' for flag in own
-  ]
+  lines = [f'{"--" + flag.name:<{width}}  {_line(flag.help)}' for flag in own]
   manual = (sys.modules['__main__'].__doc__ or '').strip()
   return manual + '\n\nFlags:\n' + '\n'.join(lines)
+
+
+def _line(text: str) -> str:
+  """Returns a flag's help without absl's note that it may be repeated."""
+  return text.splitlines()[0].removesuffix(';')
 
 
 def _text(value: Any) -> str:

@@ -188,6 +188,8 @@ class Student(_Optimization):
     least=0,
     default=2048,
   )
+  # Our measurement: the public code's 500 has 1.1 to 1.8 at the first step on
+  # CIFAR-10 (ResNet-56 and ResNet-20, 3 seeds) and 0.9 to 1.2 afterwards.
   beta_ratio: float = _field(
     "norm of the factor loss's gradient over cross entropy's, on the student's "
     'variables at the first step, that --beta=auto aims at',

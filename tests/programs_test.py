@@ -173,6 +173,7 @@ class CompareTest(absltest.TestCase):
     )
     for row in found['rows']:
       self.assertLen(row['accuracies'], row['seeds'])
+      self.assertGreater(row['tflite_bytes'], row['tflite_int8_bytes'])
       self.assertAlmostEqual(row['mean'], sum(row['accuracies']) / row['seeds'])
     # What was complete is not trained again.
     self.assertIn('student (ft, seed 1): step', err)
