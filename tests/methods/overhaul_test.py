@@ -1,35 +1,18 @@
 """The overhaul as a term: floors, connectors, weights of the groups."""
 
-import keras
 import numpy as np
 from absl.testing import absltest
 
 from ft_tf import losses
-from ft_tf.methods import base, overhaul
-from ft_tf.models import layers, taps, zoo
-
-_SPEC = layers.Spec((16, 16, 1), 3, (0.5,), (0.25,))
-
-
-def _networks():
-  keras.utils.set_random_seed(0)
-  return zoo.build('resnet14x0.5', _SPEC), zoo.build('resnet8x0.25', _SPEC)
-
-
-def _said(network, layers_of, count=4):
-  """Returns a network's outputs for some images."""
-  images = np.random.default_rng(0).integers(256, size=(count, 16, 16, 1))
-  return base.Outputs(
-    *taps.logits_and_features(network, layers_of)(
-      images.astype(np.uint8), training=False
-    )
-  )
+from ft_tf.methods import overhaul
+from ft_tf.models import taps
+from tests import networks
 
 
 class OverhaulTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
-    self.teacher, self.student = _networks()
+    self.teacher, self.student = networks.pair()
     self.images = (
       np.random.default_rng(1)
       .integers(256, size=(200, 16, 16, 1))
@@ -54,7 +37,7 @@ class OverhaulTest(absltest.TestCase):
     feature = taps.features(self.teacher, ['g3b2_add'])(
       self.images, training=False
     )['g3b2_add'].numpy()
-    said = _said(self.teacher, self.method.teacher_layers)
+    said = networks.said(self.teacher, self.method.teacher_layers)
     signal = self.method.signal(said)[2].numpy()
     for channel in range(feature.shape[-1]):
       x = feature[..., channel]
@@ -66,8 +49,12 @@ class OverhaulTest(absltest.TestCase):
       )
 
   def test_loss_is_halved_from_each_group_to_the_one_before(self):
-    signal = self.method.signal(_said(self.teacher, self.method.teacher_layers))
-    adapted = self.method.adapt(_said(self.student, self.method.student_layers))
+    signal = self.method.signal(
+      networks.said(self.teacher, self.method.teacher_layers)
+    )
+    adapted = self.method.adapt(
+      networks.said(self.student, self.method.student_layers)
+    )
     each = [
       losses.partial_squared(ours, theirs)
       for ours, theirs in zip(adapted, signal, strict=True)

@@ -5,24 +5,13 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from ft_tf.models import folding, layers, taps, zoo
+from tests import networks
 
 _SPEC = layers.Spec((32, 32, 3), 4, (0.5,) * 3, (0.25,) * 3)
 
 
 def _images(count=4):
-  rng = np.random.default_rng(0)
-  return rng.integers(256, size=(count, 32, 32, 3)).astype(np.uint8)
-
-
-def _disturb(model):
-  """Gives every weight that starts at a constant a random value."""
-  rng = np.random.default_rng(1)
-  for weight in model.weights:
-    if weight.name in ('gamma', 'moving_variance'):
-      weight.assign(rng.uniform(0.5, 2.0, weight.shape))
-    elif weight.name in ('beta', 'moving_mean', 'bias'):
-      weight.assign(rng.normal(size=weight.shape) * 0.3)
-  return model
+  return networks.images(count, 32, 3)
 
 
 def _norms(model):
@@ -38,7 +27,7 @@ class FoldTest(parameterized.TestCase):
     ('resnet20', 0), ('resnet20-parameter-free', 0), ('vgg13', 0)
   )
   def test_network_gives_the_same_logits_without_batch_norm(self, name, left):
-    model = _disturb(zoo.build(name, _SPEC))
+    model = networks.disturb(zoo.build(name, _SPEC))
     folded = folding.fold(model)
     self.assertLen(_norms(folded), left)
     expected = model(_images(), training=False).numpy()
@@ -49,7 +38,7 @@ class FoldTest(parameterized.TestCase):
     )
 
   def test_feature_map_of_a_deep_teacher_is_the_same_within_1e5(self):
-    model = _disturb(zoo.build('resnet56', _SPEC))
+    model = networks.disturb(zoo.build('resnet56', _SPEC))
     feature = taps.features(model, ['group3'])
     expected = feature(_images(), training=False)['group3'].numpy()
     found = folding.fold(feature)(_images())['group3'].numpy()
@@ -59,7 +48,7 @@ class FoldTest(parameterized.TestCase):
 
   def test_batch_norm_before_a_convolution_stays(self):
     # A wide ResNet normalises first; only norms behind a convolution fold.
-    model = _disturb(zoo.build('wrn-10-1', _SPEC))
+    model = networks.disturb(zoo.build('wrn-10-1', _SPEC))
     folded = folding.fold(model)
     self.assertBetween(len(_norms(folded)), 1, len(_norms(model)) - 1)
     np.testing.assert_allclose(
@@ -67,7 +56,7 @@ class FoldTest(parameterized.TestCase):
     )
 
   def test_depthwise_convolutions_fold(self):
-    model = _disturb(
+    model = networks.disturb(
       keras.applications.MobileNetV3Small(
         input_shape=(32, 32, 3), weights=None, classes=4
       )
@@ -81,7 +70,7 @@ class FoldTest(parameterized.TestCase):
   def _convolved(self, tail, **config):
     inputs = keras.Input((6, 6, 2))
     x = keras.layers.Conv2D(3, 3, name='conv', **config)(inputs)
-    return _disturb(keras.Model(inputs, tail(x)))
+    return networks.disturb(keras.Model(inputs, tail(x)))
 
   @parameterized.named_parameters(
     (
@@ -121,7 +110,7 @@ class FoldTest(parameterized.TestCase):
     np.testing.assert_allclose(folded(x), model(x), atol=2e-6)
 
   def test_model_itself_is_left_alone(self):
-    model = _disturb(zoo.build('resnet8', _SPEC))
+    model = networks.disturb(zoo.build('resnet8', _SPEC))
     before = [w.numpy() for w in model.weights]
     folded = folding.fold(model)
     self.assertEmpty(
@@ -131,7 +120,7 @@ class FoldTest(parameterized.TestCase):
       np.testing.assert_array_equal(now.numpy(), then)
 
   def test_maps_are_in_the_asked_dtype_and_logits_in_float32(self):
-    model = _disturb(zoo.build('resnet8', _SPEC))
+    model = networks.disturb(zoo.build('resnet8', _SPEC))
     folded = folding.fold(
       taps.logits_and_features(model, ['group3']), 'bfloat16'
     )
@@ -145,7 +134,7 @@ class FoldTest(parameterized.TestCase):
     )
 
   def test_mixed_precision_teacher_folds_into_float32(self):
-    model = _disturb(
+    model = networks.disturb(
       zoo.build(
         'resnet8',
         layers.Spec(
@@ -176,8 +165,8 @@ class FoldTest(parameterized.TestCase):
     )
     inputs = keras.Input((8, 8, 3), dtype='uint8')
     pooled = keras.layers.GlobalAveragePooling2D()(backbone(inputs))
-    model = _disturb(keras.Model(inputs, keras.layers.Dense(2)(pooled)))
-    _disturb(backbone)
+    model = networks.disturb(keras.Model(inputs, keras.layers.Dense(2)(pooled)))
+    networks.disturb(backbone)
     folded = folding.fold(model)
     self.assertEmpty(_norms(folded.get_layer('backbone')))
     x = _images()[:, :8, :8]

@@ -8,30 +8,19 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf.models import fused, layers, taps, zoo
+from tests import networks
 
 _SPEC = layers.Spec((32, 32, 3), 4, (0.5,) * 3, (0.25,) * 3)
 
 
 def _images(count=6):
-  rng = np.random.default_rng(0)
-  return rng.integers(256, size=(count, 32, 32, 3)).astype(np.uint8)
-
-
-def _disturb(model):
-  """Gives batch norm scales, offsets and statistics as of a trained model."""
-  rng = np.random.default_rng(1)
-  for weight in model.weights:
-    if weight.name in ('gamma', 'moving_variance'):
-      weight.assign(rng.uniform(0.5, 2.0, weight.shape))
-    elif weight.name in ('beta', 'moving_mean'):
-      weight.assign(rng.normal(size=weight.shape) * 0.3)
-  return model
+  return networks.images(count, 32, 3)
 
 
 def _norm(**config):
   """Returns a one-layer model of batch norm on maps `[B, 5, 4, 3]`."""
   inputs = keras.Input((5, 4, 3))
-  return _disturb(
+  return networks.disturb(
     keras.Model(
       inputs, keras.layers.BatchNormalization(name='norm', **config)(inputs)
     )
@@ -117,13 +106,13 @@ class FusedBatchNormalizationTest(parameterized.TestCase):
 class FuseTest(parameterized.TestCase):
   @parameterized.parameters('resnet8', 'wrn-10-1', 'vgg13')
   def test_network_trains_as_its_plain_form_does(self, name):
-    model = _disturb(zoo.build(name, _SPEC))
+    model = networks.disturb(zoo.build(name, _SPEC))
     twin = fused.fuse(model)
     # The tests' tolerance for a whole network; float32 holds 7 digits.
     images = tf.constant(_images())
     plain = model(images, training=True).numpy()
     after = [w.numpy() for w in model.weights]
-    _disturb(model)
+    networks.disturb(model)
     np.testing.assert_allclose(
       twin(images, training=True), plain, rtol=1e-4, atol=1e-4
     )
