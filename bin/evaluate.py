@@ -23,6 +23,7 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string('dataset', None, 'TFDS name, or digits (required)')
 program.define_data_dir()
+program.define_resizing()
 flags.DEFINE_string('split', 'test', 'TFDS split (default: test)')
 
 
@@ -31,7 +32,10 @@ def main():
   name = program.required('dataset')
   predict = evaluation.predictor(path)
   source = datasets.Source(
-    name, data_dir=flags.FLAGS.data_dir, image_size=predict.image_size
+    name,
+    data_dir=flags.FLAGS.data_dir,
+    image_size=predict.image_size,
+    resizing=flags.FLAGS.resizing,
   )
   return evaluation.evaluate(predict, source.read(flags.FLAGS.split))
 

@@ -23,6 +23,7 @@ from ft_tf.export import student
 flags.DEFINE_string('model', None, 'trained .keras file (required)')
 flags.DEFINE_string('dataset', None, 'TFDS name, or digits (required)')
 program.define_data_dir()
+program.define_resizing()
 program.define_workdir('export/')
 flags.DEFINE_string(
   'train_split', 'train', 'TFDS split that calibrates int8 (default: train)'
@@ -40,6 +41,7 @@ def main():
     program.required('dataset'),
     data_dir=flags.FLAGS.data_dir,
     image_size=evaluation.predictor(model).image_size,
+    resizing=flags.FLAGS.resizing,
   )
   dataset = datasets.Dataset(
     source,

@@ -92,6 +92,16 @@ def define_data_dir() -> None:
   )
 
 
+def define_resizing() -> None:
+  (leaf,) = [leaf for leaf in recipes.leaves() if leaf.flag == 'resizing']
+  flags.DEFINE_enum(
+    'resizing',
+    leaf.field.default,
+    leaf.field.metadata['choices'],
+    f'{leaf.field.metadata["help"]} (default: {leaf.field.default})',
+  )
+
+
 def define_workdir(holds: str) -> None:
   flags.DEFINE_string('workdir', None, f'folder for {holds} (required)')
 

@@ -30,6 +30,17 @@ from ft_tf.training import (
 )
 
 _REHEARSED = 16  # batches
+# Flags of what is there once for all students, or has a flag of its own.
+_SHARED = (
+  'seed',
+  'method',
+  'dataset',
+  'train_split',
+  'test_split',
+  'image_size',
+  'resizing',
+  'validation_examples',
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +99,17 @@ def arms(methods: Iterable[str], sweep: dict[str, list[Any]]) -> list[Arm]:
       there once.
 
   Raises:
-    UsageError: there is no such method, or one stands twice.
+    UsageError: there is no such method, one stands twice, or the sweep is of
+      what all students share.
   """
+  for leaf in recipes.leaves():
+    if leaf.flag in sweep and (leaf.group == 'teacher' or leaf.flag in _SHARED):
+      raise errors.UsageError(
+        f'--sweep={leaf.path}: all students of a comparison share it; give '
+        f'--{leaf.flag} and a --workdir for each value'
+        if leaf.flag not in ('seed', 'method')
+        else f'--sweep={leaf.path}: give --{leaf.flag}s'
+      )
   found = []
   for method in methods:
     changes = recipes.VARIANTS.get(method) or {'method': method}
@@ -109,7 +129,10 @@ def arms(methods: Iterable[str], sweep: dict[str, list[Any]]) -> list[Arm]:
 def _hears(method, flag) -> bool:
   """Tells whether a flag may change what a method does."""
   (leaf,) = [leaf for leaf in recipes.leaves() if leaf.flag == flag]
-  return leaf.group != 'paraphraser' or recipes.needs_paraphraser(method)
+  if leaf.group == 'paraphraser':
+    return recipes.needs_paraphraser(method)
+  of = leaf.field.metadata['of']
+  return of is None or not {*of}.isdisjoint(recipes.terms(method))
 
 
 def plan(
@@ -188,7 +211,8 @@ def compare(
     for task in tasks:
       if recipes.needs_paraphraser(task.recipe.student.method):
         of_seed_0 = recipes.override(task.recipe, {'seed': recipe.seed})
-        its = run.child(f'paraphrasers/{_paraphraser_name(of_seed_0)}')
+        name = _paraphraser_name(of_seed_0, recipe)
+        its = run.child(f'paraphrasers/{name}')
         if its.path not in paraphrasers.values():
           paraphraser.train_paraphraser(
             of_seed_0, dataset, teacher=teacher_run.model, run=its, **work
@@ -286,11 +310,16 @@ def rehearse(
     return found
 
 
-def _paraphraser_name(recipe: recipes.Recipe) -> str:
-  """Returns a folder's name that says what is particular of a paraphraser."""
-  its = recipe.paraphraser
-  where = '-before_activation' if recipe.before_activation else ''
-  return f'k{its.rate:g}-{its.reconstruction}-{its.epochs}{where}'
+def _paraphraser_name(own: recipes.Recipe, recipe: recipes.Recipe) -> str:
+  """Returns a folder's name: the rate k, and what differs from the recipe."""
+  changes = [
+    f'{leaf.flag}={leaf.value(own)}'
+    for leaf in recipes.leaves()
+    if leaf.group in ('', 'data', 'paraphraser')
+    and leaf.flag != 'rate'
+    and leaf.value(own) != leaf.value(recipe)
+  ]
+  return ','.join([f'k{own.paraphraser.rate:g}', *changes])
 
 
 @contextlib.contextmanager

@@ -32,6 +32,35 @@ class ArmsTest(parameterized.TestCase):
       arms[3].changes, {'method': 'ft', 'rate': 0.5, 'student_epochs': 2}
     )
 
+  def test_method_that_a_flag_says_nothing_to_is_there_once(self):
+    arms = comparison.arms(
+      ['scratch', 'ft', 'kd', 'at+kd'],
+      {'beta': [1.0, 2.0], 'temperature': [3.0, 4.0]},
+    )
+    self.assertEqual(
+      [arm.name for arm in arms],
+      [
+        'scratch',
+        'ft,beta=1.0',
+        'ft,beta=2.0',
+        'kd,temperature=3.0',
+        'kd,temperature=4.0',
+        'at+kd,temperature=3.0',
+        'at+kd,temperature=4.0',
+      ],
+    )
+
+  @parameterized.parameters(
+    ('teacher_epochs', 'share it; give --teacher_epochs'),
+    ('teacher', 'share it'),
+    ('image_size', 'share it'),
+    ('seed', 'give --seeds'),
+    ('method', 'give --methods'),
+  )
+  def test_sweep_of_what_all_students_share_is_refused(self, flag, message):
+    with self.assertRaisesRegex(errors.UsageError, message):
+      comparison.arms(['scratch'], {flag: [1, 2]})
+
   def test_variant_brings_its_flags(self):
     (arm,) = comparison.arms(['ft_repdistiller'], {})
     self.assertEqual(arm.name, 'ft_repdistiller')

@@ -301,7 +301,7 @@ class ErrorsTest(absltest.TestCase):
         "unknown network 'resnet21'",
       ),
       'data folder': ([*cifar, '--data_dir=/no/such'], 'there is no folder'),
-      'not prepared': ([*cifar, f'--data_dir={folder}'], 'tfds build cifar10'),
+      'not prepared': ([*cifar, f'--data_dir={folder}'], 'bin/prepare_data.py'),
       'teacher file': ([*digits, '--teacher=no.keras'], 'no file no.keras'),
       'classes': (
         [*digits, f'--teacher={other_classes}'],

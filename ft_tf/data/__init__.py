@@ -1,1 +1,1 @@
-"""Image classification data: TFDS sets in memory, and views of their images."""
+"""Image classification data: TFDS sets, and views of their images."""

@@ -1,4 +1,4 @@
-"""A TFDS name to labelled images in memory, split three ways."""
+"""A TFDS name to labelled images, split three ways."""
 
 import contextlib
 import dataclasses
@@ -6,23 +6,25 @@ import functools
 import hashlib
 import os
 import sys
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from ft_tf import errors, recipes
-from ft_tf.data import digits
+from ft_tf.data import digits, records
 
 # Registering the builder makes 'digits' a TFDS name like any other.
 _EMBEDDED = (digits.Digits.name,)
+FILE_FORMATS = ('tfrecord', 'array_record')
 # Chooses the validation images; every run of every seed sets the same aside.
 _VALIDATION_SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-  """Labelled images.
+  """Labelled images in memory.
 
   Attributes:
     images: `[N, H, W, C]`, uint8.
@@ -48,7 +50,12 @@ class Source:
   """A TFDS data set of labelled images: what it is, and its splits."""
 
   def __init__(
-    self, name: str, *, data_dir: str | None = None, image_size: int = 0
+    self,
+    name: str,
+    *,
+    data_dir: str | None = None,
+    image_size: int = 0,
+    resizing: str = 'stretch',
   ):
     """Opens a data set and reads no image yet.
 
@@ -57,6 +64,7 @@ class Source:
       data_dir: The TFDS folder with the prepared data set; TFDS's default if
         None. `digits` is prepared there if it is missing.
       image_size: Height and width that images are resized to; 0 keeps them.
+      resizing: As of `recipes.Data`; with 'crop' images stay in their files.
 
     Raises:
       UsageError: there is no such data set, it is not prepared, or it is not
@@ -75,6 +83,12 @@ class Source:
         f'{np.dtype(image.np_dtype).name}: --dataset takes one of uint8 images '
         'with 1 or 3 channels'
       )
+    self._crops = resizing == 'crop'
+    if self._crops and not image_size:
+      raise errors.UsageError(
+        '--resizing=crop wants one size to resize to: give --image_size, or a '
+        'model that takes images of one size'
+      )
     self._resized = bool(image_size) and (height, width) != (image_size,) * 2
     if image_size:
       height = width = image_size
@@ -85,16 +99,16 @@ class Source:
       )
     self.image_shape: tuple[int, int, int] = (height, width, channels)
 
-  def read(self, split: str) -> Examples:
+  def read(self, split: str) -> Examples | records.StoredExamples:
     """Returns a split's examples in the order of its files.
 
     Args:
       split: As TFDS writes them: 'train', 'train[:80%]'.
 
     Raises:
-      UsageError: there is no such split, or it does not fit into memory.
+      UsageError: there is no such split, it does not fit into memory, or its
+        files have no random access where they are to stay in them.
     """
-    image_key, label_key = self._keys
     if not self._builder.is_prepared():  # the embedded ones only
       _prepare(self._builder)
     try:
@@ -109,7 +123,15 @@ class Source:
       raise errors.UsageError(
         f'{split} of {self.name} has no image: give a larger part'
       )
+    if self._crops:
+      return records.open_split(
+        self._builder, split, keys=self._keys, image_shape=self.image_shape
+      )
+    return self._load(split, count)
+
+  def _load(self, split: str, count: int) -> Examples:
     self._check_memory(split, count)
+    image_key, label_key = self._keys
     images = np.empty((count, *self.image_shape), np.uint8)
     labels = np.empty((count,), np.int64)
     read = self._builder.as_dataset(
@@ -141,7 +163,8 @@ class Source:
       raise errors.UsageError(
         f'{count} images of {self.image_shape} take {wanted / 2**30:.0f} GiB, '
         f'more than half of the {memory / 2**30:.0f} GiB here: lower '
-        f'--image_size, or take a part of the split such as {split}[:10%]'
+        f'--image_size, take a part of the split such as {split}[:10%], or '
+        'leave the images in their files with --resizing=crop'
       )
 
 
@@ -155,7 +178,7 @@ class _First:
     self._source = source
     self._count = count
 
-  def read(self, split: str) -> Examples:
+  def read(self, split: str) -> Examples | records.StoredExamples:
     every = self._source.read(split)
     return every.take(np.arange(min(self._count, len(every))))
 
@@ -188,7 +211,12 @@ class Dataset:
     cls, data: recipes.Data, data_dir: str | None = None
   ) -> 'Dataset':
     """Returns the data set of a recipe; raises as `Source` does."""
-    source = Source(data.dataset, data_dir=data_dir, image_size=data.image_size)
+    source = Source(
+      data.dataset,
+      data_dir=data_dir,
+      image_size=data.image_size,
+      resizing=data.resizing,
+    )
     return cls(
       source,
       train_split=data.train_split,
@@ -213,19 +241,19 @@ class Dataset:
     _ = self._parts, self.test
 
   @functools.cached_property
-  def test(self) -> Examples:
+  def test(self) -> Examples | records.StoredExamples:
     return self._source.read(self._test_split)
 
   @functools.cached_property
-  def train(self) -> Examples:
+  def train(self) -> Examples | records.StoredExamples:
     return self._parts[0]
 
   @functools.cached_property
-  def validation(self) -> Examples:
+  def validation(self) -> Examples | records.StoredExamples:
     return self._parts[1]
 
   @functools.cached_property
-  def _parts(self) -> tuple[Examples, Examples]:
+  def _parts(self):
     every = self._source.read(self._train_split)
     aside = self._validation_examples
     if aside >= len(every):
@@ -254,27 +282,78 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> None:
     ) from error
 
 
+def prepare(
+  name: str, *, data_dir: str | None = None, file_format: str = 'tfrecord'
+) -> dict[str, Any]:
+  """Downloads a data set and writes its files, unless they are there.
+
+  Args:
+    name: TFDS name, or `digits`.
+    data_dir: The TFDS folder; TFDS's default if None.
+    file_format: One of `FILE_FORMATS`.
+
+  Returns:
+    `folder`, where the files are, and `examples` by split.
+
+  Raises:
+    UsageError: there is no such data set, it cannot be had, or it is there in
+      another format.
+  """
+  # One that is there comes as it was written, and takes no format.
+  builder = _find(name, data_dir)
+  if not builder.is_prepared():
+    builder = _find(name, data_dir, file_format=file_format)
+  try:
+    # TFDS announces itself on standard output, which is for results.
+    with contextlib.redirect_stdout(sys.stderr):
+      builder.download_and_prepare()
+  except Exception as error:  # TFDS raises many kinds, asserts among them.
+    raise errors.UsageError(
+      f'cannot prepare {name} in {builder.data_dir}: {error}'
+    ) from error
+  formats = {each.value for each in builder.info.available_file_formats()}
+  if file_format not in formats:
+    raise errors.UsageError(
+      f'{builder.data_dir} holds {name} as {", ".join(formats)}: give another '
+      '--data_dir, or remove that folder'
+    )
+  return {
+    'folder': str(builder.data_dir),
+    'examples': {
+      split: its.num_examples for split, its in builder.info.splits.items()
+    },
+  }
+
+
+def _find(name, data_dir, **values) -> tfds.core.DatasetBuilder:
+  """Returns the TFDS builder of a name."""
+  if name in _EMBEDDED:
+    return digits.Digits(data_dir=data_dir, **values)
+  try:
+    return tfds.builder(name, data_dir=data_dir, **values)
+  except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
+    raise errors.UsageError(
+      f'TFDS knows no data set {name!r}: --dataset takes digits, which needs '
+      'no download, or a name from TFDS such as cifar10'
+    ) from error
+
+
 def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
   """Returns the TFDS builder, prepared unless it is an embedded one."""
   if name in _EMBEDDED:
-    return digits.Digits(data_dir=data_dir)
+    return _find(name, data_dir)
   if data_dir is not None and not os.path.isdir(data_dir):
     raise errors.UsageError(
       f'there is no folder {data_dir}: --data_dir is the TFDS folder with the '
       'prepared data sets'
     )
-  try:
-    builder = tfds.builder(name, data_dir=data_dir)
-  except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
-    raise errors.UsageError(
-      f'TFDS knows no data set {name!r}: --dataset takes digits, which needs '
-      'no download, or a name from `tfds` such as cifar10'
-    ) from error
+  builder = _find(name, data_dir)
   if not builder.is_prepared():
     where = data_dir or tfds.core.constants.DATA_DIR
     raise errors.UsageError(
-      f'{name} is not prepared in {where}: run `tfds build {name} '
-      f'--data_dir={where}`, or give the --data_dir where it is'
+      f'{name} is not prepared in {where}: run `bin/prepare_data.py '
+      f'--dataset={name} --data_dir={where}`, or give the --data_dir that has '
+      'it'
     )
   return builder
 

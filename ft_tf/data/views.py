@@ -7,6 +7,7 @@ on (seed, epoch); the view of an example on (view seed, view number, example),
 where the number is the epoch's, or that modulo the number of views.
 """
 
+import functools
 import math
 from typing import Protocol
 
@@ -14,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from ft_tf import recipes
-from ft_tf.data import datasets
+from ft_tf.data import datasets, records
 
 
 def steps(examples: int, *, batch_size: int, epochs: float) -> int:
@@ -86,19 +87,13 @@ def stream(
       tf.fill([count - begin], number),
     )
 
-  # Tensors, not numpy arrays: functions hold these by reference.
-  with tf.device('CPU:0'):
-    images = tf.constant(examples.images)
-    classes = tf.constant(examples.labels) if labels else None
+  show = _augmentation(examples, data)
 
   def batch(index, chance, number):
-    values = {
-      'image': crop_and_flip(
-        tf.gather(images, index), chance, pad=data.pad, flip=data.flip
-      )
-    }
+    image, label = show(index, chance)
+    values = {'image': image}
     if labels:
-      values['label'] = tf.gather(classes, index)
+      values['label'] = label
     if signals is not None:
       rows = tf.numpy_function(signals.read, [number, index], tf.float16)
       values['signal'] = tf.ensure_shape(rows, [data.batch_size, signals.width])
@@ -126,19 +121,31 @@ def view(
   Returns:
     Batches `[B, H, W, C]` uint8; the last may be smaller.
   """
-  with tf.device('CPU:0'):
-    images = tf.constant(examples.images)
+  show = _augmentation(examples, data)
   chance = _chance(len(examples), data, number)
   batches = tf.data.Dataset.range(len(examples)).batch(data.batch_size)
   return batches.map(
-    lambda index: crop_and_flip(
-      tf.gather(images, index),
-      tf.gather(chance, index),
-      pad=data.pad,
-      flip=data.flip,
-    ),
+    lambda index: show(index, tf.gather(chance, index))[0],
     num_parallel_calls=tf.data.AUTOTUNE,
   ).prefetch(tf.data.AUTOTUNE)
+
+
+def _augmentation(examples, data):
+  """Returns what makes views and labels of positions `[B]` and chances."""
+  if isinstance(examples, records.StoredExamples):
+    return functools.partial(examples.views, flip=data.flip)
+  # Tensors, not numpy arrays: functions hold these by reference.
+  with tf.device('CPU:0'):
+    images = tf.constant(examples.images)
+    labels = tf.constant(examples.labels)
+
+  def show(index, chance):
+    cropped = crop_and_flip(
+      tf.gather(images, index), chance, pad=data.pad, flip=data.flip
+    )
+    return cropped, tf.gather(labels, index)
+
+  return show
 
 
 def _chance(count, data, number):

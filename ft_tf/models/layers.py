@@ -56,9 +56,19 @@ def images(spec: Spec) -> tuple[keras.KerasTensor, keras.KerasTensor]:
 
 
 def convolution(
-  x, channels: int, *, name: str, size: int = 3, stride: int = 1, bias=False
+  x,
+  channels: int,
+  *,
+  name: str,
+  size: int = 3,
+  stride: int = 1,
+  bias: bool = False,
+  initializer: keras.initializers.Initializer | None = None,
 ):
-  """Returns a convolution of `x`, padded evenly by half the kernel's size."""
+  """Returns a convolution of `x`, padded evenly by half the kernel's size.
+
+  Its kernel is initialised as `uniform_fan_in` does, unless told otherwise.
+  """
   same = stride == 1 or size == 1
   if not same:
     x = keras.layers.ZeroPadding2D(size // 2, name=f'{name}_pad')(x)
@@ -68,7 +78,7 @@ def convolution(
     strides=stride,
     padding='same' if stride == 1 else 'valid',
     use_bias=bias,
-    kernel_initializer=uniform_fan_in(),
+    kernel_initializer=initializer or uniform_fan_in(),
     bias_initializer=uniform_bias(size * size * x.shape[-1]),
     name=name,
   )(x)

@@ -11,7 +11,8 @@ from ft_tf.models import layers, resnet, vgg, wide_resnet
 NAMES = (
   'resnet<6n+2>, such as resnet20 or resnet56, with x<width> behind it for '
   'other channel numbers (resnet8x0.25) and -parameter-free for shortcuts '
-  'without weights; wrn-<6n+4>-<width>, such as wrn-16-2; vgg13'
+  'without weights; wrn-<6n+4>-<width>, such as wrn-16-2; vgg13; resnet18 and '
+  'resnet34, which are those for ImageNet'
 )
 
 _RESNET = re.compile(r'resnet(\d+)(?:x(\d+(?:\.\d+)?))?(-parameter-free)?')
@@ -53,6 +54,8 @@ def _build(name, spec):
         'give a resnet or wrn, or --image_size=32'
       )
     return vgg.vgg13(spec)
+  if name in ('resnet18', 'resnet34'):
+    return resnet.imagenet_resnet(spec, depth=int(name[-2:]))
   match = _RESNET.fullmatch(name)
   if match:
     depth, width = int(match[1]), float(match[2] or 1)

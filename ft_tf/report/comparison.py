@@ -63,7 +63,6 @@ def rows(found: list[summary.Run]) -> list[Row]:
   by_method: dict[str, list[summary.Run]] = {}
   for run in found:
     by_method.setdefault(run.method, []).append(run)
-  alone = summary.by_seed(found, _ALONE)
   return [
     Row(
       method=row.method,
@@ -71,12 +70,35 @@ def rows(found: list[summary.Run]) -> list[Row]:
       parameters=row.parameters,
       export=row.export,
       runs=tuple(by_method[row.method]),
-      gain=None
-      if row.method in ('teacher', _ALONE)
-      else paired.gain(summary.by_seed(found, row.method), alone),
+      gain=_gain(found, row.method, by_method),
     )
     for row in summary.rows(found)
   ]
+
+
+def _gain(found, method, methods) -> paired.Gain | None:
+  """Returns the gain over the student alone at the same point of a sweep."""
+  name, point = _parts(method)
+  if name in ('teacher', _ALONE):
+    return None
+  # What says nothing to the student alone is not part of its name.
+  alone = [
+    other
+    for other in methods
+    if _parts(other)[0] == _ALONE and _parts(other)[1] <= point
+  ]
+  if not alone:
+    return None
+  nearest = max(alone, key=lambda other: len(_parts(other)[1]))
+  return paired.gain(
+    summary.by_seed(found, method), summary.by_seed(found, nearest)
+  )
+
+
+def _parts(arm: str) -> tuple[str, set[str]]:
+  """Returns an arm's method, and what a sweep changes in it."""
+  method, *point = arm.split(',')
+  return method, set(point)
 
 
 HEADER = [
@@ -185,8 +207,7 @@ def _pictures(root, table) -> dict[str, dict[str, str]]:
 
 def verdicts(table: list[Row]) -> list[str]:
   """Returns a sentence for each arm: helped, did not, or inconclusive."""
-  by_method = {row.method: row for row in table}
-  if _ALONE not in by_method:
+  if all(_parts(row.method)[0] != _ALONE for row in table):
     return [
       'No student was trained alone, so that nothing can be said of a gain: '
       f'add {_ALONE} to --methods.'

@@ -16,8 +16,9 @@ _LABELS = {
 
 
 def label(method: str) -> str:
-  """Returns what the tables call a method."""
-  return _LABELS.get(method, f'student, {method}')
+  """Returns what the tables call a method, or an arm such as 'ft,beta=20'."""
+  name, *point = method.split(',')
+  return ', '.join([_LABELS.get(name, f'student, {name}'), *point])
 
 
 def _place(method: str) -> tuple[int, str]:

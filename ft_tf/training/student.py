@@ -215,7 +215,10 @@ def _gradients(student, methods, forward, recipe, dataset):
   some = dataset.train.take(
     np.arange(recipe.data.batch_size) % len(dataset.train)
   )
-  batch = {'image': tf.constant(some.images), 'label': tf.constant(some.labels)}
+  batch = {
+    'image': tf.constant(some.images[:]),
+    'label': tf.constant(some.labels),
+  }
 
   def figures():
     found = {}
@@ -267,7 +270,8 @@ def _fill(store, teacher, methods, recipe, dataset, identity) -> cache.Joined:
       'images_sha256': train.digest,
       'shape': train.images.shape,
       'views': {
-        name: getattr(data, name) for name in ('pad', 'flip', 'view_seed')
+        name: getattr(data, name)
+        for name in ('resizing', 'pad', 'flip', 'view_seed')
       },
     }
     if method.frozen:

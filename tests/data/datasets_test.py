@@ -155,8 +155,8 @@ class SourceTest(parameterized.TestCase):
   def test_data_set_that_is_not_prepared_is_refused_with_the_command(self):
     with self.assertRaisesRegex(
       errors.UsageError,
-      f'cifar10 is not prepared in {_FOLDER.name}: run `tfds build cifar10 '
-      f'--data_dir={_FOLDER.name}`, or give the --data_dir',
+      f'cifar10 is not prepared in {_FOLDER.name}: run `bin/prepare_data.py '
+      f'--dataset=cifar10 --data_dir={_FOLDER.name}`, or give the --data_dir',
     ):
       _source('cifar10')
 
@@ -349,6 +349,46 @@ class ExamplesTest(absltest.TestCase):
     self.assertLen(taken, 2)
     np.testing.assert_array_equal(taken.labels, [9, 7])
     np.testing.assert_array_equal(taken.images[:, 0, 0, 0], [8, 0])
+
+
+class PrepareTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = self.create_tempdir().full_path
+
+  def test_data_set_is_prepared_once_and_can_then_be_read(self):
+    found = datasets.prepare('digits', data_dir=self.folder)
+    self.assertEqual(found['examples'], {'train': 600, 'test': 1197})
+    self.assertTrue(os.listdir(found['folder']))
+    self.assertEqual(datasets.prepare('digits', data_dir=self.folder), found)
+    source = datasets.Source('digits', data_dir=self.folder)
+    self.assertLen(source.read('train'), 600)
+
+  def test_files_of_random_access_serve_crops(self):
+    datasets.prepare('digits', data_dir=self.folder, file_format='array_record')
+    source = datasets.Source(
+      'digits', data_dir=self.folder, image_size=6, resizing='crop'
+    )
+    self.assertEqual(source.read('test').images[:2].shape, (2, 6, 6, 1))
+
+  def test_other_format_beside_is_refused(self):
+    datasets.prepare('digits', data_dir=self.folder)
+    with self.assertRaisesRegex(
+      errors.UsageError, 'holds digits as tfrecord: give another --data_dir'
+    ):
+      datasets.prepare(
+        'digits', data_dir=self.folder, file_format='array_record'
+      )
+
+  def test_data_set_that_cannot_be_had_is_refused_with_the_reason(self):
+    with self.assertRaisesRegex(
+      errors.UsageError, 'cannot prepare imagenet2012 in .*ILSVRC2012_img_train'
+    ):
+      datasets.prepare('imagenet2012', data_dir=self.folder)
+
+  def test_unknown_name_is_refused(self):
+    with self.assertRaisesRegex(errors.UsageError, "no data set 'nope'"):
+      datasets.prepare('nope', data_dir=self.folder)
 
 
 if __name__ == '__main__':

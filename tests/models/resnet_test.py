@@ -1,4 +1,4 @@
-"""CIFAR ResNets: sizes, features, shortcuts and initial values."""
+"""ResNets: sizes, features, shortcuts and initial values."""
 
 import os
 
@@ -144,6 +144,30 @@ class ResNetTest(parameterized.TestCase):
         [layer.name for layer in loaded.layers],
         [layer.name for layer in model.layers],
       )
+
+
+class ImagenetResNetTest(parameterized.TestCase):
+  # torchvision's documentation, 1,000 classes.
+  @parameterized.parameters((18, 11_689_512), (34, 21_797_672))
+  def test_parameters_equal_torchvisions(self, depth, parameters):
+    model = resnet.imagenet_resnet(_spec((64, 64, 3), 1000), depth=depth)
+    self.assertEqual(_trained(model), parameters)
+
+  def test_groups_are_a_quarter_to_a_32nd_of_the_image(self):
+    model = resnet.imagenet_resnet(_spec((224, 224, 3), 1000), depth=18)
+    features = _features(model, *(f'group{i}' for i in (1, 2, 3, 4)))
+    self.assertEqual(
+      [output.shape[1:] for output in features.outputs],
+      [(56, 56, 64), (28, 28, 128), (14, 14, 256), (7, 7, 512)],
+    )
+
+  def test_first_kernel_is_hes_of_the_fan_out(self):
+    keras.utils.set_random_seed(0)
+    model = resnet.imagenet_resnet(_spec((64, 64, 3)), depth=18)
+    kernel = model.get_layer('g4b2_conv2').kernel.numpy()
+    # 2.4 million values: their spread is known to a thousandth.
+    wanted = (2 / (9 * 512)) ** 0.5
+    self.assertAlmostEqual(kernel.std() / wanted, 1, delta=0.01)
 
 
 if __name__ == '__main__':

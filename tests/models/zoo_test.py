@@ -66,7 +66,7 @@ class BuildTest(parameterized.TestCase):
 
   @parameterized.parameters(
     'resnet',
-    'resnet18',  # Not 6n + 2.
+    'resnet22',  # Not 6n + 2.
     'resnet2',
     'resnet8x0',
     'resnet8x0.01',  # Less than one channel.

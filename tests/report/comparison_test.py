@@ -54,6 +54,30 @@ class ComparisonTest(absltest.TestCase):
       },
     )
 
+  def test_gain_is_over_the_student_alone_at_the_same_point(self):
+    for epochs, alone in ((8, 0.5), (16, 0.6)):
+      point = f'student_epochs={epochs}'
+      for seed in range(5):
+        self._run(f'runs/s{epochs}-{seed}', f'scratch,{point}', seed, alone)
+        for beta in (1.0, 2.0):
+          name = f'ft,beta={beta},{point}'
+          accuracy = alone + 0.1 * beta
+          self._run(f'runs/f{epochs}{beta}-{seed}', name, seed, accuracy)
+    rows = comparison.rows(comparison.runs(self._root))
+    gains = {row.method: row.gain and row.gain.mean for row in rows}
+    for epochs in (8, 16):
+      self.assertIsNone(gains[f'scratch,student_epochs={epochs}'])
+      for beta in (1.0, 2.0):
+        gain = gains[f'ft,beta={beta},student_epochs={epochs}']
+        self.assertAlmostEqual(gain, 0.1 * beta)
+    # Without a point, over the student alone without one.
+    self.assertAlmostEqual(gains['ft'], 0.02)
+    labels = [row.label for row in rows]
+    self.assertIn('student alone, student_epochs=8', labels)
+    self.assertIn(
+      'student, factor transfer, beta=1.0, student_epochs=8', labels
+    )
+
   def _write(self, name, value):
     self._folder.create_file(name, json.dumps(value))
 

@@ -12,7 +12,7 @@ class WriteTest(absltest.TestCase):
   def test_value_that_is_missing_is_an_error_and_leaves_no_page(self):
     path = os.path.join(self.create_tempdir().full_path, 'page.html')
     with self.assertRaises(jinja2.UndefinedError):
-      html.write(path, 'page.html.jinja', recipe={})
+      html.write(path, 'made.html.jinja', environment={})
     self.assertFalse(os.path.exists(path))
 
 

@@ -1,0 +1,285 @@
+"""Images of any size, read from files of random access as they are asked for.
+
+For data sets that memory cannot hold. What a network sees is a part of the
+image, resized: in training one by chance, in evaluation the middle (the
+standard augmentation of ImageNet: Szegedy et al. 2015, section 6).
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from ft_tf import errors
+
+# The middle that evaluation sees: 224 of 256 pixels of the shorter side.
+_MIDDLE = 224 / 256
+_AREA = (0.08, 1.0)
+_ASPECT = (3 / 4, 4 / 3)
+_TRIES = 10
+_DIGESTED = 1000  # records
+_LABELLED = 1024  # records at a time
+
+# From the numbers of records to the serialised records.
+Read = Callable[[list[int]], list[bytes]]
+# From a serialised record to its encoded image and its label.
+Parse = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+class Pictures(Sequence):
+  """The middles of stored images, as an array that is read by its parts.
+
+  Attributes:
+    shape: `(N, H, W, C)`.
+  """
+
+  def __init__(self, read, parse: Parse, shape: tuple[int, int, int, int]):
+    """Wraps what reads records.
+
+    Args:
+      read: From positions `[B]` to serialised records, a list of bytes.
+      parse: Of one record.
+      shape: Of the array.
+    """
+    self.shape = shape
+    self._read = read
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def decode(records):
+      return tf.map_fn(
+        lambda record: middle(parse(record)[0], shape[1:]),
+        records,
+        fn_output_signature=tf.TensorSpec(shape[1:], tf.uint8),
+        parallel_iterations=32,
+      )
+
+    self._decode = decode
+
+  def __len__(self) -> int:
+    return self.shape[0]
+
+  def __getitem__(self, key) -> np.ndarray:
+    """Returns images `[n, H, W, C]`, or one `[H, W, C]`, uint8.
+
+    Args:
+      key: A position, a slice or an array of positions.
+    """
+    positions = np.arange(len(self))[key]
+    records = self._read(np.atleast_1d(positions))
+    images = self._decode(tf.constant(records, tf.string, [len(records)]))
+    return images.numpy().reshape(*positions.shape, *self.shape[1:])
+
+
+class StoredExamples:
+  """Labelled images in files: what `datasets.Examples` is in memory.
+
+  Attributes:
+    images: As evaluation sees them, `[N, H, W, C]` uint8, read by parts.
+  """
+
+  def __init__(
+    self,
+    read: Read,
+    parse: Parse,
+    *,
+    image_shape: tuple[int, int, int],
+    indices: np.ndarray,
+  ):
+    """Names the records.
+
+    Args:
+      read: Of any records.
+      parse: Of one record.
+      image_shape: `(H, W, C)` that parts are resized to.
+      indices: Those of the records that are meant, in order.
+    """
+    self._read_records = read
+    self._parse = parse
+    self._indices = indices
+    self.images = Pictures(
+      self._read, parse, shape=(len(indices), *image_shape)
+    )
+
+  def __len__(self) -> int:
+    return len(self._indices)
+
+  def take(self, indices: np.ndarray) -> 'StoredExamples':
+    return StoredExamples(
+      self._read_records,
+      self._parse,
+      image_shape=self.images.shape[1:],
+      indices=self._indices[indices],
+    )
+
+  @functools.cached_property
+  def labels(self) -> np.ndarray:
+    """The labels, `[N]` int64; all records are read for them."""
+    parse = tf.function(
+      lambda records: tf.map_fn(
+        lambda record: self._parse(record)[1],
+        records,
+        fn_output_signature=tf.int64,
+      ),
+      input_signature=[tf.TensorSpec([None], tf.string)],
+    )
+    parts = [
+      parse(
+        tf.constant(self._read(np.arange(i, min(i + _LABELLED, len(self)))))
+      )
+      for i in range(0, len(self), _LABELLED)
+    ]
+    return np.concatenate([part.numpy() for part in parts])
+
+  @functools.cached_property
+  def digest(self) -> str:
+    """A SHA-256 of which records they are and of 1,000 of these."""
+    found = hashlib.sha256(np.ascontiguousarray(self._indices))
+    some = np.linspace(0, len(self) - 1, min(len(self), _DIGESTED), dtype=int)
+    for record in self._read(some):
+      found.update(record)
+    return found.hexdigest()
+
+  def views(
+    self, index: tf.Tensor, chance: tf.Tensor, *, flip: bool
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns random parts of images, within a graph, and their labels.
+
+    Args:
+      index: `[B]`, int64.
+      chance: `[B, 3]`, float32 in [0, 1): two for the part, one for the flip.
+      flip: Whether images are flipped left to right where the chance is below
+        a half.
+
+    Returns:
+      Images `[B, H, W, C]` uint8 and labels `[B]` int64.
+    """
+    shape = self.images.shape[1:]
+
+    def view(each):
+      encoded, label = self._parse(each[0])
+      image = random_part(encoded, each[1], shape)
+      if flip:
+        image = tf.cond(each[1][2] < 0.5, lambda: image[:, ::-1], lambda: image)
+      return image, label
+
+    records = tf.numpy_function(self._read_array, [index], tf.string)
+    records.set_shape(index.shape)
+    return tf.map_fn(
+      view,
+      (records, chance),
+      fn_output_signature=(
+        tf.TensorSpec(shape, tf.uint8),
+        tf.TensorSpec([], tf.int64),
+      ),
+    )
+
+  def _read(self, positions: np.ndarray) -> list[bytes]:
+    return self._read_records(self._indices[positions].tolist())
+
+  def _read_array(self, positions: np.ndarray) -> np.ndarray:
+    return np.array(self._read(positions), object)
+
+
+def open_split(
+  builder: tfds.core.DatasetBuilder,
+  split: str,
+  *,
+  keys: tuple[str, str],
+  image_shape: tuple[int, int, int],
+) -> StoredExamples:
+  """Returns a split of a prepared data set.
+
+  Args:
+    builder: The data set's.
+    split: As TFDS writes them.
+    keys: Names of image and label in a record.
+    image_shape: `(H, W, C)` that parts are resized to.
+
+  Raises:
+    UsageError: the files have no random access.
+  """
+  image_key, label_key = keys
+  try:
+    source = builder.as_data_source(
+      split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+    )
+  except NotImplementedError as error:
+    raise errors.UsageError(
+      f'--resizing=crop reads images in any order, {builder.name} is prepared '
+      f'as {builder.info.file_format.value}: run `bin/prepare_data.py '
+      f'--dataset={builder.name} --file_format=array_record` for another '
+      '--data_dir, or give --resizing=stretch'
+    ) from error
+  features = builder.info.features
+
+  def parse(record):
+    example = features.deserialize_example(
+      record, decoders={image_key: tfds.decode.SkipDecoding()}
+    )
+    return example[image_key], example[label_key]
+
+  return StoredExamples(
+    source.__getitems__,
+    parse,
+    image_shape=image_shape,
+    indices=np.arange(len(source)),
+  )
+
+
+def middle(encoded: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
+  """Returns the middle of an image, resized to `shape`, uint8.
+
+  It is what is left when the shorter side is resized to 256/224 of the wanted
+  one and the wanted size is cut from the middle.
+
+  Args:
+    encoded: A JPEG, PNG, BMP or GIF file's bytes.
+    shape: `(H, W, C)` with H = W.
+  """
+  image = _decode(encoded, shape[-1])
+  size = tf.shape(image)[:2]
+  side = tf.cast(
+    tf.round(_MIDDLE * tf.cast(tf.reduce_min(size), tf.float32)), tf.int32
+  )
+  return _resized(image, (size - side) // 2, tf.stack([side, side]), shape)
+
+
+def random_part(
+  encoded: tf.Tensor, chance: tf.Tensor, shape: tuple[int, int, int]
+) -> tf.Tensor:
+  """Returns a random part of an image, resized to `shape`, uint8.
+
+  It has 8 to 100 % of the area and an aspect ratio of 3/4 to 4/3; the whole
+  image if ten tries find none.
+
+  Args:
+    encoded: A file's bytes.
+    chance: `[2]` or more, float32 in [0, 1).
+    shape: `(H, W, C)`.
+  """
+  image = _decode(encoded, shape[-1])
+  begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+    tf.shape(image),
+    tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+    seed=tf.cast(chance[:2] * 2**24, tf.int32),
+    min_object_covered=0.0,
+    aspect_ratio_range=_ASPECT,
+    area_range=_AREA,
+    max_attempts=_TRIES,
+  )
+  return _resized(image, begin[:2], size[:2], shape)
+
+
+def _decode(encoded, channels):
+  return tf.io.decode_image(encoded, channels=channels, expand_animations=False)
+
+
+def _resized(image, begin, size, shape):
+  end = begin + size
+  part = image[begin[0] : end[0], begin[1] : end[1]]
+  resized = tf.image.resize(part, shape[:2], antialias=True)
+  resized = tf.clip_by_value(tf.round(resized), 0, 255)
+  return tf.ensure_shape(tf.cast(resized, tf.uint8), shape)

@@ -1,0 +1,339 @@
+"""Images in files: which part is seen, in what order, and what is refused."""
+
+import io
+import os
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from absl.testing import absltest, parameterized
+from PIL import Image
+
+from ft_tf import errors, recipes, run_dir
+from ft_tf.data import datasets, records, views
+from ft_tf.training import loop, student, teacher
+from tests import fixtures
+
+_COUNT = 40
+
+
+def _gradient(height, width):
+  """Returns an image whose red is the row and whose green the column."""
+  rows, columns = np.meshgrid(
+    np.linspace(0, 255, height), np.linspace(0, 255, width), indexing='ij'
+  )
+  return np.round(np.stack([rows, columns, 0 * rows], -1)).astype(np.uint8)
+
+
+class TinyScenes(tfds.core.GeneratorBasedBuilder):
+  """Gradients of different sizes; blue is the image's number, the class too."""
+
+  VERSION = tfds.core.Version('1.0.0')
+
+  def _info(self):
+    return tfds.core.DatasetInfo(
+      builder=self,
+      features=tfds.features.FeaturesDict(
+        {
+          'image': tfds.features.Image(shape=(None, None, 3)),
+          'label': tfds.features.ClassLabel(num_classes=_COUNT),
+          'file_name': tfds.features.Text(),
+        }
+      ),
+      supervised_keys=('image', 'label'),
+    )
+
+  def _split_generators(self, dl_manager):
+    del dl_manager
+    return {'train': self._generate_examples(), 'test': self._test()}
+
+  def _generate_examples(self):
+    for key in range(_COUNT):
+      image = _gradient(40 + key, 90 - key)
+      image[..., 2] = 6 * key
+      yield key, {'image': image, 'label': key, 'file_name': f'{key}.png'}
+
+  def _test(self):
+    yield from list(self._generate_examples())[:10]
+
+
+class TinyStream(TinyScenes):
+  """The same in files that are read from end to end."""
+
+
+_FOLDER = tempfile.TemporaryDirectory(dir=os.environ.get('TEST_TMPDIR'))
+
+
+def setUpModule():
+  tfds.disable_progress_bar()
+  TinyScenes(
+    data_dir=_FOLDER.name, file_format='array_record'
+  ).download_and_prepare()
+  TinyStream(data_dir=_FOLDER.name).download_and_prepare()
+
+
+def tearDownModule():
+  _FOLDER.cleanup()
+
+
+def _source(name='tiny_scenes', image_size=32, **values):
+  return datasets.Source(
+    name,
+    data_dir=_FOLDER.name,
+    image_size=image_size,
+    **{'resizing': 'crop', **values},
+  )
+
+
+def _png(image):
+  file = io.BytesIO()
+  Image.fromarray(image).save(file, 'png')
+  return tf.constant(file.getvalue())
+
+
+def _recipe(**values):
+  return recipes.override(
+    recipes.get('imagenet_resnet34_resnet18'),
+    {
+      'dataset': 'tiny_scenes',
+      'test_split': 'test',
+      'image_size': 16,
+      'validation_examples': 8,
+      'batch_size': 8,
+      'precision': 'float32',
+      'teacher': 'resnet8x0.25',
+      'student': 'resnet8x0.25',
+      **{
+        f'{stage}_epochs': 1 for stage in ('teacher', 'paraphraser', 'student')
+      },
+      **values,
+    },
+  )
+
+
+class StoredExamplesTest(absltest.TestCase):
+  def test_images_and_labels_are_those_of_the_files_in_their_order(self):
+    examples = _source().read('train')
+    self.assertLen(examples, _COUNT)
+    self.assertEqual(examples.images.shape, (_COUNT, 32, 32, 3))
+    builder = TinyScenes(data_dir=_FOLDER.name)
+    wanted = [
+      int(example['label']) for example in builder.as_data_source('train')
+    ]
+    np.testing.assert_array_equal(examples.labels, wanted)
+    self.assertEqual(examples.labels.dtype, np.int64)
+    blue = examples.images[:][:, 16, 16, 2]
+    np.testing.assert_array_equal(blue, 6 * examples.labels)
+
+  def test_pictures_are_read_like_an_array(self):
+    images = _source().read('train').images
+    whole = images[:]
+    self.assertEqual(whole.dtype, np.uint8)
+    self.assertEqual(images[3].shape, (32, 32, 3))
+    np.testing.assert_array_equal(images[3], whole[3])
+    np.testing.assert_array_equal(images[5:9], whole[5:9])
+    np.testing.assert_array_equal(images[38:99], whole[38:])
+    chosen = np.array([7, 2, 2])
+    np.testing.assert_array_equal(images[chosen], whole[chosen])
+    self.assertEqual(images[40:].shape, (0, 32, 32, 3))
+    with self.assertRaises(IndexError):
+      images[40]
+
+  def test_taken_examples_are_those_named(self):
+    every = _source().read('train')
+    some = every.take(np.array([9, 4, 30])).take(np.array([2, 0]))
+    np.testing.assert_array_equal(some.labels, every.labels[[30, 9]])
+    np.testing.assert_array_equal(
+      some.images[:], every.images[np.array([30, 9])]
+    )
+
+  def test_digest_tells_other_images_and_another_order_apart(self):
+    every = _source().read('train')
+    again = _source().read('train')
+    self.assertEqual(every.digest, again.digest)
+    others = [every.take(np.arange(39)), every.take(np.arange(40)[::-1])]
+    found = {examples.digest for examples in (every, *others)}
+    self.assertLen(found, 3)
+
+  def test_splits_share_no_image(self):
+    dataset = datasets.Dataset(_source(), validation_examples=8)
+    train, validation = dataset.train.labels, dataset.validation.labels
+    self.assertLen(validation, 8)
+    self.assertCountEqual([*train, *validation], range(_COUNT))
+
+
+class MiddleTest(parameterized.TestCase):
+  @parameterized.parameters((64, 96), (96, 64), (64, 64), (30, 200))
+  def test_is_pillows_resize_and_centre_crop(self, height, width):
+    # torchvision: the shorter side to 256, then 224 of the middle; here 64, 56.
+    image = _gradient(height, width)
+    scale = 64 / min(height, width)
+    resized = Image.fromarray(image).resize(
+      (round(width * scale), round(height * scale)), Image.Resampling.BILINEAR
+    )
+    left, top = ((side - 56) // 2 for side in resized.size)
+    theirs = np.array(resized.crop((left, top, left + 56, top + 56)))
+    ours = records.middle(_png(image), (56, 56, 3)).numpy()
+    self.assertLess(np.abs(ours.astype(int) - theirs.astype(int)).max(), 6)
+
+  def test_grey_images_stay_grey(self):
+    image = np.full((20, 30), 77, np.uint8)
+    ours = records.middle(_png(image), (8, 8, 1))
+    np.testing.assert_array_equal(ours, np.full((8, 8, 1), 77))
+
+
+class RandomPartTest(absltest.TestCase):
+  def _parts(self, count, size=(100, 100)):
+    """Returns the corners (top, bottom, left, right) of parts, 0..1."""
+    image = _png(_gradient(*size))
+    chances = np.random.default_rng(0).random((count, 3)).astype(np.float32)
+    parts = tf.map_fn(
+      lambda chance: records.random_part(image, chance, (32, 32, 3)),
+      chances,
+      fn_output_signature=tf.uint8,
+    )
+    ends = [parts[:, 0, :, 0], parts[:, -1, :, 0]]
+    ends += [parts[:, :, 0, 1], parts[:, :, -1, 1]]
+    return [np.mean(end, axis=1) / 255 for end in ends]
+
+  def test_area_and_aspect_ratio_are_within_bounds_and_cover_them(self):
+    top, bottom, left, right = self._parts(400)
+    # A border pixel shows the middle of its 1/32 of the part.
+    height, width = (bottom - top) * 32 / 31, (right - left) * 32 / 31
+    area, aspect = height * width, width / height
+    self.assertGreater(area.min(), 0.08 * 0.9)
+    self.assertLess(area.max(), 1.03)
+    self.assertLess(area.min(), 0.15)
+    self.assertGreater(area.max(), 0.85)
+    self.assertGreater(aspect.min(), 3 / 4 * 0.93)
+    self.assertLess(aspect.max(), 4 / 3 * 1.07)
+    self.assertLess(aspect.min(), 0.8)
+    self.assertGreater(aspect.max(), 1.25)
+
+  def test_parts_reach_every_side_of_the_image(self):
+    top, bottom, left, right = self._parts(400)
+    for least in (top.min(), left.min()):
+      self.assertLess(least, 0.05)
+    for most in (bottom.max(), right.max()):
+      self.assertGreater(most, 0.95)
+
+  def test_image_that_no_part_fits_is_seen_whole(self):
+    # 8 % of 1,000 x 10 pixels at 4/3 would be 33 pixels wide.
+    top, bottom, left, right = self._parts(5, size=(1000, 10))
+    for least in (top, left):
+      self.assertLess(least.max(), 0.1)
+    for most in (bottom, right):
+      self.assertGreater(most.min(), 0.9)
+
+
+class StreamTest(absltest.TestCase):
+  def _batches(self, first=0, last=10, seed=0, **values):
+    stream = views.stream(
+      _source().read('train'),
+      _recipe(image_size=32, **values).data,
+      seed=seed,
+      first_step=first,
+      last_step=last,
+    )
+    return list(stream.as_numpy_iterator())
+
+  def test_every_image_comes_once_an_epoch_with_its_label(self):
+    batches = self._batches()
+    for epoch in (batches[:5], batches[5:]):
+      labels = np.concatenate([batch['label'] for batch in epoch])
+      self.assertCountEqual(labels, range(_COUNT))
+    for batch in batches:
+      np.testing.assert_allclose(
+        batch['image'][..., 2].mean(axis=(1, 2)), 6 * batch['label'], atol=1
+      )
+
+  def test_stream_begun_at_a_step_goes_on_where_the_whole_one_is(self):
+    for ours, theirs in zip(
+      self._batches(first=3), self._batches()[3:], strict=True
+    ):
+      np.testing.assert_array_equal(ours['image'], theirs['image'])
+      np.testing.assert_array_equal(ours['label'], theirs['label'])
+
+  def test_epochs_and_view_seeds_show_other_parts(self):
+    def shown(batches):
+      return {
+        int(label): image
+        for batch in batches
+        for image, label in zip(batch['image'], batch['label'], strict=True)
+      }
+
+    batches = self._batches()
+    first = shown(batches[:5])
+    for others in (
+      shown(batches[5:]),
+      shown(self._batches(last=5, view_seed=1)),
+    ):
+      same = [np.array_equal(first[i], others[i]) for i in range(_COUNT)]
+      self.assertEqual(sum(same), 0)
+    others = shown(self._batches(last=5, seed=1))
+    for i in range(_COUNT):
+      np.testing.assert_array_equal(first[i], others[i])
+
+  def test_about_half_are_flipped_and_none_if_told_so(self):
+    def flipped(**values):
+      images = [b['image'] for b in self._batches(last=20, **values)]
+      green = np.concatenate(images)[..., 1].astype(int)
+      return (green[:, :, 0] > green[:, :, -1]).mean()
+
+    # Of 160 images: 0.04 is one standard deviation.
+    self.assertAlmostEqual(flipped(), 0.5, delta=0.16)
+    self.assertEqual(flipped(flip=False), 0)
+
+  def test_view_is_what_the_stream_shows(self):
+    data = _recipe(image_size=32).data
+    examples = _source().read('train')
+    whole = np.concatenate(
+      list(views.view(examples, data, 0).as_numpy_iterator())
+    )
+    place = {label: i for i, label in enumerate(examples.labels)}
+    for batch in self._batches(last=5):
+      chosen = [place[label] for label in batch['label']]
+      np.testing.assert_array_equal(batch['image'], whole[chosen])
+
+
+class TrainingTest(absltest.TestCase):
+  def test_teacher_and_student_train_on_stored_images(self):
+    recipe = _recipe(method='ft_no_paraphraser')
+    dataset = datasets.Dataset.from_recipe(recipe.data, _FOLDER.name)
+    folder = self.create_tempdir().full_path
+    work = {'strategy': fixtures.strategy(), 'options': loop.Options()}
+    of_teacher = run_dir.RunDir(os.path.join(folder, 'teacher'))
+    teacher.train_teacher(recipe, dataset, run=of_teacher, **work)
+    run = run_dir.RunDir(os.path.join(folder, 'student'))
+    found = student.train_student(
+      recipe, dataset, run=run, teacher=of_teacher.model, **work
+    )
+    self.assertEqual(found['examples'], 10)
+    self.assertEqual(found['steps'], 4)
+    self.assertIn('validation_accuracy', found)
+
+
+class RefusalTest(parameterized.TestCase):
+  def test_files_without_random_access_name_the_command_that_makes_them(self):
+    with self.assertRaisesRegex(
+      errors.UsageError, '--dataset=tiny_stream --file_format=array_record'
+    ):
+      _source('tiny_stream').read('train')
+
+  def test_missing_size_is_named(self):
+    with self.assertRaisesRegex(errors.UsageError, '--image_size'):
+      _source(image_size=0)
+
+  @parameterized.parameters({'image_size': 0}, {'pad': 4})
+  def test_recipe_that_contradicts_itself_is_refused(self, **values):
+    with self.assertRaisesRegex(errors.UsageError, '--resizing=crop'):
+      _recipe(**values)
+
+  def test_unknown_split_is_named(self):
+    with self.assertRaisesRegex(errors.UsageError, "no split 'holdout'"):
+      _source().read('holdout')
+
+
+if __name__ == '__main__':
+  absltest.main()
