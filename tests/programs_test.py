@@ -20,6 +20,7 @@ _PROGRAMS = (
   'evaluate',
   'export',
   'import_torch',
+  'prepare_data',
   'train_paraphraser',
   'train_student',
   'train_teacher',
