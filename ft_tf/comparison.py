@@ -316,7 +316,7 @@ def _paraphraser_name(own: recipes.Recipe, recipe: recipes.Recipe) -> str:
     f'{leaf.flag}={leaf.value(own)}'
     for leaf in recipes.leaves()
     if leaf.group in ('', 'data', 'paraphraser')
-    and leaf.flag != 'rate'
+    and leaf.flag not in ('rate', 'student_layer')
     and leaf.value(own) != leaf.value(recipe)
   ]
   return ','.join([f'k{own.paraphraser.rate:g}', *changes])

@@ -126,7 +126,7 @@ def check_parts(
   blank = None
   if recipes.needs_paraphraser(recipe.student.method):
     blank = factors.Paraphraser(recipe.paraphraser.rate)
-    tap = taps.last_feature_map(teacher_model)
+    tap, _ = registry.layers(recipe, teacher_model, student_model)
     blank.build((None, *taps.shape(teacher_model, tap)))
   parts = registry.Parts(
     teacher=teacher_model,

@@ -78,13 +78,15 @@ class Paraphraser(_Chain):
 
   Attributes:
     rate: The paraphrase rate k, factor channels over feature channels.
+    layer: The teacher's layer that it was trained on; '' if that is not known.
   """
 
-  def __init__(self, rate: float = 0.5, **kwargs):
+  def __init__(self, rate: float = 0.5, *, layer: str = '', **kwargs):
     """Makes a paraphraser; its weights follow from the first input's channels.
 
     Args:
       rate: The paraphrase rate k, above 0.
+      layer: As of the attribute.
       **kwargs: As of `keras.Model`.
 
     Raises:
@@ -96,6 +98,7 @@ class Paraphraser(_Chain):
         f'--rate={rate}: the paraphrase rate must be above 0'
       )
     self.rate = rate
+    self.layer = layer
 
   def build(self, input_shape):
     """Makes the weights for a feature map `[B, H, W, m]`."""
@@ -147,7 +150,7 @@ class Paraphraser(_Chain):
     return self.decode(self.encode(inputs))
 
   def get_config(self):
-    return {**super().get_config(), 'rate': self.rate}
+    return {**super().get_config(), 'rate': self.rate, 'layer': self.layer}
 
 
 @keras.saving.register_keras_serializable('ft_tf')

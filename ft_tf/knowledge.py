@@ -61,7 +61,7 @@ def look(
     paraphraser: The paraphraser's, if the method has one.
 
   Returns:
-    `feature_cka`, of the two last feature maps; `probe_accuracy` (0..1), of a
+    `feature_cka`, of the two feature maps; `probe_accuracy` (0..1), of a
     logistic regression on the student's last map, averaged over its places;
     and with factor transfer `factor_cka`, of the two factors, and
     `feature_factor_cka`, of the student's map before its translator and the
@@ -75,7 +75,7 @@ def look(
     return {}
   theirs, ours = (zoo.load(path) for path in (teacher, run.model))
   terms = _terms(recipe, run, dataset, theirs, ours, paraphraser)
-  maps = [taps.last_feature_map(net) for net in (theirs, ours)]
+  maps = registry.layers(recipe, theirs, ours)
   said = []
   for net, own, which in (
     (theirs, maps[0], 'teacher_layers'),
@@ -93,7 +93,7 @@ def look(
       )
       found['factor_cka'] = cka(factor, adapted)
       found['feature_factor_cka'] = cka(factor, features[1])
-  found['probe_accuracy'] = _probe(ours, maps[1], dataset)
+  found['probe_accuracy'] = _probe(ours, taps.last_feature_map(ours), dataset)
   run.write(FILE, found)
   return found
 

@@ -313,8 +313,20 @@ class Recipe:
     choices=('auto', 'float32', 'mixed_bfloat16', 'mixed_float16'),
     default='auto',
   )
+  teacher_layer: str = _field(
+    "the teacher's layer whose feature map is paraphrased: a name; auto, the "
+    'last map; or -1, -2, ..., the last map of the smallest size, of the size '
+    'before it, ...',
+    of=_FACTORS,
+    default=AUTO,
+  )
+  student_layer: str = _field(
+    "the student's layer that translator and factor loss see, likewise",
+    of=_FACTORS,
+    default=AUTO,
+  )
   before_activation: bool = _field(
-    'factors are of the last feature maps before their activation',
+    'factors are of the feature maps before their activation',
     default=False,
     of=_FACTORS,
   )
@@ -476,9 +488,13 @@ def digits() -> Recipe:
   Ours, not the paper's: 400 images to train on and 8 epochs for the student,
   so that on its own it stays well behind its teacher. Networks, lengths and
   the methods' weights were chosen on the 200 images set aside for validation,
-  the latter of 3 to 5 values each over 5 seeds.
+  the latter of 3 to 5 values each over 5 seeds. So was the factor layer, the
+  last but one size: of training images that a teacher knows by heart, its last
+  map says little more than their class (README, "Comparing methods").
   """
   return Recipe(
+    teacher_layer='-2',
+    student_layer='-2',
     data=Data(
       dataset='digits',
       image_size=16,

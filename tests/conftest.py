@@ -4,6 +4,7 @@ absltest's temporary folders need parsed flags, and the tests that train on two
 replicas need two logical CPU devices before TensorFlow is first used.
 """
 
+import gc
 import os
 import tempfile
 
@@ -24,3 +25,14 @@ def pytest_configure():
 
 def pytest_unconfigure():
   _SCRATCH.cleanup()
+
+
+def pytest_runtest_teardown(item, nextitem):
+  """Takes what a module's tests leave out of later garbage collections.
+
+  TensorFlow keeps graphs that it has differentiated for good; to look through
+  all of them again and again makes later tests several times slower.
+  """
+  if nextitem is None or nextitem.path != item.path:
+    gc.collect()
+    gc.freeze()

@@ -59,6 +59,8 @@ def recipe(**values) -> recipes.Recipe:
     'student': 'resnet8x0.25',
     'beta': 10.0,
     'beta_elements': 0,
+    'teacher_layer': 'auto',
+    'student_layer': 'auto',
     'at_beta': 10.0,
     'precision': 'float32',
     **{f'{stage}_epochs': 3 for stage in ('teacher', 'paraphraser', 'student')},

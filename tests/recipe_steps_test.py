@@ -42,7 +42,7 @@ class RecipesTest(parameterized.TestCase):
       net = zoo.build(recipe.student.model, spec)
       teacher = zoo.build(recipe.teacher.model, spec)
       paraphraser = factors.Paraphraser(recipe.paraphraser.rate)
-      tap = taps.last_feature_map(teacher)
+      tap, _ = registry.layers(recipe, teacher, net)
       paraphraser.build((None, *taps.shape(teacher, tap)))
       methods = registry.make(
         recipe,

@@ -204,7 +204,14 @@ class LeavesTest(parameterized.TestCase):
 
   def test_every_number_of_a_recipe_has_a_flag_and_a_help_line(self):
     recipe = recipes.digits()
-    own = {'seed', 'sync_batch_norm', 'precision', 'before_activation'}
+    own = {
+      'seed',
+      'sync_batch_norm',
+      'precision',
+      'teacher_layer',
+      'student_layer',
+      'before_activation',
+    }
     numbers = own | {
       f'{group}.{field}'
       for group, fields in dataclasses.asdict(recipe).items()

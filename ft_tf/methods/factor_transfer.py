@@ -14,7 +14,7 @@ from ft_tf.models import taps
 class FactorTransfer(base.Method):
   """The student's translator learns to speak the paraphraser's factors.
 
-  Signal: the paraphraser's factor of the teacher's last feature map. Adapter:
+  Signal: the paraphraser's factor of a feature map of the teacher's. Adapter:
   the translator. Loss: `losses.factor_transfer` (paper, equations 3 and 5).
   Without a paraphraser the signal is the feature map itself; without a
   translator the student's feature map is the student factor (the paper's
@@ -37,7 +37,8 @@ class FactorTransfer(base.Method):
     p: int,
     beta_elements: int = 0,
     normalized: str = 'elements',
-    before_activation: bool = False,
+    teacher_layer: str | None = None,
+    student_layer: str | None = None,
     translates: bool = True,
     batch_norm: str = '',
     precision: str = 'float32',
@@ -46,8 +47,8 @@ class FactorTransfer(base.Method):
 
     Args:
       teacher: From raw images to logits; trained.
-      paraphraser: Trained on the teacher's last feature map; None: the factor
-        is the map itself.
+      paraphraser: Trained on the teacher's feature map; None: the factor is
+        the map itself.
       student: From raw images to logits.
       beta: Weight of the loss.
       p: Norm of the loss, 1 or 2.
@@ -55,7 +56,8 @@ class FactorTransfer(base.Method):
         is multiplied by (N / beta_elements)^(p/2), since an element of a unit
         factor shrinks by 1/sqrt(N). 0 takes beta as it stands.
       normalized: As of `losses.factor_transfer`.
-      before_activation: Whether the maps are those before the last activation.
+      teacher_layer: The teacher's layer with the map; None: its last one.
+      student_layer: The student's, likewise.
       translates: Whether there is a translator.
       batch_norm: The translator's; see `factors.Translator`.
       precision: Keras's dtype policy that signal and translator compute in.
@@ -66,11 +68,8 @@ class FactorTransfer(base.Method):
     """
     self._p = p
     self._normalized = normalized
-    self._theirs = taps.last_feature_map(teacher)
-    self._ours = taps.last_feature_map(student)
-    if before_activation:
-      self._theirs = taps.before_activation(teacher, self._theirs)
-      self._ours = taps.before_activation(student, self._ours)
+    self._theirs = teacher_layer or taps.last_feature_map(teacher)
+    self._ours = student_layer or taps.last_feature_map(student)
     self.teacher_layers = (self._theirs,)
     self.student_layers = (self._ours,)
     theirs = taps.shape(teacher, self._theirs)
@@ -84,7 +83,7 @@ class FactorTransfer(base.Method):
     for name, shape in (('teacher', theirs), ('student', ours)):
       if shape[:2] != self._size:
         print(
-          f"factor transfer: the {name}'s last feature map, {shape[0]}x"
+          f"factor transfer: the {name}'s feature map, {shape[0]}x"
           f'{shape[1]}, is averaged to {self._size[0]}x{self._size[1]}',
           file=sys.stderr,
           flush=True,
@@ -97,6 +96,12 @@ class FactorTransfer(base.Method):
         raise errors.UsageError(
           f'the paraphraser was trained on {takes} channels, the teacher has '
           f'{channels}: train the paraphraser of this teacher'
+        )
+      if paraphraser.layer not in ('', self._theirs):
+        raise errors.UsageError(
+          f'the paraphraser was trained on the layer {paraphraser.layer}, not '
+          f'{self._theirs}: give --teacher_layer={paraphraser.layer}, or train '
+          'the paraphraser of that layer'
         )
       paraphraser.trainable = False
       self.frozen = (paraphraser,)

@@ -50,6 +50,21 @@ def make(recipe: recipes.Recipe, parts: Parts) -> list[base.Method]:
   ]
 
 
+def layers(
+  recipe: recipes.Recipe, teacher: keras.Model, student: keras.Model
+) -> tuple[str, str]:
+  """Returns the layers of teacher and student that factors are made of.
+
+  Raises:
+    UsageError: there is no such layer.
+  """
+  before = recipe.before_activation
+  return (
+    taps.choose(teacher, recipe.teacher_layer, before=before),
+    taps.choose(student, recipe.student_layer, before=before),
+  )
+
+
 def paraphrase_rate(
   recipe: recipes.Recipe, teacher: keras.Model, student: keras.Model
 ) -> float:
@@ -61,8 +76,10 @@ def paraphrase_rate(
   if 'ft_no_translator' not in recipes.terms(recipe.student.method):
     return recipe.paraphraser.rate
   theirs, ours = (
-    taps.shape(net, taps.last_feature_map(net))[-1]
-    for net in (teacher, student)
+    taps.shape(net, layer)[-1]
+    for net, layer in zip(
+      (teacher, student), layers(recipe, teacher, student), strict=True
+    )
   )
   return ours / theirs
 
@@ -74,6 +91,7 @@ def _factor_transfer(recipe, parts, *, paraphrases=True, translates=True):
       'give --paraphraser, the model.keras that bin/train_paraphraser.py left'
     )
   its = recipe.student
+  theirs, ours = layers(recipe, parts.teacher, parts.student)
   batch_norm = 'synchronized' if recipe.sync_batch_norm else 'own'
   automatic = its.beta == recipes.AUTO  # settled by the stage, which measures
   return factor_transfer.FactorTransfer(
@@ -84,7 +102,8 @@ def _factor_transfer(recipe, parts, *, paraphrases=True, translates=True):
     p=its.p,
     beta_elements=0 if automatic else its.beta_elements,
     normalized=its.normalized,
-    before_activation=recipe.before_activation,
+    teacher_layer=theirs,
+    student_layer=ours,
     translates=translates,
     batch_norm=batch_norm if its.translator_batch_norm else '',
     precision=recipe.precision,

@@ -1,5 +1,6 @@
 """Feature maps out of a model, by the name of the layer that makes them."""
 
+import re
 from collections.abc import Iterable
 
 import keras
@@ -26,6 +27,39 @@ def last_feature_map(model: keras.Model) -> str:
     f'{model.name} has no feature map [B, H, W, C] to transfer: give a '
     'convolutional network built by the functional API or keras.Sequential'
   )
+
+
+def choose(
+  model: keras.Model, layer: str = 'auto', *, before: bool = False
+) -> str:
+  """Returns the name of the layer that a recipe means.
+
+  Args:
+    model: A model as of `last_feature_map`.
+    layer: 'auto', the last feature map; a number below 0, which counts the
+      sizes of maps from the last, each standing for its last map (a model of
+      fewer sizes gives its first); or a layer's name.
+    before: Whether the map before that layer's activation is meant.
+
+  Raises:
+    UsageError: there is no such layer, or it has no feature map.
+  """
+  if layer == 'auto':
+    name = last_feature_map(model)
+  elif re.fullmatch(r'-[1-9]\d*', layer):
+    last_feature_map(model)  # raises if there is none
+    names = list(_last_of_each_size(model).values())
+    name = names[max(int(layer), -len(names))]
+  else:
+    maps = {n: t for n, t in _tensors(model).items() if len(t.shape) == 4}
+    if layer not in maps:
+      last = ', '.join(_last_of_each_size(model).values())
+      raise errors.UsageError(
+        f'{model.name} has no feature map {layer!r}: give auto, -1, -2, ... or '
+        f'the name of a layer with one; the last of each size: {last}'
+      )
+    name = layer
+  return before_activation(model, name) if before else name
 
 
 def pairs(

@@ -14,6 +14,12 @@ from ft_tf.data import datasets
 from ft_tf.models import layers, zoo
 from ft_tf.training import monitor, precision, strategy
 
+# Of the recipe's own numbers, those that tell what a stage sees of networks.
+_LAYERS = {
+  'teacher': (),
+  'paraphraser': ('before_activation', 'teacher_layer'),
+  'student': ('before_activation', 'teacher_layer', 'student_layer'),
+}
 PICTURED = 4  # images shown with their maps in TensorBoard
 
 
@@ -31,11 +37,7 @@ def identity(stage: str, recipe: recipes.Recipe, **inputs) -> dict[str, Any]:
     'sync_batch_norm': recipe.sync_batch_norm,
     'precision': recipe.precision,
     'data': dataclasses.asdict(recipe.data),
-    **(
-      {}
-      if stage == 'teacher'
-      else {'before_activation': recipe.before_activation}
-    ),
+    **{name: getattr(recipe, name) for name in _LAYERS[stage]},
     stage: dataclasses.asdict(getattr(recipe, stage)),
     **{f'{name}_sha256': run_dir.digest(path) for name, path in inputs.items()},
   }

@@ -47,9 +47,9 @@ def train_paraphraser(
   """
   recipe = precision.settle(recipe)
   loaded = common.load_teacher(teacher, dataset)
-  tap = taps.last_feature_map(loaded)
-  if recipe.before_activation:
-    tap = taps.before_activation(loaded, tap)
+  tap = taps.choose(
+    loaded, recipe.teacher_layer, before=recipe.before_activation
+  )
   identity = common.identity('paraphraser', recipe, teacher=teacher)
   kind = recipe.paraphraser.reconstruction
   with common.work(run, identity, strategy, recipe, dataset) as done:
@@ -59,7 +59,7 @@ def train_paraphraser(
     feature = compile_feature(loaded, tap, recipe.precision)
     with strategy.scope():
       paraphraser = factors.Paraphraser(
-        recipe.paraphraser.rate, dtype=recipe.precision
+        recipe.paraphraser.rate, layer=tap, dtype=recipe.precision
       )
       paraphraser.build(taps.features(loaded, [tap]).output[tap].shape)
       optimizer, rate = sgd.make(

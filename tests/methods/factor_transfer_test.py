@@ -107,10 +107,19 @@ class FactorTransferTest(absltest.TestCase):
       strengths.append((16 * channels / 2048) ** 0.5 * np.mean(each))
     self.assertAlmostEqual(strengths[0] / strengths[1], 1, delta=0.05)
 
-  def test_maps_before_the_activation_may_be_tapped(self):
-    method = self._method(before_activation=True)
-    self.assertEqual(method.teacher_layers, ('g3b2_add',))
-    self.assertEqual(method.student_layers, ('g3b1_add',))
+  def test_other_layers_may_be_tapped(self):
+    method = self._method(
+      paraphraser=None, teacher_layer='group2', student_layer='g2b1_add'
+    )
+    self.assertEqual(method.teacher_layers, ('group2',))
+    self.assertEqual(method.student_layers, ('g2b1_add',))
+    self.assertEqual(method.elements, 8 * 8 * 16)
+
+  def test_paraphraser_of_another_layer_is_refused(self):
+    paraphraser = factors.Paraphraser(0.5, layer='group2')
+    paraphraser.build((None, 8, 8, 32))
+    with self.assertRaisesRegex(errors.UsageError, '--teacher_layer=group2'):
+      self._method(paraphraser=paraphraser)
 
   def test_only_the_translator_is_trained_beside_the_student(self):
     self.assertIsInstance(self.method.adapter, factors.Translator)

@@ -168,6 +168,45 @@ class PairsTest(absltest.TestCase):
       )
 
 
+class ChooseTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    spec = layers.Spec((16, 16, 1), 4, (0.5,), (1,))
+    self.net = zoo.build('resnet8', spec)
+
+  @parameterized.parameters(
+    ('auto', 'group3'),
+    ('-1', 'group3'),
+    ('-2', 'group2'),
+    ('-3', 'group1'),
+    ('-9', 'group1'),  # There are three sizes.
+    ('g2b1_relu1', 'g2b1_relu1'),
+  )
+  def test_layer_is_the_one_that_is_meant(self, layer, name):
+    self.assertEqual(taps.choose(self.net, layer), name)
+
+  @parameterized.parameters(('auto', 'g3b1_add'), ('-2', 'g2b1_add'))
+  def test_map_before_the_activation_is_found(self, layer, name):
+    self.assertEqual(taps.choose(self.net, layer, before=True), name)
+
+  @parameterized.parameters('group4', 'logits', '0', '-0', '')
+  def test_layer_without_a_map_is_refused_with_those_that_work(self, layer):
+    with self.assertRaisesRegex(
+      errors.UsageError, f"no feature map '{layer}'.*group1, group2, group3"
+    ):
+      taps.choose(self.net, layer)
+
+  def test_model_of_one_size_gives_its_map(self):
+    model = keras.Sequential(
+      [
+        keras.Input(_SHAPE),
+        keras.layers.Conv2D(4, 3, padding='same', name='only'),
+        keras.layers.GlobalAveragePooling2D(),
+      ]
+    )
+    self.assertEqual(taps.choose(model, '-2'), 'only')
+
+
 class BeforeActivationTest(absltest.TestCase):
   def test_layer_is_the_one_that_feeds_the_activation(self):
     net = zoo.build('resnet8', layers.Spec(_SHAPE, 4, (0.5,) * 3, (1,) * 3))
