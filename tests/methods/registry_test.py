@@ -27,7 +27,14 @@ class RegistryTest(parameterized.TestCase):
 
   def _make(self, method, paraphraser=None, **values):
     recipe = recipes.override(
-      recipes.digits(), {'method': method, 'precision': 'float32', **values}
+      recipes.digits(),
+      {
+        'method': method,
+        'precision': 'float32',
+        'teacher_layer': 'auto',
+        'student_layer': 'auto',
+        **values,
+      },
     )
     return registry.make(
       recipe, registry.Parts(**self.parts, paraphraser=paraphraser)
