@@ -190,7 +190,7 @@ def compare(
 
   Raises:
     UsageError: something does not fit; nothing has been written.
-    TrainingError: the teacher or a paraphraser cannot be trained. A student
+    TrainingError: the teacher cannot be trained. A paraphraser or a student
       that cannot is reported in the result.
   """
   recipe = precision.settle(recipe)
@@ -207,18 +207,10 @@ def compare(
     work = {'strategy': devices, 'options': workshop.options}
     teacher_run = run.child('teacher')
     teacher.obtain_teacher(recipe, dataset, run=teacher_run, **work)
-    paraphrasers = {}
-    for task in tasks:
-      if recipes.needs_paraphraser(task.recipe.student.method):
-        of_seed_0 = recipes.override(task.recipe, {'seed': recipe.seed})
-        name = _paraphraser_name(of_seed_0, recipe)
-        its = run.child(f'paraphrasers/{name}')
-        if its.path not in paraphrasers.values():
-          paraphraser.train_paraphraser(
-            of_seed_0, dataset, teacher=teacher_run.model, run=its, **work
-          )
-        paraphrasers[task.name] = its.path
-    failures = {}
+    paraphrasers, failures = _paraphrase(
+      run, recipe, tasks, dataset, teacher_run.model, work
+    )
+    tasks = [task for task in tasks if task.name not in failures]
     for task, failure in _train(
       run, tasks, paraphrasers, workshop, devices, dataset, jobs
     ):
@@ -226,7 +218,9 @@ def compare(
         failures[task.name] = failure
       report.write(run, failures)
     if exports:
-      names = [f'runs/{task.name}' for task in tasks[: len(chosen)]]
+      names = [
+        f'runs/{task.name}' for task in tasks if task.recipe.seed == recipe.seed
+      ]
       folders = [run.child(name) for name in ('teacher', *names)]
       _export([f for f in folders if f.read('result.json')], workshop)
     return report.write(run, failures)
@@ -308,6 +302,36 @@ def rehearse(
         }
       )
     return found
+
+
+def _paraphrase(
+  run, recipe, tasks, dataset, teacher, work
+) -> tuple[dict[str, str], dict[str, str]]:
+  """Trains the paraphrasers that tasks ask for.
+
+  Returns:
+    By task's name the folder of its paraphraser, and of those whose paraphraser
+    cannot be trained what went wrong.
+  """
+  folders, failures, wrong = {}, {}, {}
+  for task in tasks:
+    if not recipes.needs_paraphraser(task.recipe.student.method):
+      continue
+    of_seed_0 = recipes.override(task.recipe, {'seed': recipe.seed})
+    its = run.child(f'paraphrasers/{_paraphraser_name(of_seed_0, recipe)}')
+    if its.path not in {*folders.values(), *wrong}:
+      try:
+        paraphraser.train_paraphraser(
+          of_seed_0, dataset, teacher=teacher, run=its, **work
+        )
+      except errors.TrainingError as error:
+        wrong[its.path] = f'its paraphraser: {error}'
+        _say(f'{its.path} failed: {error}')
+    if its.path in wrong:
+      failures[task.name] = wrong[its.path]
+    else:
+      folders[task.name] = its.path
+  return folders, failures
 
 
 def _paraphraser_name(own: recipes.Recipe, recipe: recipes.Recipe) -> str:

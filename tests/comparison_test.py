@@ -208,6 +208,18 @@ class CompareTest(absltest.TestCase):
       )
     self.assertFalse(os.path.exists(self.run_dir.path))
 
+  def test_paraphraser_that_diverges_stops_only_those_that_need_it(self):
+    found = self._compare(
+      ['scratch', 'ft'], {'paraphraser_learning_rate': [0.1, 1e9]}
+    )
+    self.assertEqual(
+      [row['method'] for row in found['rows']],
+      ['teacher', 'scratch', 'ft,paraphraser_learning_rate=0.1'],
+    )
+    (name,) = found['failures']
+    self.assertEqual(name, 'ft,paraphraser_learning_rate=1000000000.0-0')
+    self.assertIn('its paraphraser: loss is', found['failures'][name])
+
   def test_rehearsal_estimates_every_part_and_leaves_nothing(self):
     parts = comparison.rehearse(
       fixtures.recipe(),
