@@ -16,27 +16,19 @@ from absl import flags
 
 from bin import program
 from ft_tf import evaluation
-from ft_tf.data import datasets
 
 flags.DEFINE_string(
   'model', None, '.keras or .tflite file, or SavedModel folder (required)'
 )
-flags.DEFINE_string('dataset', None, 'TFDS name, or digits (required)')
-program.define_data_dir()
-program.define_resizing()
+program.define_source()
 flags.DEFINE_string('split', 'test', 'TFDS split (default: test)')
 
 
 def main():
   path = program.required('model')
-  name = program.required('dataset')
+  program.required('dataset')
   predict = evaluation.predictor(path)
-  source = datasets.Source(
-    name,
-    data_dir=flags.FLAGS.data_dir,
-    image_size=predict.image_size,
-    resizing=flags.FLAGS.resizing,
-  )
+  source = program.source(predict.image_size)
   return evaluation.evaluate(predict, source.read(flags.FLAGS.split))
 
 

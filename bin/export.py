@@ -21,9 +21,7 @@ from ft_tf.data import datasets
 from ft_tf.export import student
 
 flags.DEFINE_string('model', None, 'trained .keras file (required)')
-flags.DEFINE_string('dataset', None, 'TFDS name, or digits (required)')
-program.define_data_dir()
-program.define_resizing()
+program.define_source()
 program.define_workdir('export/')
 flags.DEFINE_string(
   'train_split', 'train', 'TFDS split that calibrates int8 (default: train)'
@@ -37,12 +35,8 @@ def main():
   model = program.required('model')
   workdir = program.required('workdir')
   run_dir.check_writable(workdir)
-  source = datasets.Source(
-    program.required('dataset'),
-    data_dir=flags.FLAGS.data_dir,
-    image_size=evaluation.predictor(model).image_size,
-    resizing=flags.FLAGS.resizing,
-  )
+  program.required('dataset')
+  source = program.source(evaluation.predictor(model).image_size)
   dataset = datasets.Dataset(
     source,
     train_split=flags.FLAGS.train_split,

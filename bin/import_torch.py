@@ -18,7 +18,6 @@ from absl import flags
 
 from bin import program
 from ft_tf import errors, evaluation, run_dir
-from ft_tf.data import datasets
 from ft_tf.models import layers, torch_import
 
 flags.DEFINE_string('weights', None, '.npz file (required)')
@@ -35,9 +34,8 @@ flags.DEFINE_list(
   ['0.229', '0.224', '0.225'],
   'channel deviations of images in [0, 1] (default: 0.229,0.224,0.225)',
 )
-flags.DEFINE_string('dataset', None, 'TFDS name it was trained on (required)')
+program.define_source()
 flags.DEFINE_string('split', 'test', 'TFDS split (default: test)')
-program.define_data_dir()
 program.define_workdir('model.keras')
 
 
@@ -45,9 +43,7 @@ def main():
   weights = program.required('weights')
   workdir = program.required('workdir')
   run_dir.check_writable(workdir)
-  source = datasets.Source(
-    program.required('dataset'), data_dir=flags.FLAGS.data_dir
-  )
+  source = program.source()
   try:
     mean, std = (
       tuple(float(v) for v in flags.FLAGS[name].value)

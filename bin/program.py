@@ -43,8 +43,9 @@ with _quiet():
   import tensorflow as tf
   import tensorflow_datasets as tfds
 
-  from ft_tf import errors, recipes, run_dir
+  from ft_tf import errors, evaluation, recipes, run_dir
   from ft_tf.data import datasets
+  from ft_tf.models import zoo
   from ft_tf.signals import cache
   from ft_tf.training import loop, strategy
 
@@ -61,7 +62,11 @@ def define_recipe(groups: Iterable[str]) -> None:
       come along.
   """
   flags.DEFINE_string(
-    'recipe', None, 'what to run: ' + ' or '.join(sorted(recipes.RECIPES))
+    'recipe',
+    None,
+    'what to run: '
+    + ' or '.join(sorted(recipes.RECIPES))
+    + f' (default: {recipes.DEFAULT})',
   )
   named = {name: recipes.get(name) for name in sorted(recipes.RECIPES)}
   for leaf in recipes.leaves():
@@ -92,13 +97,36 @@ def define_data_dir() -> None:
   )
 
 
-def define_resizing() -> None:
-  (leaf,) = [leaf for leaf in recipes.leaves() if leaf.flag == 'resizing']
+def define_source() -> None:
+  """Defines the flags of a data set without a recipe."""
+  by_flag = {leaf.flag: leaf.field for leaf in recipes.leaves()}
+  flags.DEFINE_string(
+    'dataset', None, f'{by_flag["dataset"].metadata["help"]} (required)'
+  )
+  define_data_dir()
+  its = by_flag['resizing']
   flags.DEFINE_enum(
     'resizing',
-    leaf.field.default,
-    leaf.field.metadata['choices'],
-    f'{leaf.field.metadata["help"]} (default: {leaf.field.default})',
+    its.default,
+    its.metadata['choices'],
+    f'{its.metadata["help"]} (default: {its.default})',
+  )
+  its = by_flag['max_bad_files']
+  flags.DEFINE_integer(
+    'max_bad_files',
+    its.default,
+    f'{its.metadata["help"]} (default: {its.default})',
+  )
+
+
+def source(image_size: int = 0) -> datasets.Source:
+  """Returns the data set of the flags, with images of a size."""
+  return datasets.Source(
+    required('dataset'),
+    data_dir=flags.FLAGS.data_dir,
+    image_size=image_size,
+    resizing=flags.FLAGS.resizing,
+    max_bad_files=flags.FLAGS.max_bad_files,
   )
 
 
@@ -152,12 +180,20 @@ def signals() -> cache.Store:
 
 def recipe() -> recipes.Recipe:
   """Returns the recipe of the flags, its values checked."""
-  base = recipes.get(required('recipe'))
+  base = recipes.get(flags.FLAGS['recipe'].value or recipes.DEFAULT)
   given = {}
   for leaf in recipes.leaves():
     if leaf.flag in flags.FLAGS and flags.FLAGS[leaf.flag].present:
       given[leaf.flag] = _value(leaf, flags.FLAGS[leaf.flag].value)
-  return recipes.override(base, given)
+  which = recipes.override(base, given)
+  data = which.data
+  if data.resizing == 'crop' and not data.image_size:
+    # As large as the given teacher takes them.
+    size = 0
+    if zoo.is_file(which.teacher.model):
+      size = evaluation.predictor(which.teacher.model).image_size
+    which = recipes.override(which, {'image_size': size})
+  return which
 
 
 def sweep() -> dict[str, list[Any]]:

@@ -115,7 +115,9 @@ def check_parts(
   """
   spec = common.spec(recipe, dataset)
   if zoo.is_file(recipe.teacher.model):
-    teacher_model = common.load_teacher(recipe.teacher.model, dataset)
+    teacher_model = common.load_teacher(
+      recipe.teacher.model, dataset, recipe.teacher
+    )
   else:
     teacher_model = zoo.build(recipe.teacher.model, spec)
   student_model = zoo.build(recipe.student.model, spec)

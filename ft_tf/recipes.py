@@ -48,7 +48,10 @@ def _field(
 class Data:
   """The data set and the views of its images that training sees."""
 
-  dataset: str = _field('TFDS name of an image classification data set')
+  dataset: str = _field(
+    'TFDS name of an image classification data set; or folder:PATH, pictures '
+    'as train/<class>/<picture> and test/<class>/<picture>'
+  )
   train_split: str = _field('TFDS split to train on', default='train')
   test_split: str = _field('TFDS split of the final figures', default='test')
   image_size: int = _field(
@@ -62,6 +65,11 @@ class Data:
     'area in training, the middle in evaluation',
     choices=('stretch', 'crop'),
     default='stretch',
+  )
+  max_bad_files: int = _field(
+    'pictures of a folder that may be left out because they do not decode',
+    least=0,
+    default=0,
   )
   validation_examples: int = _field(
     'training images set aside for validation', least=0, default=1000
@@ -118,6 +126,18 @@ class Teacher(_Optimization):
   """The large network: trained here, or given as a file."""
 
   model: str = _field('network name to train, or a trained .keras file')
+  teacher_outputs: str = _field(
+    'what a given teacher gives: logits; probabilities; or auto, which sees a '
+    'softmax at its end, and takes it off',
+    choices=('auto', 'logits', 'probabilities'),
+    default='auto',
+  )
+  preprocessing: str = _field(
+    'what a given teacher wants done to raw images of 0..255: none (it does it '
+    'itself), 0..1 or -1..1 (scaling), or imagenet (0..1, then mean and std)',
+    choices=('none', '0..1', '-1..1', 'imagenet'),
+    default='none',
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -189,7 +209,9 @@ def needs_paraphraser(method: str) -> bool:
 class Student(_Optimization):
   """The small network, and what it learns from the teacher."""
 
-  model: str = _field('network name of the student')
+  model: str = _field(
+    'network name of the student, or a .keras file to start from'
+  )
   method: str = _field(
     f'what it learns from the teacher: {SCRATCH} (nothing), '
     f'{", ".join(_TERMS)}, a sum such as ft+kd, or {" or ".join(INCUMBENTS)}, '
@@ -458,6 +480,30 @@ def imagenet_resnet34_resnet18() -> Recipe:
   )
 
 
+def pictures() -> Recipe:
+  """Your own teacher and pictures: what stands if no recipe is named.
+
+  Ours: RandomResizedCrop and flips, ImageNet's mean and deviation, 30 epochs of
+  a one-cycle rate, the public code's weight of the factor loss. Not tuned on
+  anything. Images are as large as the teacher takes them.
+  """
+  cycle = {'epochs': 30, 'decay': 'cosine', 'warmup_epochs': 3.0}
+  return Recipe(
+    data=Data(
+      dataset='',
+      resizing='crop',
+      pad=0,
+      validation_examples=0,
+      mean=(0.485, 0.456, 0.406),
+      std=(0.229, 0.224, 0.225),
+      batch_size=64,
+    ),
+    teacher=Teacher(model='', **cycle),
+    paraphraser=Paraphraser(epochs=10),
+    student=Student(model='resnet20', **cycle),
+  )
+
+
 def short(recipe: Recipe) -> Recipe:
   """Returns a recipe for small machines: 10 epochs, a one-cycle rate.
 
@@ -536,12 +582,14 @@ _LONG = (
   imagenet_resnet34_resnet18,
 )
 RECIPES: dict[str, Callable[[], Recipe]] = {
-  **{recipe.__name__: recipe for recipe in (*_LONG, digits)},
+  **{recipe.__name__: recipe for recipe in (*_LONG, digits, pictures)},
   **{
     f'{recipe.__name__}_short': lambda recipe=recipe: short(recipe())
     for recipe in _LONG
   },
 }
+
+DEFAULT = pictures.__name__
 
 # Their paraphrasers learn by squared error, at RepDistiller's, the zoo's and
 # torchdistill's rate; for mmrazor we know of none. At 0.1 it diverges.
@@ -674,12 +722,10 @@ def check(recipe: Recipe) -> None:
     raise errors.UsageError(
       f'--beta={recipe.student.beta}: give a number, or {AUTO}'
     )
-  if recipe.data.resizing == 'crop' and (
-    not recipe.data.image_size or recipe.data.pad
-  ):
+  if recipe.data.resizing == 'crop' and recipe.data.pad:
     raise errors.UsageError(
-      '--resizing=crop: the crop is a part of the image, resized; give '
-      '--image_size and --pad=0'
+      f'--pad={recipe.data.pad}: with --resizing=crop the crop is a part of '
+      'the image, resized; give --pad=0'
     )
   if len(recipe.data.mean) != len(recipe.data.std):
     raise errors.UsageError(

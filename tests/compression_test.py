@@ -1,5 +1,6 @@
 """The whole way as a library call, with a teacher that is given."""
 
+import dataclasses
 import os
 from unittest import mock
 
@@ -9,8 +10,8 @@ from absl.testing import absltest
 from ft_tf import compression, errors, run_dir
 from ft_tf.data import datasets
 from ft_tf.export import student as export_student
-from ft_tf.models import zoo
-from ft_tf.training import common, loop, student
+from ft_tf.models import standard, zoo
+from ft_tf.training import common, loop, student, teacher
 from tests import fixtures
 
 
@@ -96,6 +97,81 @@ class CompressTest(absltest.TestCase):
       result = self._compress()
     self.assertIsNone(result['table'][0]['tflite_bytes'])
     self.assertIsNotNone(result['table'][1]['tflite_bytes'])
+
+  def test_softmax_teacher_on_scaled_images_is_taken_as_it_wants_them(self):
+    """A head on a backbone, trained on 0..1, that gives probabilities."""
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(8, 3, padding='same', activation='relu')(image)
+    backbone = keras.Model(image, x, name='backbone')
+    x = keras.layers.Flatten()(backbone(image))
+    x = keras.layers.Dense(3, activation='softmax')(x)
+    model = keras.Model(image, x)
+    model.compile(
+      'adam', 'sparse_categorical_crossentropy', metrics=['accuracy']
+    )
+    train = fixtures.blobs().train
+    model.fit(train.images / 255, train.labels, epochs=30, verbose=0)
+    test = fixtures.blobs().test
+    expected = model.evaluate(test.images / 255, test.labels, verbose=0)[1]
+    model.save(self.teacher)
+    recipe = fixtures.recipe(
+      teacher=self.teacher,
+      preprocessing='0..1',
+      teacher_layer='backbone/conv2d',
+    )
+    # What Keras calls the layer depends on those made before.
+    name = backbone.layers[-1].name
+    recipe = dataclasses.replace(recipe, teacher_layer=f'backbone/{name}')
+    compression.check_parts(recipe, fixtures.blobs())
+    run = self.run_dir.child('teacher')
+    teacher.obtain_teacher(
+      recipe,
+      fixtures.blobs(),
+      run=run,
+      strategy=fixtures.strategy(),
+      options=loop.Options(),
+    )
+    result = run.read('result.json')
+    self.assertAlmostEqual(result['accuracy'], expected)
+    self.assertGreater(result['accuracy'], 0.6)
+    ours = zoo.load(run.model)
+    self.assertFalse(
+      standard.look_like_probabilities(ours(test.images).numpy())
+    )
+    self.assertIn(f'backbone.{name}', [layer.name for layer in ours.layers])
+
+  def test_probabilities_that_do_not_show_are_asked_about(self):
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(4, 3)(image)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    x = keras.layers.Dense(3, activation='sigmoid')(x)
+    x = x / keras.ops.sum(x, axis=1, keepdims=True)
+    keras.Model(image, x).save(self.teacher)
+    with self.assertRaisesRegex(
+      errors.UsageError, '--teacher_outputs=probabilities'
+    ):
+      self._compress()
+    self.assertFalse(os.path.exists(self.run_dir.path))
+    recipe = fixtures.recipe(
+      teacher=self.teacher, teacher_outputs='probabilities'
+    )
+    compression.check_parts(recipe, fixtures.blobs())
+
+  def test_student_may_be_a_file(self):
+    path = self.teacher + '.student.keras'
+    small = zoo.build(
+      'resnet8x0.25', common.spec(fixtures.recipe(), fixtures.blobs())
+    )
+    small.save(path)
+    run = self.run_dir.child('student')
+    result = student.train_student(
+      fixtures.recipe(student=path, method='scratch', student_epochs=1),
+      fixtures.blobs(),
+      run=run,
+      strategy=fixtures.strategy(),
+      options=loop.Options(),
+    )
+    self.assertEqual(result['parameters'], common.parameters(small))
 
   def test_what_does_not_fit_is_refused_and_nothing_written(self):
     source = fixtures.Blobs()

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from ft_tf import errors, recipes
-from ft_tf.data import digits, records
+from ft_tf.data import digits, folder, records
 
 # Registering the builder makes 'digits' a TFDS name like any other.
 _EMBEDDED = (digits.Digits.name,)
@@ -56,22 +56,24 @@ class Source:
     data_dir: str | None = None,
     image_size: int = 0,
     resizing: str = 'stretch',
+    max_bad_files: int = 0,
   ):
     """Opens a data set and reads no image yet.
 
     Args:
-      name: TFDS name, or `digits`.
+      name: TFDS name, `digits`, or `folder:PATH`, a folder of pictures.
       data_dir: The TFDS folder with the prepared data set; TFDS's default if
-        None. `digits` is prepared there if it is missing.
+        None. Digits and folders are prepared there if they are missing.
       image_size: Height and width that images are resized to; 0 keeps them.
       resizing: As of `recipes.Data`; with 'crop' images stay in their files.
+      max_bad_files: As of `folder.builder`.
 
     Raises:
       UsageError: there is no such data set, it is not prepared, or it is not
         one of labelled images.
     """
     self.name = name
-    self._builder = _builder(name, data_dir)
+    self._builder = _builder(name, data_dir, max_bad_files)
     info = self._builder.info
     self._keys = _supervised_keys(name, info)
     image, label = (info.features[key] for key in self._keys)
@@ -109,7 +111,7 @@ class Source:
       UsageError: there is no such split, it does not fit into memory, or its
         files have no random access where they are to stay in them.
     """
-    if not self._builder.is_prepared():  # the embedded ones only
+    if not self._builder.is_prepared():  # digits and folders only
       _prepare(self._builder)
     try:
       count = self._builder.info.splits[split].num_examples
@@ -134,11 +136,14 @@ class Source:
     image_key, label_key = self._keys
     images = np.empty((count, *self.image_shape), np.uint8)
     labels = np.empty((count,), np.int64)
-    read = self._builder.as_dataset(
-      split=split,
-      # One file after the other: the order is part of what a seed means.
-      read_config=tfds.ReadConfig(interleave_cycle_length=1),
-    )
+    if records.random_access(self._builder):
+      read = records.in_order(self._builder, split)
+    else:
+      read = self._builder.as_dataset(
+        split=split,
+        # One file after the other: the order is part of what a seed means.
+        read_config=tfds.ReadConfig(interleave_cycle_length=1),
+      )
     read = read.map(
       lambda example: (self._resize(example[image_key]), example[label_key]),
       num_parallel_calls=tf.data.AUTOTUNE,
@@ -216,6 +221,7 @@ class Dataset:
       data_dir=data_dir,
       image_size=data.image_size,
       resizing=data.resizing,
+      max_bad_files=data.max_bad_files,
     )
     return cls(
       source,
@@ -268,7 +274,7 @@ class Dataset:
 
 
 def _prepare(builder: tfds.core.DatasetBuilder) -> None:
-  """Prepares an embedded data set in its folder; no network is used."""
+  """Prepares digits or a folder of pictures; no network is used."""
   try:
     # TFDS announces itself on standard output, which is for results.
     with contextlib.redirect_stdout(sys.stderr):
@@ -338,14 +344,27 @@ def _find(name, data_dir, **values) -> tfds.core.DatasetBuilder:
     ) from error
 
 
-def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
-  """Returns the TFDS builder, prepared unless it is an embedded one."""
+def _builder(
+  name: str, data_dir: str | None, max_bad_files: int
+) -> tfds.core.DatasetBuilder:
+  """Returns the TFDS builder, prepared unless we can do it ourselves."""
+  if name.startswith(folder.PREFIX):
+    return folder.builder(
+      name.removeprefix(folder.PREFIX),
+      data_dir=data_dir,
+      max_bad_files=max_bad_files,
+    )
   if name in _EMBEDDED:
     return _find(name, data_dir)
   if data_dir is not None and not os.path.isdir(data_dir):
     raise errors.UsageError(
       f'there is no folder {data_dir}: --data_dir is the TFDS folder with the '
       'prepared data sets'
+    )
+  if not name:
+    raise errors.UsageError(
+      'give --dataset: a TFDS name such as cifar10, digits, or folder:PATH; or '
+      '--recipe, which has one'
     )
   builder = _find(name, data_dir)
   if not builder.is_prepared():

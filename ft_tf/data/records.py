@@ -21,7 +21,7 @@ _AREA = (0.08, 1.0)
 _ASPECT = (3 / 4, 4 / 3)
 _TRIES = 10
 _DIGESTED = 1000  # records
-_LABELLED = 1024  # records at a time
+_AT_ONCE = 1024  # records
 
 # From the numbers of records to the serialised records.
 Read = Callable[[list[int]], list[bytes]]
@@ -126,10 +126,8 @@ class StoredExamples:
       input_signature=[tf.TensorSpec([None], tf.string)],
     )
     parts = [
-      parse(
-        tf.constant(self._read(np.arange(i, min(i + _LABELLED, len(self)))))
-      )
-      for i in range(0, len(self), _LABELLED)
+      parse(tf.constant(self._read(np.arange(i, min(i + _AT_ONCE, len(self))))))
+      for i in range(0, len(self), _AT_ONCE)
     ]
     return np.concatenate([part.numpy() for part in parts])
 
@@ -183,6 +181,36 @@ class StoredExamples:
     return np.array(self._read(positions), object)
 
 
+def random_access(builder: tfds.core.DatasetBuilder) -> bool:
+  """Tells whether the files of a prepared data set have random access."""
+  formats = tfds.core.file_adapters.FileFormat.with_random_access()
+  return not formats.isdisjoint(builder.info.available_file_formats())
+
+
+def in_order(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
+  """Returns the examples of files of random access, decoded, in their order."""
+  source = _source(builder, split)
+
+  def read():
+    for first in range(0, len(source), _AT_ONCE):
+      last = min(first + _AT_ONCE, len(source))
+      yield from source.__getitems__(list(range(first, last)))
+
+  serialised = tf.data.Dataset.from_generator(
+    read, output_signature=tf.TensorSpec([], tf.string)
+  )
+  return serialised.map(
+    builder.info.features.deserialize_example,
+    num_parallel_calls=tf.data.AUTOTUNE,
+  )
+
+
+def _source(builder, split):
+  return builder.as_data_source(
+    split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+  )
+
+
 def open_split(
   builder: tfds.core.DatasetBuilder,
   split: str,
@@ -202,17 +230,14 @@ def open_split(
     UsageError: the files have no random access.
   """
   image_key, label_key = keys
-  try:
-    source = builder.as_data_source(
-      split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-    )
-  except NotImplementedError as error:
+  if not random_access(builder):
     raise errors.UsageError(
       f'--resizing=crop reads images in any order, {builder.name} is prepared '
       f'as {builder.info.file_format.value}: run `bin/prepare_data.py '
       f'--dataset={builder.name} --file_format=array_record` for another '
       '--data_dir, or give --resizing=stretch'
-    ) from error
+    )
+  source = _source(builder, split)
   features = builder.info.features
 
   def parse(record):

@@ -38,7 +38,8 @@ def choose(
     model: A model as of `last_feature_map`.
     layer: 'auto', the last feature map; a number below 0, which counts the
       sizes of maps from the last, each standing for its last map (a model of
-      fewer sizes gives its first); or a layer's name.
+      fewer sizes gives its first); or a layer's name, with / between
+      that of a model within and that of its layer.
     before: Whether the map before that layer's activation is meant.
 
   Raises:
@@ -51,6 +52,7 @@ def choose(
     names = list(_last_of_each_size(model).values())
     name = names[max(int(layer), -len(names))]
   else:
+    layer = layer.replace('/', '.')  # of models within, see `standard.flat`
     maps = {n: t for n, t in _tensors(model).items() if len(t.shape) == 4}
     if layer not in maps:
       last = ', '.join(_last_of_each_size(model).values())

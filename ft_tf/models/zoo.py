@@ -6,7 +6,7 @@ import re
 import keras
 
 from ft_tf import errors
-from ft_tf.models import layers, resnet, vgg, wide_resnet
+from ft_tf.models import layers, resnet, standard, vgg, wide_resnet
 
 NAMES = (
   'resnet<6n+2>, such as resnet20 or resnet56, with x<width> behind it for '
@@ -28,7 +28,7 @@ def build(name: str, spec: layers.Spec) -> keras.Model:
   """Returns a fresh network.
 
   Args:
-    name: As in `NAMES`.
+    name: As in `NAMES`, or a `.keras` file, whose weights are the first ones.
     spec: The data's shape and statistics.
 
   Returns:
@@ -36,8 +36,17 @@ def build(name: str, spec: layers.Spec) -> keras.Model:
     float32, whose layers `group1`, `group2`, ... are its named features.
 
   Raises:
-    UsageError: there is no such network, or the images are too small for it.
+    UsageError: there is no such network, or it does not fit the images.
   """
+  if is_file(name):
+    model, _ = standard.standard(load(name))
+    check_fits(
+      model,
+      f'--student={name}',
+      image_shape=spec.image_shape,
+      label_names=[''] * spec.classes,
+    )
+    return model
   before = keras.config.dtype_policy()
   keras.config.set_dtype_policy(spec.precision)
   try:
@@ -47,6 +56,11 @@ def build(name: str, spec: layers.Spec) -> keras.Model:
 
 
 def _build(name, spec):
+  if not name:
+    raise errors.UsageError(
+      'give --teacher: a trained .keras file, or a network to train, which is '
+      + NAMES
+    )
   if name == 'vgg13':
     if min(spec.image_shape[:2]) < 32:
       raise errors.UsageError(

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from ft_tf import errors, evaluation, recipes, run_dir
 from ft_tf.data import datasets
-from ft_tf.models import layers, zoo
+from ft_tf.models import layers, standard, zoo
 from ft_tf.training import monitor, precision, strategy
 
 # Of the recipe's own numbers, those that tell what a stage sees of networks.
@@ -20,6 +21,7 @@ _LAYERS = {
   'paraphraser': ('before_activation', 'teacher_layer'),
   'student': ('before_activation', 'teacher_layer', 'student_layer'),
 }
+_LOOKED_AT = 16  # images that tell probabilities from logits
 PICTURED = 4  # images shown with their maps in TensorBoard
 
 
@@ -66,8 +68,23 @@ def spec(recipe: recipes.Recipe, dataset: datasets.Dataset) -> layers.Spec:
   )
 
 
-def load_teacher(path: str, dataset: datasets.Dataset) -> keras.Model:
-  """Returns a trained teacher; raises `UsageError` if it is not of the data."""
+def load_teacher(
+  path: str,
+  dataset: datasets.Dataset,
+  its: recipes.Teacher | None = None,
+) -> keras.Model:
+  """Returns a trained teacher, from raw images to logits, no models in it.
+
+  Args:
+    path: Its `.keras` file.
+    dataset: The images.
+    its: What the recipe says of a file that a user gives; None for one that is
+      so already.
+
+  Raises:
+    UsageError: it is not of the data, or gives probabilities and does not show
+      that by a softmax at its end.
+  """
   teacher = zoo.load(path)
   zoo.check_fits(
     teacher,
@@ -75,6 +92,19 @@ def load_teacher(path: str, dataset: datasets.Dataset) -> keras.Model:
     image_shape=dataset.image_shape,
     label_names=dataset.label_names,
   )
+  if its is None:
+    return standard.standard(teacher)[0]
+  teacher, said = standard.standard(
+    teacher, outputs=its.teacher_outputs, preprocessing=its.preprocessing
+  )
+  for line in said:
+    print(f'teacher: {line}', file=sys.stderr, flush=True)
+  some = evaluation.KerasPredictor(teacher)(dataset.train.images[:_LOOKED_AT])
+  if its.teacher_outputs == 'auto' and standard.look_like_probabilities(some):
+    raise errors.UsageError(
+      f'--teacher={path} gives probabilities, it seems, and has no softmax at '
+      'its end: give --teacher_outputs=probabilities, or logits if they are'
+    )
   return teacher
 
 

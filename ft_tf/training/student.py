@@ -86,6 +86,8 @@ def train_student(
         images=dataset.train.images,
       )
       methods = registry.make(recipe, parts)
+  if zoo.is_file(recipe.student.model):
+    inputs['student'] = recipe.student.model
   identity = common.identity('student', recipe, **inputs)
   with common.work(run, identity, strategy, recipe, dataset) as done:
     if done:

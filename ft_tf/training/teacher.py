@@ -26,7 +26,8 @@ def obtain_teacher(
 ) -> None:
   """Trains the recipe's teacher, or takes the file that it names.
 
-  A file is copied into the run folder and measured on the test split. Arguments
+  A file is copied into the run folder, from raw images to logits and without
+  models in it, and measured on the test split. Arguments
   and errors are those of `train_teacher`.
   """
   if not zoo.is_file(recipe.teacher.model):
@@ -36,15 +37,23 @@ def obtain_teacher(
   identity = {
     'stage': 'teacher',
     'data': dataclasses.asdict(recipe.data),
-    'teacher': {'model': path},
+    'teacher': {
+      'model': path,
+      'teacher_outputs': recipe.teacher.teacher_outputs,
+      'preprocessing': recipe.teacher.preprocessing,
+    },
     'teacher_sha256': run_dir.digest(path),
   }
   with common.work(run, identity, strategy, recipe, dataset) as done:
     if done:
       return
-    with run_dir.replacing(run.model) as copy:
-      shutil.copyfile(path, copy)
-    model = common.load_teacher(run.model, dataset)
+    given = zoo.load(path)
+    model = common.load_teacher(path, dataset, recipe.teacher)
+    if len(model.layers) == len(given.layers):  # as it was
+      with run_dir.replacing(run.model) as copy:
+        shutil.copyfile(path, copy)
+    else:
+      common.save(run.model, model)
     outputs = evaluation.logits(
       evaluation.KerasPredictor(model), dataset.test.images
     )

@@ -79,7 +79,6 @@ class BuildTest(parameterized.TestCase):
     'wrn-16-0',
     'vgg16',
     'mobilenet',
-    '',
   )
   def test_unknown_name_is_refused_with_those_that_work(self, name):
     with self.assertRaisesRegex(
