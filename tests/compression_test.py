@@ -1,6 +1,8 @@
 """The whole way as a library call, with a teacher that is given."""
 
+import contextlib
 import dataclasses
+import io
 import os
 from unittest import mock
 
@@ -139,6 +141,20 @@ class CompressTest(absltest.TestCase):
       standard.look_like_probabilities(ours(test.images).numpy())
     )
     self.assertIn(f'backbone.{name}', [layer.name for layer in ours.layers])
+
+  def test_teacher_that_hardly_beats_chance_is_questioned(self):
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+      teacher.obtain_teacher(
+        fixtures.recipe(teacher=self.teacher),  # not trained
+        fixtures.blobs(),
+        run=self.run_dir.child('teacher'),
+        strategy=fixtures.strategy(),
+        options=loop.Options(),
+      )
+    self.assertIn('hardly better than chance', said.getvalue())
+    self.assertIn('left, middle, right', said.getvalue())
+    self.assertIn('--preprocessing=none', said.getvalue())
 
   def test_probabilities_that_do_not_show_are_asked_about(self):
     image = keras.Input((8, 8, 1))

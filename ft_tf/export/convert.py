@@ -34,6 +34,9 @@ def float32_twin(model: keras.Model, input_dtype: str) -> keras.Model:
     model, input_tensors=image, clone_function=clone
   )
   twin.set_weights(model.get_weights())
+  for layer in twin._flatten_layers():
+    if isinstance(layer, keras.layers.Normalization):
+      layer.finalize_state()  # It computes with what follows from its weights.
   return twin
 
 
@@ -44,7 +47,7 @@ def saved_model(model: keras.Model, path: str) -> None:
     model: From images `[B, H, W, C]` to logits.
     path: The folder to make.
   """
-  inputs = model.input
+  inputs = model.inputs[0]
   module = tf.Module()
   module.weights = [variable.value for variable in model.variables]
   module.serve = tf.function(

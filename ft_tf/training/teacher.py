@@ -14,6 +14,7 @@ from ft_tf.models import folding, fused, zoo
 from ft_tf.training import common, loop, precision, sgd, step
 
 TERMS = ('loss', 'cross_entropy', 'train_accuracy')
+_DOUBTFUL = 2.0  # times chance, which a given teacher should be far above
 
 
 def obtain_teacher(
@@ -63,6 +64,14 @@ def obtain_teacher(
       file=sys.stderr,
       flush=True,
     )
+    if scores['accuracy'] < _DOUBTFUL / len(dataset.label_names):
+      print(
+        'teacher: that is hardly better than chance: are the classes in '
+        f'the order {", ".join(dataset.label_names[:4])}, ..., and is '
+        f'--preprocessing={recipe.teacher.preprocessing} right?',
+        file=sys.stderr,
+        flush=True,
+      )
     run.write(
       'result.json',
       {

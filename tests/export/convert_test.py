@@ -44,6 +44,23 @@ class ConvertTest(absltest.TestCase):
     self.assertEqual(predict.input_dtype, 'uint8')
     self.assertTrue(predict.flexible_batch)
 
+  def test_normalization_that_has_seen_images_is_kept(self):
+    normalization = keras.layers.Normalization()
+    images = _images()
+    normalization.adapt(images)
+    model = keras.Sequential(
+      [
+        keras.Input((8, 8, 3)),
+        normalization,
+        keras.layers.Flatten(),
+        keras.layers.Dense(4),
+      ]
+    )
+    twin = convert.float32_twin(model, 'uint8')
+    np.testing.assert_allclose(twin(images), model(images), atol=1e-5)
+    predict = self._predict(convert.tflite_float32(twin))
+    np.testing.assert_allclose(predict(images), model(images), atol=1e-4)
+
   def test_float16_file_is_smaller_and_close(self):
     model, images = _model(), _images()
     content = convert.tflite_float16(model)
