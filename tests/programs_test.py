@@ -20,6 +20,7 @@ _PROGRAMS = (
   'evaluate',
   'export',
   'import_torch',
+  'inspect_model',
   'prepare_data',
   'train_paraphraser',
   'train_student',

@@ -1,5 +1,6 @@
 """Feature maps out of a model, by the name of the layer that makes them."""
 
+import dataclasses
 import re
 from collections.abc import Iterable
 
@@ -62,6 +63,52 @@ def choose(
       )
     name = layer
   return before_activation(model, name) if before else name
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+  """A layer whose feature map can be transferred.
+
+  Attributes:
+    layer: Its name as a recipe has it, `/` between models and their layers.
+    shape: `(H, W, C)`; None where it depends on the image.
+    share: Of the model's parameters, those up to the layer, 0..1.
+    called: What else a recipe may call it: 'auto', '-1', '-2', ...
+  """
+
+  layer: str
+  shape: tuple[int | None, ...]
+  share: float
+  called: tuple[str, ...]
+
+
+def candidates(model: keras.Model) -> list[Candidate]:
+  """Returns every feature map of a model, in the order of its layers.
+
+  Raises:
+    UsageError: there is none.
+  """
+  called = {last_feature_map(model): ['auto']}
+  names = list(_last_of_each_size(model).values())
+  for number, name in enumerate(reversed(names), start=1):
+    called.setdefault(name, []).append(f'-{number}')
+  found, before = [], 0
+  for name, tensor in _tensors(model).items():
+    before += (
+      tensor._keras_history.operation.count_params()
+      if isinstance(tensor._keras_history.operation, keras.layers.Layer)
+      else 0
+    )
+    if len(tensor.shape) == 4 and tensor.shape[1:3] != (1, 1):
+      found.append(
+        Candidate(
+          name.replace('.', '/'),
+          tuple(tensor.shape[1:]),
+          before / max(1, model.count_params()),
+          tuple(called.get(name, ())),
+        )
+      )
+  return found
 
 
 def pairs(

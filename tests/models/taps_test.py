@@ -207,6 +207,25 @@ class ChooseTest(parameterized.TestCase):
     self.assertEqual(taps.choose(model, '-2'), 'only')
 
 
+class CandidatesTest(absltest.TestCase):
+  def test_maps_are_listed_with_all_their_names(self):
+    net = zoo.build('resnet8', layers.Spec((16, 16, 1), 4, (0.5,), (1,)))
+    found = taps.candidates(net)
+    named = {each.layer: each.called for each in found if each.called}
+    self.assertEqual(
+      named, {'group1': ('-3',), 'group2': ('-2',), 'group3': ('auto', '-1')}
+    )
+    shapes = {each.layer: each.shape for each in found}
+    self.assertEqual(shapes['group2'], (8, 8, 32))
+    shares = [each.share for each in found]
+    self.assertEqual(shares, sorted(shares))
+    # Behind the last map there is the classifier alone.
+    behind = net.get_layer('logits').count_params() / net.count_params()
+    self.assertAlmostEqual(shares[-1], 1 - behind)
+    for each in found:
+      self.assertEqual(taps.choose(net, each.layer), each.layer)
+
+
 class BeforeActivationTest(absltest.TestCase):
   def test_layer_is_the_one_that_feeds_the_activation(self):
     net = zoo.build('resnet8', layers.Spec(_SHAPE, 4, (0.5,) * 3, (1,) * 3))

@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""Lists the layers of a model whose feature maps can be transferred.
+
+  bin/inspect_model.py --model=teacher.keras
+
+Each line has the layer's name for --teacher_layer or --student_layer, its map
+(height, width, channels), the share of the parameters up to it, and what else
+it is called: auto, the last map, or -1, -2, ..., the last of each size. --all
+shows every map, otherwise only the last of each size. The last line of output
+is JSON.
+"""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from absl import flags
+
+from bin import program
+from ft_tf.models import standard, taps, zoo
+from ft_tf.report import tables
+
+flags.DEFINE_string('model', None, '.keras file (required)')
+flags.DEFINE_bool('all', False, 'every map (default: False)')
+
+
+def main():
+  model, said = standard.standard(zoo.load(program.required('model')))
+  maps = taps.candidates(model)
+  shown = [m for m in maps if flags.FLAGS.all or m.called]
+  header = ['layer', 'map', 'parameters up to it', 'or']
+  lines = [
+    [
+      each.layer,
+      'x'.join(map(str, each.shape)),
+      f'{100 * each.share:.1f} %',
+      ', '.join(each.called),
+    ]
+    for each in shown
+  ]
+  print(tables.markdown(header, lines))
+  for line in said:
+    print(line)
+  return {
+    'layers': [
+      {
+        'layer': each.layer,
+        'shape': each.shape,
+        'share': each.share,
+        'called': each.called,
+      }
+      for each in shown
+    ]
+  }
+
+
+if __name__ == '__main__':
+  program.run(main)
