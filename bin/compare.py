@@ -20,7 +20,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from bin import program
-from ft_tf import comparison, errors, recipes
+from ft_tf import arms, catalogue, comparison, errors
 from ft_tf.data import datasets
 from ft_tf.report import comparison as report
 from ft_tf.report import tables
@@ -30,7 +30,7 @@ flags.DEFINE_list(
   'methods',
   ['scratch', 'ft'],
   'what to compare: methods as of --method, or what other codes call factor '
-  f'transfer, {", ".join(recipes.VARIANTS)} (default: scratch,ft)',
+  f'transfer, {", ".join(catalogue.VARIANTS)} (default: scratch,ft)',
 )
 flags.DEFINE_integer(
   'seeds',
@@ -77,7 +77,7 @@ def main():
       signal_cache=flags.FLAGS.signal_cache,
       signal_cache_gib=flags.FLAGS.signal_cache_gib,
     ),
-    'chosen': comparison.arms(flags.FLAGS.methods, program.sweep()),
+    'chosen': arms.make(flags.FLAGS.methods, program.sweep()),
     'seeds': flags.FLAGS.seeds,
     'jobs': flags.FLAGS.jobs,
   }

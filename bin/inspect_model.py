@@ -10,6 +10,7 @@ shows every map, otherwise only the last of each size. The last line of output
 is JSON.
 """
 
+import dataclasses
 import os
 import sys
 
@@ -42,17 +43,7 @@ def main():
   print(tables.markdown(header, lines))
   for line in said:
     print(line)
-  return {
-    'layers': [
-      {
-        'layer': each.layer,
-        'shape': each.shape,
-        'share': each.share,
-        'called': each.called,
-      }
-      for each in shown
-    ]
-  }
+  return {'layers': [dataclasses.asdict(each) for each in shown]}
 
 
 if __name__ == '__main__':

@@ -17,21 +17,21 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from bin import program
-from ft_tf.data import datasets
+from ft_tf.data import builders
 
 flags.DEFINE_string('dataset', None, 'TFDS name, or digits (required)')
 program.define_data_dir()
 flags.DEFINE_enum(
   'file_format',
   'tfrecord',
-  datasets.FILE_FORMATS,
+  builders.FILE_FORMATS,
   'of the files: tfrecord, or array_record, which has random access '
   '(default: tfrecord)',
 )
 
 
 def main():
-  return datasets.prepare(
+  return builders.prepare(
     program.required('dataset'),
     data_dir=flags.FLAGS.data_dir,
     file_format=flags.FLAGS.file_format,

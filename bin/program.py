@@ -43,7 +43,7 @@ with _quiet():
   import tensorflow as tf
   import tensorflow_datasets as tfds
 
-  from ft_tf import errors, evaluation, recipes, run_dir
+  from ft_tf import catalogue, errors, evaluation, recipes, run_dir
   from ft_tf.data import datasets
   from ft_tf.models import zoo
   from ft_tf.signals import cache
@@ -65,10 +65,10 @@ def define_recipe(groups: Iterable[str]) -> None:
     'recipe',
     None,
     'what to run: '
-    + ' or '.join(sorted(recipes.RECIPES))
-    + f' (default: {recipes.DEFAULT})',
+    + ' or '.join(sorted(catalogue.RECIPES))
+    + f' (default: {catalogue.DEFAULT})',
   )
-  named = {name: recipes.get(name) for name in sorted(recipes.RECIPES)}
+  named = {name: catalogue.get(name) for name in sorted(catalogue.RECIPES)}
   for leaf in recipes.leaves():
     if leaf.group and leaf.group not in groups:
       continue
@@ -180,7 +180,7 @@ def signals() -> cache.Store:
 
 def recipe() -> recipes.Recipe:
   """Returns the recipe of the flags, its values checked."""
-  base = recipes.get(flags.FLAGS['recipe'].value or recipes.DEFAULT)
+  base = catalogue.get(flags.FLAGS['recipe'].value or catalogue.DEFAULT)
   given = {}
   for leaf in recipes.leaves():
     if leaf.flag in flags.FLAGS and flags.FLAGS[leaf.flag].present:

@@ -3,19 +3,18 @@
 import concurrent.futures
 import contextlib
 import dataclasses
-import itertools
 import json
 import multiprocessing
 import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
 
-from ft_tf import compression, errors, knowledge, recipes, run_dir
+from ft_tf import arms, compression, errors, knowledge, recipes, run_dir
 from ft_tf.data import datasets
 from ft_tf.models import zoo
 from ft_tf.report import comparison as report
@@ -30,45 +29,6 @@ from ft_tf.training import (
 )
 
 _REHEARSED = 16  # batches
-# Flags of what is there once for all students, or has a flag of its own.
-_SHARED = (
-  'seed',
-  'method',
-  'dataset',
-  'train_split',
-  'test_split',
-  'image_size',
-  'resizing',
-  'validation_examples',
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Arm:
-  """One way to train the student, over all seeds.
-
-  Attributes:
-    name: What the tables call it.
-    changes: Flags over the recipe.
-  """
-
-  name: str
-  changes: dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-  """One student: an arm at a seed.
-
-  Attributes:
-    name: Its folder under `runs/`.
-    arm: The arm's name.
-    recipe: With the arm's changes and the seed.
-  """
-
-  name: str
-  arm: str
-  recipe: recipes.Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,81 +50,13 @@ class Workshop:
   signal_cache_gib: float = 8.0
 
 
-def arms(methods: Iterable[str], sweep: dict[str, list[Any]]) -> list[Arm]:
-  """Returns every method at every point of a sweep.
-
-  Args:
-    methods: Names as of `recipes.terms`, or of `recipes.VARIANTS`.
-    sweep: Flag name to its values. A method that a flag says nothing to is
-      there once.
-
-  Raises:
-    UsageError: there is no such method, one stands twice, or the sweep is of
-      what all students share.
-  """
-  for leaf in recipes.leaves():
-    if leaf.flag in sweep and (leaf.group == 'teacher' or leaf.flag in _SHARED):
-      raise errors.UsageError(
-        f'--sweep={leaf.path}: all students of a comparison share it; give '
-        f'--{leaf.flag} and a --workdir for each value'
-        if leaf.flag not in ('seed', 'method')
-        else f'--sweep={leaf.path}: give --{leaf.flag}s'
-      )
-  found = []
-  for method in methods:
-    changes = recipes.VARIANTS.get(method) or {'method': method}
-    recipes.terms(changes['method'])
-    heard = {k: v for k, v in sweep.items() if _hears(changes['method'], k)}
-    for values in itertools.product(*heard.values()):
-      point = dict(zip(heard, values, strict=True))
-      name = ','.join([method, *(f'{k}={v}' for k, v in point.items())])
-      found.append(Arm(name, {**changes, **point}))
-  names = [arm.name for arm in found]
-  twice = sorted({name for name in names if names.count(name) > 1})
-  if twice:
-    raise errors.UsageError(f'--methods has {", ".join(twice)} twice')
-  return found
-
-
-def _hears(method, flag) -> bool:
-  """Tells whether a flag may change what a method does."""
-  (leaf,) = [leaf for leaf in recipes.leaves() if leaf.flag == flag]
-  if leaf.group == 'paraphraser':
-    return recipes.needs_paraphraser(method)
-  of = leaf.field.metadata['of']
-  return of is None or not {*of}.isdisjoint(recipes.terms(method))
-
-
-def plan(
-  recipe: recipes.Recipe,
-  dataset: datasets.Dataset,
-  *,
-  chosen: list[Arm],
-  seeds: int,
-) -> list[Task]:
-  """Returns the students to train, all arms of a seed before the next seed.
-
-  Raises:
-    UsageError: a part does not fit; nothing has been written.
-  """
-  checked = [
-    compression.check_parts(recipes.override(recipe, arm.changes), dataset)
-    for arm in chosen
-  ]
-  return [
-    Task(f'{arm.name}-{seed}', arm.name, recipes.override(own, {'seed': seed}))
-    for seed in range(recipe.seed, recipe.seed + seeds)
-    for arm, own in zip(chosen, checked, strict=True)
-  ]
-
-
 def compare(
   recipe: recipes.Recipe,
   *,
   run: run_dir.RunDir,
   devices: tf.distribute.Strategy,
   workshop: Workshop,
-  chosen: list[Arm],
+  chosen: list[arms.Arm],
   seeds: int = 1,
   jobs: int = 1,
   exports: bool = True,
@@ -195,7 +87,7 @@ def compare(
   """
   recipe = precision.settle(recipe)
   dataset = workshop.open_dataset()
-  tasks = plan(recipe, dataset, chosen=chosen, seeds=seeds)
+  tasks = arms.plan(recipe, dataset, chosen=chosen, seeds=seeds)
   if jobs > 1 and workshop.signal_cache == 'memory':
     raise errors.UsageError(
       '--signal_cache=memory is not shared by --jobs: give a folder, or off'
@@ -231,7 +123,7 @@ def rehearse(
   *,
   devices: tf.distribute.Strategy,
   workshop: Workshop,
-  chosen: list[Arm],
+  chosen: list[arms.Arm],
   seeds: int = 1,
   jobs: int = 1,
 ) -> list[dict[str, Any]]:
@@ -285,7 +177,7 @@ def rehearse(
     for name in sorted(os.listdir(names)) if os.path.isdir(names) else []:
       where = f'paraphrasers/{name}'
       parts.append((where, where, recipe.paraphraser.epochs, 1))
-    for task in plan(recipe, small, chosen=chosen, seeds=1):
+    for task in arms.plan(recipe, small, chosen=chosen, seeds=1):
       epochs = task.recipe.student.epochs
       parts.append((task.arm, f'runs/{task.name}', epochs, seeds))
     found = []
@@ -363,7 +255,7 @@ def _claimed(run, recipe) -> Iterator[None]:
 
 def _train(
   run, tasks, paraphrasers, workshop, devices, dataset, jobs
-) -> Iterator[tuple[Task, str]]:
+) -> Iterator[tuple[arms.Task, str]]:
   """Yields each task when it is over, with what went wrong if it did."""
   arguments = {
     task.name: {

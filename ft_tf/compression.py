@@ -115,9 +115,7 @@ def check_parts(
   """
   spec = common.spec(recipe, dataset)
   if zoo.is_file(recipe.teacher.model):
-    teacher_model = common.load_teacher(
-      recipe.teacher.model, dataset, recipe.teacher
-    )
+    teacher_model, _ = common.load_given_teacher(recipe.teacher, dataset)
   else:
     teacher_model = zoo.build(recipe.teacher.model, spec)
   student_model = zoo.build(recipe.student.model, spec)

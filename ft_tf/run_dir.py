@@ -113,7 +113,7 @@ class RunDir:
     try:
       with open(os.path.join(self.path, name), encoding='utf-8') as file:
         return json.load(file)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
       return None
 
   def write(self, name: str, value: Any) -> None:

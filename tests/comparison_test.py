@@ -4,75 +4,12 @@ import os
 from unittest import mock
 
 import keras
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
 
-from ft_tf import comparison, errors, recipes, run_dir
+from ft_tf import arms, comparison, errors, run_dir
 from ft_tf.models import zoo
 from ft_tf.training import common, loop, paraphraser, student
 from tests import fixtures
-
-
-class ArmsTest(parameterized.TestCase):
-  def test_every_method_is_there_at_every_point_of_the_sweep(self):
-    arms = comparison.arms(
-      ['scratch', 'ft'], {'rate': [0.5, 1.0], 'student_epochs': [1, 2]}
-    )
-    self.assertEqual(
-      [arm.name for arm in arms],
-      [
-        'scratch,student_epochs=1',
-        'scratch,student_epochs=2',
-        'ft,rate=0.5,student_epochs=1',
-        'ft,rate=0.5,student_epochs=2',
-        'ft,rate=1.0,student_epochs=1',
-        'ft,rate=1.0,student_epochs=2',
-      ],
-    )
-    self.assertEqual(
-      arms[3].changes, {'method': 'ft', 'rate': 0.5, 'student_epochs': 2}
-    )
-
-  def test_method_that_a_flag_says_nothing_to_is_there_once(self):
-    arms = comparison.arms(
-      ['scratch', 'ft', 'kd', 'at+kd'],
-      {'beta': [1.0, 2.0], 'temperature': [3.0, 4.0]},
-    )
-    self.assertEqual(
-      [arm.name for arm in arms],
-      [
-        'scratch',
-        'ft,beta=1.0',
-        'ft,beta=2.0',
-        'kd,temperature=3.0',
-        'kd,temperature=4.0',
-        'at+kd,temperature=3.0',
-        'at+kd,temperature=4.0',
-      ],
-    )
-
-  @parameterized.parameters(
-    ('teacher_epochs', 'share it; give --teacher_epochs'),
-    ('teacher', 'share it'),
-    ('image_size', 'share it'),
-    ('seed', 'give --seeds'),
-    ('method', 'give --methods'),
-  )
-  def test_sweep_of_what_all_students_share_is_refused(self, flag, message):
-    with self.assertRaisesRegex(errors.UsageError, message):
-      comparison.arms(['scratch'], {flag: [1, 2]})
-
-  def test_variant_brings_its_flags(self):
-    (arm,) = comparison.arms(['ft_repdistiller'], {})
-    self.assertEqual(arm.name, 'ft_repdistiller')
-    self.assertEqual(arm.changes, recipes.VARIANTS['ft_repdistiller'])
-
-  @parameterized.parameters(
-    (['nope'], '--method=nope'),
-    (['ft', 'kd', 'ft'], '--methods has ft twice'),
-  )
-  def test_methods_that_are_none_are_refused(self, methods, message):
-    with self.assertRaisesRegex(errors.UsageError, message):
-      comparison.arms(methods, {})
 
 
 class CompareTest(absltest.TestCase):
@@ -102,7 +39,7 @@ class CompareTest(absltest.TestCase):
         loop.Options(),
         signal_cache=os.path.join(self.folder, 'signals'),
       ),
-      chosen=comparison.arms(methods, sweep or {}),
+      chosen=arms.make(methods, sweep or {}),
       seeds=seeds,
       exports=False,
     )
@@ -203,7 +140,7 @@ class CompareTest(absltest.TestCase):
         workshop=comparison.Workshop(
           fixtures.blobs, loop.Options(), signal_cache='memory'
         ),
-        chosen=comparison.arms(['scratch'], {}),
+        chosen=arms.make(['scratch'], {}),
         jobs=2,
       )
     self.assertFalse(os.path.exists(self.run_dir.path))
@@ -225,7 +162,7 @@ class CompareTest(absltest.TestCase):
       fixtures.recipe(),
       devices=fixtures.strategy(),
       workshop=comparison.Workshop(fixtures.blobs, loop.Options()),
-      chosen=comparison.arms(['scratch', 'ft'], {}),
+      chosen=arms.make(['scratch', 'ft'], {}),
       seeds=3,
     )
     names = [part['part'] for part in parts]

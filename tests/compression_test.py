@@ -1,7 +1,6 @@
 """The whole way as a library call, with a teacher that is given."""
 
 import contextlib
-import dataclasses
 import io
 import os
 from unittest import mock
@@ -116,14 +115,13 @@ class CompressTest(absltest.TestCase):
     test = fixtures.blobs().test
     expected = model.evaluate(test.images / 255, test.labels, verbose=0)[1]
     model.save(self.teacher)
+    # What Keras calls the layer depends on those made before.
+    name = backbone.layers[-1].name
     recipe = fixtures.recipe(
       teacher=self.teacher,
       preprocessing='0..1',
-      teacher_layer='backbone/conv2d',
+      teacher_layer=f'backbone/{name}',
     )
-    # What Keras calls the layer depends on those made before.
-    name = backbone.layers[-1].name
-    recipe = dataclasses.replace(recipe, teacher_layer=f'backbone/{name}')
     compression.check_parts(recipe, fixtures.blobs())
     run = self.run_dir.child('teacher')
     teacher.obtain_teacher(

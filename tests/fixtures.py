@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import recipes
+from ft_tf import catalogue, recipes
 from ft_tf.data import datasets
 from ft_tf.training import strategy as strategies
 
@@ -66,4 +66,4 @@ def recipe(**values) -> recipes.Recipe:
     **{f'{stage}_epochs': 3 for stage in ('teacher', 'paraphraser', 'student')},
     **{f'{stage}_drop_epochs': (2,) for stage in ('teacher', 'student')},
   }
-  return recipes.override(recipes.digits(), {**small, **values})
+  return recipes.override(catalogue.digits(), {**small, **values})

@@ -15,6 +15,7 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _ROOMS = (
   'errors',
   'recipes',
+  'catalogue',
   'run_dir',
   'data',
   'models',
@@ -28,11 +29,12 @@ _ROOMS = (
   'report',
   'compression',
   'knowledge',
+  'arms',
   'comparison',
   'benchmark',
   'bin',
 )
-_WITHOUT_TENSORFLOW = ('errors', 'recipes', 'run_dir', 'report')
+_WITHOUT_TENSORFLOW = ('errors', 'recipes', 'catalogue', 'run_dir', 'report')
 # These are TensorFlow, or import it.
 _TENSORFLOW = ('keras', 'tensorboard', 'tensorflow', 'tensorflow_datasets')
 _FLAGS = ('absl.app', 'absl.flags')

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from ft_tf import factors, recipes
+from ft_tf import catalogue, factors, recipes
 from ft_tf.methods import registry
 from ft_tf.models import layers, taps, zoo
 from ft_tf.training import distillation, sgd
@@ -25,13 +25,13 @@ class RecipesTest(parameterized.TestCase):
   @parameterized.parameters(
     *(
       name
-      for name in recipes.RECIPES
-      if not name.endswith('_short') and name != recipes.DEFAULT
+      for name in catalogue.RECIPES
+      if not name.endswith('_short') and name != catalogue.DEFAULT
     )
   )
   def test_recipe_takes_a_step(self, name):
     recipe = recipes.override(
-      recipes.get(name), {'precision': 'float32', 'batch_size': 2}
+      catalogue.get(name), {'precision': 'float32', 'batch_size': 2}
     )
     shape, classes = _SHAPES[recipe.data.dataset]
     spec = layers.Spec(shape, classes, recipe.data.mean, recipe.data.std)
@@ -77,10 +77,12 @@ class RecipesTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(
-    *(name for name in recipes.RECIPES if name.endswith('_short'))
+    *(name for name in catalogue.RECIPES if name.endswith('_short'))
   )
   def test_short_recipe_has_the_networks_of_the_long_one(self, name):
-    short, long = (recipes.get(n) for n in (name, name.removesuffix('_short')))
+    short, long = (
+      catalogue.get(n) for n in (name, name.removesuffix('_short'))
+    )
     for stage in ('teacher', 'student'):
       self.assertEqual(getattr(short, stage).model, getattr(long, stage).model)
     self.assertEqual(
@@ -90,7 +92,7 @@ class RecipesTest(parameterized.TestCase):
   @parameterized.parameters(0.5, 0.75, 1.0, 2.0, 4.0)
   def test_every_rate_of_the_paper_makes_a_factor(self, rate):
     recipe = recipes.override(
-      recipes.get('cifar10_resnet56_resnet20'), {'rate': rate}
+      catalogue.get('cifar10_resnet56_resnet20'), {'rate': rate}
     )
     paraphraser = factors.Paraphraser(recipe.paraphraser.rate)
     paraphraser.build((None, 8, 8, 64))

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import evaluation, factors, recipes, run_dir
+from ft_tf import catalogue, evaluation, factors, recipes, run_dir
 from ft_tf.benchmark import jobs
 from ft_tf.data import datasets, views
 from ft_tf.methods import registry
@@ -78,7 +78,7 @@ class _Setting:
   def __init__(self, job):
     self.job = job
     self.recipe = recipes.override(
-      recipes.get('cifar10_resnet56_resnet20'),
+      catalogue.get('cifar10_resnet56_resnet20'),
       {
         'precision': job.precision,
         'batch_size': job.batch_size,

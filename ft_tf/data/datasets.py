@@ -1,23 +1,17 @@
 """A TFDS name to labelled images, split three ways."""
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import os
-import sys
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from ft_tf import errors, recipes
-from ft_tf.data import digits, folder, records
+from ft_tf.data import builders, records
 
-# Registering the builder makes 'digits' a TFDS name like any other.
-_EMBEDDED = (digits.Digits.name,)
-FILE_FORMATS = ('tfrecord', 'array_record')
 # Chooses the validation images; every run of every seed sets the same aside.
 _VALIDATION_SEED = 0
 
@@ -73,9 +67,11 @@ class Source:
         one of labelled images.
     """
     self.name = name
-    self._builder = _builder(name, data_dir, max_bad_files)
+    self._builder = builders.open_builder(
+      name, data_dir=data_dir, max_bad_files=max_bad_files
+    )
     info = self._builder.info
-    self._keys = _supervised_keys(name, info)
+    self._keys = builders.supervised_keys(name, info)
     image, label = (info.features[key] for key in self._keys)
     self.label_names: list[str] = list(label.names)
     height, width, channels = image.shape
@@ -112,7 +108,7 @@ class Source:
         files have no random access where they are to stay in them.
     """
     if not self._builder.is_prepared():  # digits and folders only
-      _prepare(self._builder)
+      builders.prepare_ours(self._builder)
     try:
       count = self._builder.info.splits[split].num_examples
     except (KeyError, ValueError, AssertionError) as error:
@@ -158,8 +154,7 @@ class Source:
   def _resize(self, image: tf.Tensor) -> tf.Tensor:
     if not self._resized:
       return image
-    resized = tf.image.resize(image, self.image_shape[:2], antialias=True)
-    return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+    return records.resize(image, self.image_shape[:2])
 
   def _check_memory(self, split: str, count: int) -> None:
     wanted = count * int(np.prod(self.image_shape))
@@ -271,124 +266,3 @@ class Dataset:
     return every.take(np.sort(order[aside:])), every.take(
       np.sort(order[:aside])
     )
-
-
-def _prepare(builder: tfds.core.DatasetBuilder) -> None:
-  """Prepares digits or a folder of pictures; no network is used."""
-  try:
-    # TFDS announces itself on standard output, which is for results.
-    with contextlib.redirect_stdout(sys.stderr):
-      builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-      )
-  except OSError as error:
-    raise errors.UsageError(
-      f'cannot prepare {builder.name} in {builder.data_dir} '
-      f'({error.strerror}): give another --data_dir'
-    ) from error
-
-
-def prepare(
-  name: str, *, data_dir: str | None = None, file_format: str = 'tfrecord'
-) -> dict[str, Any]:
-  """Downloads a data set and writes its files, unless they are there.
-
-  Args:
-    name: TFDS name, or `digits`.
-    data_dir: The TFDS folder; TFDS's default if None.
-    file_format: One of `FILE_FORMATS`.
-
-  Returns:
-    `folder`, where the files are, and `examples` by split.
-
-  Raises:
-    UsageError: there is no such data set, it cannot be had, or it is there in
-      another format.
-  """
-  # One that is there comes as it was written, and takes no format.
-  builder = _find(name, data_dir)
-  if not builder.is_prepared():
-    builder = _find(name, data_dir, file_format=file_format)
-  try:
-    # TFDS announces itself on standard output, which is for results.
-    with contextlib.redirect_stdout(sys.stderr):
-      builder.download_and_prepare()
-  except Exception as error:  # TFDS raises many kinds, asserts among them.
-    raise errors.UsageError(
-      f'cannot prepare {name} in {builder.data_dir}: {error}'
-    ) from error
-  formats = {each.value for each in builder.info.available_file_formats()}
-  if file_format not in formats:
-    raise errors.UsageError(
-      f'{builder.data_dir} holds {name} as {", ".join(formats)}: give another '
-      '--data_dir, or remove that folder'
-    )
-  return {
-    'folder': str(builder.data_dir),
-    'examples': {
-      split: its.num_examples for split, its in builder.info.splits.items()
-    },
-  }
-
-
-def _find(name, data_dir, **values) -> tfds.core.DatasetBuilder:
-  """Returns the TFDS builder of a name."""
-  if name in _EMBEDDED:
-    return digits.Digits(data_dir=data_dir, **values)
-  try:
-    return tfds.builder(name, data_dir=data_dir, **values)
-  except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
-    raise errors.UsageError(
-      f'TFDS knows no data set {name!r}: --dataset takes digits, which needs '
-      'no download, or a name from TFDS such as cifar10'
-    ) from error
-
-
-def _builder(
-  name: str, data_dir: str | None, max_bad_files: int
-) -> tfds.core.DatasetBuilder:
-  """Returns the TFDS builder, prepared unless we can do it ourselves."""
-  if name.startswith(folder.PREFIX):
-    return folder.builder(
-      name.removeprefix(folder.PREFIX),
-      data_dir=data_dir,
-      max_bad_files=max_bad_files,
-    )
-  if name in _EMBEDDED:
-    return _find(name, data_dir)
-  if data_dir is not None and not os.path.isdir(data_dir):
-    raise errors.UsageError(
-      f'there is no folder {data_dir}: --data_dir is the TFDS folder with the '
-      'prepared data sets'
-    )
-  if not name:
-    raise errors.UsageError(
-      'give --dataset: a TFDS name such as cifar10, digits, or folder:PATH; or '
-      '--recipe, which has one'
-    )
-  builder = _find(name, data_dir)
-  if not builder.is_prepared():
-    where = data_dir or tfds.core.constants.DATA_DIR
-    raise errors.UsageError(
-      f'{name} is not prepared in {where}: run `bin/prepare_data.py '
-      f'--dataset={name} --data_dir={where}`, or give the --data_dir that has '
-      'it'
-    )
-  return builder
-
-
-def _supervised_keys(name, info) -> tuple[str, str]:
-  """Returns the keys of image and label, if the data set has just these."""
-  keys = info.supervised_keys
-  features = info.features
-  if (
-    keys is None
-    or len(keys) != 2
-    or not isinstance(features[keys[0]], tfds.features.Image)
-    or not isinstance(features[keys[1]], tfds.features.ClassLabel)
-  ):
-    raise errors.UsageError(
-      f'{name} is not an image classification data set: --dataset takes one '
-      'whose supervised keys are an image and a class label'
-    )
-  return keys

@@ -5,7 +5,6 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import io
-import json
 import os
 import sys
 import warnings
@@ -148,12 +147,9 @@ def builder(
   """
   listing = scan(root)
   data_dir = data_dir or str(tfds.core.constants.DATA_DIR)
-  path = os.path.join(data_dir, Pictures.name, listing.digest, _CHECKED)
-  try:
-    with open(path, encoding='utf-8') as file:
-      checked = json.load(file)
-  except OSError:
-    checked = _check(listing)
+  home = run_dir.RunDir(os.path.join(data_dir, Pictures.name, listing.digest))
+  known = home.read(_CHECKED)
+  checked = known or _check(listing)
   bad = checked['bad']
   if bad:
     print(
@@ -169,16 +165,13 @@ def builder(
       f'({reason}): mend or remove them, or leave them out with '
       f'--max_bad_files={len(bad)}'
     )
-  if not os.path.exists(path):
+  if known is None:
     try:
-      os.makedirs(os.path.dirname(path), exist_ok=True)
-      with run_dir.replacing(path) as temporary:
-        with open(temporary, 'w', encoding='utf-8') as file:
-          json.dump(checked, file, indent=2)
+      os.makedirs(home.path, exist_ok=True)
+      home.write(_CHECKED, checked)
     except OSError as error:
       raise errors.UsageError(
-        f'cannot write {os.path.dirname(path)} ({error.strerror}): give '
-        'another --data_dir'
+        f'cannot write {home.path} ({error.strerror}): give another --data_dir'
       ) from error
   _say_balance(listing, bad)
   return Pictures(

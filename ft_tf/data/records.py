@@ -305,6 +305,10 @@ def _decode(encoded, channels):
 def _resized(image, begin, size, shape):
   end = begin + size
   part = image[begin[0] : end[0], begin[1] : end[1]]
-  resized = tf.image.resize(part, shape[:2], antialias=True)
-  resized = tf.clip_by_value(tf.round(resized), 0, 255)
-  return tf.ensure_shape(tf.cast(resized, tf.uint8), shape)
+  return tf.ensure_shape(resize(part, shape[:2]), shape)
+
+
+def resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+  """Returns an image `[H, W, C]` at another height and width, uint8."""
+  resized = tf.image.resize(image, size, antialias=True)
+  return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)

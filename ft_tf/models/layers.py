@@ -8,6 +8,7 @@ both sides, where Keras's 'same' pads one side more.
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import keras
 
@@ -47,12 +48,24 @@ def uniform_bias(fan_in: int) -> keras.initializers.Initializer:
 def images(spec: Spec) -> tuple[keras.KerasTensor, keras.KerasTensor]:
   """Returns the input, raw images `[B, H, W, C]` uint8, and it normalised."""
   inputs = keras.Input(spec.image_shape, dtype='uint8', name='image')
-  normalised = keras.layers.Normalization(
-    mean=[255 * mean for mean in spec.mean],
-    variance=[(255 * std) ** 2 for std in spec.std],
-    name='normalize',
-  )(inputs)
-  return inputs, normalised
+  return inputs, normalization(spec.mean, spec.std, name='normalize')(inputs)
+
+
+def normalization(
+  mean: Sequence[float], std: Sequence[float], *, name: str
+) -> keras.layers.Normalization:
+  """Returns the layer that normalises raw images of 0..255.
+
+  Args:
+    mean: Channel means of images in [0, 1].
+    std: Channel standard deviations of images in [0, 1].
+    name: The layer's.
+  """
+  return keras.layers.Normalization(
+    mean=[255 * each for each in mean],
+    variance=[(255 * each) ** 2 for each in std],
+    name=name,
+  )
 
 
 def convolution(

@@ -1,14 +1,14 @@
 """Anyone's classifier made like ours: raw images in, logits out, flat."""
 
+import functools
+
 import keras
 import numpy as np
 from keras import ops
 
-PREPROCESSING = ('none', '0..1', '-1..1', 'imagenet')
-OUTPUTS = ('auto', 'logits', 'probabilities')
-# Of images in 0..255: torchvision's, as keras.applications' mode "torch".
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
+from ft_tf import catalogue
+from ft_tf.models import layers
+
 _LEAST = 1e-7  # probability
 
 
@@ -69,11 +69,8 @@ def _preprocessing(kind) -> keras.layers.Layer:
     return keras.layers.Rescaling(1 / 255, name=name)
   if kind == '-1..1':
     return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name=name)
-  return keras.layers.Normalization(
-    mean=[255 * mean for mean in _MEAN],
-    variance=[(255 * std) ** 2 for std in _STD],
-    name=name,
-  )
+  # keras.applications' mode "torch".
+  return layers.normalization(**catalogue.IMAGENET, name=name)
 
 
 def _run(model, x, prefix):
@@ -100,6 +97,7 @@ def _opens(operation) -> bool:
   )
 
 
+@functools.cache
 def _functional():
   """Returns the class of functional models, which Keras does not export."""
   x = keras.Input((1,))

@@ -94,11 +94,9 @@ def candidates(model: keras.Model) -> list[Candidate]:
     called.setdefault(name, []).append(f'-{number}')
   found, before = [], 0
   for name, tensor in _tensors(model).items():
-    before += (
-      tensor._keras_history.operation.count_params()
-      if isinstance(tensor._keras_history.operation, keras.layers.Layer)
-      else 0
-    )
+    operation = tensor._keras_history.operation
+    if isinstance(operation, keras.layers.Layer):
+      before += operation.count_params()
     if len(tensor.shape) == 4 and tensor.shape[1:3] != (1, 1):
       found.append(
         Candidate(

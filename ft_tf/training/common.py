@@ -68,34 +68,36 @@ def spec(recipe: recipes.Recipe, dataset: datasets.Dataset) -> layers.Spec:
   )
 
 
-def load_teacher(
-  path: str,
-  dataset: datasets.Dataset,
-  its: recipes.Teacher | None = None,
-) -> keras.Model:
+def load_teacher(path: str, dataset: datasets.Dataset) -> keras.Model:
   """Returns a trained teacher, from raw images to logits, no models in it.
 
+  Raises:
+    UsageError: it is not of the data.
+  """
+  return standard.standard(_load(path, dataset))[0]
+
+
+def load_given_teacher(
+  its: recipes.Teacher, dataset: datasets.Dataset
+) -> tuple[keras.Model, bool]:
+  """Returns the teacher of a file that a user gives, likewise.
+
   Args:
-    path: Its `.keras` file.
+    its: The file, and what the recipe says of it.
     dataset: The images.
-    its: What the recipe says of a file that a user gives; None for one that is
-      so already.
+
+  Returns:
+    The teacher, and whether it is as the file has it.
 
   Raises:
     UsageError: it is not of the data, or gives probabilities and does not show
       that by a softmax at its end.
   """
-  teacher = zoo.load(path)
-  zoo.check_fits(
-    teacher,
-    f'--teacher={path}',
-    image_shape=dataset.image_shape,
-    label_names=dataset.label_names,
-  )
-  if its is None:
-    return standard.standard(teacher)[0]
+  path = its.model
   teacher, said = standard.standard(
-    teacher, outputs=its.teacher_outputs, preprocessing=its.preprocessing
+    _load(path, dataset),
+    outputs=its.teacher_outputs,
+    preprocessing=its.preprocessing,
   )
   for line in said:
     print(f'teacher: {line}', file=sys.stderr, flush=True)
@@ -105,6 +107,17 @@ def load_teacher(
       f'--teacher={path} gives probabilities, it seems, and has no softmax at '
       'its end: give --teacher_outputs=probabilities, or logits if they are'
     )
+  return teacher, not said
+
+
+def _load(path, dataset):
+  teacher = zoo.load(path)
+  zoo.check_fits(
+    teacher,
+    f'--teacher={path}',
+    image_shape=dataset.image_shape,
+    label_names=dataset.label_names,
+  )
   return teacher
 
 

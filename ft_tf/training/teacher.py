@@ -48,9 +48,8 @@ def obtain_teacher(
   with common.work(run, identity, strategy, recipe, dataset) as done:
     if done:
       return
-    given = zoo.load(path)
-    model = common.load_teacher(path, dataset, recipe.teacher)
-    if len(model.layers) == len(given.layers):  # as it was
+    model, as_given = common.load_given_teacher(recipe.teacher, dataset)
+    if as_given:
       with run_dir.replacing(run.model) as copy:
         shutil.copyfile(path, copy)
     else:

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
 
-from ft_tf import errors, recipes
+from ft_tf import catalogue, errors, recipes
 from ft_tf.data import datasets
 
 
@@ -299,7 +299,7 @@ class DatasetTest(absltest.TestCase):
     chosen = []
     for seed in (0, 1):
       recipe = recipes.override(
-        recipes.digits(),
+        catalogue.digits(),
         {'seed': seed, 'view_seed': seed, 'validation_examples': 100},
       )
       dataset = datasets.Dataset.from_recipe(recipe.data, _FOLDER.name)
@@ -309,7 +309,7 @@ class DatasetTest(absltest.TestCase):
 
   def test_recipe_decides_splits_and_size(self):
     data = dataclasses.replace(
-      recipes.digits().data,
+      catalogue.digits().data,
       train_split='train[:50%]',
       test_split='test[:10]',
       validation_examples=20,
@@ -349,46 +349,6 @@ class ExamplesTest(absltest.TestCase):
     self.assertLen(taken, 2)
     np.testing.assert_array_equal(taken.labels, [9, 7])
     np.testing.assert_array_equal(taken.images[:, 0, 0, 0], [8, 0])
-
-
-class PrepareTest(absltest.TestCase):
-  def setUp(self):
-    super().setUp()
-    self.folder = self.create_tempdir().full_path
-
-  def test_data_set_is_prepared_once_and_can_then_be_read(self):
-    found = datasets.prepare('digits', data_dir=self.folder)
-    self.assertEqual(found['examples'], {'train': 600, 'test': 1197})
-    self.assertTrue(os.listdir(found['folder']))
-    self.assertEqual(datasets.prepare('digits', data_dir=self.folder), found)
-    source = datasets.Source('digits', data_dir=self.folder)
-    self.assertLen(source.read('train'), 600)
-
-  def test_files_of_random_access_serve_crops(self):
-    datasets.prepare('digits', data_dir=self.folder, file_format='array_record')
-    source = datasets.Source(
-      'digits', data_dir=self.folder, image_size=6, resizing='crop'
-    )
-    self.assertEqual(source.read('test').images[:2].shape, (2, 6, 6, 1))
-
-  def test_other_format_beside_is_refused(self):
-    datasets.prepare('digits', data_dir=self.folder)
-    with self.assertRaisesRegex(
-      errors.UsageError, 'holds digits as tfrecord: give another --data_dir'
-    ):
-      datasets.prepare(
-        'digits', data_dir=self.folder, file_format='array_record'
-      )
-
-  def test_data_set_that_cannot_be_had_is_refused_with_the_reason(self):
-    with self.assertRaisesRegex(
-      errors.UsageError, '(?s)cannot prepare imagenet2012 in .*2012_img_train'
-    ):
-      datasets.prepare('imagenet2012', data_dir=self.folder)
-
-  def test_unknown_name_is_refused(self):
-    with self.assertRaisesRegex(errors.UsageError, "no data set 'nope'"):
-      datasets.prepare('nope', data_dir=self.folder)
 
 
 if __name__ == '__main__':

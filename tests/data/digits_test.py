@@ -9,7 +9,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from sklearn import datasets as sklearn_datasets
 
-from ft_tf import recipes
+from ft_tf import catalogue
 from ft_tf.data import datasets
 
 
@@ -73,14 +73,14 @@ class DigitsTest(parameterized.TestCase):
     np.testing.assert_array_equal(again.labels, self._train.labels)
 
   def test_recipes_mean_and_deviation_are_those_of_the_training_images(self):
-    data = recipes.digits().data
+    data = catalogue.digits().data
     train = datasets.Dataset.from_recipe(data, self._folder).train
     values = train.images / 255
     np.testing.assert_allclose(data.mean, [values.mean()], atol=1.5e-3)
     np.testing.assert_allclose(data.std, [values.std()], atol=1.5e-3)
 
   def test_recipe_does_not_flip_since_a_mirrored_digit_is_none(self):
-    self.assertFalse(recipes.digits().data.flip)
+    self.assertFalse(catalogue.digits().data.flip)
 
 
 if __name__ == '__main__':

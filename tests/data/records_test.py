@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from ft_tf import errors, recipes, run_dir
+from ft_tf import catalogue, errors, recipes, run_dir
 from ft_tf.data import datasets, records, views
 from ft_tf.training import loop, student, teacher
 from tests import fixtures
@@ -94,7 +94,7 @@ def _png(image):
 
 def _recipe(**values):
   return recipes.override(
-    recipes.get('imagenet_resnet34_resnet18'),
+    catalogue.get('imagenet_resnet34_resnet18'),
     {
       'dataset': 'tiny_scenes',
       'test_split': 'test',

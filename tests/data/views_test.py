@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from ft_tf import recipes
+from ft_tf import catalogue
 from ft_tf.data import datasets, views
 from tests import fixtures
 
@@ -25,7 +25,7 @@ def _examples():
 
 def _data(**values):
   return dataclasses.replace(
-    recipes.cifar10_resnet56_resnet20().data,
+    catalogue.cifar10_resnet56_resnet20().data,
     **{'batch_size': _BATCH, 'pad': 2, 'flip': True, **values},
   )
 

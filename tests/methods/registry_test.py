@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from ft_tf import errors, factors, recipes
+from ft_tf import catalogue, errors, factors, recipes
 from ft_tf.methods import registry
 from ft_tf.models import layers, zoo
 
@@ -27,7 +27,7 @@ class RegistryTest(parameterized.TestCase):
 
   def _make(self, method, paraphraser=None, **values):
     recipe = recipes.override(
-      recipes.digits(),
+      catalogue.digits(),
       {
         'method': method,
         'precision': 'float32',
@@ -69,7 +69,9 @@ class RegistryTest(parameterized.TestCase):
       self._make('ft')
 
   def test_without_translator_the_paraphraser_makes_the_students_channels(self):
-    recipe = recipes.override(recipes.digits(), {'method': 'ft_no_translator'})
+    recipe = recipes.override(
+      catalogue.digits(), {'method': 'ft_no_translator'}
+    )
     rate = registry.paraphrase_rate(
       recipe, self.parts['teacher'], self.parts['student']
     )

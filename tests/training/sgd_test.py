@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from absl.testing import absltest
 
-from ft_tf import recipes
+from ft_tf import catalogue, recipes
 from ft_tf.training import sgd
 
 
@@ -69,7 +69,7 @@ class RateTest(absltest.TestCase):
     )
 
   def test_one_cycle_of_a_recipe_ends_with_its_last_step(self):
-    stage = recipes.short(recipes.digits()).student
+    stage = catalogue.short(catalogue.digits()).student
     _, rate = sgd.make(stage, steps_per_epoch=12.5)
     self.assertEqual((rate.warmup_steps, rate.cosine_steps), (38, 87))
     self.assertEqual(rate.drop_steps, ())

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from ft_tf import recipes
+from ft_tf import catalogue
 from ft_tf.training import sgd, step
 from tests import fixtures
 
@@ -106,7 +106,7 @@ class CompileStepsTest(parameterized.TestCase):
 
 class MakeTest(absltest.TestCase):
   def test_loss_is_scaled_in_float16_alone(self):
-    stage = recipes.digits().student
+    stage = catalogue.digits().student
     for precision, scaled in (
       ('float32', False),
       ('mixed_bfloat16', False),

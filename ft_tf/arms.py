@@ -1,0 +1,119 @@
+"""What a comparison trains: its arms, and a student of each at every seed."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+from ft_tf import catalogue, compression, errors, recipes
+from ft_tf.data import datasets
+
+# What comparisons have flags of their own for: --seeds, --methods.
+_OWN_FLAG = ('seed', 'method')
+# Flags of what is there once for all students.
+_SHARED = (
+  'dataset',
+  'train_split',
+  'test_split',
+  'image_size',
+  'resizing',
+  'validation_examples',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+  """One way to train the student, over all seeds.
+
+  Attributes:
+    name: What the tables call it.
+    changes: Flags over the recipe.
+  """
+
+  name: str
+  changes: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """One student: an arm at a seed.
+
+  Attributes:
+    name: Its folder under `runs/`.
+    arm: The arm's name.
+    recipe: With the arm's changes and the seed.
+  """
+
+  name: str
+  arm: str
+  recipe: recipes.Recipe
+
+
+def make(methods: Iterable[str], sweep: dict[str, list[Any]]) -> list[Arm]:
+  """Returns every method at every point of a sweep.
+
+  Args:
+    methods: Names as of `recipes.terms`, or of `catalogue.VARIANTS`.
+    sweep: Flag name to its values. A method that a flag says nothing to is
+      there once.
+
+  Raises:
+    UsageError: there is no such method, one stands twice, or the sweep is of
+      what all students share.
+  """
+  for leaf in recipes.leaves():
+    if leaf.flag not in sweep:
+      continue
+    if leaf.flag in _OWN_FLAG:
+      raise errors.UsageError(f'--sweep={leaf.path}: give --{leaf.flag}s')
+    if leaf.group == 'teacher' or leaf.flag in _SHARED:
+      raise errors.UsageError(
+        f'--sweep={leaf.path}: all students of a comparison share it; give '
+        f'--{leaf.flag} and a --workdir for each value'
+      )
+  found = []
+  for method in methods:
+    changes = catalogue.VARIANTS.get(method) or {'method': method}
+    recipes.terms(changes['method'])
+    heard = {k: v for k, v in sweep.items() if _hears(changes['method'], k)}
+    for values in itertools.product(*heard.values()):
+      point = dict(zip(heard, values, strict=True))
+      name = ','.join([method, *(f'{k}={v}' for k, v in point.items())])
+      found.append(Arm(name, {**changes, **point}))
+  names = [arm.name for arm in found]
+  twice = sorted({name for name in names if names.count(name) > 1})
+  if twice:
+    raise errors.UsageError(f'--methods has {", ".join(twice)} twice')
+  return found
+
+
+def _hears(method, flag) -> bool:
+  """Tells whether a flag may change what a method does."""
+  (leaf,) = [leaf for leaf in recipes.leaves() if leaf.flag == flag]
+  if leaf.group == 'paraphraser':
+    return recipes.needs_paraphraser(method)
+  of = leaf.field.metadata['of']
+  return of is None or not {*of}.isdisjoint(recipes.terms(method))
+
+
+def plan(
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  *,
+  chosen: list[Arm],
+  seeds: int,
+) -> list[Task]:
+  """Returns the students to train, all arms of a seed before the next seed.
+
+  Raises:
+    UsageError: a part does not fit; nothing has been written.
+  """
+  checked = [
+    compression.check_parts(recipes.override(recipe, arm.changes), dataset)
+    for arm in chosen
+  ]
+  return [
+    Task(f'{arm.name}-{seed}', arm.name, recipes.override(own, {'seed': seed}))
+    for seed in range(recipe.seed, recipe.seed + seeds)
+    for arm, own in zip(chosen, checked, strict=True)
+  ]

@@ -1,0 +1,156 @@
+"""A data set's name to its TFDS builder, and its files prepared."""
+
+import contextlib
+import os
+import sys
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from ft_tf import errors
+from ft_tf.data import digits, folder
+
+# Registering the builder makes 'digits' a TFDS name like any other.
+_EMBEDDED = (digits.Digits.name,)
+FILE_FORMATS = ('tfrecord', 'array_record')
+
+
+def open_builder(
+  name: str, *, data_dir: str | None = None, max_bad_files: int = 0
+) -> tfds.core.DatasetBuilder:
+  """Returns the TFDS builder, prepared unless we can do it ourselves.
+
+  Args:
+    name: TFDS name, `digits`, or `folder:PATH`, a folder of pictures.
+    data_dir: The TFDS folder; TFDS's default if None.
+    max_bad_files: As of `folder.builder`.
+
+  Raises:
+    UsageError: there is no such data set, or it is not prepared.
+  """
+  if name.startswith(folder.PREFIX):
+    return folder.builder(
+      name.removeprefix(folder.PREFIX),
+      data_dir=data_dir,
+      max_bad_files=max_bad_files,
+    )
+  if name in _EMBEDDED:
+    return _find(name, data_dir)
+  if data_dir is not None and not os.path.isdir(data_dir):
+    raise errors.UsageError(
+      f'there is no folder {data_dir}: --data_dir is the TFDS folder with the '
+      'prepared data sets'
+    )
+  if not name:
+    raise errors.UsageError(
+      'give --dataset: a TFDS name such as cifar10, digits, or folder:PATH; or '
+      '--recipe, which has one'
+    )
+  builder = _find(name, data_dir)
+  if not builder.is_prepared():
+    where = data_dir or tfds.core.constants.DATA_DIR
+    raise errors.UsageError(
+      f'{name} is not prepared in {where}: run `bin/prepare_data.py '
+      f'--dataset={name} --data_dir={where}`, or give the --data_dir that has '
+      'it'
+    )
+  return builder
+
+
+def supervised_keys(name: str, info: tfds.core.DatasetInfo) -> tuple[str, str]:
+  """Returns the keys of image and label.
+
+  Raises:
+    UsageError: the data set has not just these.
+  """
+  keys = info.supervised_keys
+  features = info.features
+  if (
+    keys is None
+    or len(keys) != 2
+    or not isinstance(features[keys[0]], tfds.features.Image)
+    or not isinstance(features[keys[1]], tfds.features.ClassLabel)
+  ):
+    raise errors.UsageError(
+      f'{name} is not an image classification data set: --dataset takes one '
+      'whose supervised keys are an image and a class label'
+    )
+  return keys
+
+
+def prepare(
+  name: str, *, data_dir: str | None = None, file_format: str = 'tfrecord'
+) -> dict[str, Any]:
+  """Downloads a data set and writes its files, unless they are there.
+
+  Args:
+    name: TFDS name, or `digits`.
+    data_dir: The TFDS folder; TFDS's default if None.
+    file_format: One of `FILE_FORMATS`.
+
+  Returns:
+    `folder`, where the files are, and `examples` by split.
+
+  Raises:
+    UsageError: there is no such data set, it cannot be had, or it is there in
+      another format.
+  """
+  # One that is there comes as it was written, and takes no format.
+  builder = _find(name, data_dir)
+  if not builder.is_prepared():
+    builder = _find(name, data_dir, file_format=file_format)
+  try:
+    _prepare(builder)
+  except Exception as error:  # TFDS raises many kinds, asserts among them.
+    raise errors.UsageError(
+      f'cannot prepare {name} in {builder.data_dir}: {error}'
+    ) from error
+  formats = {each.value for each in builder.info.available_file_formats()}
+  if file_format not in formats:
+    raise errors.UsageError(
+      f'{builder.data_dir} holds {name} as {", ".join(formats)}: give another '
+      '--data_dir, or remove that folder'
+    )
+  return {
+    'folder': str(builder.data_dir),
+    'examples': {
+      split: its.num_examples for split, its in builder.info.splits.items()
+    },
+  }
+
+
+def prepare_ours(builder: tfds.core.DatasetBuilder) -> None:
+  """Prepares digits or a folder of pictures; no network is used.
+
+  Raises:
+    UsageError: the folder cannot be written.
+  """
+  try:
+    _prepare(
+      builder,
+      download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+    )
+  except OSError as error:
+    raise errors.UsageError(
+      f'cannot prepare {builder.name} in {builder.data_dir} '
+      f'({error.strerror}): give another --data_dir'
+    ) from error
+
+
+def _prepare(builder, **options) -> None:
+  # TFDS announces itself on standard output, which is for results.
+  with contextlib.redirect_stdout(sys.stderr):
+    builder.download_and_prepare(**options)
+
+
+def _find(name, data_dir, **values) -> tfds.core.DatasetBuilder:
+  """Returns the TFDS builder of a name."""
+  if name in _EMBEDDED:
+    return digits.Digits(data_dir=data_dir, **values)
+  try:
+    return tfds.builder(name, data_dir=data_dir, **values)
+  except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
+    raise errors.UsageError(
+      f'TFDS knows no data set {name!r}: --dataset takes digits, which needs '
+      'no download, or a name from TFDS such as cifar10'
+    ) from error

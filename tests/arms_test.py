@@ -1,0 +1,72 @@
+"""The arms of a comparison: every method at every point of a sweep."""
+
+from absl.testing import absltest, parameterized
+
+from ft_tf import arms, catalogue, errors
+
+
+class ArmsTest(parameterized.TestCase):
+  def test_every_method_is_there_at_every_point_of_the_sweep(self):
+    found = arms.make(
+      ['scratch', 'ft'], {'rate': [0.5, 1.0], 'student_epochs': [1, 2]}
+    )
+    self.assertEqual(
+      [arm.name for arm in found],
+      [
+        'scratch,student_epochs=1',
+        'scratch,student_epochs=2',
+        'ft,rate=0.5,student_epochs=1',
+        'ft,rate=0.5,student_epochs=2',
+        'ft,rate=1.0,student_epochs=1',
+        'ft,rate=1.0,student_epochs=2',
+      ],
+    )
+    self.assertEqual(
+      found[3].changes, {'method': 'ft', 'rate': 0.5, 'student_epochs': 2}
+    )
+
+  def test_method_that_a_flag_says_nothing_to_is_there_once(self):
+    found = arms.make(
+      ['scratch', 'ft', 'kd', 'at+kd'],
+      {'beta': [1.0, 2.0], 'temperature': [3.0, 4.0]},
+    )
+    self.assertEqual(
+      [arm.name for arm in found],
+      [
+        'scratch',
+        'ft,beta=1.0',
+        'ft,beta=2.0',
+        'kd,temperature=3.0',
+        'kd,temperature=4.0',
+        'at+kd,temperature=3.0',
+        'at+kd,temperature=4.0',
+      ],
+    )
+
+  @parameterized.parameters(
+    ('teacher_epochs', 'share it; give --teacher_epochs'),
+    ('teacher', 'share it'),
+    ('image_size', 'share it'),
+    ('seed', 'give --seeds'),
+    ('method', 'give --methods'),
+  )
+  def test_sweep_of_what_all_students_share_is_refused(self, flag, message):
+    with self.assertRaisesRegex(errors.UsageError, message):
+      arms.make(['scratch'], {flag: [1, 2]})
+
+  def test_variant_brings_its_flags(self):
+    (arm,) = arms.make(['ft_repdistiller'], {})
+    self.assertEqual(arm.name, 'ft_repdistiller')
+    self.assertEqual(arm.changes, catalogue.VARIANTS['ft_repdistiller'])
+
+  @parameterized.parameters(
+    (['nope'], '--method=nope'),
+    (['ft', 'kd', 'ft'], '--methods has ft twice'),
+  )
+  def test_methods_that_are_none_are_refused(self, methods, message):
+    with self.assertRaisesRegex(errors.UsageError, message):
+      arms.make(methods, {})
+
+
+if __name__ == '__main__':
+  absltest.main()
