@@ -7,7 +7,8 @@
 
 Leaves teacher/, paraphraser/, student/, export/ and report.html in the workdir.
 The same command again continues the run, or says that it is complete. --teacher
-is a network to train or a trained .keras file.
+is a network to train or a trained .keras file. Before it begins it looks at
+everything as bin/doctor.py does, which also measures the time.
 """
 
 import os
@@ -18,7 +19,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from bin import program
-from ft_tf import compression, errors
+from ft_tf import compression, doctor, errors
 from ft_tf.report import summary
 
 program.define_recipe(['data', 'teacher', 'paraphraser', 'student'])
@@ -26,6 +27,7 @@ program.define_workdir('everything that is made')
 program.define_data_dir()
 program.define_devices()
 program.define_signals()
+program.define_check()
 flags.DEFINE_integer(
   'seeds', 1, 'students to train, of the seeds from --seed on (default: 1)'
 )
@@ -41,9 +43,19 @@ def main():
   signals = program.signals()
   if flags.FLAGS.seeds < 1:
     raise errors.UsageError(f'--seeds={flags.FLAGS.seeds}: give 1 or more')
+  limits = program.limits()
+  expected = flags.FLAGS.expect_teacher_accuracy
+  doctor.check_expectation(expected, recipe)
+  recipe, choice = compression.within(limits, recipe, dataset, work['run'])
+  if choice is not None:
+    print(program.candidates(choice))
+  if not work['run'].begun():
+    for finding in doctor.examine(recipe, dataset, expected=expected):
+      print(finding, file=sys.stderr, flush=True)
   result = compression.compress(
     recipe,
     dataset,
+    choice=choice,
     seeds=flags.FLAGS.seeds,
     baseline=flags.FLAGS.baseline,
     signals=signals,

@@ -45,7 +45,9 @@ with _quiet():
 
   from ft_tf import catalogue, errors, evaluation, recipes, run_dir
   from ft_tf.data import datasets
+  from ft_tf.export import budget
   from ft_tf.models import zoo
+  from ft_tf.report import tables
   from ft_tf.signals import cache
   from ft_tf.training import loop, strategy
 
@@ -168,6 +170,55 @@ def define_signals() -> None:
     'signal_cache_gib',
     8.0,
     'what it may take, in GiB; --views lowers what it needs (default: 8)',
+  )
+
+
+def define_check() -> None:
+  """Defines the flags of what is looked at before training."""
+  flags.DEFINE_float(
+    'expect_teacher_accuracy',
+    None,
+    'share of test images (0..1) that the given teacher is known to have '
+    'right; training does not begin if it has less (default: none)',
+  )
+  flags.DEFINE_integer(
+    'max_bytes',
+    None,
+    "limit of the int8 file: of the --student's family the largest that fits "
+    'is trained (default: none)',
+  )
+  flags.DEFINE_float(
+    'max_latency_ms',
+    None,
+    'limit of its median time for one image in one thread on this machine, in '
+    'milliseconds, likewise (default: none)',
+  )
+
+
+def limits() -> budget.Limits | None:
+  """Returns the limits of the flags; None if there are none."""
+  given = {
+    field.name: flags.FLAGS[field.name].value
+    for field in dataclasses.fields(budget.Limits)
+  }
+  if all(value is None for value in given.values()):
+    return None
+  return budget.Limits(**given)
+
+
+def candidates(choice: dict[str, Any]) -> str:
+  """Returns the table of the networks that limits chose from."""
+  lines = [
+    [
+      each['name'] + ' (chosen)' * (each['name'] == choice['student']),
+      f'{each["parameters"]:,}',
+      f'{each["bytes"]:,}',
+      f'{each["latency_ms"]:.3f}',
+    ]
+    for each in choice['candidates']
+  ]
+  return tables.markdown(
+    ['candidate', 'parameters', 'int8 bytes', 'int8 ms'], lines
   )
 
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from ft_tf import evaluation, factors, recipes, run_dir
 from ft_tf.data import datasets
+from ft_tf.export import budget
 from ft_tf.export import student as export_student
 from ft_tf.methods import registry
 from ft_tf.models import taps, zoo
@@ -25,6 +26,7 @@ from ft_tf.training import (
   teacher,
 )
 
+CANDIDATES = 'candidates.json'  # what limits of size and latency chose from
 _SAMPLES = 12  # first test images shown in the report, and as many mistakes
 
 
@@ -38,6 +40,7 @@ def compress(
   seeds: int = 1,
   baseline: bool = False,
   signals: cache.Store | None = None,
+  choice: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
   """Trains, exports, measures and reports; continues what was begun.
 
@@ -53,10 +56,12 @@ def compress(
     seeds: Number of students, of the seeds from `recipe.seed` on.
     baseline: Whether to train the same students alone too, at equal budget.
     signals: Where the teacher's signals are kept; all students share them.
+    choice: How limits chose the recipe's student, if they did, as `within`
+      says it; kept in the folder.
 
   Returns:
-    The result: that of the exported student, the table's rows, and where the
-    files lie.
+    The result: that of the exported student, the table's rows, the candidates
+    of the choice, and where the files lie.
 
   Raises:
     UsageError: something does not fit; nothing has been written.
@@ -74,6 +79,8 @@ def compress(
     if done:
       _say(f'{run.path} is complete')
       return done
+    if choice is not None:
+      run.write(CANDIDATES, choice)
     work = {'strategy': strategy, 'options': options}
     teacher_run = run.child('teacher')
     teacher.obtain_teacher(recipe, dataset, run=teacher_run, **work)
@@ -103,6 +110,38 @@ def compress(
     run.write('samples.json', _samples(run, dataset))
     report = page.write(run)
     return _finish(run, exported, report)
+
+
+def within(
+  limits: budget.Limits | None,
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  run: run_dir.RunDir,
+) -> tuple[recipes.Recipe, dict[str, Any] | None]:
+  """Returns the recipe with the student that limits leave, and its choice.
+
+  Args:
+    limits: What the student's int8 file may take; None: anything.
+    recipe: Whose student names the family.
+    dataset: The images.
+    run: Where an earlier choice may lie, which stands.
+
+  Returns:
+    The recipe, and what `budget.settle` returns; None without limits.
+
+  Raises:
+    UsageError: as of `budget.settle`.
+  """
+  if limits is None:
+    return recipe, None
+  choice = budget.settle(
+    recipe.student.model,
+    common.spec(recipe, dataset),
+    dataset.train.images[: budget.CALIBRATION],
+    limits,
+    known=run.read(CANDIDATES),
+  )
+  return recipes.override(recipe, {'student': choice['student']}), choice
 
 
 def check_parts(
@@ -216,6 +255,7 @@ def _finish(run, exported, report) -> dict[str, Any]:
       }
       for row in table
     ],
+    'candidates': (run.read(CANDIDATES) or {}).get('candidates', []),
     'export': os.path.join(run.path, 'export'),
     'report': report,
   }

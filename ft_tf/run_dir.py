@@ -55,6 +55,10 @@ class RunDir:
     """Returns the run folder of that name inside this one."""
     return RunDir(os.path.join(self.path, name))
 
+  def begun(self) -> bool:
+    """Tells whether the folder holds a run, complete or not."""
+    return self.read('recipe.json') is not None
+
   def check(self, recipe: dict[str, Any]) -> None:
     """Raises `UsageError` if a run of this recipe cannot be made here."""
     check_writable(self.path)
@@ -96,7 +100,7 @@ class RunDir:
       ) from error
     # Again: another process may have claimed it before the lock was ours.
     self.check(recipe)
-    if self.read('recipe.json') is None:
+    if not self.begun():
       self.write('recipe.json', recipe)
     self.write(
       'environment.json', (self.read('environment.json') or []) + [_here()]

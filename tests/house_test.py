@@ -28,9 +28,11 @@ _ROOMS = (
   'export',
   'report',
   'compression',
+  'api',
   'knowledge',
   'arms',
   'comparison',
+  'doctor',
   'benchmark',
   'bin',
 )

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -166,6 +167,58 @@ class Source:
         f'--image_size, take a part of the split such as {split}[:10%], or '
         'leave the images in their files with --resizing=crop'
       )
+
+
+class Arrays:
+  """Images in arrays as a source: what `Source` is to a data set in files."""
+
+  name = 'arrays'
+
+  def __init__(
+    self,
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    *,
+    label_names: Sequence[str] | None = None,
+  ):
+    """Takes images `[N, H, W, C]` uint8 and labels `[N]`, integers from 0.
+
+    Args:
+      train: To train on.
+      test: To test on, of the same shape.
+      label_names: The classes; their numbers if None.
+
+    Raises:
+      UsageError: the arrays are not such.
+    """
+    for name, (images, labels) in (('train', train), ('test', test)):
+      if (
+        images.dtype != np.uint8
+        or images.ndim != 4
+        or images.shape[1:] != train[0].shape[1:]
+      ):
+        raise errors.UsageError(
+          f'{name}: images are {images.dtype} {images.shape}; give uint8 '
+          '[N, H, W, C], 0 to 255, all of one size'
+        )
+      if labels.shape != images.shape[:1] or labels.dtype.kind not in 'iu':
+        raise errors.UsageError(
+          f'{name}: labels are {labels.dtype} {labels.shape} for '
+          f'{len(images)} images; give integers [N]'
+        )
+    most = max(int(labels.max()) for _, labels in (train, test))
+    self.label_names = list(label_names or map(str, range(most + 1)))
+    if most >= len(self.label_names):
+      raise errors.UsageError(
+        f'there is a label {most} and {len(self.label_names)} label_names: '
+        'give one for each class'
+      )
+    self.image_shape = tuple(train[0].shape[1:])
+    self._parts = {'train': train, 'test': test}
+
+  def read(self, split: str) -> Examples:
+    images, labels = self._parts[split]
+    return Examples(images, labels.astype(np.int64))
 
 
 class _First:

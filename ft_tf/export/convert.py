@@ -1,6 +1,7 @@
 """A Keras student to a SavedModel and to TFLite files."""
 
 import os
+import re
 import tempfile
 from collections.abc import Callable
 
@@ -8,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import evaluation
+from ft_tf import errors, evaluation
 
 
 def float32_twin(model: keras.Model, input_dtype: str) -> keras.Model:
@@ -23,11 +24,12 @@ def float32_twin(model: keras.Model, input_dtype: str) -> keras.Model:
   """
 
   def clone(layer):
-    if isinstance(layer, keras.layers.InputLayer):
-      return layer.__class__.from_config(layer.get_config())
-    return layer.__class__.from_config(
-      {**layer.get_config(), 'dtype': 'float32'}
-    )
+    config = layer.get_config()
+    if isinstance(layer, keras.layers.Layer) and not isinstance(
+      layer, keras.layers.InputLayer
+    ):
+      config['dtype'] = 'float32'  # An operation, such as a sum, has none.
+    return layer.__class__.from_config(config)
 
   image = keras.Input(model.input_shape[1:], dtype=input_dtype, name='image')
   twin = keras.models.clone_model(
@@ -62,7 +64,12 @@ def saved_model(model: keras.Model, path: str) -> None:
 
 
 def tflite_float32(model: keras.Model) -> bytes:
-  """Returns a TFLite model of a float32 twin."""
+  """Returns a TFLite model of a float32 twin.
+
+  Raises:
+    UsageError: the model has operations that TFLite does not; they are named.
+      So do the others.
+  """
   return _convert(model, lambda converter: None)
 
 
@@ -109,4 +116,20 @@ def _convert(
     # Built-in operations alone: what needs Flex must fail here, not on a phone.
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     configure(converter)
-    return converter.convert()
+    try:
+      return converter.convert()
+    except Exception as error:  # The converter's own class is not public.
+      raise errors.UsageError(
+        f'{model.name} does not become a TFLite file ({_reason(error)}): give '
+        'a network of operations that are built into TFLite'
+      ) from error
+
+
+def _reason(error: Exception) -> str:
+  """Returns the operations that TFLite lacks, or else the first line."""
+  text = str(error)
+  lacking = re.findall(r"'(?:tf\.)?(\w+)' op is neither", text)
+  lacking += re.findall(r'not yet supported for op:? \W?(\w+)', text)
+  if lacking:
+    return f'TFLite has no {", ".join(sorted(set(lacking)))}'
+  return (text.strip().splitlines() or [type(error).__name__])[0]

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ft_tf import catalogue
+from ft_tf import catalogue, errors
 from ft_tf.models import layers
 
 _LEAST = 1e-7  # probability
@@ -49,6 +49,9 @@ def flat(model: keras.Model, preprocessing: str = 'none') -> keras.Model:
     preprocessing: What is done to raw images first: `none`; `0..1` or `-1..1`,
       scaling to that range; or `imagenet`, scaling to 0..1 and normalisation
       with ImageNet's mean and deviation.
+
+  Raises:
+    UsageError: ImageNet's are asked for images of other than 3 channels.
   """
   if preprocessing == 'none':
     image = keras.Input(
@@ -59,6 +62,11 @@ def flat(model: keras.Model, preprocessing: str = 'none') -> keras.Model:
     image = keras.Input(
       batch_shape=model.inputs[0].shape, dtype='uint8', name='raw_image'
     )
+    if preprocessing == 'imagenet' and image.shape[-1] != 3:
+      raise errors.UsageError(
+        '--preprocessing=imagenet is for images of 3 channels, these have '
+        f'{image.shape[-1]}: give none, 0..1 or -1..1'
+      )
     x = _preprocessing(preprocessing)(image)
   return keras.Model(image, _run(model, x, ''), name=model.name)
 

@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""Looks at everything before an hour is spent, with the flags of compress.py.
+
+  bin/doctor.py --teacher=teacher.keras --student=resnet20 \
+      --dataset=folder:pictures --workdir=runs/mine
+
+Each line says what was found, and in brackets the flag that changes it: images
+and their values, classes and their order, the teacher's accuracy on this
+pipeline, the layers and how they are matched, the student's int8 file, and from
+a few real steps the time of each stage and the memory. The workdir is left
+alone; a folder of pictures is laid into --data_dir. Exit code 2 if something
+does not fit: bin/compress.py would not begin either.
+"""
+
+import dataclasses
+import functools
+import itertools
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from absl import flags
+
+from bin import program
+from ft_tf import comparison, compression, doctor
+from ft_tf.data import datasets
+
+program.define_recipe(['data', 'teacher', 'paraphraser', 'student'])
+program.define_workdir('the run that is meant; nothing is written')
+program.define_data_dir()
+program.define_devices()
+program.define_check()
+
+
+def main():
+  recipe, dataset, work = program.setting()
+  recipe, choice = compression.within(
+    program.limits(), recipe, dataset, work['run']
+  )
+  if choice is not None:
+    print(program.candidates(choice))
+  findings = []
+  looks = itertools.chain(
+    doctor.examine(
+      recipe, dataset, expected=flags.FLAGS.expect_teacher_accuracy
+    ),
+    doctor.rehearse(
+      recipe,
+      devices=work['strategy'],
+      workshop=comparison.Workshop(
+        open_dataset=functools.partial(
+          datasets.Dataset.from_recipe, recipe.data, flags.FLAGS.data_dir
+        ),
+        options=work['options'],
+        num_replicas=flags.FLAGS.num_replicas,
+      ),
+    ),
+  )
+  for finding in looks:
+    print(finding, flush=True)
+    findings.append(dataclasses.asdict(finding))
+  return {'findings': findings, 'choice': choice}
+
+
+if __name__ == '__main__':
+  program.run(main)

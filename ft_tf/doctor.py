@@ -1,0 +1,375 @@
+"""Everything looked at before an hour is spent: what fits, and what does not.
+
+Each finding names the flag that changes it. Nothing is written.
+"""
+
+import dataclasses
+import math
+import os
+import resource
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+from scipy import optimize
+
+from ft_tf import (
+  arms,
+  comparison,
+  compression,
+  errors,
+  evaluation,
+  recipes,
+)
+from ft_tf.data import datasets
+from ft_tf.export import budget
+from ft_tf.methods import registry
+from ft_tf.models import layers, standard, taps, zoo
+from ft_tf.training import common, precision
+
+_JUDGED = 2000  # test images that a given teacher is measured on
+_TRIED = 500  # of these, for each other preprocessing
+_BETTER = 0.05  # accuracy by which another preprocessing must be better
+_PER_CLASS = 20  # images that an order of classes is guessed from
+_UNSCALED = 20.0  # what a first layer hardly ever sees on purpose
+_NAMED = 10  # classes
+_PREPROCESSING = ('none', '0..1', '-1..1')
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+  """One thing that was looked at.
+
+  Attributes:
+    what: Such as 'teacher accuracy'.
+    says: What was found, in words.
+    flag: The flag that changes it.
+  """
+
+  what: str
+  says: str
+  flag: str
+
+  def __str__(self) -> str:
+    return f'{self.what}: {self.says} [{self.flag}]'
+
+
+def check_expectation(expected: float | None, recipe: recipes.Recipe) -> None:
+  """Raises `UsageError` if nothing can be held against an expectation."""
+  if expected is None:
+    return
+  if not 0 < expected <= 1:
+    raise errors.UsageError(
+      f'--expect_teacher_accuracy={expected}: give a share, such as 0.93'
+    )
+  if not zoo.is_file(recipe.teacher.model):
+    raise errors.UsageError(
+      '--expect_teacher_accuracy is of a trained teacher: give --teacher, a '
+      '.keras file'
+    )
+
+
+def examine(
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  *,
+  expected: float | None = None,
+) -> Iterator[Finding]:
+  """Yields what is found of data, teacher, layers and student.
+
+  A given teacher is measured on test images, 2,000 at most; for a teacher, that
+  chooses nothing.
+
+  Args:
+    recipe: What is to be run.
+    dataset: The images.
+    expected: The accuracy (0..1) that a given teacher is known to have.
+
+  Raises:
+    UsageError: something does not fit, the student does not convert, or the
+      teacher is below the expectation by more than two standard errors.
+  """
+  check_expectation(expected, recipe)
+  recipe = compression.check_parts(precision.settle(recipe), dataset)
+  spec = common.spec(recipe, dataset)
+  yield from _of_data(recipe, dataset)
+  if zoo.is_file(recipe.teacher.model):
+    teacher, _ = common.load_given_teacher(recipe.teacher, dataset)
+    yield from _of_given_teacher(recipe, dataset, teacher, expected)
+  else:
+    teacher = zoo.build(recipe.teacher.model, spec)
+    yield Finding(
+      'teacher',
+      f'{recipe.teacher.model}, to be trained for {recipe.teacher.epochs} '
+      f'epochs, {common.parameters(teacher):,} parameters',
+      '--teacher',
+    )
+  student = zoo.build(recipe.student.model, spec)
+  yield from _of_layers(recipe, dataset, teacher, student)
+  yield _of_student(recipe, dataset, spec)
+
+
+def rehearse(
+  recipe: recipes.Recipe,
+  *,
+  devices: tf.distribute.Strategy,
+  workshop: comparison.Workshop,
+) -> Iterator[Finding]:
+  """Yields the time of the stages, from a few real steps, and the memory.
+
+  Args:
+    recipe: What is to be run.
+    devices: Those that are measured.
+    workshop: As of `comparison.rehearse`.
+
+  Raises:
+    TrainingError: a stage fails.
+  """
+  parts = comparison.rehearse(
+    recipe,
+    devices=devices,
+    workshop=workshop,
+    chosen=arms.make([recipe.student.method], {}),
+  )
+  images = len(workshop.open_dataset().train)
+  for part in parts:
+    name = part['part'].partition('/')[0].removesuffix('s')
+    stage = name if name in ('teacher', 'paraphraser') else 'student'
+    yield Finding(
+      f'time of the {stage}',
+      f'{images / part["images_per_second"]:.1f} s per epoch at '
+      f'{part["images_per_second"]:,.0f} images/s, '
+      f'{part["seconds"] / 60:.1f} minutes in all',
+      f'--{stage}_epochs',
+    )
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+  yield Finding(
+    'memory',
+    f'{peak / 2**30:.1f} GiB at most in these steps, of '
+    f'{_memory() / 2**30:.1f} GiB here',
+    '--batch_size',
+  )
+
+
+def _of_data(recipe, dataset) -> Iterator[Finding]:
+  train, data = dataset.train, recipe.data
+  yield Finding(
+    'images',
+    f'{len(train):,} to train on, {len(dataset.validation):,} to validate on, '
+    f'{len(dataset.test):,} to test on, {_shape(dataset.image_shape)}, '
+    + (
+      'read from their files'
+      if data.resizing == 'crop'
+      else f'{_bytes(dataset) / 2**30:.2f} GiB in memory'
+    ),
+    '--dataset, --image_size, --resizing',
+  )
+  some = train.images[: min(len(train), _TRIED)] / 255
+  mean, std = (
+    ', '.join(f'{each:.3f}' for each in figure)
+    for figure in (some.mean(axis=(0, 1, 2)), some.std(axis=(0, 1, 2)))
+  )
+  yield Finding(
+    'values',
+    f'{255 * some.min():.0f} to {255 * some.max():.0f}; of 0..1, mean {mean} '
+    f'and deviation {std}; the student normalises by '
+    f'{", ".join(map(str, data.mean))} and {", ".join(map(str, data.std))}',
+    '--mean, --std',
+  )
+  counts = np.bincount(train.labels, minlength=len(dataset.label_names))
+  names = dataset.label_names
+  more = ', ...' if len(names) > _NAMED else ''
+  yield Finding(
+    'classes',
+    f'{len(names)}, in this order: {", ".join(names[:_NAMED])}{more}; '
+    f'{counts.min():,} to {counts.max():,} images each',
+    '--dataset',
+  )
+
+
+def _of_given_teacher(recipe, dataset, teacher, expected) -> Iterator[Finding]:
+  its = recipe.teacher
+  given = zoo.load(its.model)
+  _, said = standard.standard(
+    given, outputs=its.teacher_outputs, preprocessing=its.preprocessing
+  )
+  yield Finding(
+    'teacher',
+    f'{its.model}, {common.parameters(teacher):,} parameters; '
+    + ('; '.join(said) or 'gives logits'),
+    '--teacher_outputs',
+  )
+  test = dataset.test
+  chosen = np.linspace(0, len(test) - 1, min(len(test), _JUDGED), dtype=int)
+  test = test.take(np.unique(chosen))
+  yield Finding(
+    'values in the teacher', _seen(teacher, test), '--preprocessing'
+  )
+  outputs = _logits(teacher, test)
+  accuracy = float((outputs.argmax(axis=1) == test.labels).mean())
+  hints = [
+    *_other_preprocessing(recipe, teacher, test, accuracy),
+    *_other_order(outputs, test.labels, accuracy, dataset.label_names),
+  ]
+  says = '; '.join(
+    [f'{100 * accuracy:.2f} % of {len(test):,} test images', *hints]
+  )
+  error = math.sqrt(max(accuracy * (1 - accuracy), 1e-9) / len(test))
+  if expected is not None and accuracy < expected - 2 * error:
+    raise errors.UsageError(
+      f'the teacher has {says}, not {100 * expected:.2f} %: give the '
+      '--preprocessing it was trained with, the data set with its classes in '
+      'its order, or another --expect_teacher_accuracy'
+    )
+  yield Finding(
+    'teacher accuracy', says, '--preprocessing, --expect_teacher_accuracy'
+  )
+
+
+def _logits(model, examples) -> np.ndarray:
+  return evaluation.logits(evaluation.KerasPredictor(model), examples.images)
+
+
+def _seen(teacher, examples) -> str:
+  """Returns what the teacher's first layer with a kernel is given."""
+  tensor = _before_kernel(teacher)
+  if tensor is None:
+    return 'its layers cannot be looked into'
+  first = keras.Model(teacher.inputs[0], tensor)
+  values = np.float32(first(examples.images[:_TRIED], training=False))
+  scaled = ', which looks unscaled' if np.abs(values).max() > _UNSCALED else ''
+  return (
+    f'its first layer sees {values.min():.3g} to {values.max():.3g}, mean '
+    f'{values.mean():.3g}, deviation {values.std():.3g}{scaled}'
+  )
+
+
+def _before_kernel(model) -> keras.KerasTensor | None:
+  """Returns what goes into the first layer that has a kernel."""
+  graph = keras.Model(model.inputs, model.outputs)
+  for depth in sorted(graph._nodes_by_depth, reverse=True):
+    for node in graph._nodes_by_depth[depth]:
+      weights = getattr(node.operation, 'weights', ())
+      if any(weight.name == 'kernel' for weight in weights):
+        return node.input_tensors[0]
+  return None
+
+
+def _other_preprocessing(recipe, teacher, examples, accuracy) -> Iterator[str]:
+  """Yields the preprocessing that a teacher does better with, if one does."""
+  its = recipe.teacher
+  few = examples.take(np.arange(min(len(examples), _TRIED)))
+  found = {}
+  rgb = ('imagenet',) * (few.images.shape[-1] == 3)
+  for kind in (*_PREPROCESSING, *rgb):
+    if kind != its.preprocessing:
+      other, _ = standard.standard(
+        zoo.load(its.model), outputs=its.teacher_outputs, preprocessing=kind
+      )
+      right = _logits(other, few).argmax(axis=1) == few.labels
+      found[kind] = float(right.mean())
+  best = max(found, key=found.get)
+  by_chance = 1 / teacher.output_shape[-1]
+  if found[best] > max(accuracy + _BETTER, 1.5 * by_chance):
+    yield (
+      f'it has {100 * found[best]:.2f} % with --preprocessing={best}, so that '
+      f'--preprocessing={its.preprocessing} looks wrong'
+    )
+
+
+def _other_order(outputs, labels, accuracy, names) -> Iterator[str]:
+  """Yields what speaks for other classes in the teacher's outputs."""
+  classes = len(names)
+  if len(labels) < _PER_CLASS * classes:
+    return
+  counts = np.zeros((classes, classes))  # [output, label]
+  np.add.at(counts, (outputs.argmax(axis=1), labels), 1)
+  rows, columns = optimize.linear_sum_assignment(-counts)
+  best = counts[rows, columns].sum() / len(labels)
+  if best > accuracy + 2 * _BETTER and best > 2 * accuracy:
+    order = ', '.join(names[c] for c in columns[:_NAMED])
+    yield (
+      f'it would have {100 * best:.2f} % if its outputs meant {order}'
+      f'{", ..." if classes > _NAMED else ""}, so that its classes seem to be '
+      'in another order'
+    )
+
+
+def _of_layers(recipe, dataset, teacher, student) -> Iterator[Finding]:
+  terms = recipes.terms(recipe.student.method)
+  if not any(name.startswith('ft') for name in terms):
+    return
+  chosen = registry.layers(recipe, teacher, student)
+  for name, net, layer, asked in (
+    ('teacher', teacher, chosen[0], recipe.teacher_layer),
+    ('student', student, chosen[1], recipe.student_layer),
+  ):
+    others = ', '.join(
+      f'{each.layer} {_shape(each.shape)}'
+      for each in taps.candidates(net)
+      if each.called
+    )
+    yield Finding(
+      f"the {name}'s layer",
+      f'{layer} {_shape(taps.shape(net, layer))}, by {asked}; the last of each '
+      f'size: {others}',
+      f'--{name}_layer',
+    )
+  yield Finding('match', _match(recipe, teacher, student, chosen), '--rate')
+
+
+def _match(recipe, teacher, student, chosen) -> str:
+  """Returns how a pair of maps comes to factors of one shape."""
+  theirs, ours = (
+    taps.shape(net, layer)
+    for net, layer in zip((teacher, student), chosen, strict=True)
+  )
+  size = tuple(min(pair) for pair in zip(theirs[:2], ours[:2], strict=True))
+  terms = recipes.terms(recipe.student.method)
+  channels = theirs[-1]
+  steps = [f'teacher {_shape(theirs)}']
+  if 'ft_no_paraphraser' not in terms:
+    channels = round(channels * recipe.paraphraser.rate)
+    steps.append(f'paraphraser to {channels} channels')
+  if theirs[:2] != size:
+    steps.append(f'averaged from {_shape(theirs[:2])} to {_shape(size)}')
+  steps.append(f'factor {_shape((*size, channels))}; student {_shape(ours)}')
+  if ours[:2] != size:
+    steps.append(f'averaged from {_shape(ours[:2])} to {_shape(size)}')
+  if 'ft_no_translator' not in terms:
+    steps.append(f'translator to {channels} channels')
+  return ', '.join(steps)
+
+
+def _of_student(recipe, dataset, spec: layers.Spec) -> Finding:
+  """Returns what the untrained student's int8 file takes.
+
+  Raises:
+    UsageError: TFLite lacks operations of it.
+  """
+  its = budget.measure(
+    recipe.student.model, spec, dataset.train.images[: budget.CALIBRATION]
+  )
+  return Finding(
+    'student',
+    f'{its.name}, {its.parameters:,} parameters, {its.bytes:,} bytes in int8 '
+    f'with built-in operations alone, {its.latency_ms:.3f} ms for one image in '
+    'one thread here',
+    '--student, --max_bytes, --max_latency_ms',
+  )
+
+
+def _bytes(dataset) -> int:
+  return sum(
+    int(np.prod(part.images.shape))
+    for part in (dataset.train, dataset.validation, dataset.test)
+  )
+
+
+def _memory() -> int:
+  return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+
+
+def _shape(shape) -> str:
+  return 'x'.join(map(str, shape))

@@ -1,0 +1,142 @@
+"""What the doctor finds, in words that name the flag."""
+
+import os
+
+import keras
+import numpy as np
+from absl.testing import absltest
+from keras import ops
+
+from ft_tf import comparison, doctor, errors
+from ft_tf.data import datasets
+from ft_tf.training import loop
+from tests import fixtures
+
+
+def _split(count, seed):
+  """Returns images whose class is where they are bright, and labels."""
+  rng = np.random.default_rng(seed)
+  labels = rng.integers(3, size=count)
+  images = rng.integers(60, size=(count, 8, 8, 1))
+  for image, label in zip(images, labels, strict=True):
+    image[2:6, 3 * label : 3 * label + 2] += 150
+  return images.astype(np.uint8), labels
+
+
+def _dataset():
+  source = datasets.Arrays(
+    _split(80, 0), _split(120, 1), label_names=('left', 'middle', 'right')
+  )
+  return datasets.Dataset(source, validation_examples=8)
+
+
+def _teacher(path, order=(0, 1, 2)):
+  """Saves a network that is right about images of -1..1, and only of these."""
+  image = keras.Input((8, 8, 1))
+  # exp(-(5 x - 2)^2): a bright place is 0.2 to 0.6, a dark one below -0.5.
+  x = keras.layers.Conv2D(2, 1, name='look')(image)
+  x = keras.layers.Multiply()([x, x])
+  x = keras.layers.Conv2D(2, 1, activation='exponential', name='bump')(x)
+  x = keras.layers.Flatten()(x)
+  model = keras.Model(image, keras.layers.Dense(3, name='logits')(x))
+  model.get_layer('look').set_weights(
+    [np.full((1, 1, 1, 2), 5.0), np.full(2, -2.0)]
+  )
+  model.get_layer('bump').set_weights([-np.eye(2)[None, None], np.zeros(2)])
+  places = np.zeros((8, 8, 2, 3))
+  for label, output in enumerate(order):
+    places[2:6, 3 * label : 3 * label + 2, :, output] = 1
+  model.get_layer('logits').set_weights([places.reshape(128, 3), np.zeros(3)])
+  model.save(path)
+  return path
+
+
+def _says(recipe, **arguments):
+  return {
+    finding.what: finding
+    for finding in doctor.examine(recipe, _dataset(), **arguments)
+  }
+
+
+class DoctorTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self._folder = self.create_tempdir().full_path
+    self._file = os.path.join(self._folder, 'teacher.keras')
+
+  def _recipe(self, **values):
+    return fixtures.recipe(teacher=self._file, method='ft', **values)
+
+  def test_right_teacher_is_measured_and_matched(self):
+    _teacher(self._file)
+    says = _says(self._recipe(preprocessing='-1..1'), expected=0.99)
+    self.assertEqual(
+      says['teacher accuracy'].says, '100.00 % of 120 test images'
+    )
+    self.assertIn('--preprocessing', says['teacher accuracy'].flag)
+    self.assertIn('72 to train on, 8 to validate on', says['images'].says)
+    self.assertIn('left, middle, right;', says['classes'].says)
+    self.assertIn('bump 8x8x2', says["the teacher's layer"].says)
+    self.assertIn('group3 2x2x16', says["the student's layer"].says)
+    self.assertIn('8x8 to 2x2', says['match'].says)
+    self.assertIn('bytes in int8', says['student'].says)
+    self.assertNotIn('unscaled', says['values in the teacher'].says)
+
+  def test_wrong_preprocessing_is_seen_and_the_right_one_named(self):
+    _teacher(self._file)
+    says = _says(self._recipe())
+    self.assertIn(
+      '100.00 % with --preprocessing=-1..1', says['teacher accuracy'].says
+    )
+    self.assertIn('looks unscaled', says['values in the teacher'].says)
+    with self.assertRaisesRegex(
+      errors.UsageError, 'not 99.00 %: give the --preprocessing'
+    ):
+      _says(self._recipe(), expected=0.99)
+
+  def test_other_order_of_classes_is_seen(self):
+    _teacher(self._file, order=(1, 2, 0))
+    says = _says(self._recipe(preprocessing='-1..1'))['teacher accuracy'].says
+    # Output 0 is what the data set calls right, output 1 left.
+    self.assertIn('if its outputs meant right, left, middle', says)
+    self.assertNotIn('looks wrong', says)
+
+  def test_student_that_tflite_lacks_operations_of_is_refused_by_name(self):
+    _teacher(self._file)
+    image = keras.Input((8, 8, 1))
+    x = ops.erf(keras.layers.Conv2D(4, 3, name='map')(image))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    path = os.path.join(self._folder, 'student.keras')
+    keras.Model(image, keras.layers.Dense(3)(x)).save(path)
+    with self.assertRaisesRegex(errors.UsageError, 'TFLite has no Erf'):
+      _says(self._recipe(student=path, preprocessing='-1..1'))
+
+  def test_expectation_needs_a_trained_teacher_and_a_share(self):
+    with self.assertRaisesRegex(errors.UsageError, 'is of a trained teacher'):
+      _says(fixtures.recipe(), expected=0.9)
+    with self.assertRaisesRegex(errors.UsageError, 'give a share'):
+      _says(self._recipe(), expected=93.0)
+
+  def test_rehearsal_tells_time_and_memory_and_leaves_nothing(self):
+    _teacher(self._file)
+    recipe = self._recipe(preprocessing='-1..1')
+    found = list(
+      doctor.rehearse(
+        recipe,
+        devices=fixtures.strategy(),
+        workshop=comparison.Workshop(
+          open_dataset=_dataset, options=loop.Options()
+        ),
+      )
+    )
+    self.assertEqual(
+      [each.what for each in found],
+      ['time of the paraphraser', 'time of the student', 'memory'],
+    )
+    self.assertIn('s per epoch at', found[1].says)
+    self.assertRegex(found[2].says, r'\d\.\d GiB at most')
+    self.assertCountEqual(os.listdir(self._folder), ['teacher.keras'])
+
+
+if __name__ == '__main__':
+  absltest.main()
