@@ -17,6 +17,7 @@ _PROGRAMS = (
   'benchmark',
   'compare',
   'compress',
+  'doctor',
   'evaluate',
   'export',
   'import_torch',

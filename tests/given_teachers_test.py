@@ -1,0 +1,138 @@
+"""Teachers as users have them, each through the stages behind it."""
+
+import os
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+
+from ft_tf import compression, evaluation, run_dir
+from ft_tf.models import zoo
+from ft_tf.training import loop, paraphraser, student, teacher
+from tests import fixtures, networks
+
+
+def _sequential():
+  """Returns a Sequential classifier of 0..1 that scales by itself."""
+  return keras.Sequential(
+    [
+      keras.Input((8, 8, 1)),
+      keras.layers.Rescaling(1 / 255),
+      keras.layers.Conv2D(6, 3, padding='same', activation='relu', name='maps'),
+      keras.layers.GlobalAveragePooling2D(),
+      keras.layers.Dense(3),
+    ]
+  )
+
+
+def _normalised():
+  """Returns a functional one with Rescaling and an adapted Normalization."""
+  normalization = keras.layers.Normalization()
+  normalization.adapt(fixtures.blobs().train.images / 255)
+  image = keras.Input((8, 8, 1))
+  x = normalization(keras.layers.Rescaling(1 / 255)(image))
+  x = keras.layers.Conv2D(6, 3, strides=2, name='maps')(x)
+  x = keras.layers.BatchNormalization()(x)
+  x = keras.layers.ReLU()(x)
+  x = keras.layers.Flatten()(x)
+  return keras.Model(image, keras.layers.Dense(3, activation='softmax')(x))
+
+
+def _nested():
+  """Returns a head on a backbone whose batch norm is frozen."""
+  image = keras.Input((8, 8, 1))
+  x = keras.layers.Conv2D(6, 3, padding='same', name='conv')(image)
+  x = keras.layers.BatchNormalization(name='bn')(x)
+  x = keras.layers.ReLU(name='maps')(x)
+  backbone = keras.Model(image, x, name='backbone')
+  backbone.get_layer('bn').trainable = False
+  x = keras.layers.Rescaling(1 / 127.5, offset=-1)(image)
+  x = keras.layers.GlobalMaxPooling2D()(backbone(x))
+  return keras.Model(image, keras.layers.Dense(3)(x))
+
+
+def _mixed():
+  """Returns one that was trained in bfloat16."""
+  keras.config.set_dtype_policy('mixed_bfloat16')
+  try:
+    return _sequential()
+  finally:
+    keras.config.set_dtype_policy('float32')
+
+
+class GivenTeacherTest(parameterized.TestCase):
+  def _run(self, folder, name):
+    return run_dir.RunDir(os.path.join(folder, name))
+
+  @parameterized.named_parameters(
+    ('sequential', _sequential, 'auto', 'float32'),
+    ('normalised', _normalised, 'auto', 'float32'),
+    ('nested', _nested, 'backbone/maps', 'float32'),
+    ('mixed_precision', _mixed, 'maps', 'float32'),
+    ('of_a_mixed_precision_student', _sequential, 'maps', 'mixed_bfloat16'),
+  )
+  def test_goes_the_whole_way_to_a_student(self, make, layer, precision):
+    keras.utils.set_random_seed(0)
+    given = networks.disturb(make())
+    folder = self.create_tempdir().full_path
+    path = os.path.join(folder, 'given.keras')
+    given.save(path)
+    dataset = fixtures.blobs()
+    recipe = compression.check_parts(
+      fixtures.recipe(
+        teacher=path,
+        teacher_layer=layer,
+        precision=precision,
+        paraphraser_epochs=1,
+        student_epochs=1,
+      ),
+      dataset,
+    )
+    work = {'strategy': fixtures.strategy(), 'options': loop.Options()}
+    runs = {
+      name: self._run(folder, name)
+      for name in ('teacher', 'paraphraser', 'student')
+    }
+    teacher.obtain_teacher(recipe, dataset, run=runs['teacher'], **work)
+    # The class is the given model's, whatever was done to it.
+    ours = evaluation.logits(
+      evaluation.KerasPredictor(zoo.load(runs['teacher'].model)),
+      dataset.test.images,
+    )
+    theirs = given.predict(dataset.test.images, verbose=0)
+    np.testing.assert_array_equal(ours.argmax(axis=1), theirs.argmax(axis=1))
+    before = run_dir.digest(runs['teacher'].model)
+    paraphraser.train_paraphraser(
+      recipe,
+      dataset,
+      teacher=runs['teacher'].model,
+      run=runs['paraphraser'],
+      **work,
+    )
+    result = student.train_student(
+      recipe,
+      dataset,
+      teacher=runs['teacher'].model,
+      paraphraser=runs['paraphraser'].model,
+      run=runs['student'],
+      **work,
+    )
+    self.assertTrue(np.isfinite(result['loss']))
+    rows = runs['student'].metrics()
+    self.assertGreater(rows[-1]['factor_transfer'], 0)
+    self.assertEqual(before, run_dir.digest(runs['teacher'].model))
+
+  def test_evaluation_changes_no_variable(self):
+    for make in (_sequential, _normalised, _nested):
+      model = networks.disturb(make())
+      before = [tf.identity(v.value) for v in model.variables]
+      evaluation.evaluate(
+        evaluation.KerasPredictor(model), fixtures.blobs().test
+      )
+      for was, variable in zip(before, model.variables, strict=True):
+        np.testing.assert_array_equal(was, variable)
+
+
+if __name__ == '__main__':
+  absltest.main()
