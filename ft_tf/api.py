@@ -53,10 +53,7 @@ def distill(
   """
   source = datasets.Arrays(train, test, label_names=label_names)
   images = source.read('train').images
-  mean, std = (
-    tuple(round(float(each) / 255, 4) for each in figure)
-    for figure in (images.mean(axis=(0, 1, 2)), images.std(axis=(0, 1, 2)))
-  )
+  mean, std = datasets.statistics(images)
   run = run_dir.RunDir(workdir)
   given = {
     'dataset': source.name,

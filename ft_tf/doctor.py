@@ -165,16 +165,12 @@ def _of_data(recipe, dataset) -> Iterator[Finding]:
     ),
     '--dataset, --image_size, --resizing',
   )
-  some = train.images[: min(len(train), _TRIED)] / 255
-  mean, std = (
-    ', '.join(f'{each:.3f}' for each in figure)
-    for figure in (some.mean(axis=(0, 1, 2)), some.std(axis=(0, 1, 2)))
-  )
+  some = train.images[: min(len(train), _TRIED)]
   yield Finding(
     'values',
-    f'{255 * some.min():.0f} to {255 * some.max():.0f}; of 0..1, mean {mean} '
-    f'and deviation {std}; the student normalises by '
-    f'{", ".join(map(str, data.mean))} and {", ".join(map(str, data.std))}',
+    f'{some.min()} to {some.max()}; of 0..1, mean and deviation '
+    f'{_figures(*datasets.statistics(train.images))}; the student normalises '
+    f'by {_figures(data.mean, data.std)}',
     '--mean, --std',
   )
   counts = np.bincount(train.labels, minlength=len(dataset.label_names))
@@ -358,6 +354,10 @@ def _of_student(recipe, dataset, spec: layers.Spec) -> Finding:
     'one thread here',
     '--student, --max_bytes, --max_latency_ms',
   )
+
+
+def _figures(*channels) -> str:
+  return ' and '.join(','.join(map(str, each)) for each in channels)
 
 
 def _bytes(dataset) -> int:

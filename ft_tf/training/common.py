@@ -53,10 +53,14 @@ def spec(recipe: recipes.Recipe, dataset: datasets.Dataset) -> layers.Spec:
   """
   channels = dataset.image_shape[-1]
   if len(recipe.data.mean) != channels:
+    mean, std = (
+      ','.join(map(str, each))
+      for each in datasets.statistics(dataset.train.images)
+    )
     raise errors.UsageError(
       f"{recipe.data.dataset} has {channels} channels, the recipe's mean and "
-      f'std {len(recipe.data.mean)}: give --mean and --std, one value per '
-      'channel, of images in [0, 1]'
+      f'std {len(recipe.data.mean)}: give one value per channel, of images in '
+      f'[0, 1], such as --mean={mean} --std={std}, which these have'
     )
   return layers.Spec(
     image_shape=dataset.image_shape,
