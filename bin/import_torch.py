@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Makes a .keras teacher of a PyTorch ResNet's state dict saved as .npz.
+"""Makes a .keras teacher of a PyTorch checkpoint.
 
-  bin/import_torch.py --weights=resnet56.npz --network=resnet56-parameter-free \
+  bin/import_torch.py --weights=resnet56.th --network=resnet56-parameter-free \
       --mean=0.485,0.456,0.406 --std=0.229,0.224,0.225 \
       --dataset=cifar10 --data_dir=DIR --workdir=runs/teacher
 
-Leaves model.keras in the workdir and prints its accuracy on the test split. A
+Reads .pth, .pt and .th (with torch installed), .safetensors and .npz, of any
+network that --student takes by our own name, and runs no code of the file.
+Leaves model.keras in the workdir; with a data set its accuracy is printed. A
 file whose arrays are not exactly the network's is refused.
 """
 
@@ -18,9 +20,11 @@ from absl import flags
 
 from bin import program
 from ft_tf import errors, evaluation, run_dir
-from ft_tf.models import layers, torch_import
+from ft_tf.models import checkpoints, layers, torch_import
 
-flags.DEFINE_string('weights', None, '.npz file (required)')
+flags.DEFINE_string(
+  'weights', None, 'checkpoint: .pth, .pt, .th, .safetensors or .npz (required)'
+)
 flags.DEFINE_string(
   'network', 'resnet56', 'network it was saved from (default: resnet56)'
 )
@@ -34,7 +38,13 @@ flags.DEFINE_list(
   ['0.229', '0.224', '0.225'],
   'channel deviations of images in [0, 1] (default: 0.229,0.224,0.225)',
 )
-program.define_source()
+flags.DEFINE_integer(
+  'image_size',
+  0,
+  "height and width of the images; 0: the data set's, or without one 32, and "
+  '224 for resnet18 and resnet34 (default: 0)',
+)
+program.define_source(required=False)
 flags.DEFINE_string('split', 'test', 'TFDS split (default: test)')
 program.define_workdir('model.keras')
 
@@ -43,7 +53,6 @@ def main():
   weights = program.required('weights')
   workdir = program.required('workdir')
   run_dir.check_writable(workdir)
-  source = program.source()
   try:
     mean, std = (
       tuple(float(v) for v in flags.FLAGS[name].value)
@@ -53,14 +62,24 @@ def main():
     raise errors.UsageError(
       '--mean and --std take numbers with commas between them'
     ) from error
-  model = torch_import.resnet_from_npz(
-    weights,
-    flags.FLAGS.network,
-    layers.Spec(source.image_shape, len(source.label_names), mean, std),
+  arrays = checkpoints.read(weights)
+  channels, classes = torch_import.shape(arrays)
+  network, size = flags.FLAGS.network, flags.FLAGS.image_size
+  source = None
+  if flags.FLAGS.dataset:
+    source = program.source(size)
+    image_shape, classes = source.image_shape, len(source.label_names)
+  else:
+    size = size or (224 if network in ('resnet18', 'resnet34') else 32)
+    image_shape = (size, size, channels)
+  model = torch_import.network(
+    arrays, network, layers.Spec(image_shape, classes, mean, std)
   )
-  scores = evaluation.evaluate(
-    evaluation.KerasPredictor(model), source.read(flags.FLAGS.split)
-  )
+  scores = {}
+  if source is not None:
+    scores = evaluation.evaluate(
+      evaluation.KerasPredictor(model), source.read(flags.FLAGS.split)
+    )
   path = os.path.join(os.path.abspath(workdir), 'model.keras')
   os.makedirs(os.path.dirname(path), exist_ok=True)
   with run_dir.replacing(path) as temporary:

@@ -99,11 +99,14 @@ def define_data_dir() -> None:
   )
 
 
-def define_source() -> None:
+def define_source(*, required: bool = True) -> None:
   """Defines the flags of a data set without a recipe."""
   by_flag = {leaf.flag: leaf.field for leaf in recipes.leaves()}
   flags.DEFINE_string(
-    'dataset', None, f'{by_flag["dataset"].metadata["help"]} (required)'
+    'dataset',
+    None,
+    by_flag['dataset'].metadata['help']
+    + (' (required)' if required else ' (default: none)'),
   )
   define_data_dir()
   its = by_flag['resizing']

@@ -1,7 +1,15 @@
-"""A PyTorch ResNet's arrays to our model, by name and shape."""
+"""PyTorch's arrays to a network of the zoo, by name and shape.
 
+Public codes name the parts of one network differently; known are those of
+torchvision, of the usual CIFAR ResNet (`shortcut`, `linear`), of RepDistiller
+(`downsample`, `fc`, `block1.layer.0`, `block0.1`) and of the wide ResNets'
+PyTorch ports (`convShortcut`).
+"""
+
+import collections
+import itertools
 import re
-import zipfile
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -9,105 +17,168 @@ import numpy as np
 from ft_tf import errors
 from ft_tf.models import layers, zoo
 
-# Ours -> theirs, of the last part of a weight's name.
-_BATCH_NORM = {
-  'gamma': 'weight',
-  'beta': 'bias',
-  'moving_mean': 'running_mean',
-  'moving_variance': 'running_var',
+# Theirs -> ours, of the last part of a weight's name.
+_NORM = {
+  'weight': 'gamma',
+  'bias': 'beta',
+  'running_mean': 'moving_mean',
+  'running_var': 'moving_variance',
 }
+_KERNEL = {'weight': 'kernel', 'bias': 'bias'}
+# A module's name, and the layers of ours that it may be.
+_MODULES = (
+  (r'conv1?', ('conv',)),
+  (r'bn1?', ('bn',)),
+  (r'(?:linear|fc|classifier)(?:\.\d+)?', ('logits',)),
+  (
+    r'(?:layer|block)(\d+)(?:\.layer)?\.(\d+)\.(conv[12]|bn[12])',
+    ('g{0}b{1}_{2}',),
+  ),
+  (
+    r'(?:layer|block)(\d+)(?:\.layer)?\.(\d+)\.'
+    r'(?:convShortcut|(?:shortcut|downsample)(?:\.0)?)',
+    ('g{0}b{1}_shortcut_conv', 'g{0}b{1}_shortcut'),
+  ),
+  (
+    r'(?:layer|block)(\d+)(?:\.layer)?\.(\d+)\.(?:shortcut|downsample)\.1',
+    ('g{0}b{1}_shortcut_bn',),
+  ),
+)
+_NAMED = 5  # wrong arrays in a message
+# VGG's convolutions and norms have numbers for names.
+_NUMBERED = r'(?:features|block\d+)\.\d+'
 
 
-def resnet_from_npz(path: str, network: str, spec: layers.Spec) -> keras.Model:
-  """Returns a ResNet with the weights of a PyTorch state dict saved as .npz.
+def network(
+  arrays: dict[str, np.ndarray], name: str, spec: layers.Spec
+) -> keras.Model:
+  """Returns a network with the weights of a PyTorch state dict.
 
-  The names are those of the usual CIFAR ResNet in PyTorch: `conv1`, `bn1`,
-  `layer{1,2,3}.{block}.{conv1,bn1,conv2,bn2}`, `...shortcut.{0,1}` for
-  projections, `linear`. Kernels are [O, I, h, w] there and [h, w, I, O] here.
+  Kernels are [O, I, h, w] there and [h, w, I, O] here.
 
   Args:
-    path: The .npz file.
-    network: The name of the ResNet, as in `zoo.NAMES`.
+    arrays: The state dict, as of `checkpoints.read`.
+    name: The network's, as in `zoo.NAMES`.
     spec: The data's shape, and the mean and deviation of images in [0, 1] that
       the weights were trained with.
 
   Raises:
-    UsageError: the file is not a .npz, or its arrays are not exactly those of
-      the network; the message names them.
+    UsageError: the arrays are not exactly those of the network; they are named.
   """
-  if not network.startswith('resnet'):
+  if zoo.is_file(name):
     raise errors.UsageError(
-      f'--network={network} is no ResNet: give a resnet<6n+2>, with '
-      '-parameter-free for shortcuts without weights'
+      f'--network={name}: give a name, such as resnet56 or wrn-40-2'
     )
   if not len(spec.mean) == len(spec.std) == spec.image_shape[-1]:
     raise errors.UsageError(
       f'images of {spec.image_shape[-1]} channels: give --mean and --std with '
       'one value per channel'
     )
-  model = zoo.build(network, spec)
-  arrays = _read(path)
-  wanted = {_torch_name(weight.path): weight for weight in model.weights}
-  found = {
-    name: _to_keras(name, array)
-    for name, array in arrays.items()
-    if not name.endswith('num_batches_tracked')
+  model = zoo.build(name, spec)
+  wanted = {
+    '/'.join(weight.path.split('/')[-2:]): weight for weight in model.weights
   }
+  found, strange = {}, []
+  for theirs, ours in _translated(arrays, model).items():
+    if ours in wanted and ours not in found:
+      found[ours] = theirs
+    else:
+      strange.append(f'{theirs} is not in {name}')
   wrong = [
-    *(f'{name} is missing' for name in wanted if name not in found),
-    *(f'{name} is not in {network}' for name in found if name not in wanted),
+    *(f'{ours} has no array' for ours in wanted if ours not in found),
+    *strange,
     *(
-      f'{name} gives {found[name].shape} for {tuple(weight.shape)}'
-      for name, weight in wanted.items()
-      if name in found and found[name].shape != tuple(weight.shape)
+      f'{found[ours]} gives {_to_keras(arrays[found[ours]]).shape} for '
+      f'{tuple(weight.shape)}'
+      for ours, weight in wanted.items()
+      if ours in found
+      and _to_keras(arrays[found[ours]]).shape != tuple(weight.shape)
     ),
   ]
   if wrong:
+    more = f' and {len(wrong) - _NAMED} more' if len(wrong) > _NAMED else ''
     raise errors.UsageError(
-      f'{path} does not match {network}: {"; ".join(wrong)}. Give the '
-      '--network it was saved from'
+      f'the weights do not match {name}: {"; ".join(wrong[:_NAMED])}{more}. '
+      'Give the --network they were saved from'
     )
-  for name, weight in wanted.items():
-    weight.assign(found[name])
+  for ours, weight in wanted.items():
+    weight.assign(_to_keras(arrays[found[ours]]))
   return model
 
 
-def _read(path: str) -> dict[str, np.ndarray]:
-  try:
-    with zipfile.ZipFile(path) as file:
-      if not all(name.endswith('.npy') for name in file.namelist()):
-        raise ValueError('not the members of a .npz file')
-    with np.load(path, allow_pickle=False) as file:
-      return {name: file[name] for name in file.files}
-  except FileNotFoundError as error:
+def shape(arrays: dict[str, np.ndarray]) -> tuple[int, int]:
+  """Returns the channels of the images and the number of classes.
+
+  Args:
+    arrays: The state dict of a classifier.
+
+  Raises:
+    UsageError: it has no convolution or no dense layer.
+  """
+  kernels = [a for a in arrays.values() if a.ndim == 4]
+  heads = [a for a in arrays.values() if a.ndim == 2]
+  if not kernels or not heads:
     raise errors.UsageError(
-      f'there is no file {path}: give --weights, a .npz file'
-    ) from error
-  except (ValueError, OSError, AttributeError, zipfile.BadZipFile) as error:
-    raise errors.UsageError(
-      f'{path} is not a .npz file of plain arrays: save the state dict with '
-      'numpy.savez'
-    ) from error
+      'the weights have no convolution or no dense layer: give those of a '
+      'classifier of images'
+    )
+  return kernels[0].shape[1], heads[-1].shape[0]
 
 
-def _torch_name(path: str) -> str:
-  """Returns PyTorch's name of one of our weights, `layer/kind`."""
-  layer, kind = path.split('/')[-2:]
-  kind = _BATCH_NORM.get(kind, {'kernel': 'weight'}.get(kind, kind))
-  names = {'conv': 'conv1', 'bn': 'bn1', 'logits': 'linear'}
-  match = re.fullmatch(r'g(\d+)b(\d+)_(\w+)', layer)
-  if not match:
-    return f'{names[layer]}.{kind}'
-  part = {'shortcut_conv': 'shortcut.0', 'shortcut_bn': 'shortcut.1'}
-  return (
-    f'layer{match[1]}.{int(match[2]) - 1}.{part.get(match[3], match[3])}.{kind}'
+def _translated(arrays, model) -> dict[str, str]:
+  """Returns our weight, `layer/kind`, of each array; '' if there is none."""
+  modules = collections.defaultdict(dict)
+  for name in arrays:
+    module, _, kind = name.rpartition('.')
+    if kind != 'num_batches_tracked':
+      modules[module][kind] = name
+  own = {layer.name for layer in model.layers}
+  numbered = _in_order(modules, arrays, model)
+  found = {}
+  for module, kinds in modules.items():
+    layer = numbered.get(module) or next(
+      (each for each in _candidates(module) if each in own), ''
+    )
+    names = _NORM if 'running_mean' in kinds else _KERNEL
+    for kind, name in kinds.items():
+      ours = names.get(kind)
+      found[name] = f'{layer}/{ours}' if layer and ours else ''
+  return found
+
+
+def _candidates(module: str) -> Iterator[str]:
+  """Yields the layers of ours that a module of theirs may be."""
+  for pattern, ours in _MODULES:
+    match = re.fullmatch(pattern, module)
+    if match:
+      parts = list(match.groups())
+      if len(parts) > 1:
+        parts[1] = int(parts[1]) + 1  # Blocks count from 0 there.
+      yield from (each.format(*parts) for each in ours)
+
+
+def _in_order(modules, arrays, model) -> dict[str, str]:
+  """Returns the layers of modules that are numbers, by their order."""
+  numbered = sorted(
+    (m for m in modules if re.fullmatch(_NUMBERED, m)),
+    key=lambda m: [int(n) for n in re.findall(r'\d+', m)],
+  )
+  norms = [m for m in numbered if 'running_mean' in modules[m]]
+  convolutions = [m for m in numbered if m not in norms]
+  ours = {
+    kind: [layer.name for layer in model.layers if isinstance(layer, kind)]
+    for kind in (keras.layers.Conv2D, keras.layers.BatchNormalization)
+  }
+  return dict(
+    itertools.chain(
+      zip(convolutions, ours[keras.layers.Conv2D], strict=False),
+      zip(norms, ours[keras.layers.BatchNormalization], strict=False),
+    )
   )
 
 
-def _to_keras(name: str, array: np.ndarray) -> np.ndarray:
+def _to_keras(array: np.ndarray) -> np.ndarray:
   """Returns an array in Keras's layout."""
   if array.ndim == 4:
     return array.transpose(2, 3, 1, 0)
-  if array.ndim == 2:
-    return array.T
-  return array
+  return array.T

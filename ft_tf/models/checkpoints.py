@@ -1,0 +1,102 @@
+"""Arrays out of files that PyTorch's users save, none of their code run."""
+
+import collections
+import importlib
+import os
+import zipfile
+
+import numpy as np
+import safetensors
+from safetensors import numpy as safe
+
+from ft_tf import errors
+
+# Keys that scripts put a state dict under.
+_CONTAINERS = ('state_dict', 'model_state_dict', 'model', 'net')
+_PICKLED = ('.pth', '.pt', '.th', '.tar')
+
+
+def read(path: str) -> dict[str, np.ndarray]:
+  """Returns the arrays of a state dict by name.
+
+  Args:
+    path: A `.npz`, a `.safetensors`, or what `torch.save` wrote (`.pth`, `.pt`,
+      `.th`, `.pth.tar`), for which torch must be installed. A state dict within
+      a dict of a script (`state_dict`, `model`, `net`) is found, and the prefix
+      `module.` of `DataParallel` taken off.
+
+  Raises:
+    UsageError: there is no such file, or it is not one of plain arrays. Code in
+      it is not run.
+  """
+  if not os.path.isfile(path):
+    raise errors.UsageError(f'there is no file {path}: give --weights')
+  if path.endswith('.npz'):
+    arrays = _of_npz(path)
+  elif path.endswith('.safetensors'):
+    arrays = _of_safetensors(path)
+  elif path.endswith(_PICKLED):
+    arrays = _of_torch(path)
+  else:
+    raise errors.UsageError(
+      f'--weights={path}: give a .npz, .safetensors, .pth, .pt or .th file'
+    )
+  return {name.removeprefix('module.'): value for name, value in arrays.items()}
+
+
+def _of_npz(path):
+  try:
+    with zipfile.ZipFile(path) as file:
+      if not all(name.endswith('.npy') for name in file.namelist()):
+        raise ValueError('not the members of a .npz file')
+    with np.load(path, allow_pickle=False) as file:
+      return {name: file[name] for name in file.files}
+  except (ValueError, OSError, AttributeError, zipfile.BadZipFile) as error:
+    raise errors.UsageError(
+      f'{path} is not a .npz file of plain arrays: save the state dict with '
+      'numpy.savez'
+    ) from error
+
+
+def _of_safetensors(path):
+  try:
+    return safe.load_file(path)
+  except (safetensors.SafetensorError, OSError, TypeError, KeyError) as error:
+    raise errors.UsageError(
+      f'{path} is not a .safetensors file that numpy can hold ({error}): save '
+      'the state dict in float32 with safetensors.torch.save_file'
+    ) from error
+
+
+def _of_torch(path):
+  try:
+    torch = importlib.import_module('torch')  # Nothing else here needs it.
+  except ImportError as error:
+    raise errors.UsageError(
+      f'{path} takes torch to read: `pip install -r '
+      'requirements-benchmark.txt`, or save it as .safetensors where torch is'
+    ) from error
+  try:
+    loaded = torch.load(path, map_location='cpu', weights_only=True)
+  except Exception as error:  # torch raises many kinds, down to zipfile's.
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    raise errors.UsageError(
+      f'{path} does not load as weights alone ({reason}), and no code in it is '
+      'run: save its state_dict() with torch.save'
+    ) from error
+  state = loaded
+  for key in _CONTAINERS:
+    if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+      state = loaded[key]
+      break
+  if not isinstance(state, collections.abc.Mapping) or not all(
+    isinstance(value, torch.Tensor) for value in state.values()
+  ):
+    raise errors.UsageError(
+      f'{path} holds no state dict, nor one under '
+      f'{", ".join(_CONTAINERS)}: save state_dict() with torch.save'
+    )
+  return {
+    name: (value.float() if value.is_floating_point() else value).numpy()
+    for name, value in state.items()
+  }

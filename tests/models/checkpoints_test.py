@@ -1,0 +1,113 @@
+"""Files of arrays: every format gives the same, and none runs code."""
+
+import importlib
+import importlib.util
+import os
+import pickle
+import zipfile
+
+import numpy as np
+from absl.testing import absltest
+from safetensors import numpy as safe
+
+from ft_tf import errors
+from ft_tf.models import checkpoints
+
+_ARRAYS = {
+  'conv1.weight': np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2),
+  'bn1.num_batches_tracked': np.array(7),
+}
+_HAS_TORCH = importlib.util.find_spec('torch') is not None
+
+
+class Trap:
+  """What raises ZeroDivisionError when it is unpickled."""
+
+  def __reduce__(self):
+    return (divmod, (1, 0))
+
+
+class ReadTest(absltest.TestCase):
+  def _path(self, name):
+    return os.path.join(self.create_tempdir().full_path, name)
+
+  def _assert_read(self, path):
+    found = checkpoints.read(path)
+    self.assertEqual(found.keys(), _ARRAYS.keys())
+    for name, array in _ARRAYS.items():
+      np.testing.assert_array_equal(found[name], array)
+
+  def _assert_refused(self, path, message):
+    with self.assertRaisesRegex(errors.UsageError, message):
+      checkpoints.read(path)
+
+  def test_npz_and_safetensors_give_their_arrays(self):
+    npz, safetensors = self._path('w.npz'), self._path('w.safetensors')
+    np.savez(npz, **_ARRAYS)
+    safe.save_file(_ARRAYS, safetensors)
+    self._assert_read(npz)
+    self._assert_read(safetensors)
+
+  def test_prefix_of_data_parallel_is_taken_off(self):
+    path = self._path('w.npz')
+    np.savez(path, **{f'module.{k}': v for k, v in _ARRAYS.items()})
+    self._assert_read(path)
+
+  @absltest.skipUnless(_HAS_TORCH, 'torch is not installed')
+  def test_torch_files_give_their_state_dict_wherever_it_lies(self):
+    torch = importlib.import_module('torch')
+
+    state = {k: torch.tensor(v) for k, v in _ARRAYS.items()}
+    for name, value in {
+      'a.pth': state,
+      'b.th': {'state_dict': state, 'best_prec1': 92.6},
+      'c.pt': {'model': {f'module.{k}': v for k, v in state.items()}},
+    }.items():
+      path = self._path(name)
+      torch.save(value, path)
+      self._assert_read(path)
+    path = self._path('d.pth')
+    torch.save({'epoch': 3}, path)
+    self._assert_refused(path, 'holds no state dict')
+
+  @absltest.skipUnless(_HAS_TORCH, 'torch is not installed')
+  def test_pickled_code_is_refused_and_not_run(self):
+    torch = importlib.import_module('torch')
+
+    path = self._path('trap.pth')
+    torch.save({'state_dict': Trap()}, path)
+    self._assert_refused(path, 'does not load as weights alone')
+    with open(path, 'wb') as file:
+      pickle.dump(Trap(), file)
+    self._assert_refused(path, 'does not load as weights alone')
+
+  @absltest.skipIf(_HAS_TORCH, 'torch is installed')
+  def test_torch_is_asked_for(self):
+    path = self.create_tempfile('w.pth').full_path
+    self._assert_refused(path, 'pip install -r requirements-benchmark.txt')
+
+  def test_pickled_arrays_are_refused_and_not_unpickled(self):
+    path = self._path('w.npz')
+    np.savez(path, **_ARRAYS, trap=np.array([Trap()], dtype=object))
+    self._assert_refused(path, 'not a .npz file of plain arrays.*numpy.savez')
+
+  def test_file_of_another_format_is_refused(self):
+    folder = self.create_tempdir()
+    text = folder.create_file('text.npz', 'hello').full_path
+    empty = folder.create_file('empty.npz').full_path
+    for path in (text, empty):
+      self._assert_refused(path, 'not a .npz file of plain arrays')
+    # A zip like .npz, of pickled and raw members.
+    mixed = self._path('mixed.npz')
+    with zipfile.ZipFile(mixed, 'w') as file:
+      file.writestr('archive/data.pkl', b'\x80\x02}q\x00.')
+    self._assert_refused(mixed, 'not a .npz file of plain arrays')
+    text = folder.create_file('text.safetensors', 'hello').full_path
+    self._assert_refused(text, 'not a .safetensors file')
+    text = folder.create_file('text.h5', 'hello').full_path
+    self._assert_refused(text, 'give a .npz, .safetensors, .pth')
+    self._assert_refused('/nowhere/w.npz', 'there is no file .*give --weights')
+
+
+if __name__ == '__main__':
+  absltest.main()
