@@ -22,8 +22,11 @@ program.define_recipe(['data', 'student'])
 flags.DEFINE_string(
   'teacher', None, 'trained .keras file (required unless --method=scratch)'
 )
-flags.DEFINE_string(
-  'paraphraser', None, 'its .keras file (required unless --method=scratch)'
+flags.DEFINE_list(
+  'paraphraser',
+  [],
+  'its .keras file, or several with commas, one for each of --teacher_layer '
+  '(required unless --method=scratch)',
 )
 program.define_workdir('the run')
 program.define_data_dir()
@@ -37,7 +40,7 @@ def main():
     recipe,
     dataset,
     teacher=flags.FLAGS.teacher,
-    paraphraser=flags.FLAGS.paraphraser,
+    paraphrasers=flags.FLAGS.paraphraser,
     signals=program.signals(),
     **work,
   )

@@ -175,8 +175,9 @@ def rehearse(
       parts.append(('teacher', 'teacher', recipe.teacher.epochs, 1))
     names = run.child('paraphrasers').path
     for name in sorted(os.listdir(names)) if os.path.isdir(names) else []:
-      where = f'paraphrasers/{name}'
-      parts.append((where, where, recipe.paraphraser.epochs, 1))
+      for its in run.child(f'paraphrasers/{name}').parts():
+        where = os.path.relpath(its.path, run.path)
+        parts.append((where, where, recipe.paraphraser.epochs, 1))
     for task in arms.plan(recipe, small, chosen=chosen, seeds=1):
       epochs = task.recipe.student.epochs
       parts.append((task.arm, f'runs/{task.name}', epochs, seeds))
@@ -198,22 +199,22 @@ def rehearse(
 
 def _paraphrase(
   run, recipe, tasks, dataset, teacher, work
-) -> tuple[dict[str, str], dict[str, str]]:
+) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
   """Trains the paraphrasers that tasks ask for.
 
   Returns:
-    By task's name the folder of its paraphraser, and of those whose paraphraser
+    By task's name the files of its paraphrasers, and of those whose paraphraser
     cannot be trained what went wrong.
   """
-  folders, failures, wrong = {}, {}, {}
+  files, failures, known, wrong = {}, {}, {}, {}
   for task in tasks:
     if not recipes.needs_paraphraser(task.recipe.student.method):
       continue
     of_seed_0 = recipes.override(task.recipe, {'seed': recipe.seed})
     its = run.child(f'paraphrasers/{_paraphraser_name(of_seed_0, recipe)}')
-    if its.path not in {*folders.values(), *wrong}:
+    if its.path not in {*known, *wrong}:
       try:
-        paraphraser.train_paraphraser(
+        known[its.path] = paraphraser.train_paraphrasers(
           of_seed_0, dataset, teacher=teacher, run=its, **work
         )
       except errors.TrainingError as error:
@@ -222,8 +223,8 @@ def _paraphrase(
     if its.path in wrong:
       failures[task.name] = wrong[its.path]
     else:
-      folders[task.name] = its.path
-  return folders, failures
+      files[task.name] = known[its.path]
+  return files, failures
 
 
 def _paraphraser_name(own: recipes.Recipe, recipe: recipes.Recipe) -> str:
@@ -235,7 +236,7 @@ def _paraphraser_name(own: recipes.Recipe, recipe: recipes.Recipe) -> str:
     and leaf.flag not in ('rate', 'student_layer')
     and leaf.value(own) != leaf.value(recipe)
   ]
-  return ','.join([f'k{own.paraphraser.rate:g}', *changes])
+  return ','.join([f'k{own.paraphraser.rate:g}', *changes]).replace('/', '.')
 
 
 @contextlib.contextmanager
@@ -260,8 +261,7 @@ def _train(
   arguments = {
     task.name: {
       'teacher': run.child('teacher').model,
-      'paraphraser': paraphrasers.get(task.name)
-      and run_dir.RunDir(paraphrasers[task.name]).model,
+      'paraphrasers': paraphrasers.get(task.name, ()),
       'folder': run.child(f'runs/{task.name}').path,
     }
     for task in tasks
@@ -326,7 +326,7 @@ class _Bench:
       workshop.signal_cache, budget_gib=workshop.signal_cache_gib
     )
 
-  def train(self, task, *, teacher, paraphraser, folder) -> str:
+  def train(self, task, *, teacher, paraphrasers, folder) -> str:
     """Trains a student; returns what went wrong, or ''."""
     try:
       student.train_student(
@@ -336,7 +336,7 @@ class _Bench:
         strategy=self._devices,
         options=self._options,
         teacher=teacher,
-        paraphraser=paraphraser,
+        paraphrasers=paraphrasers,
         signals=self._signals,
         label=task.arm,
       )
@@ -345,7 +345,7 @@ class _Bench:
         task.recipe,
         self.dataset,
         teacher=teacher,
-        paraphraser=paraphraser,
+        paraphrasers=paraphrasers,
       )
     except (errors.UsageError, errors.TrainingError) as error:
       _say(f'{task.name} failed: {error}')

@@ -86,15 +86,13 @@ def compress(
     teacher.obtain_teacher(recipe, dataset, run=teacher_run, **work)
     inputs = {'teacher': teacher_run.model, 'signals': signals}
     if recipes.needs_paraphraser(recipe.student.method):
-      paraphraser_run = run.child('paraphraser')
-      paraphraser.train_paraphraser(
+      inputs['paraphrasers'] = paraphraser.train_paraphrasers(
         recipe,
         dataset,
         teacher=teacher_run.model,
-        run=paraphraser_run,
+        run=run.child('paraphraser'),
         **work,
       )
-      inputs['paraphraser'] = paraphraser_run.model
     for name, its_recipe in _students(recipe, seeds, baseline).items():
       result = student.train_student(
         its_recipe, dataset, run=run.child(name), **inputs, **work
@@ -162,15 +160,15 @@ def check_parts(
     recipe,
     {'rate': registry.paraphrase_rate(recipe, teacher_model, student_model)},
   )
-  blank = None
+  blank = []
   if recipes.needs_paraphraser(recipe.student.method):
-    blank = factors.Paraphraser(recipe.paraphraser.rate)
-    tap, _ = registry.layers(recipe, teacher_model, student_model)
-    blank.build((None, *taps.shape(teacher_model, tap)))
+    for tap, _ in registry.layers(recipe, teacher_model, student_model):
+      blank.append(factors.Paraphraser(recipe.paraphraser.rate))
+      blank[-1].build((None, *taps.shape(teacher_model, tap)))
   parts = registry.Parts(
     teacher=teacher_model,
     student=student_model,
-    paraphraser=blank,
+    paraphrasers=blank,
     images=np.zeros((1, *dataset.image_shape), np.uint8),
   )
   registry.make(recipe, parts)

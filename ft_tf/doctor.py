@@ -296,23 +296,27 @@ def _of_layers(recipe, dataset, teacher, student) -> Iterator[Finding]:
   terms = recipes.terms(recipe.student.method)
   if not any(name.startswith('ft') for name in terms):
     return
-  chosen = registry.layers(recipe, teacher, student)
-  for name, net, layer, asked in (
-    ('teacher', teacher, chosen[0], recipe.teacher_layer),
-    ('student', student, chosen[1], recipe.student_layer),
+  pairs = registry.layers(recipe, teacher, student)
+  theirs, ours = zip(*pairs, strict=True)
+  for name, net, chosen, asked in (
+    ('teacher', teacher, theirs, recipe.teacher_layer),
+    ('student', student, ours, recipe.student_layer),
   ):
     others = ', '.join(
       f'{each.layer} {_shape(each.shape)}'
       for each in taps.candidates(net)
       if each.called
     )
+    layers_said = ', '.join(
+      f'{layer} {_shape(taps.shape(net, layer))}' for layer in chosen
+    )
     yield Finding(
       f"the {name}'s layer",
-      f'{layer} {_shape(taps.shape(net, layer))}, by {asked}; the last of each '
-      f'size: {others}',
+      f'{layers_said}, by {asked}; the last of each size: {others}',
       f'--{name}_layer',
     )
-  yield Finding('match', _match(recipe, teacher, student, chosen), '--rate')
+  for pair in pairs:
+    yield Finding('match', _match(recipe, teacher, student, pair), '--rate')
 
 
 def _match(recipe, teacher, student, chosen) -> str:

@@ -4,6 +4,7 @@ Figures of validation images: the test split stays out of it.
 """
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -49,7 +50,7 @@ def look(
   dataset: datasets.Dataset,
   *,
   teacher: str,
-  paraphraser: str | None,
+  paraphrasers: Sequence[str],
 ) -> dict[str, Any]:
   """Returns the figures of a finished run of a student, and keeps them there.
 
@@ -58,14 +59,14 @@ def look(
     recipe: The student's.
     dataset: The images; without validation images there are no figures.
     teacher: The teacher's `.keras` file.
-    paraphraser: The paraphraser's, if the method has one.
+    paraphrasers: The paraphrasers', if the method has some.
 
   Returns:
     `feature_cka`, of the two feature maps; `probe_accuracy` (0..1), of a
     logistic regression on the student's last map, averaged over its places;
     and with factor transfer `factor_cka`, of the two factors, and
     `feature_factor_cka`, of the student's map before its translator and the
-    teacher's factor.
+    teacher's factor. Of several pairs of layers they are of the last.
   """
   known = run.read(FILE)
   if known is not None:
@@ -74,8 +75,8 @@ def look(
   if not len(images):
     return {}
   theirs, ours = (zoo.load(path) for path in (teacher, run.model))
-  terms = _terms(recipe, run, dataset, theirs, ours, paraphraser)
-  maps = registry.layers(recipe, theirs, ours)
+  terms = _terms(recipe, run, dataset, theirs, ours, paraphrasers)
+  *_, maps = registry.layers(recipe, theirs, ours)
   said = []
   for net, own, which in (
     (theirs, maps[0], 'teacher_layers'),
@@ -98,20 +99,20 @@ def look(
   return found
 
 
-def _terms(recipe, run, dataset, theirs, ours, paraphraser):
+def _terms(recipe, run, dataset, theirs, ours, paraphrasers):
   """Returns the terms of a student, with the adapters that it left."""
   if not recipes.terms(recipe.student.method):
     return []
-  loaded = None
+  loaded = []
   if recipes.needs_paraphraser(recipe.student.method):
-    loaded = zoo.load(paraphraser)
-    assert isinstance(loaded, factors.Paraphraser)
+    loaded = [zoo.load(path) for path in paraphrasers]
+    assert all(isinstance(each, factors.Paraphraser) for each in loaded)
   terms = registry.make(
     recipes.override(recipe, {'precision': 'float32'}),
     registry.Parts(
       teacher=theirs,
       student=ours,
-      paraphraser=loaded,
+      paraphrasers=loaded,
       images=dataset.train.images,
     ),
   )

@@ -333,9 +333,10 @@ class Recipe:
     default='auto',
   )
   teacher_layer: str = _field(
-    "the teacher's layer whose feature map is paraphrased: a name; auto, the "
-    'last map; or -1, -2, ..., the last map of the smallest size, of the size '
-    'before it, ...',
+    "the teacher's layer whose feature map is paraphrased: a name; a pattern "
+    'such as group?, whose last match is meant; auto, the last map; or -1, -2, '
+    '..., the last map of the smallest size, of the size before it, ...; '
+    'several with commas, each with a paraphraser and a translator of its own',
     of=_FACTORS,
     default=AUTO,
   )
@@ -393,6 +394,26 @@ def leaves() -> list[Leaf]:
     return name if names.count(name) == 1 else f'{group}_{name}'
 
   return [Leaf(group, field, flag(group, field.name)) for group, field in found]
+
+
+def taps(recipe: Recipe) -> list[tuple[str, str]]:
+  """Returns the pairs of layers, of teacher and student, as a recipe has them.
+
+  Raises:
+    UsageError: they are not as many in both, or one stands twice.
+  """
+  theirs, ours = (
+    tuple(part.strip() for part in layers.split(','))
+    for layers in (recipe.teacher_layer, recipe.student_layer)
+  )
+  found = list(zip(theirs, ours, strict=False))
+  if len(theirs) != len(ours) or len({*found}) != len(found):
+    raise errors.UsageError(
+      f'--teacher_layer={recipe.teacher_layer} and '
+      f'--student_layer={recipe.student_layer}: give as many layers of one as '
+      'of the other, each pair once'
+    )
+  return found
 
 
 def override(recipe: Recipe, values: dict[str, Any]) -> Recipe:

@@ -55,6 +55,12 @@ class RunDir:
     """Returns the run folder of that name inside this one."""
     return RunDir(os.path.join(self.path, name))
 
+  def parts(self) -> list['RunDir']:
+    """Returns the runs of a stage: those in numbered folders, or this one."""
+    names = os.listdir(self.path) if os.path.isdir(self.path) else []
+    numbers = sorted(filter(str.isdecimal, names), key=int)
+    return [self.child(number) for number in numbers] or [self]
+
   def begun(self) -> bool:
     """Tells whether the folder holds a run, complete or not."""
     return self.read('recipe.json') is not None

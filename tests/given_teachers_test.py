@@ -61,6 +61,18 @@ def _mixed():
     keras.config.set_dtype_policy('float32')
 
 
+def _seven():
+  """Returns one with maps of 7x7 on images of 8x8."""
+  image = keras.Input((8, 8, 1))
+  x = keras.layers.Conv2D(6, 2, activation='relu', name='maps')(image)
+  x = keras.layers.GlobalAveragePooling2D()(x)
+  return keras.Model(image, keras.layers.Dense(3)(x))
+
+
+def _transformer():
+  return networks.transformer((8, 8, 1), 3)
+
+
 class GivenTeacherTest(parameterized.TestCase):
   def _run(self, folder, name):
     return run_dir.RunDir(os.path.join(folder, name))
@@ -71,8 +83,14 @@ class GivenTeacherTest(parameterized.TestCase):
     ('nested', _nested, 'backbone/maps', 'float32'),
     ('mixed_precision', _mixed, 'maps', 'float32'),
     ('of_a_mixed_precision_student', _sequential, 'maps', 'mixed_bfloat16'),
+    ('seven_by_seven_maps', _seven, 'auto', 'float32', '-2'),  # on 4x4
+    ('transformer', _transformer, 'tokens', 'float32'),
+    ('mixed_precision_transformer', _transformer, 'auto', 'mixed_bfloat16'),
+    ('two_layers', _normalised, 'maps,-1', 'float32', '-2,auto'),
   )
-  def test_goes_the_whole_way_to_a_student(self, make, layer, precision):
+  def test_goes_the_whole_way_to_a_student(
+    self, make, layer, precision, student_layer='auto'
+  ):
     keras.utils.set_random_seed(0)
     given = networks.disturb(make())
     folder = self.create_tempdir().full_path
@@ -83,6 +101,7 @@ class GivenTeacherTest(parameterized.TestCase):
       fixtures.recipe(
         teacher=path,
         teacher_layer=layer,
+        student_layer=student_layer,
         precision=precision,
         paraphraser_epochs=1,
         student_epochs=1,
@@ -103,7 +122,7 @@ class GivenTeacherTest(parameterized.TestCase):
     theirs = given.predict(dataset.test.images, verbose=0)
     np.testing.assert_array_equal(ours.argmax(axis=1), theirs.argmax(axis=1))
     before = run_dir.digest(runs['teacher'].model)
-    paraphraser.train_paraphraser(
+    paraphrasers = paraphraser.train_paraphrasers(
       recipe,
       dataset,
       teacher=runs['teacher'].model,
@@ -114,13 +133,16 @@ class GivenTeacherTest(parameterized.TestCase):
       recipe,
       dataset,
       teacher=runs['teacher'].model,
-      paraphraser=runs['paraphraser'].model,
+      paraphrasers=paraphrasers,
       run=runs['student'],
       **work,
     )
     self.assertTrue(np.isfinite(result['loss']))
     rows = runs['student'].metrics()
-    self.assertGreater(rows[-1]['factor_transfer'], 0)
+    terms = [name for name in rows[-1] if name.startswith('factor_transfer')]
+    self.assertLen(terms, len(paraphrasers))
+    for term in terms:
+      self.assertGreater(rows[-1][term], 0)
     self.assertEqual(before, run_dir.digest(runs['teacher'].model))
 
   def test_evaluation_changes_no_variable(self):

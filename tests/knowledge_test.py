@@ -65,7 +65,7 @@ class LookTest(parameterized.TestCase):
 
   def _look(self, method):
     recipe = fixtures.recipe(method=method)
-    files = {'teacher': self.teacher, 'paraphraser': self.paraphraser}
+    files = {'teacher': self.teacher, 'paraphrasers': (self.paraphraser,)}
     student.train_student(
       recipe,
       fixtures.blobs(),

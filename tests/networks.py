@@ -32,6 +32,37 @@ def pair() -> tuple[keras.Model, keras.Model]:
   return zoo.build('resnet14x0.5', spec), zoo.build('resnet8x0.25', spec)
 
 
+@keras.saving.register_keras_serializable('tests')
+class ClassToken(keras.layers.Layer):
+  """Puts a token of zeros before the others."""
+
+  def call(self, x):
+    return keras.ops.concatenate([keras.ops.zeros_like(x[:, :1]), x], axis=1)
+
+
+def transformer(
+  shape: tuple[int, int, int], classes: int, *, class_token: bool = False
+) -> keras.Model:
+  """Returns a vision transformer of one block, patches of 2x2 and 8 channels.
+
+  Its last tokens are the layer `tokens`.
+  """
+  image = keras.Input(shape)
+  x = keras.layers.Rescaling(1 / 255)(image)
+  x = keras.layers.Conv2D(8, 2, strides=2, name='patches')(x)
+  x = keras.layers.Reshape((-1, 8))(x)
+  if class_token:
+    x = ClassToken()(x)
+  y = keras.layers.LayerNormalization()(x)
+  y = keras.layers.MultiHeadAttention(2, 4)(y, y)
+  x = keras.layers.Add()([x, y])
+  y = keras.layers.Dense(16, activation='relu')(x)
+  x = keras.layers.Add()([x, keras.layers.Dense(8)(y)])
+  x = keras.layers.LayerNormalization(name='tokens')(x)
+  x = x[:, 0] if class_token else keras.layers.GlobalAveragePooling1D()(x)
+  return keras.Model(image, keras.layers.Dense(classes)(x))
+
+
 def said(network: keras.Model, layers_of, count: int = 4) -> base.Outputs:
   """Returns what one of a pair says of some images, as a method is told."""
   outputs = taps.logits_and_features(network, layers_of)

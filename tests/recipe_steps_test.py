@@ -46,11 +46,11 @@ class RecipesTest(parameterized.TestCase):
       net = zoo.build(recipe.student.model, spec)
       teacher = zoo.build(recipe.teacher.model, spec)
       paraphraser = factors.Paraphraser(recipe.paraphraser.rate)
-      tap, _ = registry.layers(recipe, teacher, net)
+      ((tap, _),) = registry.layers(recipe, teacher, net)
       paraphraser.build((None, *taps.shape(teacher, tap)))
       methods = registry.make(
         recipe,
-        registry.Parts(teacher, net, paraphraser, batch['image']),
+        registry.Parts(teacher, net, [paraphraser], batch['image']),
       )
       optimizer, _ = sgd.make(recipe.student, 100.0)
       optimizer.build(distillation.trained_variables(net, methods))

@@ -111,7 +111,7 @@ class _Setting:
         registry.Parts(
           teacher=self.teacher,
           student=self.student,
-          paraphraser=self.paraphraser,
+          paraphrasers=[self.paraphraser],
           images=self.examples.images,
         ),
       )

@@ -22,10 +22,9 @@ class FactorTransfer(base.Method):
   to the smaller: the teacher's factor, or the student's feature map.
 
   Attributes:
+    name: 'factor_transfer', with a number behind it if there are several.
     elements: Elements of a factor, H * W * C.
   """
-
-  name = 'factor_transfer'
 
   def __init__(
     self,
@@ -42,6 +41,7 @@ class FactorTransfer(base.Method):
     translates: bool = True,
     batch_norm: str = '',
     precision: str = 'float32',
+    number: int = 0,
   ):
     """Ties a student to a teacher.
 
@@ -61,11 +61,13 @@ class FactorTransfer(base.Method):
       translates: Whether there is a translator.
       batch_norm: The translator's; see `factors.Translator`.
       precision: Keras's dtype policy that signal and translator compute in.
+      number: Of the pair of layers among several, from 1; 0: it is the only.
 
     Raises:
       UsageError: the paraphraser is not of this teacher, or there is no
         translator and the channels differ.
     """
+    self.name = f'factor_transfer_{number}' if number else 'factor_transfer'
     self._p = p
     self._normalized = normalized
     self._theirs = teacher_layer or taps.last_feature_map(teacher)
@@ -80,14 +82,18 @@ class FactorTransfer(base.Method):
       'layers': self.teacher_layers,
       'size': self._size,
     }
-    for name, shape in (('teacher', theirs), ('student', ours)):
-      if shape[:2] != self._size:
-        print(
-          f"factor transfer: the {name}'s feature map, {shape[0]}x"
-          f'{shape[1]}, is averaged to {self._size[0]}x{self._size[1]}',
-          file=sys.stderr,
-          flush=True,
+    print(
+      f'{self.name}: from '
+      + ' to '.join(
+        _said(name, layer, shape, self._size)
+        for name, layer, shape in (
+          ("teacher's", self._theirs, theirs),
+          ("student's", self._ours, ours),
         )
+      ),
+      file=sys.stderr,
+      flush=True,
+    )
     channels = theirs[-1]
     self._paraphraser = None
     if paraphraser is not None:
@@ -146,3 +152,11 @@ class FactorTransfer(base.Method):
     return losses.factor_transfer(
       adapted, signal, p=self._p, normalized=self._normalized
     )
+
+
+def _said(whose, layer, shape, size) -> str:
+  """Returns a layer in words, and how its map comes to the factors' size."""
+  said = f'the {whose} {layer}, {"x".join(map(str, shape))}'
+  if shape[:2] != size:
+    said += f', averaged to {size[0]}x{size[1]}'
+  return said

@@ -1,6 +1,7 @@
 """A method's name to its terms, with the numbers of a recipe."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -27,13 +28,14 @@ class Parts:
   Attributes:
     teacher: Trained.
     student: That is to be trained.
-    paraphraser: Of the teacher; None if the method has none.
+    paraphrasers: Of the teacher, one for each pair of layers in their order;
+      none if the method has none.
     images: Training images, `[N, H, W, C]` uint8.
   """
 
   teacher: keras.Model
   student: keras.Model
-  paraphraser: factors.Paraphraser | None
+  paraphrasers: Sequence[factors.Paraphraser]
   images: np.ndarray
 
 
@@ -45,24 +47,35 @@ def make(recipe: recipes.Recipe, parts: Parts) -> list[base.Method]:
   """
   parts.teacher.trainable = False
   return [
-    _MAKERS[name](recipe, parts)
+    term
     for name in recipes.terms(recipe.student.method)
+    for term in _MAKERS[name](recipe, parts)
   ]
 
 
 def layers(
   recipe: recipes.Recipe, teacher: keras.Model, student: keras.Model
-) -> tuple[str, str]:
-  """Returns the layers of teacher and student that factors are made of.
+) -> list[tuple[str, str]]:
+  """Returns the pairs of layers, of teacher and student, that factors are of.
 
   Raises:
-    UsageError: there is no such layer.
+    UsageError: there is no such layer, or one pair is meant twice.
   """
   before = recipe.before_activation
-  return (
-    taps.choose(teacher, recipe.teacher_layer, before=before),
-    taps.choose(student, recipe.student_layer, before=before),
-  )
+  found = [
+    (
+      taps.choose(teacher, theirs, before=before),
+      taps.choose(student, ours, before=before),
+    )
+    for theirs, ours in recipes.taps(recipe)
+  ]
+  if len({*found}) != len(found):
+    raise errors.UsageError(
+      f'--teacher_layer={recipe.teacher_layer} and '
+      f'--student_layer={recipe.student_layer} mean one pair of layers twice: '
+      f'{", ".join(map(" and ".join, found))}; give each once'
+    )
+  return found
 
 
 def paraphrase_rate(
@@ -72,42 +85,54 @@ def paraphrase_rate(
 
   That is the recipe's own, and without a translator the one that leaves as many
   channels as the student has.
+
+  Raises:
+    UsageError: several pairs of layers ask for different ones.
   """
   if 'ft_no_translator' not in recipes.terms(recipe.student.method):
     return recipe.paraphraser.rate
-  theirs, ours = (
-    taps.shape(net, layer)[-1]
-    for net, layer in zip(
-      (teacher, student), layers(recipe, teacher, student), strict=True
+  rates = {
+    taps.shape(student, ours)[-1] / taps.shape(teacher, theirs)[-1]
+    for theirs, ours in layers(recipe, teacher, student)
+  }
+  if len(rates) > 1:
+    raise errors.UsageError(
+      f'--method={recipe.student.method} has one paraphrase rate, the layers '
+      f'ask for {", ".join(f"{rate:g}" for rate in sorted(rates))}: give one '
+      'pair of layers, or --method=ft'
     )
-  )
-  return ours / theirs
+  return rates.pop()
 
 
 def _factor_transfer(recipe, parts, *, paraphrases=True, translates=True):
-  if paraphrases and parts.paraphraser is None:
-    raise errors.UsageError(
-      f'--method={recipe.student.method} learns from a trained paraphraser: '
-      'give --paraphraser, the model.keras that bin/train_paraphraser.py left'
-    )
   its = recipe.student
-  theirs, ours = layers(recipe, parts.teacher, parts.student)
+  pairs = layers(recipe, parts.teacher, parts.student)
+  if paraphrases and len(parts.paraphrasers) != len(pairs):
+    raise errors.UsageError(
+      f'--method={recipe.student.method} learns from a trained paraphraser for '
+      f'each of {len(pairs)} layers, and has {len(parts.paraphrasers)}: give '
+      '--paraphraser, what bin/train_paraphraser.py left as model.keras'
+    )
   batch_norm = 'synchronized' if recipe.sync_batch_norm else 'own'
   automatic = its.beta == recipes.AUTO  # settled by the stage, which measures
-  return factor_transfer.FactorTransfer(
-    teacher=parts.teacher,
-    paraphraser=parts.paraphraser if paraphrases else None,
-    student=parts.student,
-    beta=1.0 if automatic else its.beta,
-    p=its.p,
-    beta_elements=0 if automatic else its.beta_elements,
-    normalized=its.normalized,
-    teacher_layer=theirs,
-    student_layer=ours,
-    translates=translates,
-    batch_norm=batch_norm if its.translator_batch_norm else '',
-    precision=recipe.precision,
-  )
+  return [
+    factor_transfer.FactorTransfer(
+      teacher=parts.teacher,
+      paraphraser=parts.paraphrasers[number] if paraphrases else None,
+      student=parts.student,
+      beta=1.0 if automatic else its.beta,
+      p=its.p,
+      beta_elements=0 if automatic else its.beta_elements,
+      normalized=its.normalized,
+      teacher_layer=theirs,
+      student_layer=ours,
+      translates=translates,
+      batch_norm=batch_norm if its.translator_batch_norm else '',
+      precision=recipe.precision,
+      number=number + 1 if len(pairs) > 1 else 0,
+    )
+    for number, (theirs, ours) in enumerate(pairs)
+  ]
 
 
 _MAKERS = {
@@ -118,33 +143,47 @@ _MAKERS = {
   'ft_no_translator': lambda recipe, parts: _factor_transfer(
     recipe, parts, translates=False
   ),
-  'kd': lambda recipe, parts: soft_targets.SoftTargets(
-    alpha=recipe.student.kd_alpha, temperature=recipe.student.temperature
-  ),
-  'dkd': lambda recipe, parts: soft_targets.DecoupledSoftTargets(
-    alpha=recipe.student.dkd_alpha,
-    beta=recipe.student.dkd_beta,
-    temperature=recipe.student.temperature,
-  ),
-  'at': lambda recipe, parts: attention_transfer.AttentionTransfer(
-    teacher=parts.teacher, student=parts.student, beta=recipe.student.at_beta
-  ),
-  'fitnet': lambda recipe, parts: hints.Hints(
-    teacher=parts.teacher,
-    student=parts.student,
-    weight=recipe.student.fitnet_weight,
-    sync_batch_norm=recipe.sync_batch_norm,
-    precision=recipe.precision,
-  ),
-  'sp': lambda recipe, parts: similarity.Similarity(
-    teacher=parts.teacher, student=parts.student, gamma=recipe.student.sp_gamma
-  ),
-  'ofd': lambda recipe, parts: overhaul.Overhaul(
-    teacher=parts.teacher,
-    student=parts.student,
-    images=parts.images[:_IMAGES],
-    weight=recipe.student.ofd_weight,
-    sync_batch_norm=recipe.sync_batch_norm,
-    precision=recipe.precision,
-  ),
+  'kd': lambda recipe, parts: [
+    soft_targets.SoftTargets(
+      alpha=recipe.student.kd_alpha, temperature=recipe.student.temperature
+    )
+  ],
+  'dkd': lambda recipe, parts: [
+    soft_targets.DecoupledSoftTargets(
+      alpha=recipe.student.dkd_alpha,
+      beta=recipe.student.dkd_beta,
+      temperature=recipe.student.temperature,
+    )
+  ],
+  'at': lambda recipe, parts: [
+    attention_transfer.AttentionTransfer(
+      teacher=parts.teacher, student=parts.student, beta=recipe.student.at_beta
+    )
+  ],
+  'fitnet': lambda recipe, parts: [
+    hints.Hints(
+      teacher=parts.teacher,
+      student=parts.student,
+      weight=recipe.student.fitnet_weight,
+      sync_batch_norm=recipe.sync_batch_norm,
+      precision=recipe.precision,
+    )
+  ],
+  'sp': lambda recipe, parts: [
+    similarity.Similarity(
+      teacher=parts.teacher,
+      student=parts.student,
+      gamma=recipe.student.sp_gamma,
+    )
+  ],
+  'ofd': lambda recipe, parts: [
+    overhaul.Overhaul(
+      teacher=parts.teacher,
+      student=parts.student,
+      images=parts.images[:_IMAGES],
+      weight=recipe.student.ofd_weight,
+      sync_batch_norm=recipe.sync_batch_norm,
+      precision=recipe.precision,
+    )
+  ],
 }

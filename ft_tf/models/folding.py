@@ -24,8 +24,9 @@ def fold(model: keras.Model, dtype: str = 'float32') -> keras.Model:
   Args:
     model: Functional or Sequential, of one input, built; such models nested in
       it are folded too.
-    dtype: 'float32', 'bfloat16' or 'float16', of all maps `[B, H, W, C]`. What
-      lies behind the last map, the logits above all, is float32.
+    dtype: 'float32', 'bfloat16' or 'float16', of all maps `[B, H, W, C]` and
+      tokens `[B, N, C]`. What lies behind the last map, the logits above all,
+      is float32.
 
   Returns:
     A functional model with the same outputs and layer names. A batch norm that
@@ -43,7 +44,9 @@ def fold(model: keras.Model, dtype: str = 'float32') -> keras.Model:
   ]
   norms = _foldable(nodes, kept=graph.outputs)
   maps = {
-    id(node.operation) for node in nodes if len(node.outputs[0].shape) == 4
+    id(node.operation)
+    for node in nodes
+    if len(node.outputs[0].shape) in (3, 4)  # Tokens are maps, too.
   }
   passed = {id(norm) for norm in norms.values()}
   policy = keras.DTypePolicy(

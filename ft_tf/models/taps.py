@@ -1,6 +1,7 @@
 """Feature maps out of a model, by the name of the layer that makes them."""
 
 import dataclasses
+import fnmatch
 import re
 from collections.abc import Iterable
 
@@ -9,21 +10,21 @@ import numpy as np
 import tensorflow as tf
 
 from ft_tf import errors
+from ft_tf.models import tokens
 
 
 def last_feature_map(model: keras.Model) -> str:
   """Returns the name of the last layer with a feature map `[B, H, W, C]`.
 
   That is the one before global pooling or flattening: the factor layer of the
-  paper (section 3), after the last group's ReLU in our networks.
+  paper (section 3), after the last group's ReLU in our networks. Tokens of a
+  transformer count as the map of their grid; see `tokens.grid`.
 
   Raises:
     UsageError: no layer has one, or the model's layers cannot be tapped.
   """
-  for name, tensor in reversed(_tensors(model).items()):
-    # A pooled map that keeps its axes is 1x1, and no longer a map.
-    if len(tensor.shape) == 4 and tensor.shape[1:3] != (1, 1):
-      return name
+  for name in reversed(_maps(model)):
+    return name
   raise errors.UsageError(
     f'{model.name} has no feature map [B, H, W, C] to transfer: give a '
     'convolutional network built by the functional API or keras.Sequential'
@@ -40,7 +41,8 @@ def choose(
     layer: 'auto', the last feature map; a number below 0, which counts the
       sizes of maps from the last, each standing for its last map (a model of
       fewer sizes gives its first); or a layer's name, with / between
-      that of a model within and that of its layer.
+      that of a model within and that of its layer; or a pattern of names with
+      *, ? or [], of which the last map is meant.
     before: Whether the map before that layer's activation is meant.
 
   Raises:
@@ -54,14 +56,15 @@ def choose(
     name = names[max(int(layer), -len(names))]
   else:
     layer = layer.replace('/', '.')  # of models within, see `standard.flat`
-    maps = {n: t for n, t in _tensors(model).items() if len(t.shape) == 4}
-    if layer not in maps:
+    maps = _maps(model, pooled=True)
+    fitting = [layer] if layer in maps else fnmatch.filter(maps, layer)
+    if not fitting:
       last = ', '.join(_last_of_each_size(model).values())
       raise errors.UsageError(
         f'{model.name} has no feature map {layer!r}: give auto, -1, -2, ... or '
         f'the name of a layer with one; the last of each size: {last}'
       )
-    name = layer
+    name = fitting[-1]
   return before_activation(model, name) if before else name
 
 
@@ -92,16 +95,16 @@ def candidates(model: keras.Model) -> list[Candidate]:
   names = list(_last_of_each_size(model).values())
   for number, name in enumerate(reversed(names), start=1):
     called.setdefault(name, []).append(f'-{number}')
-  found, before = [], 0
+  found, before, maps = [], 0, _maps(model)
   for name, tensor in _tensors(model).items():
     operation = tensor._keras_history.operation
     if isinstance(operation, keras.layers.Layer):
       before += operation.count_params()
-    if len(tensor.shape) == 4 and tensor.shape[1:3] != (1, 1):
+    if name in maps:
       found.append(
         Candidate(
           name.replace('.', '/'),
-          tuple(tensor.shape[1:]),
+          maps[name],
           before / max(1, model.count_params()),
           tuple(called.get(name, ())),
         )
@@ -141,18 +144,35 @@ def pairs(
 def _last_of_each_size(model) -> dict[tuple[int, int], str]:
   """Returns the last layer of each height and width above 1x1."""
   padded = (keras.layers.ZeroPadding2D, keras.layers.Cropping2D)
+  tensors = _tensors(model)
   return {
-    tensor.shape[1:3]: name
-    for name, tensor in _tensors(model).items()
-    if len(tensor.shape) == 4
-    and tensor.shape[1:3] != (1, 1)
-    and not isinstance(tensor._keras_history.operation, padded)
+    shape[:2]: name
+    for name, shape in _maps(model).items()
+    if not isinstance(tensors[name]._keras_history.operation, padded)
   }
+
+
+def _maps(model, *, pooled=False) -> dict[str, tuple[int | None, ...]]:
+  """Returns `(H, W, C)` of each layer that has a feature map, in order.
+
+  A pooled map that keeps its axes is 1x1, and no map unless it is asked for.
+  """
+  tensors, found = _tensors(model), {}
+  image_size = tuple(model.inputs[0].shape[1:3])
+  for name, tensor in tensors.items():
+    size = tensor.shape[1:3]
+    if len(tensor.shape) != 4:
+      size = tokens.grid(tensor.shape, image_size)
+    if (
+      size is not None and len(size) == 2 and (pooled or tuple(size) != (1, 1))
+    ):
+      found[name] = (*size, tensor.shape[-1])
+  return found
 
 
 def before_activation(model: keras.Model, name: str) -> str:
   """Returns the layer that feeds an activation; another layer's own name."""
-  tensor = _outputs(model, [name])[name]
+  tensor = _tensors(model)[name]
   operation, node, _ = tensor._keras_history
   if not isinstance(operation, (keras.layers.ReLU, keras.layers.Activation)):
     return name
@@ -162,7 +182,7 @@ def before_activation(model: keras.Model, name: str) -> str:
 
 def shape(model: keras.Model, name: str) -> tuple[int, int, int]:
   """Returns `(H, W, C)` of a layer's feature map."""
-  return tuple(_outputs(model, [name])[name].shape[1:])
+  return _maps(model, pooled=True)[name]
 
 
 def averaged(feature: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
@@ -217,11 +237,16 @@ def logits_and_features(
 
 
 def _outputs(model, names):
-  tensors = _tensors(model)
+  """Returns the maps of layers; other outputs are as they are."""
+  tensors, maps = _tensors(model), _maps(model)
+  found = {}
   for name in names:
     if name not in tensors:
       raise ValueError(f'{model.name} has no layer {name}: {list(tensors)}')
-  return {name: tensors[name] for name in names}
+    found[name] = tensors[name]
+    if name in maps and len(tensors[name].shape) == 3:
+      found[name] = tokens.on_grid(tensors[name], maps[name][:2])
+  return found
 
 
 def _tensors(model):

@@ -355,7 +355,8 @@ def _paraphrasers(root) -> dict[str, dict[str, Any]]:
   folder = root.child('paraphrasers').path
   names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
   found = {
-    name: root.child(f'paraphrasers/{name}').read('result.json')
+    os.path.relpath(its.path, folder): its.read('result.json')
     for name in names
+    for its in root.child(f'paraphrasers/{name}').parts()
   }
   return {name: result for name, result in found.items() if result}

@@ -24,7 +24,7 @@ def write(root: run_dir.RunDir) -> str:
     recipe_text=json.dumps(root.read('recipe.json'), indent=2),
     header=summary.HEADER,
     rows=[summary.cells(row) for row in table],
-    paraphraser=root.child('paraphraser').read('result.json'),
+    paraphrasers=_paraphrasers(root),
     export=root.read('export/export.json'),
     verdict=verdict(runs),
     plots={
@@ -34,9 +34,12 @@ def write(root: run_dir.RunDir) -> str:
       'Training cross entropy by epoch': plots.curves(
         students, 'cross_entropy', 'cross entropy, nats'
       ),
-      'Factor loss by epoch (unweighted)': plots.curves(
-        students, 'factor_transfer', 'factor loss'
-      ),
+      **{
+        f'{_title(term)} by epoch (unweighted)': plots.curves(
+          students, term, 'factor loss'
+        )
+        for term in _factor_terms(students)
+      },
       'Test accuracy against file size': plots.accuracy_by_size(table),
     },
     samples=root.read('samples.json'),
@@ -78,7 +81,22 @@ def _wall(root, runs) -> list[tuple[str, Any]]:
     for run in runs
     if 'wall_seconds' in run.result
   ]
-  paraphraser = root.child('paraphraser').read('result.json')
-  if paraphraser:
-    wall.insert(1, ('paraphraser', paraphraser['wall_seconds']))
+  for result in reversed(_paraphrasers(root)):
+    wall.insert(1, ('paraphraser', result['wall_seconds']))
   return wall
+
+
+def _paraphrasers(root) -> list[dict[str, Any]]:
+  """Returns the results of the paraphrasers, one for each layer."""
+  found = [its.read('result.json') for its in root.child('paraphraser').parts()]
+  return [result for result in found if result]
+
+
+def _factor_terms(runs) -> list[str]:
+  """Returns the names of the factor losses, one for each pair of layers."""
+  names = {name for run in runs for row in run.metrics for name in row}
+  return sorted(n for n in names if n.startswith('factor_transfer'))
+
+
+def _title(term: str) -> str:
+  return term.replace('factor_transfer', 'Factor loss').replace('_', ' ')

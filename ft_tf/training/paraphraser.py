@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import evaluation, factors, losses, recipes, run_dir
+from ft_tf import errors, evaluation, factors, losses, recipes, run_dir
 from ft_tf.data import datasets
 from ft_tf.models import folding, taps
 from ft_tf.signals import constant
@@ -42,9 +42,15 @@ def train_paraphraser(
     those whose standard deviation is below a hundredth of the largest.
 
   Raises:
-    UsageError: the folder holds another run, or the teacher does not fit.
+    UsageError: the folder holds another run, the teacher does not fit, or the
+      recipe names several layers.
     TrainingError: the loss is not finite.
   """
+  if ',' in recipe.teacher_layer:
+    raise errors.UsageError(
+      f'--teacher_layer={recipe.teacher_layer}: a paraphraser is of one layer; '
+      'give one, and a --workdir for each'
+    )
   recipe = precision.settle(recipe)
   loaded = common.load_teacher(teacher, dataset)
   tap = taps.choose(
@@ -120,6 +126,48 @@ def train_paraphraser(
     return common.finish(
       run, watch, paraphraser, scores, method='paraphraser', seed=recipe.seed
     )
+
+
+def train_paraphrasers(
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  *,
+  teacher: str,
+  run: run_dir.RunDir,
+  strategy: tf.distribute.Strategy,
+  options: loop.Options,
+) -> tuple[str, ...]:
+  """Trains a paraphraser for each of the teacher's layers.
+
+  Args:
+    recipe: As of `train_paraphraser`, like the others.
+    dataset: The images.
+    teacher: The trained teacher's `.keras` file.
+    run: Where to work; with several layers each has a folder in it, `1/`, `2/`,
+      ... A layer that stands twice has one paraphraser.
+    strategy: The devices.
+    options: Intervals.
+
+  Returns:
+    The `.keras` file of each layer's paraphraser, in the order of the layers.
+  """
+  layers = [theirs for theirs, _ in recipes.taps(recipe)]
+  runs = {layers[0]: run}
+  if len(layers) > 1:
+    runs = {
+      layer: run.child(str(number))
+      for number, layer in enumerate(dict.fromkeys(layers), start=1)
+    }
+  for layer, its in runs.items():
+    train_paraphraser(
+      recipes.override(recipe, {'teacher_layer': layer}),
+      dataset,
+      teacher=teacher,
+      run=its,
+      strategy=strategy,
+      options=options,
+    )
+  return tuple(runs[layer].model for layer in layers)
 
 
 def compile_feature(

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -37,7 +38,7 @@ def train_student(
   strategy: tf.distribute.Strategy,
   options: loop.Options,
   teacher: str | None = None,
-  paraphraser: str | None = None,
+  paraphrasers: Sequence[str] = (),
   signals: cache.Store | None = None,
   label: str | None = None,
 ) -> dict[str, Any]:
@@ -53,8 +54,8 @@ def train_student(
     options: Intervals.
     teacher: The trained teacher's `.keras` file; for `scratch` it is only
       compared with.
-    paraphraser: The `.keras` file of the teacher's paraphraser, for methods
-      that learn from one.
+    paraphrasers: The `.keras` files of the teacher's paraphrasers, one for each
+      pair of layers in their order, for methods that learn from them.
     signals: Where the teacher's signals are kept; None computes them in every
       step.
     label: What the result calls the method; its own name if None.
@@ -71,7 +72,7 @@ def train_student(
     TrainingError: a loss term is not finite.
   """
   recipe = precision.settle(recipe)
-  inputs = _inputs(recipe, teacher=teacher, paraphraser=paraphraser)
+  inputs = _inputs(recipe, teacher, paraphrasers)
   keras.utils.set_random_seed(recipe.seed)
   with strategy.scope():
     # First, so that one seed gives every method the same first weights.
@@ -82,7 +83,11 @@ def train_student(
       parts = registry.Parts(
         teacher=their,
         student=student,
-        paraphraser=_load_paraphraser(inputs.get('paraphraser')),
+        paraphrasers=[
+          _load_paraphraser(path)
+          for name, path in inputs.items()
+          if name.startswith('paraphraser')
+        ],
         images=dataset.train.images,
       )
       methods = registry.make(recipe, parts)
@@ -175,25 +180,32 @@ def train_student(
     )
 
 
-def _inputs(recipe, **paths) -> dict[str, str]:
+def _inputs(recipe, teacher, paraphrasers) -> dict[str, str]:
   """Returns the files that a method learns from, by name."""
   method = recipe.student.method
   if method == recipes.SCRATCH:
     return {}
-  if not recipes.needs_paraphraser(method):
-    del paths['paraphraser']
-  for name, path in paths.items():
-    if path is None:
+  files = {'teacher': [teacher] if teacher else []}
+  if recipes.needs_paraphraser(method):
+    files['paraphraser'] = paraphrasers
+  found = {}
+  for name, paths in files.items():
+    if not paths:
       raise errors.UsageError(
         f'--method={method} learns from a trained {name}: give --{name}, the '
         f'model.keras that bin/train_{name}.py left'
       )
-  return paths
+    for number, path in enumerate(paths):
+      found[_numbered(name, number)] = path
+  return found
 
 
-def _load_paraphraser(path: str | None) -> factors.Paraphraser | None:
-  if path is None:
-    return None
+def _numbered(name: str, number: int) -> str:
+  """Returns what a file is called among several of its kind."""
+  return f'{name}_{number + 1}' if number else name
+
+
+def _load_paraphraser(path: str) -> factors.Paraphraser:
   paraphraser = zoo.load(path)
   if not isinstance(paraphraser, factors.Paraphraser):
     raise errors.UsageError(
@@ -241,20 +253,30 @@ def _settle_beta(recipe, methods, measure, run) -> None:
   """
   if recipe.student.beta != recipes.AUTO:
     return
-  for method in methods:
-    if isinstance(method, registry.factor_transfer.FactorTransfer):
-      beta = run.read(_BETA)
-      if beta is None:
-        ratio = measure()[f'gradient_ratio_{method.name}']
-        beta = method.weight * recipe.student.beta_ratio / max(ratio, 1e-12)
-        run.write(_BETA, beta)
-        print(
-          f'beta: {beta:.4g}, where the factor loss has '
-          f"{recipe.student.beta_ratio:g} times cross entropy's gradient",
-          file=sys.stderr,
-          flush=True,
-        )
-      method.weight = beta
+  ours = [
+    method
+    for method in methods
+    if isinstance(method, registry.factor_transfer.FactorTransfer)
+  ]
+  betas = run.read(_BETA)
+  if betas is None:
+    measured = measure()
+    betas = {}
+    for method in ours:
+      ratio = measured[f'gradient_ratio_{method.name}']
+      beta = method.weight * recipe.student.beta_ratio / max(ratio, 1e-12)
+      betas[method.name] = beta
+      print(
+        f'beta: {beta:.4g}, where {method.name} has '
+        f"{recipe.student.beta_ratio:g} times cross entropy's gradient",
+        file=sys.stderr,
+        flush=True,
+      )
+    run.write(_BETA, betas)
+  elif not isinstance(betas, dict):  # as it was when there was one
+    betas = {ours[0].name: betas}
+  for method in ours:
+    method.weight = betas[method.name]
 
 
 def _fill(store, teacher, methods, recipe, dataset, identity) -> cache.Joined:
@@ -263,7 +285,7 @@ def _fill(store, teacher, methods, recipe, dataset, identity) -> cache.Joined:
   Each term's are kept on their own, so that methods share them.
   """
   data, train = recipe.data, dataset.train
-  parts = []
+  parts, frozen = [], 0
   for method in methods:
     key = {
       **method.says,
@@ -277,7 +299,9 @@ def _fill(store, teacher, methods, recipe, dataset, identity) -> cache.Joined:
       },
     }
     if method.frozen:
-      key['paraphraser_sha256'] = identity['paraphraser_sha256']
+      name = _numbered('paraphraser', frozen)
+      key['paraphraser_sha256'] = identity[f'{name}_sha256']
+      frozen += 1
     signal = distillation.compile_signal(teacher, [method], recipe.precision)
     kept = store.open(key, examples=len(train), width=signal.width)
     kept.fill(

@@ -37,7 +37,10 @@ class RegistryTest(parameterized.TestCase):
       },
     )
     return registry.make(
-      recipe, registry.Parts(**self.parts, paraphraser=paraphraser)
+      recipe,
+      registry.Parts(
+        **self.parts, paraphrasers=[paraphraser] if paraphraser else []
+      ),
     )
 
   def test_scratch_has_no_terms(self):
@@ -67,6 +70,29 @@ class RegistryTest(parameterized.TestCase):
   def test_missing_paraphraser_is_asked_for(self):
     with self.assertRaisesRegex(errors.UsageError, 'give --paraphraser'):
       self._make('ft')
+
+  @parameterized.parameters(
+    ('auto,-2', 'auto', 'as many layers of one as of the other'),
+    ('auto,auto', 'auto,auto', 'each pair once'),
+    ('auto,group3', 'auto,-1', 'mean one pair of layers twice'),
+  )
+  def test_layers_that_are_no_pairs_are_refused(self, theirs, ours, message):
+    with self.assertRaisesRegex(errors.UsageError, message):
+      self._make('ft_no_paraphraser', teacher_layer=theirs, student_layer=ours)
+
+  def test_layers_that_ask_for_different_rates_are_refused(self):
+    recipe = recipes.override(
+      catalogue.digits(),
+      {
+        'method': 'ft_no_translator',
+        'teacher_layer': 'group3,group2',
+        'student_layer': 'group2,group2',
+      },
+    )
+    with self.assertRaisesRegex(errors.UsageError, 'ask for 0.25, 0.5: give'):
+      registry.paraphrase_rate(
+        recipe, self.parts['teacher'], self.parts['student']
+      )
 
   def test_without_translator_the_paraphraser_makes_the_students_channels(self):
     recipe = recipes.override(

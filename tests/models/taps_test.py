@@ -1,6 +1,7 @@
 """Feature maps out of models of every kind that users bring."""
 
 import os
+import re
 
 import keras
 import numpy as np
@@ -8,7 +9,8 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.models import layers, taps, zoo
+from ft_tf.models import folding, layers, taps, zoo
+from tests import networks
 
 _SHAPE = (8, 8, 3)
 
@@ -181,6 +183,9 @@ class ChooseTest(parameterized.TestCase):
     ('-3', 'group1'),
     ('-9', 'group1'),  # There are three sizes.
     ('g2b1_relu1', 'g2b1_relu1'),
+    ('group?', 'group3'),
+    ('g2b1_*', 'g2b1_add'),
+    ('*[12]', 'g3b1_bn2'),
   )
   def test_layer_is_the_one_that_is_meant(self, layer, name):
     self.assertEqual(taps.choose(self.net, layer), name)
@@ -189,10 +194,11 @@ class ChooseTest(parameterized.TestCase):
   def test_map_before_the_activation_is_found(self, layer, name):
     self.assertEqual(taps.choose(self.net, layer, before=True), name)
 
-  @parameterized.parameters('group4', 'logits', '0', '-0', '')
+  @parameterized.parameters('group4', 'logits', 'logit*', '0', '-0', '')
   def test_layer_without_a_map_is_refused_with_those_that_work(self, layer):
     with self.assertRaisesRegex(
-      errors.UsageError, f"no feature map '{layer}'.*group1, group2, group3"
+      errors.UsageError,
+      f"no feature map '{re.escape(layer)}'.*group1, group2, group3",
     ):
       taps.choose(self.net, layer)
 
@@ -205,6 +211,24 @@ class ChooseTest(parameterized.TestCase):
       ]
     )
     self.assertEqual(taps.choose(model, '-2'), 'only')
+
+
+class TokensTest(parameterized.TestCase):
+  @parameterized.parameters(False, True)
+  def test_tokens_are_the_map_of_their_grid(self, class_token):
+    net = networks.transformer((12, 8, 3), 4, class_token=class_token)
+    self.assertEqual(taps.last_feature_map(net), 'tokens')
+    self.assertEqual(taps.shape(net, 'tokens'), (6, 4, 8))
+    self.assertEqual(taps.candidates(net)[-1].shape, (6, 4, 8))
+    images = networks.images(2, 12, 3)[:, :, :8]
+    raw = keras.Model(net.inputs, net.get_layer('tokens').output)(images)
+    found = taps.features(net, ['tokens'])(images)['tokens']
+    # Row by row: the place (2, 3) is token 2 * 4 + 3 behind the class's.
+    np.testing.assert_array_equal(found[:, 2, 3], raw[:, 11 + class_token])
+    folded = folding.fold(taps.logits_and_features(net, ['tokens']))
+    logits, maps = folded(images)
+    np.testing.assert_allclose(logits, net(images), atol=1e-5)
+    np.testing.assert_allclose(maps['tokens'], found, atol=1e-5)
 
 
 class CandidatesTest(absltest.TestCase):

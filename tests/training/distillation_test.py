@@ -46,7 +46,7 @@ def _parts(recipe, strategy, seed=0):
       registry.Parts(
         teacher=teacher,
         student=net,
-        paraphraser=paraphraser,
+        paraphrasers=[paraphraser],
         images=dataset.train.images,
       ),
     )

@@ -46,6 +46,34 @@ class TrainParaphraserTest(parameterized.TestCase):
       options=loop.Options(log_steps=3),
     )
 
+  def test_each_layer_has_a_paraphraser_and_one_that_stands_twice_one(self):
+    recipe = fixtures.recipe(
+      teacher_layer='group?,group2,auto',
+      student_layer='group3,group2,group2',
+      paraphraser_epochs=1,
+    )
+    with self.assertRaisesRegex(errors.UsageError, 'of one layer; give one'):
+      self._train('one', recipe)
+    run = run_dir.RunDir(os.path.join(self.folder, 'several'))
+    work = {'strategy': self.strategy, 'options': loop.Options()}
+    paths = paraphraser.train_paraphrasers(
+      recipe, fixtures.blobs(), teacher=self.teacher, run=run, **work
+    )
+    self.assertEqual(
+      [zoo.load(path).layer for path in paths], ['group3', 'group2', 'group3']
+    )
+    self.assertLen(run.parts(), 3)
+    recipe = fixtures.recipe(
+      teacher_layer='auto,auto',
+      student_layer='group3,group2',
+      paraphraser_epochs=1,
+    )
+    run = run_dir.RunDir(os.path.join(self.folder, 'twice'))
+    one, two = paraphraser.train_paraphrasers(
+      recipe, fixtures.blobs(), teacher=self.teacher, run=run, **work
+    )
+    self.assertEqual(one, two)
+
   @parameterized.parameters('l1', 'l2')
   def test_reconstruction_gets_better(self, kind):
     recipe = fixtures.recipe(reconstruction=kind, paraphraser_epochs=30)

@@ -12,7 +12,7 @@ from absl.testing import absltest, parameterized
 from tensorboard.backend.event_processing import event_accumulator
 
 from ft_tf import errors, evaluation, factors, run_dir
-from ft_tf.models import zoo
+from ft_tf.models import taps, zoo
 from ft_tf.signals import cache
 from ft_tf.training import common, distillation, loop, monitor, student
 from tests import fixtures
@@ -40,19 +40,31 @@ class TrainStudentTest(parameterized.TestCase):
     super().setUp()
     self.runs = self.create_tempdir().full_path
 
-  def _train(self, name, recipe=None, signals=None, **options):
+  def _train(
+    self, name, recipe=None, signals=None, paraphrasers=None, **options
+  ):
     run = run_dir.RunDir(os.path.join(self.runs, name))
     result = student.train_student(
       recipe or fixtures.recipe(),
       fixtures.blobs(),
       teacher=self.teacher,
-      paraphraser=self.paraphraser,
+      paraphrasers=paraphrasers or [self.paraphraser],
       run=run,
       strategy=self.strategy,
       options=loop.Options(**{'log_steps': 2, **options}),
       signals=signals,
     )
     return run, result
+
+  def _paraphrasers(self, *layers):
+    """Saves an untrained paraphraser of each layer; returns the files."""
+    teacher, paths = zoo.load(self.teacher), []
+    for layer in layers:
+      paths.append(os.path.join(self.runs, f'{layer}.keras'))
+      its = factors.Paraphraser(0.5, layer=layer)
+      its.build((None, *taps.shape(teacher, layer)))
+      its.save(paths[-1])
+    return paths
 
   def test_kept_signals_serve_later_epochs_and_seeds(self):
     recipe = fixtures.recipe(views=2)
@@ -265,7 +277,7 @@ class TrainStudentTest(parameterized.TestCase):
   def test_beta_auto_gives_the_factor_loss_its_share_of_the_gradient(self):
     recipe = fixtures.recipe(beta='auto', beta_ratio=0.5, student_epochs=1)
     run, _ = self._train('a', recipe, log_steps=1)
-    beta = run.read('beta.json')
+    beta = run.read('beta.json')['factor_transfer']
     rows = run.metrics()
     for row in rows:
       self.assertAlmostEqual(
@@ -292,6 +304,58 @@ class TrainStudentTest(parameterized.TestCase):
         row['cross_entropy'] + 3 * row['factor_transfer'],
         places=4,
       )
+
+  def test_several_layers_have_a_term_each_and_resume(self):
+    recipe = fixtures.recipe(
+      teacher_layer='-2,auto', student_layer='-2,auto', beta='auto'
+    )
+    paths = self._paraphrasers('group2', 'group3')
+    names = ('factor_transfer_1', 'factor_transfer_2')
+    whole, _ = self._train('whole', recipe, paraphrasers=paths, log_steps=1)
+    betas = whole.read('beta.json')
+    self.assertCountEqual(betas, names)
+    for row in whole.metrics():
+      self.assertAlmostEqual(
+        row['loss'],
+        row['cross_entropy'] + sum(betas[name] * row[name] for name in names),
+        places=4,
+      )
+    for name in names:
+      self.assertTrue(
+        os.path.exists(os.path.join(whole.path, student.ADAPTER.format(name)))
+      )
+    # Cut off behind the second of nine steps; the signals are kept this time.
+    with (
+      mock.patch.object(
+        loop, '_check_finite', side_effect=[None, None, KeyboardInterrupt]
+      ),
+      self.assertRaises(KeyboardInterrupt),
+    ):
+      self._train(
+        'cut', recipe, paraphrasers=paths, log_steps=1, checkpoint_steps=2
+      )
+    cut, _ = self._train(
+      'cut', recipe, paraphrasers=paths, log_steps=1, checkpoint_steps=2
+    )
+    for one, two in zip(
+      zoo.load(whole.model).weights, zoo.load(cut.model).weights, strict=True
+    ):
+      np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
+    with self.assertRaisesRegex(errors.UsageError, '2 layers, and has 1'):
+      self._train('one', recipe, paraphrasers=paths[:1])
+
+  def test_signals_of_several_layers_are_kept_apart(self):
+    recipe = fixtures.recipe(
+      teacher_layer='-2,auto', student_layer='-2,auto', views=1
+    )
+    paths = self._paraphrasers('group2', 'group3')
+    kept, _ = self._train(
+      'kept', recipe, cache.Store('memory'), paraphrasers=paths
+    )
+    live, _ = self._train('live', recipe, paraphrasers=paths)
+    for name in ('factor_transfer_1', 'factor_transfer_2'):
+      ours, theirs = kept.metrics()[0][name], live.metrics()[0][name]
+      self.assertAlmostEqual(ours / theirs, 1, delta=1e-3)
 
   def test_terms_that_methods_share_are_computed_once(self):
     store = cache.Store('memory')
