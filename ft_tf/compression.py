@@ -68,8 +68,9 @@ def compress(
     'seeds': seeds,
     'baseline': baseline,
   }
-  if zoo.is_file(recipe.teacher.model):
-    identity['teacher_sha256'] = run_dir.digest(recipe.teacher.model)
+  path = common.teacher_file(recipe.teacher)
+  if path:
+    identity['teacher_sha256'] = run_dir.digest(path)
   with common.work(run, identity, strategy, recipe, dataset) as done:
     if done:
       _say(f'{run.path} is complete')
@@ -114,10 +115,10 @@ def check_parts(
     UsageError: a part does not fit. Nothing has been written.
   """
   spec = common.spec(recipe, dataset)
-  if zoo.is_file(recipe.teacher.model):
+  if common.is_given(recipe.teacher, dataset):
     teacher_model, _ = common.load_given_teacher(recipe.teacher, dataset)
   else:
-    teacher_model = zoo.build(recipe.teacher.model, spec)
+    teacher_model = common.build_teacher(recipe, spec)
   student_model = zoo.build(recipe.student.model, spec)
   recipe = recipes.override(
     recipe,

@@ -25,6 +25,8 @@ def float32_twin(model: keras.Model, input_dtype: str) -> keras.Model:
   def clone(layer):
     if isinstance(layer, keras.layers.InputLayer):
       return layer.__class__.from_config(layer.get_config())
+    if not isinstance(layer, keras.layers.Layer):
+      return layer  # An operation on tensors, which has no dtype of its own.
     return layer.__class__.from_config(
       {**layer.get_config(), 'dtype': 'float32'}
     )
