@@ -7,7 +7,7 @@
 
 Leaves teacher/, paraphraser/, student/, export/ and report.html in the workdir.
 The same command again continues the run, or says that it is complete. --teacher
-is a network to train or a trained .keras file.
+is a network to train, also from --teacher_weights, or a trained .keras file.
 """
 
 import os

@@ -42,8 +42,8 @@ def compress(
   """Trains, exports, measures and reports; continues what was begun.
 
   Args:
-    recipe: What to run. `recipe.teacher.model` is a network to train or a
-      `.keras` file.
+    recipe: What to run. `recipe.teacher.model` is a network to train, one with
+      `teacher_weights`, or a `.keras` file.
     dataset: The images.
     run: The folder of it all: `teacher/`, `paraphraser/`, `student/` (the
       recipe's seed), `comparison/` (other seeds and the baseline), `export/`,

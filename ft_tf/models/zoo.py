@@ -98,7 +98,8 @@ def _build(name, spec):
   if applications.is_name(name):
     return applications.build(name, spec)[0]
   match = _RESNET.fullmatch(name)
-  if match:
+  # Where Keras has a ResNet of that depth, the depth means Keras's.
+  if match and not applications.is_name(f'resnet{match[1]}'):
     depth, width = int(match[1]), float(match[2] or 1)
     if depth >= 8 and depth % 6 == 2 and round(16 * width) >= 1:
       return resnet.resnet(
