@@ -230,7 +230,7 @@ def _adapted(loaded):
     for layer in loaded.layers
     if isinstance(layer, keras.layers.Normalization)
   ]
-  mean, variance = (np.ravel(value) for value in (its.mean, its.variance))
+  mean, variance, *_ = its.get_weights()
   std = np.sqrt(variance)
   # Keras's own files of EfficientNet have the deviation where the variance
   # belongs, and its builder divides once more by the root when it loads them.

@@ -1,5 +1,6 @@
 """Weights of files in networks of keras.applications."""
 
+import dataclasses
 import os
 
 import keras
@@ -7,7 +8,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.models import applications, layers, pretrained
+from ft_tf.models import applications, layers, pretrained, zoo
 from tests import networks
 
 _FEW, _MANY = 5, 7  # classes of the data, and of another head
@@ -111,6 +112,14 @@ class PretrainedTest(parameterized.TestCase):
         images, training=False
       ),
       theirs(255 * (mean + wanted * np.sqrt(std)), training=False),
+    )
+    mixed = zoo.build(
+      'efficientnetb0',
+      dataclasses.replace(_spec(), precision='mixed_bfloat16', classes=_MANY),
+      weights=self._file(theirs),
+    )
+    np.testing.assert_allclose(
+      mixed.get_layer('normalize').get_config()['mean'], 255 * mean, rtol=1e-6
     )
 
   @parameterized.parameters(
