@@ -158,12 +158,22 @@ def load_given_teacher(
   return teacher, not said
 
 
-def _with_weights(its, dataset):
+def say_weights(its: recipes.Teacher, what: str) -> None:
+  """Says in a line what is done with given weights, and what they see."""
+  images = f'with --preprocessing={its.preprocessing}'
+  if its.preprocessing == 'none':
+    images = f'as {its.model} has them in keras.applications'
   print(
-    f'teacher: {its.teacher_weights} has a head of '
-    f'{len(dataset.label_names)} classes and is taken as trained',
+    f'teacher: {its.teacher_weights} {what}; images are normalised {images}',
     file=sys.stderr,
     flush=True,
+  )
+
+
+def _with_weights(its, dataset):
+  say_weights(
+    its,
+    f'has a head of {len(dataset.label_names)} classes and is taken as trained',
   )
   return zoo.build(
     its.model,

@@ -123,11 +123,8 @@ def train_teacher(
     if done:
       return done
     if recipe.teacher.teacher_weights:
-      print(
-        f'teacher: starts from {path}, but for a fresh head; all of it is '
-        'trained',
-        file=sys.stderr,
-        flush=True,
+      common.say_weights(
+        recipe.teacher, 'is where training starts, but for a fresh head'
       )
     keras.utils.set_random_seed(recipe.seed)
     with strategy.scope():

@@ -84,6 +84,7 @@ class WeightsTest(absltest.TestCase):
     network, path = self._weights(3)
     result, said = self._obtain(path)
     self.assertIn('head of 3 classes and is taken as trained', said)
+    self.assertIn('as mobilenetx0.25 has them in keras.applications', said)
     self.assertEqual(result['steps'], 0)
     images = self.dataset.test.images
     expected = network(images / 127.5 - 1, training=False)
@@ -102,7 +103,9 @@ class WeightsTest(absltest.TestCase):
   def test_with_another_head_all_of_it_is_trained_from_there(self):
     network, path = self._weights(7)
     result, said = self._obtain(path)
-    self.assertIn(f'starts from {path}, but for a fresh head', said)
+    self.assertIn(
+      f'{path} is where training starts, but for a fresh head', said
+    )
     self.assertEqual(result['steps'], 3)
     trained = zoo.load(self.run_dir.model)
     for name in ('conv1', 'conv_pw_13'):
