@@ -76,6 +76,7 @@ def main():
       num_replicas=flags.FLAGS.num_replicas,
       signal_cache=flags.FLAGS.signal_cache,
       signal_cache_gib=flags.FLAGS.signal_cache_gib,
+      allow_unsafe_model=flags.FLAGS.allow_unsafe_model,
     ),
     'chosen': arms.make(flags.FLAGS.methods, program.sweep()),
     'seeds': flags.FLAGS.seeds,

@@ -7,8 +7,9 @@
 
 Leaves teacher/, paraphraser/, student/, export/ and report.html in the workdir.
 The same command again continues the run, or says that it is complete. --teacher
-is a network to train or a trained .keras file. Before it begins it looks at
-everything as bin/doctor.py does, which also measures the time.
+is a network to train, also from --teacher_weights, or a trained .keras file.
+Before it begins it looks at everything as bin/doctor.py does, which also
+measures the time.
 """
 
 import os
@@ -45,7 +46,7 @@ def main():
     raise errors.UsageError(f'--seeds={flags.FLAGS.seeds}: give 1 or more')
   limits = program.limits()
   expected = flags.FLAGS.expect_teacher_accuracy
-  doctor.check_expectation(expected, recipe)
+  doctor.check_expectation(expected, recipe, dataset)
   recipe, choice = compression.within(limits, recipe, dataset, work['run'])
   if choice is not None:
     print(program.candidates(choice))

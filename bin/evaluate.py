@@ -20,6 +20,7 @@ from ft_tf import evaluation
 flags.DEFINE_string(
   'model', None, '.keras or .tflite file, or SavedModel folder (required)'
 )
+program.define_loading()
 program.define_source()
 flags.DEFINE_string('split', 'test', 'TFDS split (default: test)')
 

@@ -21,6 +21,7 @@ from ft_tf.data import datasets
 from ft_tf.export import student
 
 flags.DEFINE_string('model', None, 'trained .keras file (required)')
+program.define_loading()
 program.define_source()
 program.define_workdir('export/')
 flags.DEFINE_string(

@@ -23,6 +23,7 @@ from ft_tf.models import standard, taps, zoo
 from ft_tf.report import tables
 
 flags.DEFINE_string('model', None, '.keras file (required)')
+program.define_loading()
 flags.DEFINE_bool('all', False, 'every map (default: False)')
 
 

@@ -71,6 +71,7 @@ def define_recipe(groups: Iterable[str]) -> None:
     + f' (default: {catalogue.DEFAULT})',
   )
   named = {name: catalogue.get(name) for name in sorted(catalogue.RECIPES)}
+  define_loading()
   for leaf in recipes.leaves():
     if leaf.group and leaf.group not in groups:
       continue
@@ -89,6 +90,16 @@ def define_recipe(groups: Iterable[str]) -> None:
       float | str: flags.DEFINE_string,
     }.get(leaf.field.type, flags.DEFINE_list)
     define(leaf.flag, None, text)
+
+
+def define_loading() -> None:
+  """Defines the flag of a program that loads models from files."""
+  flags.DEFINE_bool(
+    'allow_unsafe_model',
+    False,
+    'run the code of Lambda layers in .keras files, which can do anything '
+    'here; only for files whose maker you trust (default: False)',
+  )
 
 
 def define_data_dir() -> None:
@@ -337,6 +348,8 @@ def run(main: Callable[[], dict[str, Any]]) -> None:
       # TensorFlow's and TFDS's notes; what ends a program is an exception.
       logging.set_verbosity(logging.ERROR)
     tfds.disable_progress_bar()
+    if flags.FLAGS.get_flag_value('allow_unsafe_model', False):
+      zoo.allow_unsafe()
     try:
       result = main()
     except errors.UsageError as error:
@@ -382,8 +395,8 @@ def _line(text: str) -> str:
 
 def _text(value: Any) -> str:
   if isinstance(value, tuple):
-    return ','.join(map(str, value)) or 'none'
-  return str(value)
+    value = ','.join(map(str, value))
+  return str(value) or 'none'
 
 
 def _number(text: str) -> float | str:

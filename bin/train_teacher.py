@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains a teacher by cross entropy.
+"""Trains a teacher by cross entropy, or takes one that is trained.
 
   bin/train_teacher.py --recipe=digits --workdir=runs/teacher
 
@@ -23,7 +23,7 @@ program.define_devices()
 
 def main():
   recipe, dataset, work = program.setting()
-  return teacher.train_teacher(recipe, dataset, **work)
+  return teacher.obtain_teacher(recipe, dataset, **work)
 
 
 if __name__ == '__main__':

@@ -20,6 +20,7 @@ from ft_tf.models import zoo
 from ft_tf.report import comparison as report
 from ft_tf.signals import cache
 from ft_tf.training import (
+  common,
   loop,
   paraphraser,
   precision,
@@ -41,6 +42,7 @@ class Workshop:
     num_replicas: As of `strategy.make`.
     signal_cache: Where the teacher's signals are kept, as of `cache.Store`.
     signal_cache_gib: What they may take.
+    allow_unsafe_model: Whether models may run code, as of `zoo.allow_unsafe`.
   """
 
   open_dataset: Callable[[], datasets.Dataset]
@@ -48,6 +50,7 @@ class Workshop:
   num_replicas: int = 0
   signal_cache: str = 'off'
   signal_cache_gib: float = 8.0
+  allow_unsafe_model: bool = False
 
 
 def compare(
@@ -171,7 +174,7 @@ def rehearse(
       name, reason = next(iter(failures.items()))
       raise errors.TrainingError(f'{name} failed in the rehearsal: {reason}')
     parts = []
-    if not zoo.is_file(recipe.teacher.model):
+    if not common.is_given(recipe.teacher, small):
       parts.append(('teacher', 'teacher', recipe.teacher.epochs, 1))
     names = run.child('paraphrasers').path
     for name in sorted(os.listdir(names)) if os.path.isdir(names) else []:
@@ -245,8 +248,9 @@ def _claimed(run, recipe) -> Iterator[None]:
   identity = json.loads(json.dumps(dataclasses.asdict(recipe)))
   for name in ('method', 'beta'):
     del identity['student'][name]
-  if recipe.teacher.model.endswith('.keras'):
-    identity['teacher_sha256'] = run_dir.digest(recipe.teacher.model)
+  path = common.teacher_file(recipe.teacher)
+  if path:
+    identity['teacher_sha256'] = run_dir.digest(path)
   run.claim(identity)
   try:
     yield
@@ -361,6 +365,8 @@ _bench: _Bench | None = None  # of a process that trains for another
 
 def _open_bench(workshop: Workshop, jobs: int) -> None:
   global _bench
+  if workshop.allow_unsafe_model:
+    zoo.allow_unsafe()
   if jobs > 1:
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     tf.config.threading.set_intra_op_parallelism_threads(threads)

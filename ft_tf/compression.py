@@ -45,8 +45,8 @@ def compress(
   """Trains, exports, measures and reports; continues what was begun.
 
   Args:
-    recipe: What to run. `recipe.teacher.model` is a network to train or a
-      `.keras` file.
+    recipe: What to run. `recipe.teacher.model` is a network to train, one with
+      `teacher_weights`, or a `.keras` file.
     dataset: The images.
     run: The folder of it all: `teacher/`, `paraphraser/`, `student/` (the
       recipe's seed), `comparison/` (other seeds and the baseline), `export/`,
@@ -73,8 +73,9 @@ def compress(
     'seeds': seeds,
     'baseline': baseline,
   }
-  if zoo.is_file(recipe.teacher.model):
-    identity['teacher_sha256'] = run_dir.digest(recipe.teacher.model)
+  path = common.teacher_file(recipe.teacher)
+  if path:
+    identity['teacher_sha256'] = run_dir.digest(path)
   with common.work(run, identity, strategy, recipe, dataset) as done:
     if done:
       _say(f'{run.path} is complete')
@@ -151,10 +152,10 @@ def check_parts(
     UsageError: a part does not fit. Nothing has been written.
   """
   spec = common.spec(recipe, dataset)
-  if zoo.is_file(recipe.teacher.model):
+  if common.is_given(recipe.teacher, dataset):
     teacher_model, _ = common.load_given_teacher(recipe.teacher, dataset)
   else:
-    teacher_model = zoo.build(recipe.teacher.model, spec)
+    teacher_model = common.build_teacher(recipe, spec)
   student_model = zoo.build(recipe.student.model, spec)
   recipe = recipes.override(
     recipe,

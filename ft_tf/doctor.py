@@ -3,7 +3,9 @@
 Each finding names the flag that changes it. Nothing is written.
 """
 
+import contextlib
 import dataclasses
+import io
 import math
 import os
 import resource
@@ -25,7 +27,7 @@ from ft_tf import (
 from ft_tf.data import datasets
 from ft_tf.export import budget
 from ft_tf.methods import registry
-from ft_tf.models import layers, standard, taps, zoo
+from ft_tf.models import layers, taps, zoo
 from ft_tf.training import common, precision
 
 _JUDGED = 2000  # test images that a given teacher is measured on
@@ -55,7 +57,9 @@ class Finding:
     return f'{self.what}: {self.says} [{self.flag}]'
 
 
-def check_expectation(expected: float | None, recipe: recipes.Recipe) -> None:
+def check_expectation(
+  expected: float | None, recipe: recipes.Recipe, dataset: datasets.Dataset
+) -> None:
   """Raises `UsageError` if nothing can be held against an expectation."""
   if expected is None:
     return
@@ -63,7 +67,7 @@ def check_expectation(expected: float | None, recipe: recipes.Recipe) -> None:
     raise errors.UsageError(
       f'--expect_teacher_accuracy={expected}: give a share, such as 0.93'
     )
-  if not zoo.is_file(recipe.teacher.model):
+  if not common.is_given(recipe.teacher, dataset):
     raise errors.UsageError(
       '--expect_teacher_accuracy is of a trained teacher: give --teacher, a '
       '.keras file'
@@ -90,15 +94,15 @@ def examine(
     UsageError: something does not fit, the student does not convert, or the
       teacher is below the expectation by more than two standard errors.
   """
-  check_expectation(expected, recipe)
+  check_expectation(expected, recipe, dataset)
   recipe = compression.check_parts(precision.settle(recipe), dataset)
   spec = common.spec(recipe, dataset)
   yield from _of_data(recipe, dataset)
-  if zoo.is_file(recipe.teacher.model):
+  if common.is_given(recipe.teacher, dataset):
     teacher, _ = common.load_given_teacher(recipe.teacher, dataset)
     yield from _of_given_teacher(recipe, dataset, teacher, expected)
   else:
-    teacher = zoo.build(recipe.teacher.model, spec)
+    teacher = common.build_teacher(recipe, spec)
     yield Finding(
       'teacher',
       f'{recipe.teacher.model}, to be trained for {recipe.teacher.epochs} '
@@ -186,15 +190,13 @@ def _of_data(recipe, dataset) -> Iterator[Finding]:
 
 def _of_given_teacher(recipe, dataset, teacher, expected) -> Iterator[Finding]:
   its = recipe.teacher
-  given = zoo.load(its.model)
-  _, said = standard.standard(
-    given, outputs=its.teacher_outputs, preprocessing=its.preprocessing
-  )
+  (y,) = teacher.outputs
   yield Finding(
     'teacher',
-    f'{its.model}, {common.parameters(teacher):,} parameters; '
-    + ('; '.join(said) or 'gives logits'),
-    '--teacher_outputs',
+    f'{common.teacher_file(its)}, {common.parameters(teacher):,} parameters; '
+    f'its outputs are taken from {y._keras_history.operation.name} as logits, '
+    f'by {its.teacher_outputs}',
+    '--teacher, --teacher_outputs',
   )
   test = dataset.test
   chosen = np.linspace(0, len(test) - 1, min(len(test), _JUDGED), dtype=int)
@@ -205,7 +207,7 @@ def _of_given_teacher(recipe, dataset, teacher, expected) -> Iterator[Finding]:
   outputs = _logits(teacher, test)
   accuracy = float((outputs.argmax(axis=1) == test.labels).mean())
   hints = [
-    *_other_preprocessing(recipe, teacher, test, accuracy),
+    *_other_preprocessing(recipe, dataset, test, accuracy),
     *_other_order(outputs, test.labels, accuracy, dataset.label_names),
   ]
   says = '; '.join(
@@ -252,7 +254,7 @@ def _before_kernel(model) -> keras.KerasTensor | None:
   return None
 
 
-def _other_preprocessing(recipe, teacher, examples, accuracy) -> Iterator[str]:
+def _other_preprocessing(recipe, dataset, examples, accuracy) -> Iterator[str]:
   """Yields the preprocessing that a teacher does better with, if one does."""
   its = recipe.teacher
   few = examples.take(np.arange(min(len(examples), _TRIED)))
@@ -260,13 +262,14 @@ def _other_preprocessing(recipe, teacher, examples, accuracy) -> Iterator[str]:
   rgb = ('imagenet',) * (few.images.shape[-1] == 3)
   for kind in (*_PREPROCESSING, *rgb):
     if kind != its.preprocessing:
-      other, _ = standard.standard(
-        zoo.load(its.model), outputs=its.teacher_outputs, preprocessing=kind
-      )
+      with contextlib.redirect_stderr(io.StringIO()):
+        other, _ = common.load_given_teacher(
+          dataclasses.replace(its, preprocessing=kind), dataset
+        )
       right = _logits(other, few).argmax(axis=1) == few.labels
       found[kind] = float(right.mean())
   best = max(found, key=found.get)
-  by_chance = 1 / teacher.output_shape[-1]
+  by_chance = 1 / len(dataset.label_names)
   if found[best] > max(accuracy + _BETTER, 1.5 * by_chance):
     yield (
       f'it has {100 * found[best]:.2f} % with --preprocessing={best}, so that '

@@ -129,9 +129,16 @@ class Teacher(_Optimization):
     choices=('auto', 'logits', 'probabilities'),
     default='auto',
   )
+  teacher_weights: str = _field(
+    'file (.weights.h5 or .h5) of weights for a teacher of keras.applications: '
+    "with a head of the data set's classes it is taken as trained, otherwise "
+    'all of it is trained from there with a fresh head',
+    default='',
+  )
   preprocessing: str = _field(
     'what a given teacher wants done to raw images of 0..255: none (it does it '
-    'itself), 0..1 or -1..1 (scaling), or imagenet (0..1, then mean and std)',
+    'itself; with teacher_weights what its family wants), 0..1 or -1..1 '
+    '(scaling), or imagenet (0..1, then mean and std)',
     choices=('none', '0..1', '-1..1', 'imagenet'),
     default='none',
   )

@@ -6,6 +6,7 @@ import os
 from unittest import mock
 
 import keras
+import numpy as np
 from absl.testing import absltest
 
 from ft_tf import compression, errors, run_dir
@@ -170,6 +171,56 @@ class CompressTest(absltest.TestCase):
       teacher=self.teacher, teacher_outputs='probabilities'
     )
     compression.check_parts(recipe, fixtures.blobs())
+
+  def test_teacher_that_is_no_softmax_though_it_looks_so_stays_so(self):
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Flatten()(keras.layers.Conv2D(4, 3)(image))
+    x = keras.layers.Dense(3, activation='softmax')(x)
+    model = keras.Model(image, x)
+    model.save(self.teacher)
+    run = self.run_dir.child('teacher')
+    teacher.obtain_teacher(
+      fixtures.recipe(teacher=self.teacher, teacher_outputs='logits'),
+      fixtures.blobs(),
+      run=run,
+      strategy=fixtures.strategy(),
+      options=loop.Options(),
+    )
+    images = fixtures.blobs().test.images
+    np.testing.assert_allclose(
+      common.load_teacher(run.model, fixtures.blobs())(images),
+      model(images),
+      atol=1e-6,
+    )
+
+  def test_teacher_with_code_serves_when_it_is_trusted(self):
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Lambda(lambda x: x / 255)(image)
+    x = keras.layers.Conv2D(4, 3, activation='relu')(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, keras.layers.Dense(3)(x))
+    model.save(self.teacher)
+    recipe = fixtures.recipe(
+      teacher=self.teacher, method='ft_no_paraphraser', student_epochs=1
+    )
+    with self.assertRaisesRegex(errors.UsageError, '--allow_unsafe_model'):
+      common.load_given_teacher(recipe.teacher, fixtures.blobs())
+    images = fixtures.blobs().test.images
+    with fixtures.unsafe():
+      given, as_given = common.load_given_teacher(
+        recipe.teacher, fixtures.blobs()
+      )
+      self.assertTrue(as_given)
+      np.testing.assert_allclose(given(images), model(images), atol=1e-6)
+      result = student.train_student(
+        recipe,
+        fixtures.blobs(),
+        teacher=self.teacher,
+        run=self.run_dir,
+        strategy=fixtures.strategy(),
+        options=loop.Options(),
+      )
+    self.assertIn('teacher_agreement', result)
 
   def test_student_may_be_a_file(self):
     path = self.teacher + '.student.keras'

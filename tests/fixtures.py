@@ -1,10 +1,15 @@
 """Small data, recipes and strategies that several tests train on."""
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 import tensorflow as tf
+from keras.src.saving import serialization_lib
 
 from ft_tf import catalogue, recipes
 from ft_tf.data import datasets
+from ft_tf.models import zoo
 from ft_tf.training import strategy as strategies
 
 # Made at import, before anything uses TensorFlow: it splits the CPU only then.
@@ -18,6 +23,14 @@ def strategy(num_replicas: int = 1) -> tf.distribute.MirroredStrategy:
   return _STRATEGIES[num_replicas]
 
 
+@contextlib.contextmanager
+def unsafe() -> Iterator[None]:
+  """Allows code in models for a while, which Keras has no way to take back."""
+  with serialization_lib.SafeModeScope(True):
+    zoo.allow_unsafe()
+    yield
+
+
 class Blobs:
   """A source of images whose class shows: a bright spot in its place.
 
@@ -26,7 +39,9 @@ class Blobs:
 
   name = 'blobs'
   label_names = ('left', 'middle', 'right')
-  image_shape = (8, 8, 1)
+
+  def __init__(self, image_shape: tuple[int, int, int] = (8, 8, 1)):
+    self.image_shape = image_shape
 
   def read(self, split: str) -> datasets.Examples:
     count, seed = {'train': (56, 0), 'test': (24, 1)}[split]
@@ -38,9 +53,9 @@ class Blobs:
     return datasets.Examples(images.astype(np.uint8), labels.astype(np.int64))
 
 
-def blobs() -> datasets.Dataset:
+def blobs(image_shape: tuple[int, int, int] = (8, 8, 1)) -> datasets.Dataset:
   """Returns 48 images to train on, 8 to validate and 24 to test."""
-  return datasets.Dataset(Blobs(), validation_examples=8)
+  return datasets.Dataset(Blobs(image_shape), validation_examples=8)
 
 
 def recipe(**values) -> recipes.Recipe:

@@ -28,12 +28,19 @@ def standard(
   said = []
   if not getattr(model, 'inputs', None):
     return model, said  # subclassed: it cannot be looked into
-  if preprocessing != 'none' or is_nested(model):
-    said.append(f'preprocessing {preprocessing}, models within opened')
+  if is_nested(model):
+    said.append('models within opened')
+  if preprocessing != 'none':
+    said.append(f'preprocessing {preprocessing}')
+  if said:
     model = flat(model, preprocessing)
   made = logits_of(model, outputs)
   if made is not None:
-    said.append('gives probabilities; logits are taken instead')
+    said.append(
+      'what looks like a softmax at its end is taken for logits, as told'
+      if outputs == 'logits'
+      else 'gives probabilities; logits are taken instead'
+    )
     model = made
   return model, said
 
@@ -125,31 +132,34 @@ def logits_of(model: keras.Model, outputs: str = 'auto') -> keras.Model | None:
     outputs: What it gives: `logits`; `probabilities`; or `auto`, which sees a
       softmax at the end. A softmax is taken off; what gives probabilities
       without one gets a logarithm, which is as good to whoever takes a softmax.
+      A softmax that gives `logits` all the same gets a layer behind it that
+      does nothing, so that the model's file says so too.
 
   Returns:
     The model, sharing its layers; None if it gives logits as it stands.
   """
-  if outputs == 'logits':
-    return None
   (y,) = model.outputs
   operation, index, _ = y._keras_history
   node = operation._inbound_nodes[index]
   (image,) = model.inputs
-  if isinstance(operation, keras.layers.Softmax) or (
-    isinstance(operation, keras.layers.Activation)
+  softmax = isinstance(operation, keras.layers.Softmax) or (
+    isinstance(operation, (keras.layers.Activation, keras.layers.Dense))
     and operation.activation is keras.activations.softmax
-  ):
-    return keras.Model(image, node.input_tensors[0], name=model.name)
-  if (
-    isinstance(operation, keras.layers.Dense)
-    and operation.activation is keras.activations.softmax
-  ):
+  )
+  if outputs == 'logits':
+    if not softmax:
+      return None
+    y = keras.layers.Activation('linear', name='logits_as_told')(y)
+    return keras.Model(image, y, name=model.name)
+  if softmax and isinstance(operation, keras.layers.Dense):
     twin = keras.layers.Dense.from_config(
       {**operation.get_config(), 'activation': 'linear'}
     )
     y = twin(node.input_tensors[0])
     twin.set_weights(operation.get_weights())
     return keras.Model(image, y, name=model.name)
+  if softmax:
+    return keras.Model(image, node.input_tensors[0], name=model.name)
   if outputs == 'probabilities':
     y = ops.log(ops.maximum(y, _LEAST))
     return keras.Model(image, y, name=model.name)

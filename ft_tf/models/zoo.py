@@ -6,17 +6,30 @@ import re
 import keras
 
 from ft_tf import errors
-from ft_tf.models import layers, resnet, standard, vgg, wide_resnet
+from ft_tf.models import (
+  applications,
+  layers,
+  pretrained,
+  resnet,
+  standard,
+  vgg,
+  wide_resnet,
+)
 
 NAMES = (
   'resnet<6n+2>, such as resnet20 or resnet56, with x<width> behind it for '
   'other channel numbers (resnet8x0.25) and -parameter-free for shortcuts '
   'without weights; wrn-<6n+4>-<width>, such as wrn-16-2; vgg13; resnet18 and '
-  'resnet34, which are those for ImageNet'
+  'resnet34, which are those for ImageNet; or one of keras.applications in '
+  'lower case: mobilenet, mobilenetv2, mobilenetv3small and mobilenetv3large, '
+  'these with x<width> (mobilenetv2x0.35), efficientnetb0, efficientnetv2b0, '
+  'resnet50, resnet50v2, densenet121, convnexttiny, inceptionv3, '
+  'inceptionresnetv2, nasnetmobile, vgg16, xception and their larger kin'
 )
 
 _RESNET = re.compile(r'resnet(\d+)(?:x(\d+(?:\.\d+)?))?(-parameter-free)?')
 _WIDE_RESNET = re.compile(r'wrn-(\d+)-(\d+)')
+_UNKNOWN = re.compile(r"Could not locate (class|function) '([^']*)'")
 
 
 def is_file(name: str) -> bool:
@@ -24,16 +37,26 @@ def is_file(name: str) -> bool:
   return name.endswith('.keras')
 
 
-def build(name: str, spec: layers.Spec) -> keras.Model:
-  """Returns a fresh network.
+def build(
+  name: str,
+  spec: layers.Spec,
+  *,
+  weights: str = '',
+  preprocessing: str = 'none',
+) -> keras.Model:
+  """Returns a network, fresh but for the weights that are given.
 
   Args:
     name: As in `NAMES`, or a `.keras` file, whose weights are the first ones.
     spec: The data's shape and statistics.
+    weights: A file for a network of keras.applications, see `pretrained.build`;
+      '': none.
+    preprocessing: What these weights want, likewise.
 
   Returns:
     A model from raw images `[B, H, W, C]` uint8 to logits `[B, classes]`
-    float32, whose layers `group1`, `group2`, ... are its named features.
+    float32. Of our own networks the layers `group1`, `group2`, ... are the
+    named features.
 
   Raises:
     UsageError: there is no such network, or it does not fit the images.
@@ -50,6 +73,8 @@ def build(name: str, spec: layers.Spec) -> keras.Model:
   before = keras.config.dtype_policy()
   keras.config.set_dtype_policy(spec.precision)
   try:
+    if weights:
+      return pretrained.build(name, spec, weights, preprocessing)
     return _build(name, spec)
   finally:
     keras.config.set_dtype_policy(before)
@@ -70,8 +95,11 @@ def _build(name, spec):
     return vgg.vgg13(spec)
   if name in ('resnet18', 'resnet34'):
     return resnet.imagenet_resnet(spec, depth=int(name[-2:]))
+  if applications.is_name(name):
+    return applications.build(name, spec)[0]
   match = _RESNET.fullmatch(name)
-  if match:
+  # Where Keras has a ResNet of that depth, the depth means Keras's.
+  if match and not applications.is_name(f'resnet{match[1]}'):
     depth, width = int(match[1]), float(match[2] or 1)
     if depth >= 8 and depth % 6 == 2 and round(16 * width) >= 1:
       return resnet.resnet(
@@ -90,7 +118,7 @@ def load(path: str) -> keras.Model:
 
   Raises:
     UsageError: there is no such file, or it is not a model that Keras loads
-      without running code from it.
+      without running code from it, which `allow_unsafe` allows.
   """
   if not os.path.isfile(path):
     raise errors.UsageError(
@@ -99,11 +127,29 @@ def load(path: str) -> keras.Model:
   try:
     return keras.models.load_model(path, compile=False)
   except Exception as error:  # Keras raises many kinds, down to zipfile's.
+    if 'arbitrary code execution' in str(error):
+      raise errors.UsageError(
+        f'{path} holds the code of a Lambda layer, which would run here: give '
+        '--allow_unsafe_model if you trust who made it, or a model of layers '
+        'without code'
+      ) from error
+    unknown = _UNKNOWN.search(str(error))
+    if unknown:
+      raise errors.UsageError(
+        f'{path} holds the {unknown[1]} {unknown[2]!r}, which is not one of '
+        "Keras's: build the model of Keras's own, or register yours by "
+        'keras.saving.register_keras_serializable before the library loads it'
+      ) from error
     reason = str(error).strip().splitlines() or [type(error).__name__]
     raise errors.UsageError(
       f'{path} does not load as a Keras model ({reason[0]}): give a .keras '
       'file written by model.save'
     ) from error
+
+
+def allow_unsafe() -> None:
+  """Lets `load` run the code that Lambda layers bring along, from now on."""
+  keras.config.enable_unsafe_deserialization()
 
 
 def check_fits(

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from ft_tf import errors, evaluation, recipes, run_dir
 from ft_tf.data import datasets
-from ft_tf.models import layers, standard, zoo
+from ft_tf.models import layers, pretrained, standard, zoo
 from ft_tf.training import monitor, precision, strategy
 
 # Of the recipe's own numbers, those that tell what a stage sees of networks.
@@ -81,23 +81,71 @@ def load_teacher(path: str, dataset: datasets.Dataset) -> keras.Model:
   return standard.standard(_load(path, dataset))[0]
 
 
+def teacher_file(its: recipes.Teacher) -> str:
+  """Returns the file that the teacher comes or starts from; '' if none."""
+  return its.model if zoo.is_file(its.model) else its.teacher_weights
+
+
+def is_given(its: recipes.Teacher, dataset: datasets.Dataset) -> bool:
+  """Tells whether the teacher is trained: a file, or weights of the classes.
+
+  Raises:
+    UsageError: there are weights that are not for the teacher.
+  """
+  if zoo.is_file(its.model):
+    if its.teacher_weights:
+      raise errors.UsageError(
+        f'--teacher={its.model} has its weights: leave out --teacher_weights, '
+        'or give the name of a network'
+      )
+    return True
+  if not its.teacher_weights:
+    return False
+  classes = pretrained.classes_of(
+    its.model, _shape_alone(dataset), its.teacher_weights
+  )
+  return classes == len(dataset.label_names)
+
+
+def build_teacher(recipe: recipes.Recipe, spec: layers.Spec) -> keras.Model:
+  """Returns the teacher to train: fresh, or with the weights it starts from."""
+  return zoo.build(
+    recipe.teacher.model,
+    spec,
+    weights=recipe.teacher.teacher_weights,
+    preprocessing=recipe.teacher.preprocessing,
+  )
+
+
+def _shape_alone(dataset) -> layers.Spec:
+  """Returns what a network with its own statistics needs to know."""
+  return layers.Spec(
+    image_shape=dataset.image_shape,
+    classes=len(dataset.label_names),
+    mean=(),
+    std=(),
+  )
+
+
 def load_given_teacher(
   its: recipes.Teacher, dataset: datasets.Dataset
 ) -> tuple[keras.Model, bool]:
-  """Returns the teacher of a file that a user gives, likewise.
+  """Returns the trained teacher that a user gives, likewise.
 
   Args:
-    its: The file, and what the recipe says of it.
+    its: The file, or network and weights, and what the recipe says of them.
     dataset: The images.
 
   Returns:
-    The teacher, and whether it is as the file has it.
+    The teacher, and whether it is as its `.keras` file has it.
 
   Raises:
     UsageError: it is not of the data, or gives probabilities and does not show
       that by a softmax at its end.
   """
   path = its.model
+  if not zoo.is_file(path):
+    return _with_weights(its, dataset), False
   teacher, said = standard.standard(
     _load(path, dataset),
     outputs=its.teacher_outputs,
@@ -112,6 +160,31 @@ def load_given_teacher(
       'its end: give --teacher_outputs=probabilities, or logits if they are'
     )
   return teacher, not said
+
+
+def say_weights(its: recipes.Teacher, what: str) -> None:
+  """Says in a line what is done with given weights, and what they see."""
+  images = f'with --preprocessing={its.preprocessing}'
+  if its.preprocessing == 'none':
+    images = f'as {its.model} has them in keras.applications'
+  print(
+    f'teacher: {its.teacher_weights} {what}; images are normalised {images}',
+    file=sys.stderr,
+    flush=True,
+  )
+
+
+def _with_weights(its, dataset):
+  say_weights(
+    its,
+    f'has a head of {len(dataset.label_names)} classes and is taken as trained',
+  )
+  return zoo.build(
+    its.model,
+    _shape_alone(dataset),
+    weights=its.teacher_weights,
+    preprocessing=its.preprocessing,
+  )
 
 
 def _load(path, dataset):

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from ft_tf import evaluation, losses, recipes, run_dir
 from ft_tf.data import datasets
-from ft_tf.models import folding, fused, zoo
+from ft_tf.models import folding, fused
 from ft_tf.training import common, loop, precision, sgd, step
 
 TERMS = ('loss', 'cross_entropy', 'train_accuracy')
@@ -24,30 +24,36 @@ def obtain_teacher(
   run: run_dir.RunDir,
   strategy: tf.distribute.Strategy,
   options: loop.Options,
-) -> None:
-  """Trains the recipe's teacher, or takes the file that it names.
+) -> dict[str, Any]:
+  """Trains the recipe's teacher, or takes one that is trained.
 
-  A file is copied into the run folder, from raw images to logits and without
-  models in it, and measured on the test split. Arguments
-  and errors are those of `train_teacher`.
+  That is a `.keras` file, or a network of keras.applications and weights with a
+  head of the data's classes. It is laid into the run folder, from raw images to
+  logits and without models in it, and measured on the test split. Arguments,
+  result and errors are those of `train_teacher`.
   """
-  if not zoo.is_file(recipe.teacher.model):
-    train_teacher(recipe, dataset, run=run, strategy=strategy, options=options)
-    return
-  path = recipe.teacher.model
+  if not common.is_given(recipe.teacher, dataset):
+    return train_teacher(
+      recipe, dataset, run=run, strategy=strategy, options=options
+    )
+  path = common.teacher_file(recipe.teacher)
   identity = {
     'stage': 'teacher',
     'data': dataclasses.asdict(recipe.data),
     'teacher': {
-      'model': path,
-      'teacher_outputs': recipe.teacher.teacher_outputs,
-      'preprocessing': recipe.teacher.preprocessing,
+      name: getattr(recipe.teacher, name)
+      for name in (
+        'model',
+        'teacher_outputs',
+        'teacher_weights',
+        'preprocessing',
+      )
     },
     'teacher_sha256': run_dir.digest(path),
   }
   with common.work(run, identity, strategy, recipe, dataset) as done:
     if done:
-      return
+      return done
     model, as_given = common.load_given_teacher(recipe.teacher, dataset)
     if as_given:
       with run_dir.replacing(run.model) as copy:
@@ -71,17 +77,16 @@ def obtain_teacher(
         file=sys.stderr,
         flush=True,
       )
-    run.write(
-      'result.json',
-      {
-        'method': 'teacher',
-        'seed': None,
-        **scores,
-        'parameters': common.parameters(model),
-        'steps': 0,
-        'wall_seconds': 0.0,
-      },
-    )
+    result = {
+      'method': 'teacher',
+      'seed': None,
+      **scores,
+      'parameters': common.parameters(model),
+      'steps': 0,
+      'wall_seconds': 0.0,
+    }
+    run.write('result.json', result)
+    return result
 
 
 def train_teacher(
@@ -109,14 +114,21 @@ def train_teacher(
     TrainingError: the loss is not finite.
   """
   recipe = precision.settle(recipe)
-  identity = common.identity('teacher', recipe)
+  path = common.teacher_file(recipe.teacher)
+  identity = common.identity(
+    'teacher', recipe, **({'teacher': path} if path else {})
+  )
   spec = common.spec(recipe, dataset)
   with common.work(run, identity, strategy, recipe, dataset) as done:
     if done:
       return done
+    if recipe.teacher.teacher_weights:
+      common.say_weights(
+        recipe.teacher, 'is where training starts, but for a fresh head'
+      )
     keras.utils.set_random_seed(recipe.seed)
     with strategy.scope():
-      teacher = zoo.build(recipe.teacher.model, spec)
+      teacher = common.build_teacher(recipe, spec)
       optimizer, rate = sgd.make(
         recipe.teacher,
         len(dataset.train) / recipe.data.batch_size,

@@ -107,6 +107,20 @@ class FlatTest(parameterized.TestCase):
     )
 
 
+class SaidTest(absltest.TestCase):
+  def test_only_what_was_done_is_said(self):
+    nested, plain = _nested(), _small(keras.layers.Dense(3))
+    self.assertEmpty(standard.standard(plain)[1])
+    self.assertEqual(standard.standard(nested)[1], ['models within opened'])
+    self.assertEqual(
+      standard.standard(plain, preprocessing='0..1')[1], ['preprocessing 0..1']
+    )
+    self.assertEqual(
+      standard.standard(_nested(), preprocessing='-1..1')[1],
+      ['models within opened', 'preprocessing -1..1'],
+    )
+
+
 class LogitsTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
@@ -136,9 +150,25 @@ class LogitsTest(parameterized.TestCase):
     )
 
   def test_logits_stay(self):
-    self.assertIsNone(standard.logits_of(_small(keras.layers.Dense(3))))
-    softmax = _small(keras.layers.Dense(3, activation='softmax'))
-    self.assertIsNone(standard.logits_of(softmax, 'logits'))
+    model = _small(keras.layers.Dense(3))
+    self.assertIsNone(standard.logits_of(model))
+    self.assertIsNone(standard.logits_of(model, 'logits'))
+
+  @parameterized.parameters(
+    lambda: [keras.layers.Dense(3, activation='softmax')],
+    lambda: [keras.layers.Dense(3), keras.layers.Softmax()],
+  )
+  def test_softmax_taken_for_logits_stays_in_the_file(self, last):
+    model = _small(*last())
+    expected = model(_images())
+    made, said = standard.standard(model, outputs='logits')
+    self.assertLen(said, 1)
+    self.assertIn('taken for logits', said[0])
+    path = os.path.join(self.create_tempdir().full_path, 'softmax.keras')
+    made.save(path)
+    again, said = standard.standard(keras.models.load_model(path))
+    self.assertEmpty(said)
+    np.testing.assert_allclose(again(_images()), expected, atol=1e-6)
 
   def test_probabilities_without_a_softmax_get_a_logarithm(self):
     model = standard.flat(

@@ -8,6 +8,7 @@ from absl.testing import absltest, parameterized
 
 from ft_tf import errors
 from ft_tf.models import layers, zoo
+from tests import fixtures
 
 
 def _spec(image_shape=(8, 8, 3), classes=10):
@@ -58,6 +59,18 @@ class BuildTest(parameterized.TestCase):
     ]
     self.assertLen(sums, blocks)
 
+  @parameterized.parameters(
+    ('resnet18', 'group4'), ('vgg13', 'group5'), ('resnet44', 'group3')
+  )
+  def test_names_that_are_ours_stay_ours(self, name, last):
+    self.assertTrue(zoo.build(name, _spec((32, 32, 3))).get_layer(last))
+
+  def test_network_of_keras_gives_logits_of_raw_images(self):
+    model = zoo.build('mobilenetx0.25', _spec((32, 32, 3), classes=3))
+    images = np.zeros((2, 32, 32, 3), np.uint8)
+    self.assertEqual(model(images).shape, (2, 3))
+    self.assertEqual(model.inputs[0].dtype, 'uint8')
+
   @parameterized.parameters('resnet8x0.25', 'wrn-10-1')
   def test_network_takes_the_datas_shape_and_classes(self, name):
     model = zoo.build(name, _spec((12, 9, 1), classes=3))
@@ -77,13 +90,16 @@ class BuildTest(parameterized.TestCase):
     'wrn-15-1',  # Not 6n + 4.
     'wrn-4-1',
     'wrn-16-0',
-    'vgg16',
-    'mobilenet',
+    'vgg11',
+    'mobilenetv4',
+    'resnet50x0.5',  # Keras's has no width, ours is not of this depth.
+    'MobileNetV2',
   )
   def test_unknown_name_is_refused_with_those_that_work(self, name):
     with self.assertRaisesRegex(
       errors.UsageError,
-      f"unknown network '{name}': give resnet.*resnet20.*wrn-16-2.*vgg13",
+      f"unknown network '{name}': give resnet.*resnet20.*wrn-16-2.*vgg13.*"
+      'mobilenetv3small.*efficientnetb0.*densenet121',
     ):
       zoo.build(name, _spec())
 
@@ -146,10 +162,45 @@ class LoadTest(absltest.TestCase):
     keras.Model(x, y).save(self._path('model.keras'))
     del os.environ['FT_TF_RAN']  # Building it ran it.
     with self.assertRaisesRegex(
-      errors.UsageError, 'does not load as a Keras model'
-    ):
+      errors.UsageError, 'code of a Lambda layer.*give --allow_unsafe_model'
+    ) as caught:
       zoo.load(self._path('model.keras'))
+    self.assertNotIn('\n', str(caught.exception))
     self.assertNotIn('FT_TF_RAN', os.environ)
+
+  def test_code_runs_when_it_is_allowed(self):
+    x = keras.Input((8, 8, 3))
+    model = keras.Model(x, keras.layers.Lambda(lambda x: x / 255)(x))
+    model.save(self._path('model.keras'))
+    with fixtures.unsafe():
+      loaded = zoo.load(self._path('model.keras'))
+    images = np.ones((1, 8, 8, 3), np.float32)
+    np.testing.assert_allclose(loaded(images), model(images))
+
+  def test_class_or_function_that_keras_does_not_know_is_named(self):
+    class Mine(keras.layers.Layer):
+      def call(self, x):
+        return x
+
+    def twice(x):
+      return 2 * x
+
+    x = keras.Input((8, 8, 3))
+    for layer, what in (
+      (Mine(), "class 'Mine'"),
+      (keras.layers.Activation(twice), "function 'twice'"),
+    ):
+      keras.Model(x, layer(x)).save(self._path('model.keras'))
+      with self.assertRaisesRegex(
+        errors.UsageError, f'holds the {what}.*register'
+      ) as caught:
+        zoo.load(self._path('model.keras'))
+      self.assertNotIn('\n', str(caught.exception))
+      with (
+        fixtures.unsafe(),
+        self.assertRaisesRegex(errors.UsageError, f'holds the {what}'),
+      ):
+        zoo.load(self._path('model.keras'))
 
   def test_file_is_told_from_a_network_by_its_extension(self):
     self.assertTrue(zoo.is_file('runs/teacher/model.keras'))

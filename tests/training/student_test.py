@@ -405,5 +405,40 @@ class TrainStudentTest(parameterized.TestCase):
       np.testing.assert_array_equal(a, b)
 
 
+class NetworkOfKerasTest(parameterized.TestCase):
+  @parameterized.parameters((32, 'mixed_bfloat16', 2), (64, 'float32', 1))
+  def test_phones_network_learns_from_small_images(
+    self, size, precision, replicas
+  ):
+    dataset = fixtures.blobs((size, size, 3))
+    recipe = fixtures.recipe(
+      mean=(0.5,) * 3,
+      std=(0.25,) * 3,
+      student='mobilenetv3smallx0.35',
+      method='ft_no_paraphraser',
+      student_epochs=2,
+      precision=precision,
+    )
+    folder = self.create_tempdir().full_path
+    teacher = os.path.join(folder, 'teacher.keras')
+    zoo.build('resnet8x0.25', common.spec(recipe, dataset)).save(teacher)
+    run = run_dir.RunDir(os.path.join(folder, 'run'))
+    result = student.train_student(
+      recipe,
+      dataset,
+      teacher=teacher,
+      run=run,
+      strategy=fixtures.strategy(replicas),
+      options=loop.Options(log_steps=1),
+    )
+    rows = run.metrics()
+    self.assertLess(rows[-1]['cross_entropy'], rows[0]['cross_entropy'])
+    # What is left is evaluated as it was, but for the moving statistics.
+    again = evaluation.evaluate(
+      evaluation.KerasPredictor(zoo.load(run.model)), dataset.test
+    )
+    self.assertAlmostEqual(again['accuracy'], result['accuracy'], delta=0.05)
+
+
 if __name__ == '__main__':
   absltest.main()

@@ -1,9 +1,16 @@
-"""The teacher's stage learns."""
+"""The teacher's stage learns, or takes what is trained."""
 
+import contextlib
+import io
+import os
+
+import keras
+import numpy as np
 from absl.testing import absltest
 
-from ft_tf import run_dir
-from ft_tf.training import loop, teacher
+from ft_tf import errors, run_dir
+from ft_tf.models import applications, zoo
+from ft_tf.training import common, loop, teacher
 from tests import fixtures
 
 
@@ -35,6 +42,90 @@ class TrainTeacherTest(absltest.TestCase):
     ]
     # Three steps: float32 sums in another order grow through batch norm.
     self.assertAlmostEqual(results[0]['loss'], results[1]['loss'], delta=2e-3)
+
+
+class WeightsTest(absltest.TestCase):
+  """A network of keras.applications with the weights of a file."""
+
+  def setUp(self):
+    super().setUp()
+    self.folder = self.create_tempdir().full_path
+    self.run_dir = run_dir.RunDir(os.path.join(self.folder, 'run'))
+    self.dataset = fixtures.blobs((32, 32, 3))
+
+  def _weights(self, classes, seed=0):
+    keras.utils.set_random_seed(seed)
+    network = applications.plain('mobilenetx0.25', (32, 32, 3), classes=classes)
+    path = os.path.join(self.folder, f'{classes}-{seed}.weights.h5')
+    network.save_weights(path)
+    return network, path
+
+  def _obtain(self, path):
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+      result = teacher.obtain_teacher(
+        fixtures.recipe(
+          mean=(0.5,) * 3,
+          std=(0.25,) * 3,
+          teacher='mobilenetx0.25',
+          teacher_weights=path,
+          teacher_epochs=1,
+          teacher_drop_epochs=(),
+          teacher_learning_rate=1e-3,
+        ),
+        self.dataset,
+        run=self.run_dir,
+        strategy=fixtures.strategy(),
+        options=loop.Options(),
+      )
+    return result, said.getvalue()
+
+  def test_with_a_head_of_the_classes_they_are_taken_as_trained(self):
+    network, path = self._weights(3)
+    result, said = self._obtain(path)
+    self.assertIn('head of 3 classes and is taken as trained', said)
+    self.assertIn('as mobilenetx0.25 has them in keras.applications', said)
+    self.assertEqual(result['steps'], 0)
+    images = self.dataset.test.images
+    expected = network(images / 127.5 - 1, training=False)
+    later = common.load_teacher(self.run_dir.model, self.dataset)
+    np.testing.assert_allclose(
+      later(images, training=False), expected, atol=1e-5
+    )
+    self.assertAlmostEqual(
+      result['accuracy'],
+      np.mean(np.argmax(expected, axis=1) == self.dataset.test.labels),
+    )
+    self.assertEqual(self._obtain(path)[0], result)
+    with self.assertRaisesRegex(errors.UsageError, 'sha256'):
+      self._obtain(self._weights(3, seed=1)[1])
+
+  def test_with_another_head_all_of_it_is_trained_from_there(self):
+    network, path = self._weights(7)
+    result, said = self._obtain(path)
+    self.assertIn(
+      f'{path} is where training starts, but for a fresh head', said
+    )
+    self.assertEqual(result['steps'], 3)
+    trained = zoo.load(self.run_dir.model)
+    for name in ('conv1', 'conv_pw_13'):
+      one, two = (
+        net.get_layer(name).get_weights()[0] for net in (trained, network)
+      )
+      self.assertGreater(np.abs(one - two).max(), 0)
+      self.assertGreater(np.corrcoef(one.ravel(), two.ravel())[0, 1], 0.9)
+    with self.assertRaisesRegex(errors.UsageError, 'sha256'):
+      self._obtain(self._weights(7, seed=1)[1])
+
+  def test_weights_beside_a_model_or_for_another_are_refused(self):
+    _, path = self._weights(7)
+    for name, message in (
+      ('t.keras', 'has its weights: leave out --teacher_weights'),
+      ('resnet20', 'are not for --teacher=resnet20'),
+    ):
+      its = fixtures.recipe(teacher=name, teacher_weights=path).teacher
+      with self.assertRaisesRegex(errors.UsageError, message):
+        common.is_given(its, self.dataset)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,252 @@
+"""Networks of keras.applications by name, for images of any size.
+
+They were laid out for images of 224 pixels and more and shrink them 32 times,
+which leaves one place of a picture of 32. Here small images are shrunk less, by
+the rule of `strides_taken`.
+"""
+
+import collections
+import functools
+import inspect
+import re
+from collections.abc import Callable
+
+import keras
+
+from ft_tf import errors
+from ft_tf.models import layers, standard
+
+_STRIDE = 32  # of every network here, from image to last map
+_LARGE = 96  # pixels from which on a network stays as it is
+_LEAST_MAP = 4  # height and width of the last map of smaller images
+# Those of the networks, 0.99 to 0.9997, average over hundreds of steps and
+# more: after a short training they are still near their first values.
+_MOMENTUM = 0.9
+
+_STRIDED = (
+  keras.layers.Conv2D,
+  keras.layers.DepthwiseConv2D,
+  keras.layers.SeparableConv2D,
+  keras.layers.MaxPooling2D,
+  keras.layers.AveragePooling2D,
+)
+
+# A layer as Keras builds it, and as it is here.
+Pairs = list[tuple[keras.layers.Layer, keras.layers.Layer]]
+
+
+@functools.cache
+def builders() -> dict[str, Callable[..., keras.Model]]:
+  """Returns the functions of keras.applications, by name in lower case."""
+  return {
+    name.lower(): function
+    for name, function in vars(keras.applications).items()
+    if inspect.isfunction(function)
+  }
+
+
+def is_name(name: str) -> bool:
+  """Tells whether a name, with its width, is that of a network here."""
+  return _parts(name) is not None
+
+
+def family(name: str) -> str:
+  """Returns the module of keras.applications that has a network."""
+  builder, _ = _parts(name)
+  return builder.__module__.rpartition('.')[2]
+
+
+def _parts(name):
+  """Returns the function of a name and its width; None if there is none."""
+  if name in builders():
+    return builders()[name], {}
+  match = re.fullmatch(r'(\w+)x(\d+(?:\.\d+)?)', name)
+  builder = match and builders().get(match[1])
+  if not builder or 'alpha' not in inspect.signature(builder).parameters:
+    return None
+  alpha = float(match[2])
+  return (builder, {'alpha': alpha}) if alpha > 0 else None
+
+
+def plain(
+  name: str,
+  image_shape: tuple[int, int, int],
+  *,
+  classes: int,
+  head: bool = True,
+) -> keras.Model:
+  """Returns a fresh network as Keras builds it, for normalised images.
+
+  Args:
+    name: As of `is_name`.
+    image_shape: `(H, W, C)`.
+    classes: Number of logits.
+    head: Whether it ends in logits; else in its last feature map.
+
+  Raises:
+    UsageError: the images are smaller than Keras allows.
+  """
+  builder, options = _parts(name)
+  if 'include_preprocessing' in inspect.signature(builder).parameters:
+    options['include_preprocessing'] = False
+  try:
+    return builder(
+      input_shape=image_shape,
+      weights=None,
+      include_top=head,
+      classes=classes,
+      classifier_activation=None,
+      **options,
+    )
+  except ValueError as error:
+    reason = str(error).strip().splitlines()[0]
+    raise errors.UsageError(
+      f'{name} does not take images of {image_shape} ({reason}): give a larger '
+      '--image_size'
+    ) from error
+
+
+def strides_taken(image_shape: tuple[int, int, int]) -> int:
+  """Returns by which factor images of a size are shrunk less than by 32.
+
+  1 for images of 96 pixels and more; below that the power of two that leaves a
+  last map of 4x4 or more: 2 from 64 pixels on (16 times smaller), 4 from 32 on
+  (8 times smaller), 8 from 16 on, and so down to 4 pixels.
+
+  Args:
+    image_shape: `(H, W, C)`, of which the shorter side counts.
+  """
+  side = min(image_shape[:2])
+  taken = 1
+  while side < _LARGE and side * taken < _LEAST_MAP * _STRIDE:
+    taken *= 2
+  return taken
+
+
+def build(
+  name: str, spec: layers.Spec, *, as_built: bool = False
+) -> tuple[keras.Model, Pairs]:
+  """Returns a fresh network for the data.
+
+  Its layers have their names and kernels from Keras, in the order of Keras.
+  Different are: images are raw and normalised by `spec`; the first strided
+  convolutions and poolings lose strides for small images, see `strides_taken`;
+  batch norm has a momentum of 0.9, and is synchronized if `spec` says so; and
+  logits are float32.
+
+  Args:
+    name: As of `is_name`.
+    spec: The data's shape and statistics.
+    as_built: Whether all strides stay, however small the images are.
+
+  Returns:
+    A model from raw images `[B, H, W, C]` uint8 to logits `[B, classes]`
+    float32, and its layers beside those of `plain` made flat, in their order.
+
+  Raises:
+    UsageError: it does not fit the images.
+  """
+  height, width, channels = spec.image_shape
+  if min(height, width) < _LEAST_MAP:
+    raise errors.UsageError(
+      f'{name} needs images of 4x4 or more, these are {spec.image_shape}: give '
+      '--image_size=32'
+    )
+  taken = 1 if as_built else strides_taken(spec.image_shape)
+  # Larger by the strides that it loses: what depends on the size of a map, as
+  # the padding before a strided convolution does, then fits those that stay.
+  original = plain(
+    name, (height * taken, width * taken, channels), classes=spec.classes
+  )
+  return _adapted(standard.flat(original), spec, taken)
+
+
+def head_of(model: keras.Model) -> keras.layers.Layer:
+  """Returns the layer of a `plain` network that makes the logits."""
+  return [layer for layer in model.layers if layer.weights][-1]
+
+
+def _adapted(model, spec, wanted):
+  """Returns what `build` does, of a network built `wanted` times larger."""
+  head = head_of(model)
+  image, start = layers.images(spec)
+  taken = {id(start): 1}  # strides taken away on the way to a tensor
+  kept, copies, behind = [], {}, []
+  names = collections.Counter()
+
+  def call(operation):
+    if isinstance(
+      operation, (keras.layers.Rescaling, keras.layers.Normalization)
+    ):
+      return lambda x, **_: x  # The normalisation is ours.
+    return lambda *args, **kwargs: run(operation, args, kwargs)
+
+  def run(operation, args, kwargs):
+    inputs = keras.tree.flatten((args, kwargs))
+    so_far = max(taken.get(id(each), 1) for each in inputs)
+    if isinstance(operation, keras.layers.Layer):
+      if operation is head:
+        behind.append(True)
+      config = operation.get_config()
+      config['name'] = _own_name(operation, names)
+      if isinstance(operation, keras.layers.BatchNormalization):
+        config['momentum'] = _MOMENTUM
+        config['synchronized'] = spec.sync_batch_norm
+      if behind:
+        config['dtype'] = 'float32'
+      if wanted > 1 and isinstance(operation, _STRIDED):
+        less = min(max(operation.strides), wanted // so_far)
+        args = (_loosen(operation, config, args[0], less),)
+        so_far *= less
+      layer = type(operation).from_config(config)
+      copies[id(operation)] = operation, layer
+    else:
+      layer = operation
+      layer.name = _own_name(operation, names)
+    y = layer(*args, **kwargs)
+    taken[id(y)] = so_far
+    kept.append(y)  # so that no other tensor gets its id
+    return y
+
+  graph = keras.Model(model.inputs, model.outputs)
+  (logits,) = graph._run_through_graph([start], operation_fn=call)
+  pairs = [copies[id(each)] for each in model.layers if id(each) in copies]
+  return keras.Model(image, logits, name=model.name), pairs
+
+
+def _own_name(operation, names):
+  """Returns a name that does not depend on what was built before.
+
+  Keras numbers the operations without a name of all models in one row.
+  """
+  stem = re.sub(r'_\d+$', '', operation.name)
+  if stem.replace('_', '') != type(operation).__name__.lower():
+    return operation.name
+  names[stem] += 1
+  return f'{stem}_{names[stem]}'
+
+
+def _loosen(layer, config, x, less):
+  """Returns the input of a layer that is to have `less` times less stride.
+
+  With it goes the zero padding that was there for the stride, and overlapping
+  windows do not eat up the border of a small map. Changes the configuration.
+  """
+  config['strides'] = tuple(stride // less for stride in layer.strides)
+  producer, node, _ = x._keras_history
+  padded = isinstance(producer, keras.layers.ZeroPadding2D)
+  if less > 1:
+    config['padding'] = 'same'
+    if padded:
+      (x,) = producer._inbound_nodes[node].input_tensors
+  elif not padded and max(_window(layer)) > max(layer.strides):
+    config['padding'] = 'same'
+  return x
+
+
+def _window(layer):
+  if isinstance(
+    layer, (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
+  ):
+    return layer.pool_size
+  return layer.kernel_size

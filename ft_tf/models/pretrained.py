@@ -1,0 +1,247 @@
+"""Networks of keras.applications with the weights of a file.
+
+Keras's own files, with a head of 1,000 classes or without ("notop"), and those
+that `save_weights` writes load alike. With them comes the normalisation that
+they were trained with.
+"""
+
+import collections
+import dataclasses
+import os
+
+import h5py
+import keras
+import numpy as np
+
+from ft_tf import catalogue, errors
+from ft_tf.models import applications, layers, standard
+
+# What is done to images before a network, as channel means and deviations of
+# images in [0, 1]: the modes of keras.applications' preprocess_input.
+_TF = {'mean': (0.5,), 'std': (0.5,)}  # -1..1
+_TORCH = catalogue.IMAGENET
+_CAFFE = {  # ImageNet's mean is taken off; the network sees blue first
+  'mean': tuple(value / 255 for value in (123.68, 116.779, 103.939)),
+  'std': (1 / 255,) * 3,
+}
+_BY_128 = {'mean': (128 / 255,), 'std': (128 / 255,)}
+# By the module of keras.applications: its preprocess_input, or where that does
+# nothing the layers that include_preprocessing adds.
+_FAMILIES = {
+  'convnext': _TORCH,
+  'densenet': _TORCH,
+  'efficientnet_v2': _BY_128,  # S, M, L; B0 to B3 have _TORCH
+  'inception_resnet_v2': _TF,
+  'inception_v3': _TF,
+  'mobilenet': _TF,
+  'mobilenet_v2': _TF,
+  'mobilenet_v3': _TF,
+  'nasnet': _TF,
+  'resnet': _CAFFE,
+  'resnet_v2': _TF,
+  'vgg16': _CAFFE,
+  'vgg19': _CAFFE,
+  'xception': _TF,
+}
+_GIVEN = {
+  '0..1': {'mean': (0.0,), 'std': (1.0,)},
+  '-1..1': _TF,
+  'imagenet': _TORCH,
+}
+
+
+def classes_of(name: str, spec: layers.Spec, path: str) -> int | None:
+  """Returns the number of classes of a file's head; None if it has no head.
+
+  Args:
+    name: The network, as of `applications.is_name`.
+    spec: The data's shape.
+    path: An `.h5` file.
+
+  Raises:
+    UsageError: there is no such file, or its weights are not of the network.
+  """
+  _check(name, path)
+  network = applications.plain(name, _shape(name, spec), classes=spec.classes)
+  head = applications.head_of(network)
+  left = _shapes(path) - collections.Counter(
+    tuple(weight.shape)
+    for layer in network.layers
+    if layer is not head
+    for weight in layer.weights
+  )
+  if not left:
+    return None
+  kernel = tuple(head.kernel.shape[:-1])
+  for classes in {shape[-1] for shape in left}:
+    if left == collections.Counter([(*kernel, classes), (classes,)]):
+      return classes
+  raise errors.UsageError(
+    f'{path} is not of {name} for images of {spec.image_shape}: it has other '
+    f'weights, of shapes {", ".join(map(str, sorted(left)[:3]))}; give the '
+    '--teacher that it was saved from, or weights without a head'
+  )
+
+
+def build(
+  name: str, spec: layers.Spec, path: str, preprocessing: str = 'none'
+) -> keras.Model:
+  """Returns a network with a file's weights.
+
+  If the file's head has the data's number of classes, the network is Keras's,
+  trained. Otherwise the head is fresh and all else is the file's, and small
+  images are shrunk less, see `applications.build`.
+
+  Args:
+    name: The network, as of `applications.is_name`.
+    spec: The data's shape; its statistics give way to those that the network
+      was trained with.
+    path: An `.h5` file.
+    preprocessing: What was done to its images instead, as of `standard.flat`;
+      `none`: what its family does.
+
+  Returns:
+    A model from raw images `[B, H, W, C]` uint8 to logits `[B, classes]`.
+
+  Raises:
+    UsageError: file, network and images do not fit each other.
+  """
+  classes = classes_of(name, spec, path)
+  loaded = applications.plain(
+    name,
+    _shape(name, spec),
+    classes=classes or spec.classes,
+    head=classes is not None,
+  )
+  try:
+    loaded.load_weights(path)
+  except (KeyError, TypeError, ValueError) as error:
+    reason = str(error).strip().splitlines()[0]
+    raise errors.UsageError(
+      f'{path} does not load as weights of {name} ({reason}): give a file '
+      'saved from the network of keras.applications itself'
+    ) from error
+  trained = classes == spec.classes
+  statistics = _statistics(name, spec, loaded, preprocessing)
+  model, pairs = applications.build(
+    name,
+    dataclasses.replace(
+      spec,
+      **{
+        key: tuple(values) * (spec.image_shape[-1] // len(values))
+        for key, values in statistics.items()
+      },
+    ),
+    as_built=trained,
+  )
+  theirs = [
+    layer
+    for layer in standard.flat(loaded).layers
+    if layer.weights and not isinstance(layer, keras.layers.Normalization)
+  ]
+  ours = [copy for layer, copy in pairs if layer.weights]
+  for layer, copy in zip(theirs, ours, strict=False):  # Ours may end later.
+    if trained or (copy is not ours[-1] and _fits(layer, copy)):
+      copy.set_weights(layer.get_weights())
+  if statistics is _CAFFE:
+    kernel, *bias = ours[0].get_weights()
+    ours[0].set_weights([kernel[:, :, ::-1], *bias])  # red first, as images are
+  return model
+
+
+def _check(name, path):
+  if not applications.is_name(name):
+    raise errors.UsageError(
+      f'--teacher_weights={path} are not for --teacher={name}: give a network '
+      'of keras.applications, such as mobilenetv2, or no --teacher_weights'
+    )
+  if path == 'imagenet':
+    raise errors.UsageError(
+      '--teacher_weights=imagenet: nothing is downloaded here; give a file of '
+      f'weights for {name}, .weights.h5 or .h5'
+    )
+  if not path.endswith('.h5') or not os.path.isfile(path):
+    raise errors.UsageError(
+      f'--teacher_weights={path} is not a file of weights: give the path of a '
+      '.weights.h5 or .h5 file'
+    )
+
+
+def _shape(name, spec):
+  """Returns the shape of images to build a network for that a file fits.
+
+  It counts for VGG's dense layers alone; otherwise it need only be as large as
+  Keras wants it.
+  """
+  taken = 1
+  if not applications.family(name).startswith('vgg'):
+    taken = applications.strides_taken(spec.image_shape)
+  height, width, channels = spec.image_shape
+  return height * taken, width * taken, channels
+
+
+def _shapes(path) -> collections.Counter[tuple[int, ...]]:
+  """Returns how often a file has weights of each shape."""
+  found = collections.Counter()
+
+  def count(name, its):
+    # Not an optimizer's, not counters and states of random generators.
+    if (
+      isinstance(its, h5py.Dataset)
+      and not name.startswith('optimizer')
+      and its.shape
+      and its.dtype.kind == 'f'
+    ):
+      found[its.shape] += 1
+
+  try:
+    with h5py.File(path) as file:
+      file.visititems(count)
+  except OSError as error:
+    raise errors.UsageError(
+      f'--teacher_weights={path} does not open as an HDF5 file: give one that '
+      'save_weights wrote'
+    ) from error
+  return found
+
+
+def _statistics(name, spec, loaded, preprocessing):
+  """Returns mean and std of the images that weights want; of 1 value or 3."""
+  if preprocessing != 'none':
+    found = _GIVEN[preprocessing]
+  elif applications.family(name) == 'efficientnet':
+    found = _adapted(loaded)
+  elif name.startswith('efficientnetv2b'):
+    found = _TORCH if spec.image_shape[-1] == 3 else _BY_128
+  else:
+    found = _FAMILIES[applications.family(name)]
+  if len(found['mean']) not in (1, spec.image_shape[-1]):
+    raise errors.UsageError(
+      f'{name} is normalised by 3 channels, the images have '
+      f'{spec.image_shape[-1]}: give --preprocessing=0..1 or -1..1'
+    )
+  return found
+
+
+def _adapted(loaded):
+  """Returns the statistics in a network's own normalisation of 0..1."""
+  (its,) = [
+    layer
+    for layer in loaded.layers
+    if isinstance(layer, keras.layers.Normalization)
+  ]
+  mean, variance, *_ = its.get_weights()
+  std = np.sqrt(variance)
+  # Keras's own files of EfficientNet have the deviation where the variance
+  # belongs, and its builder divides once more by the root when it loads them.
+  if np.allclose(variance, _TORCH['std']):
+    std = variance
+  return {
+    'mean': tuple(map(float, mean)),
+    'std': tuple(map(float, std)),
+  }
+
+
+def _fits(layer, copy) -> bool:
+  """Tells whether weights fit; VGG's first dense layer depends on the map."""
+  return [w.shape for w in layer.weights] == [w.shape for w in copy.weights]
