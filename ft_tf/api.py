@@ -8,10 +8,21 @@ from typing import Any
 import keras
 import numpy as np
 
-from ft_tf import catalogue, compression, recipes, run_dir
+from ft_tf import catalogue, compression, errors, recipes, run_dir
 from ft_tf.data import datasets
 from ft_tf.models import zoo
 from ft_tf.training import common, loop, strategy
+
+# Numbers of a recipe that say how images come out of their files.
+_OF_FILES = {
+  'dataset',
+  'image_size',
+  'max_bad_files',
+  'resizing',
+  'test_split',
+  'train_split',
+  'unlabeled',
+}
 
 
 def distill(
@@ -51,6 +62,11 @@ def distill(
     UsageError: something does not fit; nothing has been trained.
     TrainingError: a loss is not finite.
   """
+  strange = sorted(_OF_FILES & numbers.keys())
+  if strange:
+    raise errors.UsageError(
+      f'images in arrays come as they are: leave out {", ".join(strange)}'
+    )
   source = datasets.Arrays(train, test, label_names=label_names)
   images = source.read('train').images
   mean, std = datasets.statistics(images)

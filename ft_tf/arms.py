@@ -17,6 +17,7 @@ _SHARED = (
   'test_split',
   'image_size',
   'resizing',
+  'unlabeled',
   'validation_examples',
 )
 

@@ -95,7 +95,7 @@ def compare(
     raise errors.UsageError(
       '--signal_cache=memory is not shared by --jobs: give a folder, or off'
     )
-  with _claimed(run, recipe):
+  with _claimed(run, recipe, dataset):
     known = run.read(report.PLAN) or []
     names = [arm.name for arm in chosen if arm.name not in known]
     run.write(report.PLAN, known + names)
@@ -145,13 +145,12 @@ def rehearse(
     jobs: Students at once, which are taken to go no faster in all than one.
 
   Returns:
-    `{'part', 'runs', 'images_per_second', 'seconds'}` for teacher, paraphrasers
-    and arms; `seconds` are of all runs of the part.
+    `{'part', 'runs', 'images_per_epoch', 'images_per_second', 'seconds'}` for
+    teacher, paraphrasers and arms; `seconds` are of all runs of the part.
   """
   del jobs
   recipe = precision.settle(recipe)
   dataset = workshop.open_dataset()
-  examples = len(dataset.train)
   small = dataset.part(_REHEARSED * recipe.data.batch_size)
   short = {f'{s}_epochs': 1 for s in ('teacher', 'paraphraser', 'student')}
   with tempfile.TemporaryDirectory() as folder:
@@ -187,12 +186,14 @@ def rehearse(
     found = []
     for part, where, epochs, count in parts:
       rows = run.child(where).metrics()
+      images = len(dataset.train if part == 'teacher' else dataset.every)
       speed = rows[-1]['images_per_second']
-      seconds = epochs * examples / speed + rows[0]['compile_seconds']
+      seconds = epochs * images / speed + rows[0]['compile_seconds']
       found.append(
         {
           'part': part,
           'runs': count,
+          'images_per_epoch': images,
           'images_per_second': speed,
           'seconds': count * seconds,
         }
@@ -243,7 +244,7 @@ def _paraphraser_name(own: recipes.Recipe, recipe: recipes.Recipe) -> str:
 
 
 @contextlib.contextmanager
-def _claimed(run, recipe) -> Iterator[None]:
+def _claimed(run, recipe, dataset) -> Iterator[None]:
   """Holds the folder; what may differ from call to call is not part of it."""
   identity = json.loads(json.dumps(dataclasses.asdict(recipe)))
   for name in ('method', 'beta'):
@@ -251,6 +252,8 @@ def _claimed(run, recipe) -> Iterator[None]:
   path = common.teacher_file(recipe.teacher)
   if path:
     identity['teacher_sha256'] = run_dir.digest(path)
+  if dataset.fingerprint:
+    identity['images'] = dataset.fingerprint
   run.claim(identity)
   try:
     yield

@@ -14,7 +14,7 @@ from ft_tf.data import datasets
 from ft_tf.export import budget
 from ft_tf.export import student as export_student
 from ft_tf.methods import registry
-from ft_tf.models import taps, zoo
+from ft_tf.models import taps
 from ft_tf.report import page, summary
 from ft_tf.signals import cache
 from ft_tf.training import (
@@ -106,7 +106,8 @@ def compress(
     export_beside(teacher_run, dataset)
     if baseline:
       export_beside(run.child(f'comparison/scratch-{recipe.seed}'), dataset)
-    run.write('samples.json', _samples(run, dataset))
+    own = common.as_student_sees(recipe, dataset)
+    run.write('samples.json', _samples(run, dataset, own))
     report = page.write(run)
     return _finish(run, exported, report)
 
@@ -133,10 +134,11 @@ def within(
   """
   if limits is None:
     return recipe, None
+  own = common.as_student_sees(recipe, dataset)
   choice = budget.settle(
     recipe.student.model,
-    common.spec(recipe, dataset),
-    dataset.train.images[: budget.CALIBRATION],
+    common.spec(recipe, own),
+    own.train.images[: budget.CALIBRATION],
     limits,
     known=run.read(CANDIDATES),
   )
@@ -156,7 +158,7 @@ def check_parts(
     teacher_model, _ = common.load_given_teacher(recipe.teacher, dataset)
   else:
     teacher_model = common.build_teacher(recipe, spec)
-  student_model = zoo.build(recipe.student.model, spec)
+  student_model = common.build_student(recipe, dataset)
   recipe = recipes.override(
     recipe,
     {'rate': registry.paraphrase_rate(recipe, teacher_model, student_model)},
@@ -202,15 +204,18 @@ def export_beside(run: run_dir.RunDir, dataset: datasets.Dataset) -> None:
     _say(f'{run.path}: no TFLite file to compare with ({reason})')
 
 
-def _samples(run, dataset) -> list[dict[str, str]]:
-  """Returns test images with what each network says of them."""
+def _samples(run, dataset, own) -> list[dict[str, str]]:
+  """Returns test images with what each network says of them.
+
+  The student sees them as `own` has them, the teacher as `dataset`.
+  """
   export = os.path.join(run.path, 'export')
   predictors = {
     'teacher': evaluation.predictor(run.child('teacher').model),
     'student': evaluation.predictor(os.path.join(export, run_dir.KERAS)),
     'int8': evaluation.predictor(os.path.join(export, run_dir.INT8)),
   }
-  test = dataset.test
+  test = own.test
   wrong = np.flatnonzero(
     evaluation.logits(predictors['int8'], test.images).argmax(axis=1)
     != test.labels
@@ -218,10 +223,12 @@ def _samples(run, dataset) -> list[dict[str, str]]:
   chosen = np.concatenate(
     [np.arange(min(_SAMPLES, len(test))), wrong[wrong >= _SAMPLES][:_SAMPLES]]
   )
-  some = test.take(chosen)
+  some = dataset.test.take(chosen)
+  seen = {who: test.take(chosen).images for who in predictors}
+  seen['teacher'] = some.images
   names = np.array(dataset.label_names)
   said = {
-    who: names[evaluation.logits(predict, some.images).argmax(axis=1)]
+    who: names[evaluation.logits(predict, seen[who]).argmax(axis=1)]
     for who, predict in predictors.items()
   }
   return [

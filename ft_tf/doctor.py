@@ -27,7 +27,7 @@ from ft_tf import (
 from ft_tf.data import datasets
 from ft_tf.export import budget
 from ft_tf.methods import registry
-from ft_tf.models import layers, taps, zoo
+from ft_tf.models import taps
 from ft_tf.training import common, precision
 
 _JUDGED = 2000  # test images that a given teacher is measured on
@@ -109,9 +109,9 @@ def examine(
       f'epochs, {common.parameters(teacher):,} parameters',
       '--teacher',
     )
-  student = zoo.build(recipe.student.model, spec)
+  student = common.build_student(recipe, dataset)
   yield from _of_layers(recipe, dataset, teacher, student)
-  yield _of_student(recipe, dataset, spec)
+  yield _of_student(recipe, common.as_student_sees(recipe, dataset))
 
 
 def rehearse(
@@ -136,13 +136,13 @@ def rehearse(
     workshop=workshop,
     chosen=arms.make([recipe.student.method], {}),
   )
-  images = len(workshop.open_dataset().train)
   for part in parts:
     name = part['part'].partition('/')[0].removesuffix('s')
     stage = name if name in ('teacher', 'paraphraser') else 'student'
+    seconds = part['images_per_epoch'] / part['images_per_second']
     yield Finding(
       f'time of the {stage}',
-      f'{images / part["images_per_second"]:.1f} s per epoch at '
+      f'{seconds:.1f} s per epoch at '
       f'{part["images_per_second"]:,.0f} images/s, '
       f'{part["seconds"] / 60:.1f} minutes in all',
       f'--{stage}_epochs',
@@ -158,16 +158,19 @@ def rehearse(
 
 def _of_data(recipe, dataset) -> Iterator[Finding]:
   train, data = dataset.train, recipe.data
+  more = len(dataset.every) - len(train)
   yield Finding(
     'images',
-    f'{len(train):,} to train on, {len(dataset.validation):,} to validate on, '
-    f'{len(dataset.test):,} to test on, {_shape(dataset.image_shape)}, '
+    f'{len(train):,} to train on, '
+    + (f'{more:,} without labels beside them, ' if more else '')
+    + f'{len(dataset.validation):,} to validate on, {len(dataset.test):,} to '
+    f'test on, {_shape(dataset.image_shape)}, '
     + (
       'read from their files'
       if data.resizing == 'crop'
       else f'{_bytes(dataset) / 2**30:.2f} GiB in memory'
     ),
-    '--dataset, --image_size, --resizing',
+    '--dataset, --unlabeled, --image_size, --resizing',
   )
   some = train.images[: min(len(train), _TRIED)]
   yield Finding(
@@ -345,21 +348,28 @@ def _match(recipe, teacher, student, chosen) -> str:
   return ', '.join(steps)
 
 
-def _of_student(recipe, dataset, spec: layers.Spec) -> Finding:
+def _of_student(recipe, own) -> Finding:
   """Returns what the untrained student's int8 file takes.
+
+  Args:
+    recipe: What is to be run.
+    own: The images as the student sees them.
 
   Raises:
     UsageError: TFLite lacks operations of it.
   """
   its = budget.measure(
-    recipe.student.model, spec, dataset.train.images[: budget.CALIBRATION]
+    recipe.student.model,
+    common.spec(recipe, own),
+    own.train.images[: budget.CALIBRATION],
   )
   return Finding(
     'student',
-    f'{its.name}, {its.parameters:,} parameters, {its.bytes:,} bytes in int8 '
+    f'{its.name} on images of {_shape(own.image_shape)}, {its.parameters:,} '
+    f'parameters, {its.bytes:,} bytes in int8 '
     f'with built-in operations alone, {its.latency_ms:.3f} ms for one image in '
     'one thread here',
-    '--student, --max_bytes, --max_latency_ms',
+    '--student, --student_image_size, --max_bytes, --max_latency_ms',
   )
 
 

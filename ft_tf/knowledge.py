@@ -16,7 +16,7 @@ from ft_tf import evaluation, factors, recipes, run_dir
 from ft_tf.data import datasets
 from ft_tf.methods import base, factor_transfer, registry
 from ft_tf.models import folding, taps, zoo
-from ft_tf.training import student
+from ft_tf.training import common, student
 
 FILE = 'knowledge.json'
 _PROBED = 5000  # training images that the linear probe is fitted to
@@ -78,12 +78,13 @@ def look(
   terms = _terms(recipe, run, dataset, theirs, ours, paraphrasers)
   *_, maps = registry.layers(recipe, theirs, ours)
   said = []
-  for net, own, which in (
-    (theirs, maps[0], 'teacher_layers'),
-    (ours, maps[1], 'student_layers'),
+  own = common.as_student_sees(recipe, dataset)
+  for net, layer, which, seen in (
+    (theirs, maps[0], 'teacher_layers', images),
+    (ours, maps[1], 'student_layers', own.validation.images[:_COMPARED]),
   ):
-    layers = {own, *(layer for term in terms for layer in getattr(term, which))}
-    said.append(_outputs(net, sorted(layers), images))
+    layers = {layer, *(each for term in terms for each in getattr(term, which))}
+    said.append(_outputs(net, sorted(layers), seen))
   features = [s.features[layer] for s, layer in zip(said, maps, strict=True)]
   found = {'feature_cka': cka(*features)}
   for term in terms:
@@ -94,7 +95,7 @@ def look(
       )
       found['factor_cka'] = cka(factor, adapted)
       found['feature_factor_cka'] = cka(factor, features[1])
-  found['probe_accuracy'] = _probe(ours, taps.last_feature_map(ours), dataset)
+  found['probe_accuracy'] = _probe(ours, taps.last_feature_map(ours), own)
   run.write(FILE, found)
   return found
 

@@ -68,6 +68,11 @@ class Data:
     least=0,
     default=0,
   )
+  unlabeled: str = _field(
+    'folder of further pictures, without labels, that train the paraphraser '
+    'and the factor loss; empty: none',
+    default='',
+  )
   validation_examples: int = _field(
     'training images set aside for validation', least=0, default=1000
   )
@@ -215,6 +220,12 @@ class Student(_Optimization):
 
   model: str = _field(
     'network name of the student, or a .keras file to start from'
+  )
+  student_image_size: int = _field(
+    'height and width of the very images that the teacher sees, as the student '
+    'sees them; 0: as the teacher',
+    least=0,
+    default=0,
   )
   method: str = _field(
     f'what it learns from the teacher: {SCRATCH} (nothing), '

@@ -102,6 +102,18 @@ class DistillTest(absltest.TestCase):
         api.distill(
           'resnet8', 'resnet8', train=train, test=test, workdir=folder
         )
+    with self.assertRaisesRegex(
+      errors.UsageError, 'as they are: leave out image_size, unlabeled'
+    ):
+      api.distill(
+        'resnet8',
+        'resnet8',
+        train=(images, labels),
+        test=test,
+        workdir=folder,
+        unlabeled='pictures',
+        image_size=32,
+      )
     self.assertEmpty(os.listdir(folder))
 
 

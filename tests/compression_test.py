@@ -1,5 +1,6 @@
 """The whole way as a library call, with a teacher that is given."""
 
+import base64
 import contextlib
 import io
 import os
@@ -7,9 +8,10 @@ from unittest import mock
 
 import keras
 import numpy as np
+import tensorflow as tf
 from absl.testing import absltest
 
-from ft_tf import compression, errors, run_dir
+from ft_tf import compression, errors, evaluation, run_dir
 from ft_tf.data import datasets
 from ft_tf.export import student as export_student
 from ft_tf.models import standard, zoo
@@ -68,6 +70,33 @@ class CompressTest(absltest.TestCase):
     )
     with open(result['report']) as file:
       self.assertIn('student, factor transfer', file.read())
+
+  def test_student_of_smaller_images_goes_the_whole_way(self):
+    recipe = {'student_image_size': 6, 'student_layer': '-1'}
+    result = self._compress(
+      fixtures.blobs_and_unlabelled(), baseline=True, **recipe
+    )
+    paraphraser = self.run_dir.child('paraphraser').read('result.json')
+    self.assertEqual(paraphraser['steps'], 14)  # 3 epochs of 72 images
+    export = self.run_dir.read('export/export.json')
+    own = fixtures.blobs().at(6)
+    for name in (run_dir.KERAS, run_dir.FLOAT32, run_dir.INT8):
+      predict = evaluation.predictor(
+        os.path.join(self.run_dir.path, 'export', name)
+      )
+      self.assertEqual(predict.image_size, 6)
+      self.assertAlmostEqual(
+        evaluation.evaluate(predict, own.test)['accuracy'],
+        export[name]['accuracy'],
+      )
+    rows = {row['method']: row for row in result['table']}
+    self.assertAlmostEqual(
+      rows['ft']['mean'], export[run_dir.KERAS]['accuracy']
+    )
+    self.assertIsNotNone(rows['scratch']['tflite_int8_bytes'])
+    samples = self.run_dir.read('samples.json')
+    png = base64.b64decode(samples[0]['png'])
+    self.assertEqual(tf.io.decode_png(png).shape, (8, 8, 1))
 
   def test_interrupted_way_goes_on_where_it_was(self):
     with (

@@ -1,6 +1,7 @@
 """What the doctor finds, in words that name the flag."""
 
 import os
+import re
 
 import keras
 import numpy as np
@@ -81,6 +82,39 @@ class DoctorTest(absltest.TestCase):
     self.assertIn('8x8 to 2x2', says['match'].says)
     self.assertIn('bytes in int8', says['student'].says)
     self.assertNotIn('unscaled', says['values in the teacher'].says)
+
+  def test_students_own_size_and_images_without_labels_are_said(self):
+    _teacher(self._file)
+    recipe = self._recipe(preprocessing='-1..1', student_image_size=6)
+    dataset = fixtures.blobs_and_unlabelled()
+    says = {
+      finding.what: finding for finding in doctor.examine(recipe, dataset)
+    }
+    self.assertIn(
+      '48 to train on, 24 without labels beside them, 8 to validate on',
+      says['images'].says,
+    )
+    self.assertIn('--unlabeled', says['images'].flag)
+    self.assertIn('on images of 6x6x1', says['student'].says)
+    self.assertIn('--student_image_size', says['student'].flag)
+    times = {
+      finding.what: finding.says
+      for finding in doctor.rehearse(
+        self._recipe(preprocessing='-1..1', student_image_size=6),
+        devices=fixtures.strategy(),
+        workshop=comparison.Workshop(
+          open_dataset=fixtures.blobs_and_unlabelled, options=loop.Options()
+        ),
+      )
+    }
+    seconds, speed = (
+      float(number.replace(',', ''))
+      for number in re.match(
+        r'([\d.]+) s per epoch at ([\d,]+) images/s',
+        times['time of the student'],
+      ).groups()
+    )
+    self.assertAlmostEqual(seconds, 72 / speed, delta=0.06)
 
   def test_wrong_preprocessing_is_seen_and_the_right_one_named(self):
     _teacher(self._file)

@@ -38,6 +38,7 @@ class Blobs:
   """
 
   name = 'blobs'
+  fingerprint = ''
   label_names = ('left', 'middle', 'right')
 
   def __init__(self, image_shape: tuple[int, int, int] = (8, 8, 1)):
@@ -56,6 +57,20 @@ class Blobs:
 def blobs(image_shape: tuple[int, int, int] = (8, 8, 1)) -> datasets.Dataset:
   """Returns 48 images to train on, 8 to validate and 24 to test."""
   return datasets.Dataset(Blobs(image_shape), validation_examples=8)
+
+
+def blobs_and_unlabelled(count: int = 24) -> datasets.Dataset:
+  """Returns the same, and that many images without labels to train on."""
+
+  class Unlabelled(Blobs):
+    fingerprint = f'{count} more'
+
+    def read(self, split):
+      return super().read(split).take(np.arange(count))
+
+  return datasets.Dataset(
+    Blobs(), validation_examples=8, unlabelled=Unlabelled()
+  )
 
 
 def recipe(**values) -> recipes.Recipe:

@@ -269,6 +269,8 @@ def _loss(setting):
 class _Synthetic:
   """A source of made-up images."""
 
+  fingerprint = ''
+
   def __init__(self, size):
     self.label_names = [str(label) for label in range(_CLASSES)]
     self.image_shape = (size, size, 3)
@@ -304,7 +306,8 @@ def _students(setting, where='off'):
         strategy=setting.strategy,
         options=loop.Options(),
         signals=store,
-        **files,
+        teacher=files['teacher'],
+        paraphrasers=[files['paraphraser']],
       )
 
   return run

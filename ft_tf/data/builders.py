@@ -16,24 +16,35 @@ FILE_FORMATS = ('tfrecord', 'array_record')
 
 
 def open_builder(
-  name: str, *, data_dir: str | None = None, max_bad_files: int = 0
+  name: str,
+  *,
+  data_dir: str | None = None,
+  max_bad_files: int = 0,
+  channels: int = 0,
 ) -> tfds.core.DatasetBuilder:
   """Returns the TFDS builder, prepared unless we can do it ourselves.
 
   Args:
-    name: TFDS name, `digits`, or `folder:PATH`, a folder of pictures.
+    name: TFDS name, `digits`, `folder:PATH`, a folder of pictures, or
+      `unlabeled:PATH`, one without labels.
     data_dir: The TFDS folder; TFDS's default if None.
     max_bad_files: As of `folder.builder`.
+    channels: Likewise.
 
   Raises:
     UsageError: there is no such data set, or it is not prepared.
   """
-  if name.startswith(folder.PREFIX):
-    return folder.builder(
-      name.removeprefix(folder.PREFIX),
-      data_dir=data_dir,
-      max_bad_files=max_bad_files,
-    )
+  for prefix, scan in (
+    (folder.PREFIX, folder.scan),
+    (folder.UNLABELLED, folder.scan_unlabelled),
+  ):
+    if name.startswith(prefix):
+      return folder.builder(
+        scan(name.removeprefix(prefix)),
+        data_dir=data_dir,
+        max_bad_files=max_bad_files,
+        channels=channels,
+      )
   if name in _EMBEDDED:
     return _find(name, data_dir)
   if data_dir is not None and not os.path.isdir(data_dir):
@@ -55,6 +66,11 @@ def open_builder(
       'it'
     )
   return builder
+
+
+def fingerprint(builder: tfds.core.DatasetBuilder) -> str:
+  """Returns what changes with a folder's pictures; '' for other data sets."""
+  return builder.builder_config.name if builder.name == folder.NAME else ''
 
 
 def supervised_keys(name: str, info: tfds.core.DatasetInfo) -> tuple[str, str]:

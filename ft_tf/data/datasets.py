@@ -16,6 +16,8 @@ from ft_tf.data import builders, records
 # Chooses the validation images; every run of every seed sets the same aside.
 _VALIDATION_SEED = 0
 _MEASURED = 1000  # images
+_AT_ONCE = 256  # images
+UNLABELLED = records.UNLABELLED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +42,21 @@ class Examples:
 
   def take(self, indices: np.ndarray) -> 'Examples':
     return Examples(self.images[indices], self.labels[indices])
+
+  def resized(self, size: tuple[int, int]) -> 'Examples':
+    """Returns them at a smaller height and width."""
+    images = np.empty((len(self), *size, self.images.shape[-1]), np.uint8)
+    for i in range(0, len(self), _AT_ONCE):
+      some = tf.constant(self.images[i : i + _AT_ONCE])
+      images[i : i + _AT_ONCE] = records.shrink(some, size)
+    return Examples(images, self.labels)
+
+  def joined(self, unlabelled: 'Examples') -> 'Examples':
+    """Returns these, and behind them others whose labels count for nothing."""
+    return Examples(
+      np.concatenate([self.images, unlabelled.images]),
+      np.concatenate([self.labels, np.full(len(unlabelled), UNLABELLED)]),
+    )
 
 
 def statistics(
@@ -69,16 +86,19 @@ class Source:
     image_size: int = 0,
     resizing: str = 'stretch',
     max_bad_files: int = 0,
+    channels: int = 0,
   ):
     """Opens a data set and reads no image yet.
 
     Args:
-      name: TFDS name, `digits`, or `folder:PATH`, a folder of pictures.
+      name: TFDS name, `digits`, `folder:PATH`, a folder of pictures, or
+        `unlabeled:PATH`, one without labels, whose split is 'train'.
       data_dir: The TFDS folder with the prepared data set; TFDS's default if
         None. Digits and folders are prepared there if they are missing.
       image_size: Height and width that images are resized to; 0 keeps them.
       resizing: As of `recipes.Data`; with 'crop' images stay in their files.
       max_bad_files: As of `folder.builder`.
+      channels: Likewise.
 
     Raises:
       UsageError: there is no such data set, it is not prepared, or it is not
@@ -86,8 +106,9 @@ class Source:
     """
     self.name = name
     self._builder = builders.open_builder(
-      name, data_dir=data_dir, max_bad_files=max_bad_files
+      name, data_dir=data_dir, max_bad_files=max_bad_files, channels=channels
     )
+    self.fingerprint = builders.fingerprint(self._builder)
     info = self._builder.info
     self._keys = builders.supervised_keys(name, info)
     image, label = (info.features[key] for key in self._keys)
@@ -231,6 +252,10 @@ class Arrays:
         'give one for each class'
       )
     self.image_shape = tuple(train[0].shape[1:])
+    digest = hashlib.sha256()
+    for part in (*train, *test):
+      digest.update(np.ascontiguousarray(part))
+    self.fingerprint = digest.hexdigest()
     self._parts = {'train': train, 'test': test}
 
   def read(self, split: str) -> Examples:
@@ -245,6 +270,7 @@ class _First:
     self.name = source.name
     self.label_names = source.label_names
     self.image_shape = source.image_shape
+    self.fingerprint = source.fingerprint
     self._source = source
     self._count = count
 
@@ -267,11 +293,25 @@ class Dataset:
     train_split: str = 'train',
     test_split: str = 'test',
     validation_examples: int = 0,
+    unlabelled: Source | None = None,
   ):
-    """Names the splits; see `Source.read` for what they may be."""
+    """Names the splits; see `Source.read` for what they may be.
+
+    Args:
+      source: Of the labelled images.
+      train_split: Of those to train on, and to validate on.
+      test_split: Of those to test on.
+      validation_examples: Number of images set aside.
+      unlabelled: Further images to train on, of the same shape.
+    """
     self.label_names = source.label_names
     self.image_shape = source.image_shape
+    # What changes with the images, where their name does not.
+    self.fingerprint = source.fingerprint + (
+      unlabelled.fingerprint if unlabelled else ''
+    )
     self._source = source
+    self._unlabelled = unlabelled
     self._train_split = train_split
     self._test_split = test_split
     self._validation_examples = validation_examples
@@ -288,8 +328,25 @@ class Dataset:
       resizing=data.resizing,
       max_bad_files=data.max_bad_files,
     )
+    unlabelled = None
+    if data.unlabeled:
+      height, width, channels = source.image_shape
+      if height != width:
+        raise errors.UsageError(
+          f'--unlabeled: the images of {data.dataset} are {height}x{width}; '
+          'give --image_size, one size for all'
+        )
+      unlabelled = Source(
+        f'unlabeled:{data.unlabeled}',
+        data_dir=data_dir,
+        image_size=height,
+        resizing=data.resizing,
+        max_bad_files=data.max_bad_files,
+        channels=channels,
+      )
     return cls(
       source,
+      unlabelled=unlabelled,
       train_split=data.train_split,
       test_split=data.test_split,
       validation_examples=data.validation_examples,
@@ -300,16 +357,43 @@ class Dataset:
 
     An eighth of those to train on are set aside for validation.
     """
+    unlabelled = self._unlabelled
     return Dataset(
       _First(self._source, count),
+      unlabelled=unlabelled and _First(unlabelled, count),
       train_split=self._train_split,
       test_split=self._test_split,
       validation_examples=min(self._validation_examples, count // 8),
     )
 
+  def at(self, size: int) -> 'Dataset':
+    """Returns the same data set with smaller images.
+
+    Args:
+      size: Their height and width; 0, or what they have: this data set.
+
+    Raises:
+      UsageError: the images are smaller than that.
+    """
+    height, width = self.image_shape[:2]
+    if size in (0, height) and size in (0, width):
+      return self
+    if size > min(height, width):
+      raise errors.UsageError(
+        f'images of {height}x{width} are too small for {size}x{size}: give '
+        f'--image_size={size} or more'
+      )
+    if size not in self._smaller:
+      self._smaller[size] = _Smaller(self, size)
+    return self._smaller[size]
+
+  @functools.cached_property
+  def _smaller(self) -> dict[int, 'Dataset']:
+    return {}
+
   def read(self) -> None:
     """Reads all images now, so that what is wrong with them shows now."""
-    _ = self._parts, self.test
+    _ = self.every, self.validation, self.test
 
   @functools.cached_property
   def test(self) -> Examples | records.StoredExamples:
@@ -318,6 +402,18 @@ class Dataset:
   @functools.cached_property
   def train(self) -> Examples | records.StoredExamples:
     return self._parts[0]
+
+  @functools.cached_property
+  def every(self) -> Examples | records.StoredExamples:
+    """Those to train on, and behind them those without labels."""
+    if self._unlabelled is None:
+      return self.train
+    return self.train.joined(self._unlabelled.read('train'))
+
+  @property
+  def labelled_share(self) -> float:
+    """The share of `every` that has labels."""
+    return len(self.train) / len(self.every)
 
   @functools.cached_property
   def validation(self) -> Examples | records.StoredExamples:
@@ -336,3 +432,32 @@ class Dataset:
     return every.take(np.sort(order[aside:])), every.take(
       np.sort(order[:aside])
     )
+
+
+class _Smaller(Dataset):
+  """A data set as those see it who take smaller images."""
+
+  def __init__(self, of: Dataset, size: int):
+    self.label_names = of.label_names
+    self.image_shape = (size, size, of.image_shape[-1])
+    self.fingerprint = of.fingerprint
+    self._of = of
+
+  def part(self, count: int) -> Dataset:
+    return self._of.part(count).at(self.image_shape[0])
+
+  @functools.cached_property
+  def test(self):
+    return self._of.test.resized(self.image_shape[:2])
+
+  @functools.cached_property
+  def train(self):
+    return self._of.train.resized(self.image_shape[:2])
+
+  @functools.cached_property
+  def every(self):
+    return self._of.every.resized(self.image_shape[:2])
+
+  @functools.cached_property
+  def validation(self):
+    return self._of.validation.resized(self.image_shape[:2])

@@ -15,6 +15,8 @@ from PIL import Image, ImageOps
 from ft_tf import errors, run_dir
 
 PREFIX = 'folder:'
+UNLABELLED = 'unlabeled:'
+NAME = 'folder'  # TFDS's of all of them
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.webp')
 # Of pictures without a test folder: one in five of each class is tested on.
 _TEST_EVERY = 5
@@ -93,13 +95,39 @@ def scan(root: str) -> Listing:
       f'{root} leaves no picture to test on: give test/<class>/<picture>, or '
       f'{_TEST_EVERY} pictures a class and more'
     )
+  return Listing(root, classes, splits, _digest(root, splits))
+
+
+def scan_unlabelled(root: str) -> Listing:
+  """Returns all pictures in a folder and those within it, as one class.
+
+  Raises:
+    UsageError: there is no such folder, or no picture in it.
+  """
+  root = os.path.abspath(root)
+  if not os.path.isdir(root):
+    raise errors.UsageError(
+      f'there is no folder {root}: --unlabeled takes one with pictures'
+    )
+  paths = _below(root, '')
+  if not paths:
+    raise errors.UsageError(
+      f'{root} has no picture: --unlabeled takes a folder with names that end '
+      f'in {", ".join(SUFFIXES)}'
+    )
+  splits = {'train': tuple((path, 'unlabelled') for path in paths)}
+  return Listing(root, ('unlabelled',), splits, _digest(root, splits))
+
+
+def _digest(root, splits) -> str:
+  """Returns another value if any file changed."""
   found = hashlib.sha256()
   for name, paths in splits.items():
     for path, _ in paths:
       status = os.stat(os.path.join(root, path))
       line = f'{name} {path} {status.st_size} {status.st_mtime_ns}\n'
       found.update(line.encode())
-  return Listing(root, classes, splits, found.hexdigest()[:16])
+  return found.hexdigest()[:16]
 
 
 def _pictures(root: str, part: str) -> dict[str, list[str]]:
@@ -108,15 +136,20 @@ def _pictures(root: str, part: str) -> dict[str, list[str]]:
   with os.scandir(os.path.join(root, part)) as entries:
     folders = sorted(entry.name for entry in entries if entry.is_dir())
   for name in folders:
-    paths = [
-      os.path.relpath(os.path.join(where, file), root)
-      for where, _, files in os.walk(os.path.join(root, part, name))
-      for file in files
-      if file.lower().endswith(SUFFIXES) and not file.startswith('.')
-    ]
+    paths = _below(root, os.path.join(part, name))
     if paths:
-      found[name] = sorted(paths)
+      found[name] = paths
   return found
+
+
+def _below(root: str, part: str) -> list[str]:
+  """Returns all pictures below a part of the root, as paths below the root."""
+  return sorted(
+    os.path.relpath(os.path.join(where, file), root)
+    for where, _, files in os.walk(os.path.join(root, part))
+    for file in files
+    if file.lower().endswith(SUFFIXES) and not file.startswith('.')
+  )
 
 
 def _split(files):
@@ -130,7 +163,11 @@ def _split(files):
 
 
 def builder(
-  root: str, *, data_dir: str | None = None, max_bad_files: int = 0
+  listing: Listing,
+  *,
+  data_dir: str | None = None,
+  max_bad_files: int = 0,
+  channels: int = 0,
 ) -> tfds.core.DatasetBuilder:
   """Returns the TFDS builder of a folder, whose pictures have been looked at.
 
@@ -138,14 +175,14 @@ def builder(
   that the builder prepares has random access.
 
   Args:
-    root: As of `scan`.
+    listing: As of `scan` or `scan_unlabelled`.
     data_dir: The TFDS folder for what is prepared; TFDS's default if None.
     max_bad_files: How many pictures may be left out because they do not decode.
+    channels: What all are converted to, 1 or 3; 0: 1 if all are grey.
 
   Raises:
-    UsageError: as `scan`, or more pictures are bad.
+    UsageError: more pictures are bad.
   """
-  listing = scan(root)
   data_dir = data_dir or str(tfds.core.constants.DATA_DIR)
   home = run_dir.RunDir(os.path.join(data_dir, Pictures.name, listing.digest))
   known = home.read(_CHECKED)
@@ -173,13 +210,15 @@ def builder(
       raise errors.UsageError(
         f'cannot write {home.path} ({error.strerror}): give another --data_dir'
       ) from error
-  _say_balance(listing, bad)
+  if len(listing.classes) > 1:
+    _say_balance(listing, bad)
+  channels = channels or checked['channels']
   return Pictures(
     data_dir=data_dir,
     config=_Config(
-      name=listing.digest,
+      name=f'{listing.digest}-{channels}',
       listing=listing,
-      channels=checked['channels'],
+      channels=channels,
       bad=frozenset(bad),
     ),
     file_format='array_record',
@@ -271,7 +310,7 @@ class Pictures(tfds.core.GeneratorBasedBuilder):
   """The pictures of a folder, in files of random access."""
 
   VERSION = tfds.core.Version('1.0.0')
-  name = 'folder'
+  name = NAME
 
   def _info(self):
     listing = self.builder_config.listing

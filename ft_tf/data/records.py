@@ -22,6 +22,7 @@ _ASPECT = (3 / 4, 4 / 3)
 _TRIES = 10
 _DIGESTED = 1000  # records
 _AT_ONCE = 1024  # records
+UNLABELLED = -1  # the label of images that have none
 
 # From the numbers of records to the serialised records.
 Read = Callable[[list[int]], list[bytes]]
@@ -112,6 +113,46 @@ class StoredExamples:
       self._parse,
       image_shape=self.images.shape[1:],
       indices=self._indices[indices],
+    )
+
+  def resized(self, size: tuple[int, int]) -> 'StoredExamples':
+    """Returns them at a smaller height and width, from the files."""
+    return StoredExamples(
+      self._read_records,
+      self._parse,
+      image_shape=(*size, self.images.shape[-1]),
+      indices=self._indices,
+    )
+
+  def joined(self, unlabelled: 'StoredExamples') -> 'StoredExamples':
+    """Returns these, and behind them others whose labels count for nothing."""
+    count = len(self)
+
+    def read(positions):
+      # A letter before each record tells whose it is.
+      ours = [p for p in positions if p < count]
+      theirs = [p - count for p in positions if p >= count]
+      found = iter(self._read(np.array(ours, np.int64)))
+      others = iter(unlabelled._read(np.array(theirs, np.int64)))
+      return [
+        b'l' + next(found) if p < count else b'u' + next(others)
+        for p in positions
+      ]
+
+    def parse(record):
+      whose = tf.strings.substr(record, 0, 1)
+      record = tf.strings.substr(record, 1, -1)
+
+      def without_label():
+        return unlabelled._parse(record)[0], tf.constant(UNLABELLED, tf.int64)
+
+      return tf.cond(whose == b'l', lambda: self._parse(record), without_label)
+
+    return StoredExamples(
+      read,
+      parse,
+      image_shape=self.images.shape[1:],
+      indices=np.arange(count + len(unlabelled)),
     )
 
   @functools.cached_property
@@ -310,5 +351,34 @@ def _resized(image, begin, size, shape):
 
 def resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
   """Returns an image `[H, W, C]` at another height and width, uint8."""
-  resized = tf.image.resize(image, size, antialias=True)
-  return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+  return _rounded(tf.image.resize(image, size, antialias=True))
+
+
+def shrink(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+  """Returns images at a smaller height and width, as `resize`, on any device.
+
+  It is two matrix products, since TensorFlow's own operation is one for CPUs
+  that XLA does not compile.
+
+  Args:
+    images: `[B, H, W, C]`, uint8.
+    size: `(h, w)`.
+
+  Returns:
+    `[B, h, w, C]`, uint8.
+  """
+  rows, columns = map(_shares, size, images.shape[1:3])
+  images = tf.cast(images, tf.float32)
+  return _rounded(tf.einsum('bhwc,ih,jw->bijc', images, rows, columns))
+
+
+@functools.cache
+def _shares(wanted: int, has: int) -> np.ndarray:
+  """Returns `[wanted, has]`: what each pixel of a line adds to each new one."""
+  with tf.init_scope():
+    lines = tf.eye(has)[..., None]
+    return tf.image.resize(lines, (wanted, has), antialias=True)[..., 0].numpy()
+
+
+def _rounded(image):
+  return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)

@@ -29,7 +29,8 @@ def export(
 
   Args:
     model: The student's `.keras` file.
-    dataset: Calibrates on its training images, measures on its test images.
+    dataset: Calibrates on its training images, measures on its test images;
+      they are made smaller to the student's size.
     folder: Becomes `student.keras`, `saved_model/`, `student_fp32.tflite`,
       `student_fp16.tflite`, `student_int8.tflite`, `labels.txt` and
       `export.json`.
@@ -48,6 +49,9 @@ def export(
   digest = run_dir.digest(model)
   if os.path.exists(folder):
     return _read(folder, digest)
+  height, width = student.input_shape[1:3]
+  if height == width and height and height < min(dataset.image_shape[:2]):
+    dataset = dataset.at(height)  # as --student_image_size has it
   zoo.check_fits(
     student,
     f'--model={model}',

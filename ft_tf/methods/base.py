@@ -26,6 +26,10 @@ class Method(abc.ABC):
     name: The name of its loss term in logs.
     weight: What the term is multiplied by in the student's loss.
     labels_weight: What the labels' cross entropy is multiplied by beside it.
+    reads_labels: Whether the loss needs labels, so that images without cannot
+      be learned from.
+    match: How maps of teacher and student come together, in words; '': nothing
+      worth a line.
     teacher_layers: Names of the teacher's features that the signal reads.
     student_layers: Names of the student's features that the adapter reads.
     frozen: Models that the signal runs on the teacher's outputs.
@@ -38,6 +42,8 @@ class Method(abc.ABC):
   name: str
   weight: float
   labels_weight: float = 1.0
+  reads_labels: bool = False
+  match: str = ''
   teacher_layers: tuple[str, ...] = ()
   student_layers: tuple[str, ...] = ()
   frozen: tuple[keras.Model, ...] = ()

@@ -1,7 +1,5 @@
 """Factor transfer (Kim, Park and Kwak 2018): ft, and it without its halves."""
 
-import sys
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -82,17 +80,12 @@ class FactorTransfer(base.Method):
       'layers': self.teacher_layers,
       'size': self._size,
     }
-    print(
-      f'{self.name}: from '
-      + ' to '.join(
-        _said(name, layer, shape, self._size)
-        for name, layer, shape in (
-          ("teacher's", self._theirs, theirs),
-          ("student's", self._ours, ours),
-        )
-      ),
-      file=sys.stderr,
-      flush=True,
+    self.match = f'{self.name}: from ' + ' to '.join(
+      _said(name, layer, shape, self._size)
+      for name, layer, shape in (
+        ("teacher's", self._theirs, theirs),
+        ("student's", self._ours, ours),
+      )
     )
     channels = theirs[-1]
     self._paraphraser = None

@@ -46,11 +46,18 @@ def make(recipe: recipes.Recipe, parts: Parts) -> list[base.Method]:
     UsageError: the parts do not fit each other.
   """
   parts.teacher.trainable = False
-  return [
+  made = [
     term
     for name in recipes.terms(recipe.student.method)
     for term in _MAKERS[name](recipe, parts)
   ]
+  reading = [term.name for term in made if term.reads_labels]
+  if recipe.data.unlabeled and reading:
+    raise errors.UsageError(
+      f'--unlabeled: {", ".join(reading)} learns from labels; leave it out, or '
+      'give another --method'
+    )
+  return made
 
 
 def layers(

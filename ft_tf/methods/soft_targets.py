@@ -47,6 +47,7 @@ class DecoupledSoftTargets(base.Method):
 
   name = 'dkd'
   weight = 1.0
+  reads_labels = True
 
   def __init__(self, *, alpha: float, beta: float, temperature: float):
     """Weighs the two parts.

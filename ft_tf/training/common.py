@@ -72,6 +72,39 @@ def spec(recipe: recipes.Recipe, dataset: datasets.Dataset) -> layers.Spec:
   )
 
 
+def as_student_sees(
+  recipe: recipes.Recipe, dataset: datasets.Dataset
+) -> datasets.Dataset:
+  """Returns the data set at the student's image size.
+
+  Raises:
+    UsageError: its images are smaller than that.
+  """
+  return dataset.at(recipe.student.student_image_size)
+
+
+def build_student(
+  recipe: recipes.Recipe, dataset: datasets.Dataset
+) -> keras.Model:
+  """Returns the student to train, for the images of its own size.
+
+  Args:
+    recipe: Names it.
+    dataset: The images as the teacher sees them.
+
+  Raises:
+    UsageError: there is no such network, or it does not fit the images.
+  """
+  own = as_student_sees(recipe, dataset)
+  student = zoo.build(recipe.student.model, spec(recipe, own))
+  if own is not dataset and None in student.input_shape[1:]:
+    raise errors.UsageError(
+      f'--student={recipe.student.model} takes images of any size: with '
+      '--student_image_size give one with an Input of that size'
+    )
+  return student
+
+
 def load_teacher(path: str, dataset: datasets.Dataset) -> keras.Model:
   """Returns a trained teacher, from raw images to logits, no models in it.
 
@@ -211,6 +244,8 @@ def work(
   Whatever can be wrong with devices and data shows before the folder is made.
   """
   strategy.check_batch(devices, recipe.data.batch_size)
+  if dataset.fingerprint:
+    recipe_json = {**recipe_json, 'images': dataset.fingerprint}
   run.check(recipe_json)
   dataset.read()
   run.claim(recipe_json)

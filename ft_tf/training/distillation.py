@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from ft_tf import losses
+from ft_tf.data import datasets, records
 from ft_tf.methods import base
 from ft_tf.models import folding, fused, taps
 from ft_tf.signals import constant
@@ -57,12 +58,28 @@ def make_forward(
   batch_size: int,
   *,
   signal: constant.ConstantSignal | None,
+  image_size: tuple[int, int] | None = None,
+  labelled_share: float = 1.0,
 ):
   """Returns a batch's loss terms as a function; see `step.compile_steps`.
 
   The loss is the labels' cross entropy plus each method's weight times its loss
   (paper, equation 5), a mean over the global batch. Terms are unweighted. A
   batch that carries signals is not shown to the teacher.
+
+  Images without a label, -1, have no cross entropy. Theirs is then the sum of
+  the others' over the number of labelled images that a batch has on average,
+  whatever this one has and however replicas share it: its expectation is the
+  mean over labelled images.
+
+  Args:
+    student: From raw images to logits.
+    methods: The terms beside cross entropy.
+    batch_size: The global batch.
+    signal: As of `compile_signal`.
+    image_size: Height and width that the student sees images at; None: as they
+      are.
+    labelled_share: Of the images that batches are drawn from, 0..1.
   """
   outputs = taps.logits_and_features(
     fused.fuse(student),
@@ -76,9 +93,12 @@ def make_forward(
       signals = signal.from_rows(batch['signal'])
     else:
       signals = signal(batch['image'])
-    said = base.Outputs(*outputs(batch['image'], training=True))
+    images = batch['image']
+    if image_size is not None:
+      images = records.shrink(images, image_size)
+    said = base.Outputs(*outputs(images, training=True))
     labels = batch['label']
-    terms = {'cross_entropy': _mean(losses.cross_entropy(said.logits, labels))}
+    terms = {'cross_entropy': _of_labelled(said.logits, labels)}
     loss = terms['cross_entropy']
     for method in methods:
       loss *= method.labels_weight
@@ -89,8 +109,15 @@ def make_forward(
     return {
       'loss': loss,
       **terms,
-      'train_accuracy': common.hits(said.logits, labels) / batch_size,
+      'train_accuracy': common.hits(said.logits, labels)
+      / (batch_size * labelled_share),
     }
+
+  def _of_labelled(logits, labels):
+    each = losses.cross_entropy(logits, tf.maximum(labels, 0))
+    if labelled_share < 1:
+      each = tf.where(labels == datasets.UNLABELLED, 0.0, each)
+    return tf.reduce_sum(each) / (batch_size * labelled_share)
 
   def _mean(each):
     return tf.reduce_sum(each) / batch_size

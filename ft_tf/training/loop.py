@@ -72,6 +72,8 @@ class Stage:
     epochs: Epochs of training.
     examples: What it trains on.
     labels: Whether its steps read labels.
+    images_per_epoch: An epoch is as many steps as so many images make; None:
+      as the examples make.
     signals: The teacher's, if batches are to carry them.
     train_steps: `(iterator, count)` to `{term: [count]}`: runs that many steps
       and returns each loss term, the mean over the global batch, by step.
@@ -92,6 +94,7 @@ class Stage:
   rate: Callable[[int], Any]
   evaluate: Callable[[], dict[str, float]]
   pictures: Callable[[], np.ndarray | None]
+  images_per_epoch: int | None = None
   signals: views.Signals | None = None
   keep_best: Callable[[], None] = lambda: None
 
@@ -122,7 +125,7 @@ def run(
     TrainingError: a loss term is not finite. The last checkpoint is from
       before.
   """
-  count, batch = len(stage.examples), data.batch_size
+  count, batch = stage.images_per_epoch or len(stage.examples), data.batch_size
   total = views.steps(count, batch_size=batch, epochs=stage.epochs)
   checkpoint = tf.train.Checkpoint(
     step=tf.Variable(0, dtype=tf.int64),

@@ -70,7 +70,7 @@ def train_paraphraser(
       paraphraser.build(taps.features(loaded, [tap]).output[tap].shape)
       optimizer, rate = sgd.make(
         recipe.paraphraser,
-        len(dataset.train) / recipe.data.batch_size,
+        len(dataset.every) / recipe.data.batch_size,
         recipe.precision,
       )
       optimizer.build(paraphraser.trainable_variables)
@@ -91,7 +91,7 @@ def train_paraphraser(
     stage = loop.Stage(
       name='paraphraser',
       epochs=recipe.paraphraser.epochs,
-      examples=dataset.train,
+      examples=dataset.every,
       labels=False,
       train_steps=compile_steps(
         strategy,

@@ -76,7 +76,7 @@ def train_student(
   keras.utils.set_random_seed(recipe.seed)
   with strategy.scope():
     # First, so that one seed gives every method the same first weights.
-    student = zoo.build(recipe.student.model, common.spec(recipe, dataset))
+    student = common.build_student(recipe, dataset)
     their = common.load_teacher(teacher, dataset) if teacher else None
     methods = []
     if recipes.terms(recipe.student.method):
@@ -93,14 +93,26 @@ def train_student(
       methods = registry.make(recipe, parts)
   if zoo.is_file(recipe.student.model):
     inputs['student'] = recipe.student.model
+  own = common.as_student_sees(recipe, dataset)
+  if own is not dataset and recipe.student.method in recipes.INCUMBENTS:
+    raise errors.UsageError(
+      f'--method={recipe.student.method} shows teacher and student the same '
+      'images: leave out --student_image_size'
+    )
   identity = common.identity('student', recipe, **inputs)
   with common.work(run, identity, strategy, recipe, dataset) as done:
     if done:
       return done
+    for method in methods:
+      if method.match:
+        print(method.match, file=sys.stderr, flush=True)
+    # Nothing but a term learns from images without labels. Who learns from
+    # labels alone has as many steps, of labelled images.
+    examples = dataset.every if methods else dataset.train
     with strategy.scope():
       optimizer, rate = sgd.make(
         recipe.student,
-        len(dataset.train) / recipe.data.batch_size,
+        len(dataset.every) / recipe.data.batch_size,
         recipe.precision,
       )
       optimizer.build(distillation.trained_variables(student, methods))
@@ -119,7 +131,12 @@ def train_student(
       )
     else:
       forward = distillation.make_forward(
-        student, methods, recipe.data.batch_size, signal=signal
+        student,
+        methods,
+        recipe.data.batch_size,
+        signal=signal,
+        image_size=None if own is dataset else own.image_shape[:2],
+        labelled_share=len(dataset.train) / len(examples),
       )
       train_steps = distillation.compile_steps(
         strategy,
@@ -133,12 +150,13 @@ def train_student(
     if methods:
       measure = _gradients(student, methods, forward, recipe, dataset)
       _settle_beta(recipe, methods, measure, run)
-    validate = common.validation(student, dataset.validation)
+    validate = common.validation(student, own.validation)
     best = os.path.join(run.path, BEST)
     stage = loop.Stage(
       name=f'student ({recipe.student.method}, seed {recipe.seed})',
       epochs=recipe.student.epochs,
-      examples=dataset.train,
+      examples=examples,
+      images_per_epoch=len(dataset.every),
       labels=True,
       signals=kept,
       train_steps=train_steps,
@@ -149,7 +167,7 @@ def train_student(
       },
       rate=rate,
       evaluate=lambda: validate() | measure(),
-      pictures=_pictures(student, signal, methods, dataset),
+      pictures=_pictures(student, signal, methods, dataset, own),
       keep_best=lambda: common.save(best, student),
     )
     watch = loop.run(
@@ -164,7 +182,7 @@ def train_student(
       if method.adapter is not None:
         path = os.path.join(run.path, ADAPTER.format(method.name))
         common.save(path, method.adapter)
-    scores = _test(student, best, their, dataset.test)
+    scores = _test(student, best, own.test, their, dataset.test)
     rows = [r for r in run.metrics() if 'validation_accuracy' in r]
     if rows:
       scores['best_epoch'] = max(
@@ -218,7 +236,8 @@ def _load_paraphraser(path: str) -> factors.Paraphraser:
 def _gradients(student, methods, forward, recipe, dataset):
   """Returns a function to the figures of the terms' gradients, by name.
 
-  They are of the first training images, as many as a batch, as they are.
+  They are of the first training images, as many as a batch, as they are; of
+  those without labels as many as there are in a batch on average.
   """
   measure = gradients.compile_measure(
     forward,
@@ -226,8 +245,12 @@ def _gradients(student, methods, forward, recipe, dataset):
     models=distillation.trained_models(student, methods),
     terms=[method.name for method in methods],
   )
-  some = dataset.train.take(
-    np.arange(recipe.data.batch_size) % len(dataset.train)
+  size, labelled = recipe.data.batch_size, len(dataset.train)
+  count = round(size * dataset.labelled_share)
+  some = dataset.every.take(
+    np.concatenate(
+      [np.arange(count) % labelled, labelled + np.arange(size - count)]
+    )
   )
   batch = {
     'image': tf.constant(some.images[:]),
@@ -284,7 +307,7 @@ def _fill(store, teacher, methods, recipe, dataset, identity) -> cache.Joined:
 
   Each term's are kept on their own, so that methods share them.
   """
-  data, train = recipe.data, dataset.train
+  data, train = recipe.data, dataset.every
   parts, frozen = [], 0
   for method in methods:
     key = {
@@ -316,15 +339,18 @@ def _fill(store, teacher, methods, recipe, dataset, identity) -> cache.Joined:
   return cache.Joined(parts)
 
 
-def _test(student, best, teacher, test) -> dict[str, float]:
-  """Returns the figures of the test split: it is looked at once, here."""
+def _test(student, best, test, teacher, its_test) -> dict[str, float]:
+  """Returns the figures of the test split: it is looked at once, here.
+
+  The teacher sees the same images at its own size, `its_test`.
+  """
   outputs = evaluation.logits(_predictor(student), test.images)
   scores = common.scores(outputs, test.labels)
   if os.path.exists(best):
     kept = evaluation.evaluate(_predictor(zoo.load(best)), test)
     scores['best_accuracy'] = kept['accuracy']
   if teacher is not None:
-    theirs = evaluation.logits(_predictor(teacher), test.images)
+    theirs = evaluation.logits(_predictor(teacher), its_test.images)
     scores |= evaluation.likeness(outputs, theirs)
   return scores
 
@@ -333,7 +359,7 @@ def _predictor(model):
   return evaluation.KerasPredictor(folding.fold(model))
 
 
-def _pictures(student, signal, methods, dataset):
+def _pictures(student, signal, methods, dataset, own):
   """Returns a function that shows a term's maps, if one has some to compare."""
   if not methods:
     return lambda: None
@@ -342,8 +368,8 @@ def _pictures(student, signal, methods, dataset):
   )
 
   @tf.function
-  def maps(images):
-    said = base.Outputs(*features(images, training=False))
+  def maps(images, seen):
+    said = base.Outputs(*features(seen, training=False))
     for method, theirs in zip(methods, signal(images), strict=True):
       ours = method.adapt(said)
       if (
@@ -354,10 +380,10 @@ def _pictures(student, signal, methods, dataset):
         return tf.cast(theirs, tf.float32), tf.cast(ours, tf.float32)
     return None
 
-  images = common.pictured(dataset)
+  images, seen = common.pictured(dataset), common.pictured(own)
 
   def pictures():
-    pair = maps(tf.constant(images))
+    pair = maps(tf.constant(images), tf.constant(seen))
     if pair is None:
       return None
     return monitor.mosaic(images, *(each.numpy() for each in pair))

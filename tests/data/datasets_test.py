@@ -5,11 +5,13 @@ import os
 import tempfile
 
 import numpy as np
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
+from PIL import Image
 
 from ft_tf import catalogue, errors, recipes
-from ft_tf.data import datasets
+from ft_tf.data import datasets, records
 
 
 class _Tiny(tfds.core.GeneratorBasedBuilder):
@@ -338,6 +340,80 @@ class DatasetTest(absltest.TestCase):
   def test_read_shows_at_once_that_the_test_split_is_wrong(self):
     with self.assertRaisesRegex(errors.UsageError, "no split 'tset'"):
       _dataset(test_split='tset').read()
+
+
+class UnlabelledTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self._root = self.create_tempdir().full_path
+    for number in range(5):
+      Image.new('L', (30, 20), 50 * number).save(
+        os.path.join(self._root, f'{number}.png')
+      )
+
+  def _dataset(self, **values):
+    data = dataclasses.replace(
+      catalogue.digits().data,
+      validation_examples=100,
+      unlabeled=self._root,
+      **values,
+    )
+    return datasets.Dataset.from_recipe(data, _FOLDER.name)
+
+  def test_pictures_stand_behind_those_with_labels(self):
+    dataset = self._dataset()
+    train, every = dataset.train, dataset.every
+    self.assertLen(train, 500)
+    self.assertLen(every, 505)
+    self.assertAlmostEqual(dataset.labelled_share, 500 / 505)
+    np.testing.assert_array_equal(every.images[:500], train.images)
+    np.testing.assert_array_equal(every.labels[:500], train.labels)
+    np.testing.assert_array_equal(every.labels[500:], [datasets.UNLABELLED] * 5)
+    np.testing.assert_array_equal(
+      every.images[500:, 8, 8, 0], [0, 50, 100, 150, 200]
+    )
+
+  def test_without_them_every_image_has_a_label(self):
+    dataset = _dataset()
+    self.assertIs(dataset.every, dataset.train)
+    self.assertEqual(dataset.labelled_share, 1)
+
+  def test_other_pictures_make_another_data_set(self):
+    before = self._dataset().fingerprint
+    self.assertEqual(self._dataset().fingerprint, before)
+    Image.new('L', (8, 8)).save(os.path.join(self._root, 'more.png'))
+    self.assertNotEqual(self._dataset().fingerprint, before)
+
+  def test_rehearsals_see_some_of_both(self):
+    part = self._dataset().part(16)
+    self.assertLen(part.train, 14)
+    self.assertLen(part.every, 19)
+
+
+class SmallerTest(absltest.TestCase):
+  def test_every_part_is_made_smaller_and_labels_stay(self):
+    dataset = _dataset(validation_examples=100)
+    smaller = dataset.at(4)
+    self.assertEqual(smaller.image_shape, (4, 4, 1))
+    for name in ('train', 'every', 'validation', 'test'):
+      ours, theirs = getattr(smaller, name), getattr(dataset, name)
+      np.testing.assert_array_equal(ours.labels, theirs.labels)
+      np.testing.assert_array_equal(
+        ours.images, records.shrink(tf.constant(theirs.images), (4, 4))
+      )
+    self.assertIs(dataset.at(4), smaller)
+    self.assertEqual(dataset.part(16).at(4).train.images.shape, (14, 4, 4, 1))
+
+  def test_own_size_is_the_data_set_itself(self):
+    dataset = _dataset()
+    self.assertIs(dataset.at(0), dataset)
+    self.assertIs(dataset.at(8), dataset)
+
+  def test_larger_images_are_refused(self):
+    with self.assertRaisesRegex(
+      errors.UsageError, '8x8 are too small for 16x16: give --image_size=16'
+    ):
+      _dataset().at(16)
 
 
 class ExamplesTest(absltest.TestCase):

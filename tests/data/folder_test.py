@@ -175,6 +175,40 @@ class FolderTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UsageError, 'train has not: fox'):
       folder.scan(self.root)
 
+  def test_pictures_without_labels_are_all_that_lie_below(self):
+    self._picture('a.png', (10, 20, 30))
+    self._picture('deep/er/b.jpg', 90)
+    self._file('notes.txt', b'no picture')
+    source = datasets.Source(
+      f'unlabeled:{self.root}', data_dir=self.data_dir, image_size=8
+    )
+    self.assertEqual(source.image_shape, (8, 8, 3))
+    images = source.read('train').images
+    np.testing.assert_allclose(
+      images[:, 4, 4], [(10, 20, 30), (90, 90, 90)], atol=2
+    )
+
+  @parameterized.parameters((1, 0), (3, 40))
+  def test_pictures_come_in_the_channels_that_are_asked_for(
+    self, channels, colour
+  ):
+    self._picture('a.png', colour or (90, 90, 90))
+    source = datasets.Source(
+      f'unlabeled:{self.root}',
+      data_dir=self.data_dir,
+      image_size=8,
+      channels=channels,
+    )
+    self.assertEqual(source.read('train').images.shape, (1, 8, 8, channels))
+
+  def test_no_pictures_without_labels_are_refused(self):
+    for root, reason in (
+      (self.root, 'has no picture: --unlabeled takes'),
+      (os.path.join(self.root, 'missing'), 'no folder .*missing: --unlabeled'),
+    ):
+      with self.assertRaisesRegex(errors.UsageError, reason):
+        folder.scan_unlabelled(root)
+
   def test_pictures_need_a_size_to_come_to(self):
     self._fill('', 5)
     with self.assertRaisesRegex(errors.UsageError, 'give --image_size'):

@@ -10,9 +10,10 @@ import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from ft_tf import catalogue, errors, recipes, run_dir
+from ft_tf import catalogue, errors, evaluation, recipes, run_dir
 from ft_tf.data import datasets, records, views
-from ft_tf.training import loop, student, teacher
+from ft_tf.models import zoo
+from ft_tf.training import common, loop, student, teacher
 from tests import fixtures
 
 _COUNT = 40
@@ -297,6 +298,76 @@ class StreamTest(absltest.TestCase):
       np.testing.assert_array_equal(batch['image'], whole[chosen])
 
 
+class ShrinkTest(parameterized.TestCase):
+  @parameterized.parameters((6, 6), (5, 11), (23, 16))
+  def test_is_resize(self, *size):
+    rng = np.random.default_rng(0)
+    images = rng.integers(256, size=(3, 24, 16, 3)).astype(np.uint8)
+    found = records.shrink(tf.constant(images), size).numpy()
+    wanted = np.stack([records.resize(image, size) for image in images])
+    self.assertEqual(found.dtype, np.uint8)
+    # What lies half way between two values may be rounded to either.
+    np.testing.assert_allclose(found.astype(int), wanted.astype(int), atol=1)
+    self.assertLess((found != wanted).mean(), 1e-3)
+
+  def test_xla_compiles_it(self):
+    images = tf.constant(_gradient(24, 24)[None])
+    compiled = tf.function(
+      lambda some: records.shrink(some, (7, 7)), jit_compile=True
+    )
+    np.testing.assert_allclose(
+      np.float32(compiled(images)),
+      np.float32(records.shrink(images, (7, 7))),
+      atol=1,
+    )
+
+
+class JoinedTest(absltest.TestCase):
+  def _joined(self):
+    examples = _source().read('train')
+    some = examples.take(np.arange(10))
+    return some, some.joined(_source().read('test').take(np.arange(5, 8)))
+
+  def test_others_stand_behind_without_a_label(self):
+    some, joined = self._joined()
+    self.assertLen(joined, 13)
+    np.testing.assert_array_equal(joined.labels[:10], some.labels)
+    np.testing.assert_array_equal(joined.labels[10:], [-1] * 3)
+    np.testing.assert_array_equal(joined.images[:10], some.images[:])
+    np.testing.assert_array_equal(
+      joined.images[10:], _source().read('test').images[5:8]
+    )
+    # In any order, the two kinds mixed.
+    mixed = np.array([11, 3, 12, 0])
+    np.testing.assert_array_equal(joined.images[mixed], joined.images[:][mixed])
+    self.assertNotEqual(joined.digest, some.digest)
+
+  def test_streams_show_both(self):
+    some, joined = self._joined()
+    data = _recipe(batch_size=13).data
+    stream = views.stream(joined, data, seed=0, first_step=0, last_step=1)
+    (batch,) = stream.as_numpy_iterator()
+    self.assertCountEqual(batch['label'], [*some.labels, -1, -1, -1])
+    view = views.view(joined, data, 0)
+    whole = np.concatenate(list(view.as_numpy_iterator()))
+    place = {label: i for i, label in enumerate(some.labels)}
+    for image, label in zip(batch['image'], batch['label'], strict=True):
+      if label >= 0:
+        np.testing.assert_array_equal(image, whole[place[label]])
+
+  def test_smaller_ones_come_from_the_files(self):
+    some, joined = self._joined()
+    smaller = joined.resized((16, 16))
+    self.assertEqual(smaller.images[:].shape, (13, 16, 16, 3))
+    np.testing.assert_array_equal(smaller.labels, joined.labels)
+    # About what the larger ones show; a gradient has no fine detail.
+    np.testing.assert_allclose(
+      np.float32(smaller.images[:10]),
+      records.shrink(tf.constant(some.images[:]), (16, 16)),
+      atol=12,
+    )
+
+
 class TrainingTest(absltest.TestCase):
   def test_teacher_and_student_train_on_stored_images(self):
     recipe = _recipe(method='ft_no_paraphraser')
@@ -312,6 +383,28 @@ class TrainingTest(absltest.TestCase):
     self.assertEqual(found['examples'], 10)
     self.assertEqual(found['steps'], 4)
     self.assertIn('validation_accuracy', found)
+
+  def test_student_sees_the_teachers_images_at_its_own_size(self):
+    recipe = _recipe(
+      method='ft_no_paraphraser', image_size=32, student_image_size=16
+    )
+    dataset = datasets.Dataset.from_recipe(recipe.data, _FOLDER.name)
+    folder = self.create_tempdir().full_path
+    path = os.path.join(folder, 'teacher.keras')
+    zoo.build(recipe.teacher.model, common.spec(recipe, dataset)).save(path)
+    run = run_dir.RunDir(os.path.join(folder, 'student'))
+    found = student.train_student(
+      recipe,
+      dataset,
+      run=run,
+      teacher=path,
+      strategy=fixtures.strategy(),
+      options=loop.Options(),
+    )
+    self.assertEqual(zoo.load(run.model).input_shape, (None, 16, 16, 3))
+    own = dataset.at(16)
+    again = evaluation.evaluate(evaluation.predictor(run.model), own.test)
+    self.assertAlmostEqual(again['accuracy'], found['accuracy'])
 
 
 class RefusalTest(parameterized.TestCase):

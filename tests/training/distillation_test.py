@@ -30,13 +30,13 @@ _METHODS = (
 )
 
 
-def _parts(recipe, strategy, seed=0):
+def _parts(recipe, strategy, seed=0, shape=(8, 8, 1)):
   """Returns student, teacher, terms and optimizer, with weights by seed."""
-  dataset = fixtures.blobs()
+  dataset = fixtures.blobs(shape)
   spec = common.spec(recipe, dataset)
   keras.utils.set_random_seed(seed)
   with strategy.scope():
-    net = zoo.build(recipe.student.model, spec)
+    net = common.build_student(recipe, dataset)
     teacher = zoo.build(recipe.teacher.model, spec)
     rate = registry.paraphrase_rate(recipe, teacher, net)
     paraphraser = factors.Paraphraser(rate)
@@ -258,6 +258,89 @@ class StepTest(parameterized.TestCase):
       + 7.0 * terms['factor_transfer'],
       rtol=1e-5,
     )
+
+  def _forward(self, net, teacher, methods, **options):
+    signal = distillation.compile_signal(teacher, methods, 'float32')
+    return distillation.make_forward(net, methods, 16, signal=signal, **options)
+
+  def test_images_without_labels_are_learned_from_by_the_terms_alone(self):
+    train = fixtures.blobs().train.take(np.arange(16))
+    image = tf.constant(train.images)
+    half = np.where(np.arange(16) % 2, -1, train.labels)
+    net, teacher, methods, _ = _parts(fixtures.recipe(), fixtures.strategy())
+    forward = self._forward(net, teacher, methods, labelled_share=0.5)
+    with tf.GradientTape() as tape:
+      every = forward({'image': image, 'label': tf.constant(half)})
+    gradients = tape.gradient(every['cross_entropy'], net.trainable_variables)
+    # The mean over the eight that have a label, of a pass over all sixteen.
+    with tf.GradientTape() as tape:
+      logits = net(image, training=True)
+      wanted = tf.reduce_mean(
+        losses.cross_entropy(logits[::2], tf.constant(train.labels[::2]))
+      )
+    self.assertAlmostEqual(
+      float(every['cross_entropy']), float(wanted), places=5
+    )
+    for ours, theirs in zip(
+      gradients, tape.gradient(wanted, net.trainable_variables), strict=True
+    ):
+      np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    hits = tf.argmax(logits[::2], 1) == train.labels[::2]
+    self.assertAlmostEqual(
+      float(every['train_accuracy']),
+      float(tf.reduce_mean(tf.cast(hits, tf.float32))),
+    )
+
+  def test_terms_of_images_without_labels_are_as_with_labels(self):
+    train = fixtures.blobs().train.take(np.arange(16))
+    net, teacher, methods, _ = _parts(fixtures.recipe(), fixtures.strategy())
+    forward = self._forward(net, teacher, methods, labelled_share=0.5)
+    with_labels, without = (
+      forward(
+        {'image': tf.constant(train.images), 'label': tf.constant(labels)}
+      )
+      for labels in (
+        train.labels,
+        np.where(np.arange(16) < 8, train.labels, -1),
+      )
+    )
+    self.assertEqual(
+      float(without['factor_transfer']), float(with_labels['factor_transfer'])
+    )
+    self.assertGreater(
+      float(with_labels['cross_entropy']), float(without['cross_entropy'])
+    )
+
+  def test_student_of_smaller_images_sees_the_teachers_made_smaller(self):
+    shape = (16, 16, 1)
+    net, teacher, methods, _ = _parts(
+      fixtures.recipe(student_image_size=8), fixtures.strategy(), shape=shape
+    )
+    (method,) = methods
+    train = fixtures.blobs(shape).train.take(np.arange(16))
+    images, labels = tf.constant(train.images), tf.constant(train.labels)
+    outputs = taps.logits_and_features(net, method.student_layers)
+    logits, ours = outputs(train.resized((8, 8)).images, training=True)
+    theirs = taps.features(teacher, ['group3'])(train.images)['group3']
+    factor = taps.averaged(method.frozen[0].encode(theirs), (2, 2))
+    for jit in (False, True):
+      forward = tf.function(
+        self._forward(net, teacher, methods, image_size=(8, 8)),
+        jit_compile=jit,
+      )
+      found = forward({'image': images, 'label': labels})
+      np.testing.assert_allclose(
+        found['cross_entropy'],
+        tf.reduce_mean(losses.cross_entropy(logits, labels)),
+        rtol=1e-4,
+      )
+      np.testing.assert_allclose(
+        found['factor_transfer'],
+        tf.reduce_mean(
+          losses.factor_transfer(method.adapter(ours['group3']), factor)
+        ),
+        rtol=1e-4,
+      )
 
   def test_two_replicas_differ_when_each_normalises_its_own_half(self):
     recipe = fixtures.recipe(method='scratch')

@@ -41,12 +41,18 @@ class TrainStudentTest(parameterized.TestCase):
     self.runs = self.create_tempdir().full_path
 
   def _train(
-    self, name, recipe=None, signals=None, paraphrasers=None, **options
+    self,
+    name,
+    recipe=None,
+    signals=None,
+    paraphrasers=None,
+    dataset=None,
+    **options,
   ):
     run = run_dir.RunDir(os.path.join(self.runs, name))
     result = student.train_student(
       recipe or fixtures.recipe(),
-      fixtures.blobs(),
+      dataset or fixtures.blobs(),
       teacher=self.teacher,
       paraphrasers=paraphrasers or [self.paraphraser],
       run=run,
@@ -392,6 +398,102 @@ class TrainStudentTest(parameterized.TestCase):
         options=loop.Options(),
       )
     self.assertFalse(os.path.exists(run.path))
+
+  def test_images_without_labels_make_longer_epochs_for_every_method(self):
+    # 48 with a label and 24 without: 3 epochs of 4.5 batches.
+    dataset = fixtures.blobs_and_unlabelled()
+    runs = {
+      method: self._train(
+        method, fixtures.recipe(method=method), dataset=dataset
+      )
+      for method in ('ft', 'scratch', 'keras_distiller_kl')
+    }
+    for _, result in runs.values():
+      self.assertEqual(result['steps'], 14)
+    rows = {method: run.metrics() for method, (run, _) in runs.items()}
+    for own in rows.values():
+      self.assertEqual(
+        [row['epoch'] for row in own], [row['epoch'] for row in rows['ft']]
+      )
+      self.assertAlmostEqual(own[-1]['epoch'], 14 / 4.5)
+    for row in rows['ft']:
+      self.assertAlmostEqual(
+        row['loss'],
+        row['cross_entropy'] + 10 * row['factor_transfer'],
+        places=3,
+      )
+    # Other images make it another run.
+    with self.assertRaisesRegex(errors.UsageError, 'images: 24 more there'):
+      self._train('ft', dataset=fixtures.blobs_and_unlabelled(8))
+
+  def test_signals_are_kept_of_images_without_labels_too(self):
+    dataset = fixtures.blobs_and_unlabelled()
+    recipe = fixtures.recipe(views=1, method='ft+kd')
+    kept, _ = self._train(
+      'kept', recipe, cache.Store('memory'), dataset=dataset
+    )
+    live, _ = self._train('live', recipe, dataset=dataset)
+    for ours, theirs in zip(kept.metrics(), live.metrics(), strict=True):
+      for name in ('factor_transfer', 'kd', 'cross_entropy'):
+        self.assertAlmostEqual(ours[name] / theirs[name], 1, delta=0.02)
+
+  def test_method_that_reads_labels_refuses_images_without(self):
+    recipe = fixtures.recipe(method='ft+dkd', unlabeled='pictures')
+    with self.assertRaisesRegex(
+      errors.UsageError, '--unlabeled: dkd learns from labels'
+    ):
+      self._train('a', recipe, dataset=fixtures.blobs_and_unlabelled())
+    self.assertEmpty(os.listdir(self.runs))
+
+  def test_student_has_its_own_image_size_and_resumes(self):
+    recipe = fixtures.recipe(student_image_size=6, student_epochs=2)
+    whole, result = self._train('whole', recipe)
+    model = zoo.load(whole.model)
+    self.assertEqual(model.input_shape, (None, 6, 6, 1))
+    own = fixtures.blobs().at(6)
+    scores = evaluation.evaluate(evaluation.predictor(whole.model), own.test)
+    self.assertAlmostEqual(scores['accuracy'], result['accuracy'])
+    theirs = evaluation.logits(
+      evaluation.predictor(self.teacher), fixtures.blobs().test.images
+    )
+    ours = evaluation.logits(evaluation.predictor(whole.model), own.test.images)
+    self.assertAlmostEqual(
+      result['teacher_agreement'],
+      float((ours.argmax(axis=1) == theirs.argmax(axis=1)).mean()),
+    )
+    with (
+      mock.patch.object(
+        loop, '_check_finite', side_effect=[None, None, KeyboardInterrupt]
+      ),
+      self.assertRaises(KeyboardInterrupt),
+    ):
+      self._train('cut', recipe, log_steps=1, checkpoint_steps=2)
+    cut, _ = self._train('cut', recipe, log_steps=1, checkpoint_steps=2)
+    for one, two in zip(
+      model.weights, zoo.load(cut.model).weights, strict=True
+    ):
+      np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
+
+  def test_signals_serve_students_of_every_image_size(self):
+    store = cache.Store('memory')
+    self._train('large', fixtures.recipe(views=1), store)
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+      self._train(
+        'small', fixtures.recipe(views=1, student_image_size=7), store
+      )
+    self.assertIn('all 1 views were there', said.getvalue())
+
+  @parameterized.parameters(
+    ({'student_image_size': 16}, '8x8 are too small for 16x16'),
+    (
+      {'student_image_size': 6, 'method': 'keras_distiller'},
+      'the same images: leave out --student_image_size',
+    ),
+  )
+  def test_student_image_size_that_cannot_be_is_refused(self, values, reason):
+    with self.assertRaisesRegex(errors.UsageError, reason):
+      self._train('a', fixtures.recipe(**values))
+    self.assertEmpty(os.listdir(self.runs))
 
   def test_same_seed_starts_every_method_from_the_same_student(self):
     first = {}
