@@ -348,7 +348,8 @@ def run(main: Callable[[], dict[str, Any]]) -> None:
       # TensorFlow's and TFDS's notes; what ends a program is an exception.
       logging.set_verbosity(logging.ERROR)
     tfds.disable_progress_bar()
-    if flags.FLAGS.get_flag_value('allow_unsafe_model', False):
+    # Not every program loads models from files.
+    if flags.FLAGS.flag_values_dict().get('allow_unsafe_model'):
       zoo.allow_unsafe()
     try:
       result = main()

@@ -5,6 +5,7 @@ import re
 
 import keras
 import numpy as np
+import pytest
 from absl.testing import absltest
 
 from ft_tf import api, errors
@@ -34,6 +35,7 @@ def _network(name, seed):
 
 
 class DistillTest(absltest.TestCase):
+  @pytest.mark.slow
   def test_models_in_memory_give_a_student_and_the_same_again(self):
     train, test = _parts()
     folder = os.path.join(self.create_tempdir().full_path, 'run')

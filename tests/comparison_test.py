@@ -4,6 +4,7 @@ import os
 from unittest import mock
 
 import keras
+import pytest
 from absl.testing import absltest
 
 from ft_tf import arms, comparison, errors, run_dir
@@ -55,6 +56,7 @@ class CompareTest(absltest.TestCase):
     self.assertLen(os.listdir(os.path.join(self.folder, 'signals')), 2)
     self.assertEqual(found['failures'], {})
 
+  @pytest.mark.slow
   def test_methods_and_seeds_may_be_added_and_nothing_runs_twice(self):
     first = self._compare(['scratch'])
     with mock.patch.object(loop, 'run', side_effect=AssertionError):
@@ -91,6 +93,7 @@ class CompareTest(absltest.TestCase):
     self.assertEqual(found['failures'], {'scratch-0': 'MemoryError: no room'})
     self.assertEqual(found['rows'][1]['seed_numbers'], [1])
 
+  @pytest.mark.slow
   def test_each_paraphrase_rate_has_its_paraphraser(self):
     found = self._compare(
       ['ft', 'ft_no_translator'],
@@ -108,6 +111,7 @@ class CompareTest(absltest.TestCase):
       ['k0.5', 'k2'],
     )
 
+  @pytest.mark.slow
   def test_interrupted_comparison_goes_on(self):
     train = student.train_student
     with (
@@ -145,6 +149,7 @@ class CompareTest(absltest.TestCase):
       )
     self.assertFalse(os.path.exists(self.run_dir.path))
 
+  @pytest.mark.slow
   def test_paraphraser_that_diverges_stops_only_those_that_need_it(self):
     found = self._compare(
       ['scratch', 'ft'], {'paraphraser_learning_rate': [0.1, 1e9]}

@@ -8,6 +8,7 @@ from unittest import mock
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import absltest
 
@@ -98,6 +99,7 @@ class CompressTest(absltest.TestCase):
     png = base64.b64decode(samples[0]['png'])
     self.assertEqual(tf.io.decode_png(png).shape, (8, 8, 1))
 
+  @pytest.mark.slow
   def test_interrupted_way_goes_on_where_it_was(self):
     with (
       mock.patch.object(
@@ -111,11 +113,13 @@ class CompressTest(absltest.TestCase):
     self.assertEqual(result['method'], 'ft')
     self.assertEqual(self._compress(), result)
 
+  @pytest.mark.slow
   def test_student_without_transfer_needs_no_paraphraser(self):
     result = self._compress(method='scratch', baseline=True)
     self.assertEqual(result['method'], 'scratch')
     self.assertFalse(os.path.exists(self.run_dir.child('paraphraser').path))
 
+  @pytest.mark.slow
   def test_teacher_that_does_not_convert_leaves_its_cells_empty(self):
     export = export_student.export
 

@@ -5,6 +5,7 @@ from unittest import mock
 
 import keras
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 from ft_tf import evaluation, factors, knowledge, run_dir
@@ -80,6 +81,7 @@ class LookTest(parameterized.TestCase):
       knowledge.look(self.run_dir, recipe, fixtures.blobs(), **files),
     )
 
+  @pytest.mark.slow
   def test_figures_of_a_student_by_factor_transfer(self):
     recipe, files, found = self._look('ft+kd')
     for name in ('feature_cka', 'factor_cka', 'feature_factor_cka'):

@@ -67,3 +67,47 @@ def said(network: keras.Model, layers_of, count: int = 4) -> base.Outputs:
   """Returns what one of a pair says of some images, as a method is told."""
   outputs = taps.logits_and_features(network, layers_of)
   return base.Outputs(*outputs(images(count, 16, 1), training=False))
+
+
+def torch_conv(rng, outputs, inputs, size):
+  """Returns a kernel [O, I, h, w]."""
+  bound = 1 / np.sqrt(inputs * size * size)
+  return rng.uniform(-bound, bound, size=(outputs, inputs, size, size))
+
+
+def torch_norm(rng, name, channels):
+  """Returns the arrays of a batch norm, by name."""
+  return {
+    f'{name}.weight': rng.uniform(0.5, 1.5, size=channels),
+    f'{name}.bias': rng.normal(size=channels),
+    f'{name}.running_mean': 0.3 * rng.normal(size=channels),
+    f'{name}.running_var': rng.uniform(0.2, 2, size=channels),
+    f'{name}.num_batches_tracked': np.array(7),
+  }
+
+
+def torch_resnet(
+  *, blocks=1, width=1.0, projection=True, seed=0, channels=3, classes=5
+):
+  """Returns PyTorch's state dict of a ResNet of 6 * blocks + 2 layers."""
+  rng = np.random.default_rng(seed)
+  inputs = round(16 * width)
+  state = {
+    'conv1.weight': torch_conv(rng, inputs, channels, 3),
+    **torch_norm(rng, 'bn1', inputs),
+  }
+  for group in (1, 2, 3):
+    outputs = round(16 * width) * 2 ** (group - 1)
+    for block in range(blocks):
+      name = f'layer{group}.{block}'
+      state[f'{name}.conv1.weight'] = torch_conv(rng, outputs, inputs, 3)
+      state |= torch_norm(rng, f'{name}.bn1', outputs)
+      state[f'{name}.conv2.weight'] = torch_conv(rng, outputs, outputs, 3)
+      state |= torch_norm(rng, f'{name}.bn2', outputs)
+      if projection and inputs != outputs:
+        state[f'{name}.shortcut.0.weight'] = torch_conv(rng, outputs, inputs, 1)
+        state |= torch_norm(rng, f'{name}.shortcut.1', outputs)
+      inputs = outputs
+  state['linear.weight'] = rng.normal(size=(classes, inputs))
+  state['linear.bias'] = rng.normal(size=classes)
+  return state

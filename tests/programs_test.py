@@ -8,9 +8,12 @@ import sys
 import time
 
 import keras
-from absl.testing import absltest
+import numpy as np
+import pytest
+from absl.testing import absltest, parameterized
 
 from ft_tf.models import layers, zoo
+from tests import in_one_process, networks
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _PROGRAMS = (
@@ -63,6 +66,23 @@ def _run(program, *arguments):
   return process.returncode, out, err
 
 
+def _each(program, *lines):
+  """Returns (exit code, standard output, standard error) of command lines.
+
+  One process runs them all; see `tests/in_one_process.py`.
+  """
+  done = subprocess.run(
+    [sys.executable, in_one_process.__file__, program],
+    input=json.dumps(lines),
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  if done.returncode:
+    raise AssertionError(done.stderr)
+  return [(r['code'], r['out'], r['err']) for r in json.loads(done.stdout)]
+
+
 def _result(out):
   return json.loads(out.splitlines()[-1])
 
@@ -107,14 +127,18 @@ class CompressTest(absltest.TestCase):
     self.assertEqual((code, out), (2, ''))
     self.assertRegex(err, r'student\.beta: 60\.0 there, 3\.0 here')
 
-    for name in ('saved_model', 'student_fp32.tflite', 'student.keras'):
-      code, out, err = _run(
-        'evaluate',
-        f'--model={workdir}/export/{name}',
-        '--dataset=digits',
-        f'--data_dir={data}',
-        '--split=test[:64]',
-      )
+    for code, out, err in _each(
+      'evaluate',
+      *(
+        [
+          f'--model={workdir}/export/{name}',
+          '--dataset=digits',
+          f'--data_dir={data}',
+          '--split=test[:64]',
+        ]
+        for name in ('saved_model', 'student_fp32.tflite', 'student.keras')
+      ),
+    ):
       self.assertEqual(code, 0, err)
       scores = _result(out)
       self.assertEqual(scores['examples'], 64)
@@ -153,6 +177,7 @@ class CompressTest(absltest.TestCase):
 
 
 class CompareTest(absltest.TestCase):
+  @pytest.mark.slow
   def test_comparison_leaves_every_form_and_continues(self):
     folder = self.create_tempdir().full_path
     workdir, data = (os.path.join(folder, name) for name in ('run', 'data'))
@@ -187,6 +212,7 @@ class CompareTest(absltest.TestCase):
     with open(f'{workdir}/comparison.json') as file:
       self.assertEqual(json.load(file), found)
 
+  @pytest.mark.slow
   def test_dry_run_prints_the_plan_and_leaves_nothing(self):
     folder = self.create_tempdir().full_path
     code, out, err = _run(
@@ -218,25 +244,23 @@ class CompareTest(absltest.TestCase):
       '--sweep=rate=a': '--sweep=paraphraser.rate=a: paraphrase rate',
       '--signal_cache=': '--signal_cache is empty',
     }
-    started = {
-      argument: _start(
-        'compare',
-        '--recipe=digits',
-        f'--data_dir={folder}/data',
-        f'--workdir={folder}/new',
-        argument,
-      )
-      for argument in cases
-    }
-    for argument, pattern in cases.items():
+    common = (
+      '--recipe=digits',
+      f'--data_dir={folder}/data',
+      f'--workdir={folder}/new',
+    )
+    found = _each('compare', *([*common, argument] for argument in cases))
+    for (argument, pattern), (code, out, err) in zip(
+      cases.items(), found, strict=True
+    ):
       with self.subTest(argument):
-        out, err = started[argument].communicate()
-        self.assertEqual((started[argument].returncode, out), (2, ''), err)
+        self.assertEqual((code, out), (2, ''), err)
         self.assertRegex(err.splitlines()[-1], f'^compare.py: .*{pattern}')
     self.assertFalse(os.path.exists(f'{folder}/new'))
 
 
 class StagesTest(absltest.TestCase):
+  @pytest.mark.slow
   def test_stages_one_by_one_on_two_replicas_and_export(self):
     folder = self.create_tempdir().full_path
     own = {'teacher', 'paraphraser', 'student'}
@@ -282,6 +306,44 @@ class StagesTest(absltest.TestCase):
     self.assertIn('student_int8.tflite', _result(out))
 
 
+class GivenTest(absltest.TestCase):
+  def test_checkpoint_of_pytorch_becomes_a_teacher_that_is_measured(self):
+    folder = self.create_tempdir().full_path
+    arrays = networks.torch_resnet(width=0.25, channels=1, classes=10)
+    np.savez(f'{folder}/mine.npz', **arrays)
+    data = f'--data_dir={folder}/data'
+    (code, out, err), (again, _, said) = _each(
+      'import_torch',
+      [
+        f'--weights={folder}/mine.npz',
+        '--network=resnet8x0.25',
+        '--mean=0.5',
+        '--std=0.25',
+        '--dataset=digits',
+        data,
+        f'--workdir={folder}/teacher',
+      ],
+      [
+        f'--weights={folder}/mine.npz',
+        '--network=resnet14',
+        f'--workdir={folder}/other',
+      ],
+    )
+    self.assertEqual(code, 0, err)
+    self.assertEqual(_result(out)['examples'], 1197)
+    self.assertTrue(os.path.exists(_result(out)['model']))
+    self.assertEqual(again, 2)
+    self.assertRegex(said, r'^import_torch.py: .*\n$')
+    self.assertFalse(os.path.exists(f'{folder}/other'))
+
+  def test_data_are_prepared_once(self):
+    folder = self.create_tempdir().full_path
+    line = ['--dataset=digits', f'--data_dir={folder}']
+    for code, out, err in _each('prepare_data', line, line):
+      self.assertEqual(code, 0, err)
+      self.assertEqual(_result(out)['examples'], {'train': 600, 'test': 1197})
+
+
 class ErrorsTest(absltest.TestCase):
   def test_bad_input_is_one_line_with_the_fix_and_writes_nothing(self):
     folder = self.create_tempdir().full_path
@@ -319,14 +381,17 @@ class ErrorsTest(absltest.TestCase):
       'split': ([*digits, '--train_split=nope'], "no split 'nope'"),
       'workdir': ([*digits, f'--workdir={file}/x'], 'another --workdir'),
     }
-    started = {}
-    for name, (arguments, _) in cases.items():
-      started[name] = _start('compress', f'--workdir={workdir}', *arguments)
-    for name, (_, pattern) in cases.items():
+    found = _each(
+      'compress',
+      *(
+        [f'--workdir={workdir}', *arguments] for arguments, _ in cases.values()
+      ),
+    )
+    for (name, (_, pattern)), (code, out, err) in zip(
+      cases.items(), found, strict=True
+    ):
       with self.subTest(name):
-        out, err = started[name].communicate()
-        self.assertEqual(started[name].returncode, 2, err)
-        self.assertEqual(out, '')
+        self.assertEqual((code, out), (2, ''), err)
         # TFDS may say that it prepares the digits, which `split` needs.
         lines = [
           line
@@ -339,37 +404,36 @@ class ErrorsTest(absltest.TestCase):
         self.assertRegex(lines[0], f'^compress.py: .*{pattern}')
     self.assertFalse(os.path.exists(workdir))
 
-  def test_teacher_that_is_missing_is_asked_for(self):
+
+class EveryProgramTest(parameterized.TestCase):
+  @parameterized.parameters(*_PROGRAMS)
+  def test_help_is_the_manual_and_what_is_missing_is_asked_for(self, name):
     folder = self.create_tempdir().full_path
-    for program in ('train_student', 'train_paraphraser'):
-      code, out, err = _run(
-        program,
-        '--recipe=digits',
-        f'--data_dir={folder}/data',
-        f'--workdir={folder}/new',
+    lines = [['--help'], []]
+    if name in ('train_student', 'train_paraphraser'):
+      lines.append(
+        [
+          '--recipe=digits',
+          f'--data_dir={folder}/data',
+          f'--workdir={folder}/new',
+        ]
       )
+    (code, out, err), *without = _each(name, *lines)
+    self.assertEqual((code, err), (0, ''))
+    self.assertIn(f'bin/{name}.py', out)
+    flags = out[out.index('Flags:') :].splitlines()[1:]
+    for line in flags:
+      self.assertRegex(line, r'^--\w+ +\S')
+    for line in flags:
+      if '--recipe' not in line:
+        self.assertRegex(line, r'\((default: .*|required.*)\)$')
+    for code, out, err in without:
       self.assertEqual((code, out), (2, ''))
-      self.assertRegex(err, 'give --teacher')
+      self.assertRegex(err, rf'^{name}.py: .*give --\w+.*\n$')
     self.assertFalse(os.path.exists(f'{folder}/new'))
 
-
-class HelpTest(absltest.TestCase):
-  def test_help_is_the_manual_and_a_line_per_flag_with_its_default(self):
-    started = {name: _start(name, '--help') for name in _PROGRAMS}
-    for name, process in started.items():
-      with self.subTest(name):
-        out, err = process.communicate()
-        self.assertEqual((process.returncode, err), (0, ''))
-        self.assertIn(f'bin/{name}.py', out)
-        flags = out[out.index('Flags:') :].splitlines()[1:]
-        for line in flags:
-          self.assertRegex(line, r'^--\w+ +\S')
-        for line in flags:
-          if '--recipe' not in line:
-            self.assertRegex(line, r'\((default: .*|required.*)\)$')
-
   def test_every_number_of_a_recipe_is_a_flag_of_compress(self):
-    _, out, _ = _run('compress', '--help')
+    ((_, out, _),) = _each('compress', ['--help'])
     for flag in (
       '--teacher_epochs',
       '--paraphraser_epochs',

@@ -4,6 +4,7 @@ import dataclasses
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
@@ -29,6 +30,7 @@ class RecipesTest(parameterized.TestCase):
       if not name.endswith('_short') and name != catalogue.DEFAULT
     )
   )
+  @pytest.mark.slow
   def test_recipe_takes_a_step(self, name):
     recipe = recipes.override(
       catalogue.get(name), {'precision': 'float32', 'batch_size': 2}

@@ -3,6 +3,7 @@
 import dataclasses
 from unittest import mock
 
+import pytest
 from absl.testing import absltest, parameterized
 
 from ft_tf.benchmark import jobs, ours
@@ -31,6 +32,7 @@ class OursTest(parameterized.TestCase):
     run(1)
     run(2)
 
+  @pytest.mark.slow
   def test_students_are_trained_end_to_end_and_share_their_signals(self):
     with mock.patch.object(jobs, 'STUDENT_IMAGES', 16):
       for part in ('students', 'students_cached'):

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from absl.testing import absltest
 
 from ft_tf import errors
@@ -14,6 +15,7 @@ _IMAGES = networks.images(8, 16, 1)
 
 
 class BudgetTest(absltest.TestCase):
+  @pytest.mark.slow
   def test_file_is_as_large_as_that_of_a_trained_network(self):
     its = budget.measure('resnet8x0.25', _SPEC, _IMAGES)
     keras.utils.set_random_seed(3)
@@ -40,6 +42,7 @@ class BudgetTest(absltest.TestCase):
     with self.assertRaisesRegex(errors.UsageError, 'smallest is resnet8x0.25'):
       budget.choose(names, _SPEC, _IMAGES, budget.Limits(max_latency_ms=1e-9))
 
+  @pytest.mark.slow
   def test_choice_stands_for_the_same_family_and_limits(self):
     limits = budget.Limits(max_bytes=20_000)
     choice = budget.settle('resnet20x0.25', _SPEC, _IMAGES, limits)

@@ -5,6 +5,7 @@ import os
 
 import keras
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
@@ -80,6 +81,7 @@ class PretrainedTest(parameterized.TestCase):
     images = networks.images(2, 32, 1)
     _close(ours(images, training=False), theirs(images, training=False))
 
+  @pytest.mark.slow
   def test_networks_of_nested_models_load_too(self):
     theirs = _keras('convnexttiny')
     images = networks.images(2, 32, 3)
@@ -87,6 +89,7 @@ class PretrainedTest(parameterized.TestCase):
       ours = pretrained.build('convnexttiny', _spec(), self._file(theirs, name))
       _close(ours(images, training=False), theirs(images, training=False))
 
+  @pytest.mark.slow
   def test_efficientnet_brings_its_normalisation(self):
     theirs = _keras('efficientnetb0')
     images = networks.images(2, 32, 3)

@@ -7,6 +7,7 @@ from absl.testing import absltest, parameterized
 
 from ft_tf import errors
 from ft_tf.models import checkpoints, layers, torch_import
+from tests import networks
 
 _SPEC = layers.Spec((8, 8, 3), 5, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -14,44 +15,9 @@ _SPEC = layers.Spec((8, 8, 3), 5, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # images [B, C, H, W].
 
 
-def _conv(rng, outputs, inputs, size):
-  bound = 1 / np.sqrt(inputs * size * size)
-  return rng.uniform(-bound, bound, size=(outputs, inputs, size, size))
-
-
-def _norm(rng, name, channels):
-  return {
-    f'{name}.weight': rng.uniform(0.5, 1.5, size=channels),
-    f'{name}.bias': rng.normal(size=channels),
-    f'{name}.running_mean': 0.3 * rng.normal(size=channels),
-    f'{name}.running_var': rng.uniform(0.2, 2, size=channels),
-    f'{name}.num_batches_tracked': np.array(7),
-  }
-
-
-def _state(*, blocks=1, width=1.0, projection=True, seed=0):
-  """Returns the state dict of a ResNet of 6 * blocks + 2 layers."""
-  rng = np.random.default_rng(seed)
-  inputs = round(16 * width)
-  state = {
-    'conv1.weight': _conv(rng, inputs, 3, 3),
-    **_norm(rng, 'bn1', inputs),
-  }
-  for group in (1, 2, 3):
-    channels = round(16 * width) * 2 ** (group - 1)
-    for block in range(blocks):
-      name = f'layer{group}.{block}'
-      state[f'{name}.conv1.weight'] = _conv(rng, channels, inputs, 3)
-      state |= _norm(rng, f'{name}.bn1', channels)
-      state[f'{name}.conv2.weight'] = _conv(rng, channels, channels, 3)
-      state |= _norm(rng, f'{name}.bn2', channels)
-      if projection and inputs != channels:
-        state[f'{name}.shortcut.0.weight'] = _conv(rng, channels, inputs, 1)
-        state |= _norm(rng, f'{name}.shortcut.1', channels)
-      inputs = channels
-  state['linear.weight'] = rng.normal(size=(5, inputs))
-  state['linear.bias'] = rng.normal(size=5)
-  return state
+_conv = networks.torch_conv
+_norm = networks.torch_norm
+_state = networks.torch_resnet
 
 
 def _conv2d(x, kernel, stride=1):

@@ -26,7 +26,6 @@ _METHODS = (
   'sp',
   'ofd',
   'ft+kd',
-  'at+kd',
 )
 
 

@@ -8,6 +8,7 @@ from unittest import mock
 
 import keras
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 from tensorboard.backend.event_processing import event_accumulator
 
@@ -62,6 +63,17 @@ class TrainStudentTest(parameterized.TestCase):
     )
     return run, result
 
+  def _signals(self, recipe, store):
+    """Returns what is said while signals are kept; nothing is trained."""
+    with (
+      mock.patch.object(loop, 'run', side_effect=KeyboardInterrupt),
+      contextlib.redirect_stderr(io.StringIO()) as said,
+      self.assertRaises(KeyboardInterrupt),
+    ):
+      number = len(os.listdir(self.runs))
+      self._train(f'signals-{number}', recipe, store)
+    return said.getvalue()
+
   def _paraphrasers(self, *layers):
     """Saves an untrained paraphraser of each layer; returns the files."""
     teacher, paths = zoo.load(self.teacher), []
@@ -83,9 +95,8 @@ class TrainStudentTest(parameterized.TestCase):
     self.assertAlmostEqual(kept['loss'], alone['loss'], places=2)
     # Other seeds and lengths, another process: nothing is computed again.
     store = cache.Store(os.path.join(self.runs, 'signals'))
-    with contextlib.redirect_stderr(io.StringIO()) as said:
-      self._train('seed', fixtures.recipe(views=2, seed=1), store)
-    self.assertIn('all 2 views were there', said.getvalue())
+    said = self._signals(fixtures.recipe(views=2, seed=1), store)
+    self.assertIn('all 2 views were there', said)
 
   def test_kept_signals_reach_to_the_end_of_the_last_batch(self):
     # 3 epochs of 48 images are 7.2 batches of 20: the last is full.
@@ -101,27 +112,23 @@ class TrainStudentTest(parameterized.TestCase):
   )
   def test_signals_of_another_setting_are_not_taken(self, **changes):
     store = cache.Store('memory')
-    self._train('one', fixtures.recipe(views=1), store)
-    with contextlib.redirect_stderr(io.StringIO()) as said:
-      self._train('other', fixtures.recipe(views=1, **changes), store)
-    self.assertIn('signals: view 0, 1 of 1', said.getvalue())
+    self._signals(fixtures.recipe(views=1), store)
+    said = self._signals(fixtures.recipe(views=1, **changes), store)
+    self.assertIn('signals: view 0, 1 of 1', said)
 
   def test_signals_of_another_teacher_are_not_taken(self):
     store = cache.Store('memory')
     recipe = fixtures.recipe(views=1)
-    self._train('one', recipe, store)
+    self._signals(recipe, store)
     net = keras.models.load_model(self.teacher)
     net.get_layer('conv').kernel.assign_add(
       0.01 * np.ones(net.get_layer('conv').kernel.shape)
     )
     path = os.path.join(self.runs, 'teacher.keras')
     net.save(path)
-    with (
-      mock.patch.object(type(self), 'teacher', path),
-      contextlib.redirect_stderr(io.StringIO()) as said,
-    ):
-      self._train('other', recipe, store)
-    self.assertIn('signals: view 0, 1 of 1', said.getvalue())
+    with mock.patch.object(type(self), 'teacher', path):
+      said = self._signals(recipe, store)
+    self.assertIn('signals: view 0, 1 of 1', said)
 
   def test_run_leaves_the_files_of_the_contract(self):
     run, result = self._train('a')
@@ -195,7 +202,7 @@ class TrainStudentTest(parameterized.TestCase):
     self.assertIn('"beta": 10.0', text)
     self.assertIn('run/gradient_ratio_factor_transfer', tags)
 
-  @parameterized.parameters('ft', 'ofd', 'sp')
+  @parameterized.parameters('ft', 'ofd')  # with adapters of either kind
   def test_resumed_run_equals_one_that_was_never_cut_off(self, method):
     recipe = fixtures.recipe(method=method)
     whole, expected = self._train('whole', recipe, checkpoint_steps=2)
@@ -367,9 +374,9 @@ class TrainStudentTest(parameterized.TestCase):
     store = cache.Store('memory')
     said = {}
     for method in ('ft', 'kd', 'ft+kd', 'dkd'):
-      with contextlib.redirect_stderr(io.StringIO()) as stderr:
-        self._train(method, fixtures.recipe(method=method, views=1), store)
-      said[method] = stderr.getvalue()
+      said[method] = self._signals(
+        fixtures.recipe(method=method, views=1), store
+      )
     for method, computed in (('ft', 1), ('kd', 1), ('ft+kd', 0), ('dkd', 0)):
       self.assertEqual(said[method].count('1 of 1'), computed, method)
     self.assertEqual(said['ft+kd'].count('were there'), 2)
@@ -476,12 +483,9 @@ class TrainStudentTest(parameterized.TestCase):
 
   def test_signals_serve_students_of_every_image_size(self):
     store = cache.Store('memory')
-    self._train('large', fixtures.recipe(views=1), store)
-    with contextlib.redirect_stderr(io.StringIO()) as said:
-      self._train(
-        'small', fixtures.recipe(views=1, student_image_size=7), store
-      )
-    self.assertIn('all 1 views were there', said.getvalue())
+    self._signals(fixtures.recipe(views=1), store)
+    said = self._signals(fixtures.recipe(views=1, student_image_size=7), store)
+    self.assertIn('all 1 views were there', said)
 
   @parameterized.parameters(
     ({'student_image_size': 16}, '8x8 are too small for 16x16'),
@@ -509,6 +513,7 @@ class TrainStudentTest(parameterized.TestCase):
 
 class NetworkOfKerasTest(parameterized.TestCase):
   @parameterized.parameters((32, 'mixed_bfloat16', 2), (64, 'float32', 1))
+  @pytest.mark.slow
   def test_phones_network_learns_from_small_images(
     self, size, precision, replicas
   ):
