@@ -4,6 +4,7 @@ import os
 
 import keras
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors, evaluation
@@ -235,6 +236,7 @@ class PhoneTest(parameterized.TestCase):
     np.testing.assert_allclose(zoo.load(path)(images), model(images), atol=1e-5)
 
   @parameterized.parameters(32, 64)
+  @pytest.mark.slow
   def test_int8_file_has_integers_alone(self, size):
     model, images = _small(size)
     path = os.path.join(self.create_tempdir().full_path, 'm.tflite')
@@ -252,6 +254,7 @@ class PhoneTest(parameterized.TestCase):
     correlation = np.corrcoef(predict(images).ravel(), expected.ravel())[0, 1]
     self.assertGreater(correlation, 0.9)
 
+  @pytest.mark.slow
   def test_float32_file_of_a_mixed_network_equals_keras(self):
     model = zoo.build('mobilenetv3smallx0.5', _spec(precision='mixed_bfloat16'))
     twin = convert.float32_twin(model, 'uint8')

@@ -61,6 +61,7 @@ class PretrainedTest(parameterized.TestCase):
     ('mobilenetv3small', keras.applications.mobilenet_v3),  # within
     ('efficientnetv2b0', keras.applications.efficientnet_v2),
   )
+  @pytest.mark.slow
   def test_trained_network_says_of_raw_images_what_it_says_in_keras(
     self, name, module
   ):

@@ -4,6 +4,7 @@ import os
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
@@ -46,6 +47,7 @@ class TrainParaphraserTest(parameterized.TestCase):
       options=loop.Options(log_steps=3),
     )
 
+  @pytest.mark.slow
   def test_each_layer_has_a_paraphraser_and_one_that_stands_twice_one(self):
     recipe = fixtures.recipe(
       teacher_layer='group?,group2,auto',

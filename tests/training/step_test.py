@@ -4,6 +4,7 @@ import time
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
@@ -52,6 +53,7 @@ def _train(precision='float32', *, jit=False, replicas=1, count=4, scale=1.0):
 
 class CompileStepsTest(parameterized.TestCase):
   @parameterized.parameters(1, 2)
+  @pytest.mark.slow
   def test_xla_gives_the_same_weights(self, replicas):
     weights, losses, _ = _train(replicas=replicas)
     by_xla, losses_by_xla, _ = _train(jit=True, replicas=replicas)

@@ -84,6 +84,7 @@ class TrainStudentTest(parameterized.TestCase):
       its.save(paths[-1])
     return paths
 
+  @pytest.mark.slow
   def test_kept_signals_serve_later_epochs_and_seeds(self):
     recipe = fixtures.recipe(views=2)
     _, alone = self._train('alone', recipe)
@@ -318,6 +319,7 @@ class TrainStudentTest(parameterized.TestCase):
         places=4,
       )
 
+  @pytest.mark.slow
   def test_several_layers_have_a_term_each_and_resume(self):
     recipe = fixtures.recipe(
       teacher_layer='-2,auto', student_layer='-2,auto', beta='auto'
@@ -357,6 +359,7 @@ class TrainStudentTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UsageError, '2 layers, and has 1'):
       self._train('one', recipe, paraphrasers=paths[:1])
 
+  @pytest.mark.slow
   def test_signals_of_several_layers_are_kept_apart(self):
     recipe = fixtures.recipe(
       teacher_layer='-2,auto', student_layer='-2,auto', views=1
@@ -433,6 +436,7 @@ class TrainStudentTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UsageError, 'images: 24 more there'):
       self._train('ft', dataset=fixtures.blobs_and_unlabelled(8))
 
+  @pytest.mark.slow
   def test_signals_are_kept_of_images_without_labels_too(self):
     dataset = fixtures.blobs_and_unlabelled()
     recipe = fixtures.recipe(views=1, method='ft+kd')
