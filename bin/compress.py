@@ -20,7 +20,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from bin import program
-from ft_tf import compression, doctor, errors
+from ft_tf import compression, doctor
 from ft_tf.report import summary
 
 program.define_recipe(['data', 'teacher', 'paraphraser', 'student'])
@@ -29,21 +29,13 @@ program.define_data_dir()
 program.define_devices()
 program.define_signals()
 program.define_check()
-flags.DEFINE_integer(
-  'seeds', 1, 'students to train, of the seeds from --seed on (default: 1)'
-)
-flags.DEFINE_bool(
-  'baseline',
-  False,
-  'train the same students alone too, at equal budget (default: False)',
-)
+program.define_students()
 
 
 def main():
   recipe, dataset, work = program.setting()
   signals = program.signals()
-  if flags.FLAGS.seeds < 1:
-    raise errors.UsageError(f'--seeds={flags.FLAGS.seeds}: give 1 or more')
+  seeds = program.seeds()
   limits = program.limits()
   expected = flags.FLAGS.expect_teacher_accuracy
   doctor.check_expectation(expected, recipe, dataset)
@@ -57,7 +49,7 @@ def main():
     recipe,
     dataset,
     choice=choice,
-    seeds=flags.FLAGS.seeds,
+    seeds=seeds,
     baseline=flags.FLAGS.baseline,
     signals=signals,
     **work,

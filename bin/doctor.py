@@ -30,11 +30,15 @@ program.define_recipe(['data', 'teacher', 'paraphraser', 'student'])
 program.define_workdir('the run that is meant; nothing is written')
 program.define_data_dir()
 program.define_devices()
+program.define_signals()
 program.define_check()
+program.define_students()
 
 
 def main():
   recipe, dataset, work = program.setting()
+  program.signals()  # refused if they are wrong; rehearsed without
+  seeds = program.seeds()
   recipe, choice = compression.within(
     program.limits(), recipe, dataset, work['run']
   )
@@ -47,6 +51,8 @@ def main():
     ),
     doctor.rehearse(
       recipe,
+      seeds=seeds,
+      baseline=flags.FLAGS.baseline,
       devices=work['strategy'],
       workshop=comparison.Workshop(
         open_dataset=functools.partial(

@@ -22,6 +22,7 @@ flags.DEFINE_string(
 )
 program.define_loading()
 program.define_source()
+program.define_image_size()
 flags.DEFINE_string('split', 'test', 'TFDS split (default: test)')
 
 
@@ -29,8 +30,10 @@ def main():
   path = program.required('model')
   program.required('dataset')
   predict = evaluation.predictor(path)
-  source = program.source(predict.image_size)
-  return evaluation.evaluate(predict, source.read(flags.FLAGS.split))
+  source = program.source(flags.FLAGS.image_size or predict.image_size)
+  examples = source.read(flags.FLAGS.split)
+  evaluation.check_classes(predict, examples, source.label_names)
+  return evaluation.evaluate(predict, examples)
 
 
 if __name__ == '__main__':

@@ -23,6 +23,7 @@ from ft_tf.export import student
 flags.DEFINE_string('model', None, 'trained .keras file (required)')
 program.define_loading()
 program.define_source()
+program.define_image_size()
 program.define_workdir('export/')
 flags.DEFINE_string(
   'train_split', 'train', 'TFDS split that calibrates int8 (default: train)'
@@ -37,7 +38,9 @@ def main():
   workdir = program.required('workdir')
   run_dir.check_writable(workdir)
   program.required('dataset')
-  source = program.source(evaluation.predictor(model).image_size)
+  source = program.source(
+    flags.FLAGS.image_size or evaluation.predictor(model).image_size
+  )
   dataset = datasets.Dataset(
     source,
     train_split=flags.FLAGS.train_split,

@@ -43,6 +43,7 @@ flags.DEFINE_integer(
   0,
   "height and width of the images; 0: the data set's, or without one 32, and "
   '224 for resnet18 and resnet34 (default: 0)',
+  lower_bound=0,
 )
 program.define_source(required=False)
 flags.DEFINE_string('split', 'test', 'TFDS split (default: test)')
@@ -62,6 +63,10 @@ def main():
     raise errors.UsageError(
       '--mean and --std take numbers with commas between them'
     ) from error
+  if not all(value > 0 for value in std):
+    raise errors.UsageError(
+      f'--std={",".join(map(str, std))}: give numbers above 0'
+    )
   arrays = checkpoints.read(weights)
   channels, classes = torch_import.shape(arrays)
   network, size = flags.FLAGS.network, flags.FLAGS.image_size

@@ -28,7 +28,9 @@ flags.DEFINE_bool('all', False, 'every map (default: False)')
 
 
 def main():
-  model, said = standard.standard(zoo.load(program.required('model')))
+  model = zoo.load(program.required('model'))
+  zoo.check_classifier(model, f'--model={flags.FLAGS.model}')
+  model, said = standard.standard(model)
   maps = taps.candidates(model)
   shown = [m for m in maps if flags.FLAGS.all or m.called]
   header = ['layer', 'map', 'parameters up to it', 'or']

@@ -135,6 +135,37 @@ def define_source(*, required: bool = True) -> None:
   )
 
 
+def define_image_size() -> None:
+  flags.DEFINE_integer(
+    'image_size',
+    0,
+    'height and width that images are resized to; 0: what the model takes '
+    '(default: 0)',
+    lower_bound=0,
+  )
+
+
+def define_students() -> None:
+  """Defines the flags of how many students are trained."""
+  flags.DEFINE_integer(
+    'seeds',
+    1,
+    'students to train, of the seeds from --seed on (default: 1)',
+  )
+  flags.DEFINE_bool(
+    'baseline',
+    False,
+    'train the same students alone too, at equal budget (default: False)',
+  )
+
+
+def seeds() -> int:
+  """Returns the number of students of the flags."""
+  if flags.FLAGS.seeds < 1:
+    raise errors.UsageError(f'--seeds={flags.FLAGS.seeds}: give 1 or more')
+  return flags.FLAGS.seeds
+
+
 def source(image_size: int = 0) -> datasets.Source:
   """Returns the data set of the flags, with images of a size."""
   return datasets.Source(
@@ -251,6 +282,13 @@ def recipe() -> recipes.Recipe:
     if leaf.flag in flags.FLAGS and flags.FLAGS[leaf.flag].present:
       given[leaf.flag] = _value(leaf, flags.FLAGS[leaf.flag].value)
   which = recipes.override(base, given)
+  for name in ('teacher', 'student'):
+    model = getattr(which, name).model
+    if model.endswith(('.h5', '.hdf5')) or os.path.isdir(model):
+      raise errors.UsageError(
+        f'--{name}={model} is not a .keras file: load it by Keras and write '
+        "one with model.save('it.keras')"
+      )
   data = which.data
   if data.resizing == 'crop' and not data.image_size:
     # As large as the given teacher takes them.

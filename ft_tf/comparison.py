@@ -252,8 +252,7 @@ def _claimed(run, recipe, dataset) -> Iterator[None]:
   path = common.teacher_file(recipe.teacher)
   if path:
     identity['teacher_sha256'] = run_dir.digest(path)
-  if dataset.fingerprint:
-    identity['images'] = dataset.fingerprint
+  identity |= common.images_identity(dataset)
   run.claim(identity)
   try:
     yield

@@ -200,7 +200,8 @@ def export_beside(run: run_dir.RunDir, dataset: datasets.Dataset) -> None:
   try:
     export_student.export(run.model, dataset, os.path.join(run.path, 'export'))
   except Exception as error:  # The converter's own class is not public.
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    # The last line is the reason where the first names a place in the code.
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
     _say(f'{run.path}: no TFLite file to compare with ({reason})')
 
 

@@ -119,6 +119,8 @@ def rehearse(
   *,
   devices: tf.distribute.Strategy,
   workshop: comparison.Workshop,
+  seeds: int = 1,
+  baseline: bool = False,
 ) -> Iterator[Finding]:
   """Yields the time of the stages, from a few real steps, and the memory.
 
@@ -126,25 +128,32 @@ def rehearse(
     recipe: What is to be run.
     devices: Those that are measured.
     workshop: As of `comparison.rehearse`.
+    seeds: As of `compression.compress`.
+    baseline: Likewise.
 
   Raises:
     TrainingError: a stage fails.
   """
+  methods = [recipe.student.method, *([recipes.SCRATCH] * baseline)]
   parts = comparison.rehearse(
     recipe,
     devices=devices,
     workshop=workshop,
-    chosen=arms.make([recipe.student.method], {}),
+    chosen=arms.make(dict.fromkeys(methods), {}),
+    seeds=seeds,
   )
   for part in parts:
     name = part['part'].partition('/')[0].removesuffix('s')
     stage = name if name in ('teacher', 'paraphraser') else 'student'
+    alone = ' alone' * (name == recipes.SCRATCH)
     seconds = part['images_per_epoch'] / part['images_per_second']
     yield Finding(
-      f'time of the {stage}',
+      f'time of the {stage}{alone}',
       f'{seconds:.1f} s per epoch at '
       f'{part["images_per_second"]:,.0f} images/s, '
-      f'{part["seconds"] / 60:.1f} minutes in all',
+      f'{part["seconds"] / 60:.1f} minutes in all'
+      + f', of {part["runs"]} seeds'
+      * (part['runs'] > 1),
       f'--{stage}_epochs',
     )
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -209,22 +218,24 @@ def _of_given_teacher(recipe, dataset, teacher, expected) -> Iterator[Finding]:
   )
   outputs = _logits(teacher, test)
   accuracy = float((outputs.argmax(axis=1) == test.labels).mean())
-  hints = [
-    *_other_preprocessing(recipe, dataset, test, accuracy),
-    *_other_order(outputs, test.labels, accuracy, dataset.label_names),
-  ]
-  says = '; '.join(
-    [f'{100 * accuracy:.2f} % of {len(test):,} test images', *hints]
-  )
+  hints = [*_other_preprocessing(recipe, dataset, test, accuracy)]
+  if not hints:
+    names = dataset.label_names
+    hints = [*_other_order(outputs, test.labels, accuracy, names)]
+  measured = f'{100 * accuracy:.2f} % of {len(test):,} test images'
   error = math.sqrt(max(accuracy * (1 - accuracy), 1e-9) / len(test))
   if expected is not None and accuracy < expected - 2 * error:
     raise errors.UsageError(
-      f'the teacher has {says}, not {100 * expected:.2f} %: give the '
-      '--preprocessing it was trained with, the data set with its classes in '
-      'its order, or another --expect_teacher_accuracy'
+      '; '.join(
+        [f'the teacher has {measured}, not {100 * expected:.2f} %', *hints]
+      )
+      + ': give the --preprocessing it was trained with, the data set with its '
+      'classes in its order, or another --expect_teacher_accuracy'
     )
   yield Finding(
-    'teacher accuracy', says, '--preprocessing, --expect_teacher_accuracy'
+    'teacher accuracy',
+    '; '.join([measured, *hints]),
+    '--preprocessing, --expect_teacher_accuracy',
   )
 
 
@@ -314,7 +325,8 @@ def _of_layers(recipe, dataset, teacher, student) -> Iterator[Finding]:
       if each.called
     )
     layers_said = ', '.join(
-      f'{layer} {_shape(taps.shape(net, layer))}' for layer in chosen
+      f'{layer.replace(".", "/")} {_shape(taps.shape(net, layer))}'
+      for layer in chosen
     )
     yield Finding(
       f"the {name}'s layer",

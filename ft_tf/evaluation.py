@@ -2,7 +2,7 @@
 
 import abc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -152,7 +152,9 @@ def predictor(path: str) -> Predictor:
       .tflite.
   """
   if not os.path.exists(path):
-    raise errors.UsageError(f'there is no file or folder {path}: give --model')
+    raise errors.UsageError(
+      f'there is no file or folder {path}: give the path of a model'
+    )
   if os.path.isdir(path):
     if not os.path.exists(os.path.join(path, 'saved_model.pb')):
       raise errors.UsageError(
@@ -162,7 +164,23 @@ def predictor(path: str) -> Predictor:
     return SavedModelPredictor(path)
   if path.endswith('.tflite'):
     return LiteRTPredictor(path)
-  return KerasPredictor(zoo.load(path))
+  model = zoo.load(path)
+  zoo.check_classifier(model, path)
+  return KerasPredictor(model)
+
+
+def check_classes(
+  predict: Predictor,
+  examples: datasets.Examples,
+  label_names: Sequence[str],
+) -> None:
+  """Raises `UsageError` if a model has not as many classes as a data set."""
+  classes = predict(examples.images[:1]).shape[-1]
+  if classes != len(label_names):
+    raise errors.UsageError(
+      f'--model has {classes} classes, the data set {len(label_names)}: give '
+      'the data set it was trained on'
+    )
 
 
 def in_batches(

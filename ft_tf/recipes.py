@@ -9,6 +9,7 @@ Sources named below:
 """
 
 import dataclasses
+import numbers
 from typing import Any
 
 from ft_tf import errors
@@ -461,11 +462,27 @@ def override(recipe: Recipe, values: dict[str, Any]) -> Recipe:
   return recipe
 
 
+# What a number of a type may be, numpy's among them.
+_KINDS = {
+  int: numbers.Integral,
+  float: numbers.Real,
+  bool: bool,
+  str: str,
+  float | str: (numbers.Real, str),
+}
+
+
 def check(recipe: Recipe) -> None:
   """Raises `UsageError` for the first value out of bounds, by its flag."""
   for leaf in leaves():
     value = leaf.value(recipe)
+    kind = leaf.field.type
     for each in value if isinstance(value, tuple) else (value,):
+      if not isinstance(each, _KINDS.get(kind) or _KINDS[kind.__args__[0]]):
+        raise errors.UsageError(
+          f'--{leaf.flag}={each!r}: {leaf.field.metadata["help"]}; it is not '
+          f'of the type {getattr(kind, "__name__", kind)}'
+        )
       wanted = _wanted(leaf.field.metadata, each)
       if wanted:
         raise errors.UsageError(

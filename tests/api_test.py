@@ -63,6 +63,28 @@ class DistillTest(absltest.TestCase):
     with self.assertRaisesRegex(errors.UsageError, 'teacher_sha256'):
       distill(5)
 
+  def test_student_of_its_own_size_is_known_again(self):
+    (images, labels), test = _parts()
+    keras.utils.set_random_seed(1)
+    spec = layers.Spec((6, 6, 1), 3, (0.3,), (0.2,))
+    student = zoo.build('resnet8x0.25', spec)
+    teacher = _network('resnet8x0.25', 1)
+    folder = self.create_tempdir().full_path
+    values = {
+      'train': (list(images), list(labels)),
+      'test': test,
+      'workdir': os.path.join(folder, 'run'),
+      **_NUMBERS,
+      'student_epochs': 1,
+      'student_image_size': 6,
+      'method': 'kd',
+    }
+    first = api.distill(teacher, student, **values)
+    self.assertEqual(first.input_shape, (None, 6, 6, 1))
+    again = api.distill(teacher, student, **values)
+    small = images[:, :6, :6]
+    np.testing.assert_array_equal(again(small), first(small))
+
   def test_readme_runs_as_it_stands(self):
     with open(_README, encoding='utf-8') as file:
       blocks = re.findall(r'```python\n(.*?)```', file.read(), re.DOTALL)
@@ -103,6 +125,26 @@ class DistillTest(absltest.TestCase):
       with self.assertRaisesRegex(errors.UsageError, reason):
         api.distill(
           'resnet8', 'resnet8', train=train, test=test, workdir=folder
+        )
+    two = keras.Model(
+      (net := _network('resnet8x0.25', 1)).input, [net.output, net.output]
+    )
+    for values, reason in (
+      ({'teacher': two}, 'the teacher must give logits'),
+      ({'train': (images, labels - 1)}, 'train: there is a label -1'),
+      ({'test': (images[:0], labels[:0])}, 'test: images are uint8'),
+      ({'student_epochs': '3'}, "--student_epochs='3'.*of the type int"),
+    ):
+      with self.assertRaisesRegex(errors.UsageError, reason):
+        api.distill(
+          **{
+            'teacher': 'resnet8x0.25',
+            'student': 'resnet8x0.25',
+            'train': (images, labels),
+            'test': test,
+            'workdir': folder,
+            **values,
+          }
         )
     with self.assertRaisesRegex(
       errors.UsageError, 'as they are: leave out image_size, unlabeled'

@@ -105,8 +105,12 @@ class DoctorTest(absltest.TestCase):
         workshop=comparison.Workshop(
           open_dataset=fixtures.blobs_and_unlabelled, options=loop.Options()
         ),
+        seeds=3,
+        baseline=True,
       )
     }
+    for name in ('time of the student', 'time of the student alone'):
+      self.assertIn('in all, of 3 seeds', times[name])
     seconds, speed = (
       float(number.replace(',', ''))
       for number in re.match(
@@ -124,7 +128,8 @@ class DoctorTest(absltest.TestCase):
     )
     self.assertIn('looks unscaled', says['values in the teacher'].says)
     with self.assertRaisesRegex(
-      errors.UsageError, 'not 99.00 %: give the --preprocessing'
+      errors.UsageError,
+      'not 99.00 %; it has 100.00 % with .* looks wrong: give the --pre',
     ):
       _says(self._recipe(), expected=0.99)
 

@@ -312,7 +312,7 @@ class GivenTest(absltest.TestCase):
     arrays = networks.torch_resnet(width=0.25, channels=1, classes=10)
     np.savez(f'{folder}/mine.npz', **arrays)
     data = f'--data_dir={folder}/data'
-    (code, out, err), (again, _, said) = _each(
+    (code, out, err), *wrong = _each(
       'import_torch',
       [
         f'--weights={folder}/mine.npz',
@@ -328,13 +328,62 @@ class GivenTest(absltest.TestCase):
         '--network=resnet14',
         f'--workdir={folder}/other',
       ],
+      [
+        f'--weights={folder}/mine.npz',
+        '--network=resnet8x0.25',
+        '--std=0',
+        f'--workdir={folder}/other',
+      ],
     )
     self.assertEqual(code, 0, err)
     self.assertEqual(_result(out)['examples'], 1197)
     self.assertTrue(os.path.exists(_result(out)['model']))
-    self.assertEqual(again, 2)
-    self.assertRegex(said, r'^import_torch.py: .*\n$')
+    for code, out, err in wrong:
+      self.assertEqual((code, out), (2, ''))
+      self.assertRegex(err, r'^import_torch.py: .*\n$')
     self.assertFalse(os.path.exists(f'{folder}/other'))
+
+  def test_models_of_other_inputs_and_outputs_are_refused_by_every_program(
+    self,
+  ):
+    folder = self.create_tempdir().full_path
+    image = keras.Input((16, 16, 1))
+    flat = keras.layers.Flatten()(image)
+    vector = keras.Input((4,))
+    dense = keras.layers.Dense(10)
+    models = {
+      'two outputs': keras.Model(image, [dense(flat), flat]),
+      'vector': keras.Model(vector, keras.layers.Dense(10)(vector)),
+      'two inputs': keras.Model(
+        [image, vector],
+        keras.layers.Dense(10)(keras.layers.Concatenate()([flat, vector])),
+      ),
+      'other classes': keras.Model(image, keras.layers.Dense(3)(flat)),
+    }
+    for name, model in models.items():
+      model.save(f'{folder}/{name}.keras')
+    data = f'--data_dir={folder}/data'
+    digits = ['--recipe=digits', data, f'--workdir={folder}/new']
+    for program, flags in {
+      'compress': digits,
+      'evaluate': ['--dataset=digits', data],
+      'export': ['--dataset=digits', data, f'--workdir={folder}/new'],
+      'inspect_model': [],
+    }.items():
+      which = 'teacher' if program == 'compress' else 'model'
+      names = [
+        *models,
+        'missing',
+      ][: -2 if program == 'inspect_model' else None]
+      found = _each(
+        program,
+        *([*flags, f'--{which}={folder}/{name}.keras'] for name in names),
+      )
+      for name, (code, out, err) in zip(names, found, strict=True):
+        with self.subTest(f'{program}, {name}'):
+          self.assertEqual((code, out), (2, ''), err)
+          self.assertRegex(err, rf'(?m)^{program}.py: .*give .*\n\Z')
+    self.assertFalse(os.path.exists(f'{folder}/new'))
 
   def test_data_are_prepared_once(self):
     folder = self.create_tempdir().full_path

@@ -70,7 +70,9 @@ def open_builder(
 
 def fingerprint(builder: tfds.core.DatasetBuilder) -> str:
   """Returns what changes with a folder's pictures; '' for other data sets."""
-  return builder.builder_config.name if builder.name == folder.NAME else ''
+  if builder.name != folder.NAME:
+    return ''
+  return f'{builder.builder_config.content}-{builder.builder_config.channels}'
 
 
 def supervised_keys(name: str, info: tfds.core.DatasetInfo) -> tuple[str, str]:

@@ -229,11 +229,13 @@ class Arrays:
     Raises:
       UsageError: the arrays are not such.
     """
+    train, test = (tuple(map(np.asarray, part)) for part in (train, test))
     for name, (images, labels) in (('train', train), ('test', test)):
       if (
         images.dtype != np.uint8
         or images.ndim != 4
         or images.shape[1:] != train[0].shape[1:]
+        or not len(images)
       ):
         raise errors.UsageError(
           f'{name}: images are {images.dtype} {images.shape}; give uint8 '
@@ -243,6 +245,10 @@ class Arrays:
         raise errors.UsageError(
           f'{name}: labels are {labels.dtype} {labels.shape} for '
           f'{len(images)} images; give integers [N]'
+        )
+      if labels.min() < 0:
+        raise errors.UsageError(
+          f'{name}: there is a label {labels.min()}; give integers from 0'
         )
     most = max(int(labels.max()) for _, labels in (train, test))
     self.label_names = list(label_names or map(str, range(most + 1)))
@@ -380,8 +386,9 @@ class Dataset:
       return self
     if size > min(height, width):
       raise errors.UsageError(
-        f'images of {height}x{width} are too small for {size}x{size}: give '
-        f'--image_size={size} or more'
+        f"--student_image_size={size}: the student sees the teacher's images, "
+        f'of {height}x{width}, made smaller; give less, or a --teacher and an '
+        '--image_size that are larger'
       )
     if size not in self._smaller:
       self._smaller[size] = _Smaller(self, size)

@@ -21,7 +21,7 @@ SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.webp')
 # Of pictures without a test folder: one in five of each class is tested on.
 _TEST_EVERY = 5
 _MOST_PIXELS = 100_000_000
-_CHECKED = 'checked.json'
+_CHECKED = 'pictures.json'
 # What TensorFlow decodes as it stands; the rest is kept as PNG.
 _PLAIN = {('JPEG', 'L'), ('JPEG', 'RGB'), ('PNG', 'L'), ('PNG', 'RGB')}
 _ORIENTATION = 0x0112  # in EXIF
@@ -220,15 +220,17 @@ def builder(
       listing=listing,
       channels=channels,
       bad=frozenset(bad),
+      content=checked['content'],
     ),
     file_format='array_record',
   )
 
 
 def _check(listing: Listing) -> dict:
-  """Returns the bad pictures with the reason, and the channels of the others.
+  """Returns the bad pictures with the reason, and what the others are.
 
-  They have one channel if all are grey, otherwise three.
+  They have one channel if all are grey, otherwise three; `content` is a SHA-256
+  of names and bytes, which stays if a file is only touched or copied.
   """
   paths = [path for of in listing.splits.values() for path, _ in of]
   print(
@@ -236,38 +238,42 @@ def _check(listing: Listing) -> dict:
     file=sys.stderr,
     flush=True,
   )
-  bad, modes = {}, set()
+  bad, modes, content = {}, set(), hashlib.sha256()
   with concurrent.futures.ThreadPoolExecutor() as pool:
     looks = pool.map(lambda p: _look(os.path.join(listing.root, p)), paths)
-    for path, (mode, reason) in zip(paths, looks, strict=True):
+    for path, (mode, reason, digest) in zip(paths, looks, strict=True):
       if reason:
         bad[path] = reason
       else:
         modes.add(mode)
+        content.update(f'{path} {digest}\n'.encode())
   return {
     'root': listing.root,
     'bad': bad,
     'channels': 1 if modes <= {'L', '1'} else 3,
+    'content': content.hexdigest(),
     'files': listing.splits,
   }
 
 
-def _look(path: str) -> tuple[str, str]:
-  """Returns a picture's mode, and what is wrong with it or ''."""
+def _look(path: str) -> tuple[str, str, str]:
+  """Returns a picture's mode, what is wrong with it or '', and its SHA-256."""
   if not os.path.getsize(path):
-    return '', 'empty'
+    return '', 'empty', ''
   try:
-    with warnings.catch_warnings():
+    with open(path, 'rb') as file, warnings.catch_warnings():
       warnings.simplefilter('ignore')  # Size is looked at here.
-      with Image.open(path) as image:
+      with Image.open(file) as image:
         if image.width * image.height > _MOST_PIXELS:
-          return '', f'{image.width}x{image.height} pixels are too many'
+          return '', f'{image.width}x{image.height} pixels are too many', ''
         image.load()
-        return image.mode, ''
+        mode = image.mode
+    with open(path, 'rb') as file:
+      return mode, '', hashlib.file_digest(file, 'sha256').hexdigest()
   except Image.DecompressionBombError:
-    return '', 'too many pixels'
+    return '', 'too many pixels', ''
   except Exception as error:  # Pillow raises many kinds over a broken file.
-    return '', str(error).splitlines()[0] if str(error) else repr(error)
+    return '', str(error).splitlines()[0] if str(error) else repr(error), ''
 
 
 def _say_balance(listing, bad) -> None:
@@ -299,11 +305,13 @@ class _Config(tfds.core.BuilderConfig):
     listing: Its files.
     channels: 1 or 3.
     bad: Those of its files that are left out.
+    content: Of the others, a SHA-256.
   """
 
   listing: Listing | None = None
   channels: int = 3
   bad: frozenset[str] = frozenset()
+  content: str = ''
 
 
 class Pictures(tfds.core.GeneratorBasedBuilder):

@@ -31,11 +31,24 @@ def float32_twin(model: keras.Model, input_dtype: str) -> keras.Model:
       config['dtype'] = 'float32'  # An operation, such as a sum, has none.
     return layer.__class__.from_config(config)
 
-  image = keras.Input(model.input_shape[1:], dtype=input_dtype, name='image')
+  own = model.inputs[0].dtype
+  image = keras.Input(
+    model.input_shape[1:],
+    dtype=input_dtype if own == 'uint8' else 'float32',
+    name='image',
+  )
   twin = keras.models.clone_model(
     model, input_tensors=image, clone_function=clone
   )
   twin.set_weights(model.get_weights())
+  if image.dtype != input_dtype:
+    # Its first layer need not take integers.
+    image = keras.Input(model.input_shape[1:], dtype=input_dtype, name='image')
+    graph = keras.Model(twin.inputs, twin.outputs)
+    (logits,) = graph._run_through_graph(
+      [keras.ops.cast(image, 'float32')], operation_fn=lambda each: each
+    )
+    twin = keras.Model(image, logits, name=twin.name)
   for layer in twin._flatten_layers():
     if isinstance(layer, keras.layers.Normalization):
       layer.finalize_state()  # It computes with what follows from its weights.

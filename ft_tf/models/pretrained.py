@@ -8,6 +8,7 @@ they were trained with.
 import collections
 import dataclasses
 import os
+import warnings
 
 import h5py
 import keras
@@ -114,7 +115,9 @@ def build(
     head=classes is not None,
   )
   try:
-    loaded.load_weights(path)
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')  # What is left out is an error, too.
+      loaded.load_weights(path)
   except (KeyError, TypeError, ValueError) as error:
     reason = str(error).strip().splitlines()[0]
     raise errors.UsageError(

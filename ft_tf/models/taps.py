@@ -12,6 +12,9 @@ import tensorflow as tf
 from ft_tf import errors
 from ft_tf.models import tokens
 
+# Their maps are those before them, with another border.
+_PADDED = (keras.layers.ZeroPadding2D, keras.layers.Cropping2D)
+
 
 def last_feature_map(model: keras.Model) -> str:
   """Returns the name of the last layer with a feature map `[B, H, W, C]`.
@@ -23,8 +26,10 @@ def last_feature_map(model: keras.Model) -> str:
   Raises:
     UsageError: no layer has one, or the model's layers cannot be tapped.
   """
+  tensors = _tensors(model)
   for name in reversed(_maps(model)):
-    return name
+    if not isinstance(tensors[name]._keras_history.operation, _PADDED):
+      return name
   raise errors.UsageError(
     f'{model.name} has no feature map [B, H, W, C] to transfer: give a '
     'convolutional network built by the functional API or keras.Sequential'
@@ -55,14 +60,16 @@ def choose(
     names = list(_last_of_each_size(model).values())
     name = names[max(int(layer), -len(names))]
   else:
+    asked = layer
     layer = layer.replace('/', '.')  # of models within, see `standard.flat`
     maps = _maps(model, pooled=True)
     fitting = [layer] if layer in maps else fnmatch.filter(maps, layer)
     if not fitting:
       last = ', '.join(_last_of_each_size(model).values())
       raise errors.UsageError(
-        f'{model.name} has no feature map {layer!r}: give auto, -1, -2, ... or '
-        f'the name of a layer with one; the last of each size: {last}'
+        f'{model.name} has no feature map {asked!r}: give auto, -1, -2, ... or '
+        'the name of a layer with one; the last of each size: '
+        + last.replace('.', '/')
       )
     name = fitting[-1]
   return before_activation(model, name) if before else name
@@ -143,12 +150,11 @@ def pairs(
 
 def _last_of_each_size(model) -> dict[tuple[int, int], str]:
   """Returns the last layer of each height and width above 1x1."""
-  padded = (keras.layers.ZeroPadding2D, keras.layers.Cropping2D)
   tensors = _tensors(model)
   return {
     shape[:2]: name
     for name, shape in _maps(model).items()
-    if not isinstance(tensors[name]._keras_history.operation, padded)
+    if not isinstance(tensors[name]._keras_history.operation, _PADDED)
   }
 
 

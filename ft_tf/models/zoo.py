@@ -167,23 +167,43 @@ def check_fits(
     image_shape: `(H, W, C)` of the data set's images.
     label_names: The data set's classes.
   """
-  wanted = model.input_shape[1:]
-  if len(wanted) != 3 or any(
-    w not in (None, h) for w, h in zip(wanted, image_shape, strict=True)
-  ):
+  check_classifier(model, what)
+  wanted = model.inputs[0].shape[1:]
+  if any(w not in (None, h) for w, h in zip(wanted, image_shape, strict=True)):
     raise errors.UsageError(
       f'{what} takes images of {wanted}, the data set has {image_shape}: give '
       'the data set it was trained on, or its --image_size'
     )
-  outputs = model.compute_output_spec(model.inputs[0])
-  if not isinstance(outputs, keras.KerasTensor) or len(outputs.shape) != 2:
+  classes = model.outputs[0].shape[-1]
+  if classes == 1:
     raise errors.UsageError(
-      f'{what} must give logits [B, classes] and nothing else: give '
-      'keras.Model(model.input, logits)'
+      f'{what} has one output, the data set {len(label_names)} classes: give a '
+      'model with an output for each class'
     )
-  classes = outputs.shape[-1]
   if classes != len(label_names):
     raise errors.UsageError(
       f'{what} has {classes} classes, the data set {len(label_names)}: give '
       'the data set it was trained on'
+    )
+
+
+def check_classifier(model: keras.Model, what: str) -> None:
+  """Raises `UsageError` if a model is not one of images to logits.
+
+  Args:
+    model: The model.
+    what: How the message calls it.
+  """
+  inputs = getattr(model, 'inputs', None) or []
+  if len(inputs) != 1 or len(inputs[0].shape) != 4:
+    raise errors.UsageError(
+      f'{what} must take images [B, H, W, C] and nothing else, it takes '
+      f'{[each.shape for each in inputs]}: give a functional or Sequential '
+      'model of one Input'
+    )
+  outputs = model.compute_output_spec(inputs[0])
+  if not isinstance(outputs, keras.KerasTensor) or len(outputs.shape) != 2:
+    raise errors.UsageError(
+      f'{what} must give logits [B, classes] and nothing else: give '
+      'keras.Model(model.input, logits)'
     )

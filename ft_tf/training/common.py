@@ -231,6 +231,13 @@ def _load(path, dataset):
   return teacher
 
 
+def images_identity(dataset: datasets.Dataset) -> dict[str, str]:
+  """Returns what of the images decides an outcome beside their names."""
+  if not dataset.fingerprint:
+    return {}
+  return {'images_sha256': dataset.fingerprint}
+
+
 @contextlib.contextmanager
 def work(
   run: run_dir.RunDir,
@@ -244,8 +251,7 @@ def work(
   Whatever can be wrong with devices and data shows before the folder is made.
   """
   strategy.check_batch(devices, recipe.data.batch_size)
-  if dataset.fingerprint:
-    recipe_json = {**recipe_json, 'images': dataset.fingerprint}
+  recipe_json = recipe_json | images_identity(dataset)
   run.check(recipe_json)
   dataset.read()
   run.claim(recipe_json)

@@ -411,7 +411,7 @@ class SmallerTest(absltest.TestCase):
 
   def test_larger_images_are_refused(self):
     with self.assertRaisesRegex(
-      errors.UsageError, '8x8 are too small for 16x16: give --image_size=16'
+      errors.UsageError, '--student_image_size=16: .* of 8x8, made smaller'
     ):
       _dataset().at(16)
 

@@ -149,6 +149,21 @@ class FolderTest(parameterized.TestCase):
     self._picture('train/dog/new.png')
     self.assertLen(self._source().read('train'), 7)
 
+  def test_fingerprint_is_of_names_and_bytes_alone(self):
+    self._fill()
+    self._fill('test/', 1)
+    before = self._source().fingerprint
+    os.utime(os.path.join(self.root, 'train/cat/0.png'), (0, 0))
+    self.assertEqual(self._source().fingerprint, before)
+    self._picture('train/cat/0.png', (50, 0, 1))
+    changed = self._source().fingerprint
+    self.assertNotEqual(changed, before)
+    os.rename(
+      os.path.join(self.root, 'train/cat/1.png'),
+      os.path.join(self.root, 'train/dog/9.png'),
+    )
+    self.assertNotEqual(self._source().fingerprint, changed)
+
   def test_classes_of_very_different_sizes_are_named(self):
     self._fill()
     self._fill('test/', 1)

@@ -61,6 +61,27 @@ class ConvertTest(absltest.TestCase):
     predict = self._predict(convert.tflite_float32(twin))
     np.testing.assert_allclose(predict(images), model(images), atol=1e-4)
 
+  def test_network_whose_first_layer_takes_no_integers_is_kept(self):
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, strides=2, activation='relu')(image)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, keras.layers.Dense(3)(x))
+    twin = convert.float32_twin(model, 'uint8')
+    self.assertEqual(twin.inputs[0].dtype, 'uint8')
+    images = np.random.default_rng(0).integers(256, size=(4, 8, 8, 3))
+    images = images.astype(np.uint8)
+    wanted = model(images.astype(np.float32))
+    np.testing.assert_allclose(twin(images), wanted, rtol=1e-5, atol=1e-4)
+    folder = self.create_tempdir().full_path
+    convert.saved_model(twin, os.path.join(folder, 'saved'))
+    path = os.path.join(folder, 'student.tflite')
+    with open(path, 'wb') as file:
+      file.write(convert.tflite_float32(twin))
+    twin.save(os.path.join(folder, 'student.keras'))
+    for name in ('saved', 'student.tflite', 'student.keras'):
+      predict = evaluation.predictor(os.path.join(folder, name))
+      np.testing.assert_allclose(predict(images), wanted, rtol=1e-3, atol=1e-2)
+
   def test_float16_file_is_smaller_and_close(self):
     model, images = _model(), _images()
     content = convert.tflite_float16(model)

@@ -129,6 +129,15 @@ class LastFeatureMapTest(parameterized.TestCase):
     ):
       taps.last_feature_map(model)
 
+  def test_padding_before_what_leaves_no_map_is_not_the_last_map(self):
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(4, 3, strides=4, padding='same', name='maps')(image)
+    x = keras.layers.ZeroPadding2D(name='pad')(x)
+    x = keras.layers.Conv2D(8, 4)(x)  # 1x1
+    x = keras.layers.Flatten()(x)
+    model = keras.Model(image, keras.layers.Dense(3)(x))
+    self.assertEqual(taps.last_feature_map(model), 'maps')
+
   def test_images_themselves_are_no_feature_map(self):
     x = keras.Input(_SHAPE)
     model = keras.Model(x, keras.layers.Dense(2)(keras.layers.Flatten()(x)))

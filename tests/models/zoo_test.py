@@ -279,6 +279,35 @@ class CheckFitsTest(parameterized.TestCase):
     with self.assertRaises(errors.UsageError):
       self._check(keras.Model(model.input, {'logits': model.output}))
 
+  @parameterized.parameters(
+    lambda x: [keras.Input((4,)), x],
+    lambda x: [keras.Input((8, 8, 1)), x],
+  )
+  def test_what_is_no_single_image_is_refused(self, inputs):
+    inputs = inputs(keras.Input((8, 8, 1)))
+    y = keras.layers.Concatenate()(
+      [keras.layers.Dense(3)(keras.layers.Flatten()(x)) for x in inputs]
+    )
+    with self.assertRaisesRegex(errors.UsageError, 'images .* nothing else'):
+      zoo.check_classifier(keras.Model(inputs, y), 'mine.keras')
+    vector = keras.Input((4,))
+    model = keras.Model(vector, keras.layers.Dense(3)(vector))
+    with self.assertRaisesRegex(errors.UsageError, r'takes \[\(None, 4\)\]'):
+      zoo.check_classifier(model, 'mine.keras')
+
+  def test_one_output_for_several_classes_is_refused(self):
+    image = keras.Input((8, 8, 1))
+    y = keras.layers.Dense(1, activation='sigmoid')(
+      keras.layers.Flatten()(image)
+    )
+    with self.assertRaisesRegex(errors.UsageError, 'an output for each class'):
+      zoo.check_fits(
+        keras.Model(image, y),
+        '--teacher=mine.keras',
+        image_shape=(8, 8, 1),
+        label_names=['cat', 'dog'],
+      )
+
   def test_map_of_logits_is_refused(self):
     x = keras.Input((8, 8, 3))
     with self.assertRaises(errors.UsageError):

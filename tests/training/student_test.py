@@ -433,7 +433,9 @@ class TrainStudentTest(parameterized.TestCase):
         places=3,
       )
     # Other images make it another run.
-    with self.assertRaisesRegex(errors.UsageError, 'images: 24 more there'):
+    with self.assertRaisesRegex(
+      errors.UsageError, 'images_sha256: 24 more there'
+    ):
       self._train('ft', dataset=fixtures.blobs_and_unlabelled(8))
 
   @pytest.mark.slow
@@ -492,7 +494,7 @@ class TrainStudentTest(parameterized.TestCase):
     self.assertIn('all 1 views were there', said)
 
   @parameterized.parameters(
-    ({'student_image_size': 16}, '8x8 are too small for 16x16'),
+    ({'student_image_size': 16}, 'of 8x8, made smaller; give less'),
     (
       {'student_image_size': 6, 'method': 'keras_distiller'},
       'the same images: leave out --student_image_size',
