@@ -245,11 +245,15 @@ def _gradients(student, methods, forward, recipe, dataset):
     models=distillation.trained_models(student, methods),
     terms=[method.name for method in methods],
   )
-  size, labelled = recipe.data.batch_size, len(dataset.train)
-  count = round(size * dataset.labelled_share)
+  labelled, every = len(dataset.train), len(dataset.every)
+  place = np.arange(recipe.data.batch_size)
+  count = round(len(place) * dataset.labelled_share)
   some = dataset.every.take(
     np.concatenate(
-      [np.arange(count) % labelled, labelled + np.arange(size - count)]
+      [
+        place[:count] % labelled,
+        labelled + place[count:] % max(1, every - labelled),
+      ]
     )
   )
   batch = {

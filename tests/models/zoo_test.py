@@ -248,7 +248,9 @@ class CheckFitsTest(parameterized.TestCase):
 
   def test_flat_input_is_refused(self):
     x = keras.Input((192,))
-    with self.assertRaisesRegex(errors.UsageError, r'it takes \[\(None, 192\)\]'):
+    with self.assertRaisesRegex(
+      errors.UsageError, r'it takes \[\(None, 192\)\]'
+    ):
       self._check(keras.Model(x, keras.layers.Dense(10)(x)))
 
   def test_other_number_of_classes_is_refused_with_both(self):

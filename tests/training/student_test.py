@@ -450,6 +450,14 @@ class TrainStudentTest(parameterized.TestCase):
       for name in ('factor_transfer', 'kd', 'cross_entropy'):
         self.assertAlmostEqual(ours[name] / theirs[name], 1, delta=0.02)
 
+  def test_batch_may_be_larger_than_both_kinds_of_images(self):
+    recipe = fixtures.recipe(batch_size=128, student_epochs=1)
+    run, result = self._train(
+      'a', recipe, dataset=fixtures.blobs_and_unlabelled()
+    )
+    self.assertEqual(result['steps'], 1)
+    self.assertGreater(run.metrics()[0]['gradient_ratio_factor_transfer'], 0)
+
   def test_method_that_reads_labels_refuses_images_without(self):
     recipe = fixtures.recipe(method='ft+dkd', unlabeled='pictures')
     with self.assertRaisesRegex(
