@@ -63,6 +63,7 @@ class DistillTest(absltest.TestCase):
     with self.assertRaisesRegex(errors.UsageError, 'teacher_sha256'):
       distill(5)
 
+  @pytest.mark.slow
   def test_student_of_its_own_size_is_known_again(self):
     (images, labels), test = _parts()
     keras.utils.set_random_seed(1)

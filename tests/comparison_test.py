@@ -45,6 +45,7 @@ class CompareTest(absltest.TestCase):
       exports=False,
     )
 
+  @pytest.mark.slow
   def test_students_share_teacher_and_paraphraser_and_signals(self):
     found = self._compare(['scratch', 'ft', 'ft+kd'], seeds=2)
     rows = {row['method']: row for row in found['rows']}
@@ -162,6 +163,7 @@ class CompareTest(absltest.TestCase):
     self.assertEqual(name, 'ft,paraphraser_learning_rate=1000000000.0-0')
     self.assertIn('its paraphraser: loss is', found['failures'][name])
 
+  @pytest.mark.slow
   def test_rehearsal_estimates_every_part_and_leaves_nothing(self):
     parts = comparison.rehearse(
       fixtures.recipe(),

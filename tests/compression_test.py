@@ -72,6 +72,7 @@ class CompressTest(absltest.TestCase):
     with open(result['report']) as file:
       self.assertIn('student, factor transfer', file.read())
 
+  @pytest.mark.slow
   def test_student_of_smaller_images_goes_the_whole_way(self):
     recipe = {'student_image_size': 6, 'student_layer': '-1'}
     result = self._compress(

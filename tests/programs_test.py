@@ -145,6 +145,7 @@ class CompressTest(absltest.TestCase):
       self.assertAlmostEqual(scores['accuracy'], result['accuracy'])
       self.assertAlmostEqual(scores['loss'], result['loss'], places=4)
 
+  @pytest.mark.slow
   def test_killed_run_continues_from_its_checkpoint_and_ends(self):
     folder = self.create_tempdir().full_path
     command = (

@@ -27,6 +27,7 @@ class OursTest(parameterized.TestCase):
   @parameterized.parameters(
     *(part for part in ours.parts() if not part.startswith('students'))
   )
+  @pytest.mark.slow
   def test_part_runs(self, part):
     run = ours.make(dataclasses.replace(_JOB, part=part))
     run(1)

@@ -5,6 +5,7 @@ import os
 import tempfile
 
 import numpy as np
+import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
@@ -384,6 +385,7 @@ class TrainingTest(absltest.TestCase):
     self.assertEqual(found['steps'], 4)
     self.assertIn('validation_accuracy', found)
 
+  @pytest.mark.slow
   def test_student_sees_the_teachers_images_at_its_own_size(self):
     recipe = _recipe(
       method='ft_no_paraphraser', image_size=32, student_image_size=16

@@ -203,8 +203,15 @@ class TrainStudentTest(parameterized.TestCase):
     self.assertIn('"beta": 10.0', text)
     self.assertIn('run/gradient_ratio_factor_transfer', tags)
 
-  @parameterized.parameters('ft', 'ofd')  # with adapters of either kind
-  def test_resumed_run_equals_one_that_was_never_cut_off(self, method):
+  def test_resumed_run_equals_one_that_was_never_cut_off(self):
+    self._resumes('ft')
+
+  @parameterized.parameters('ofd', 'sp')
+  @pytest.mark.slow
+  def test_other_methods_resume_too(self, method):
+    self._resumes(method)
+
+  def _resumes(self, method):
     recipe = fixtures.recipe(method=method)
     whole, expected = self._train('whole', recipe, checkpoint_steps=2)
     row = monitor.Monitor.row
@@ -466,6 +473,7 @@ class TrainStudentTest(parameterized.TestCase):
       self._train('a', recipe, dataset=fixtures.blobs_and_unlabelled())
     self.assertEmpty(os.listdir(self.runs))
 
+  @pytest.mark.slow
   def test_student_has_its_own_image_size_and_resumes(self):
     recipe = fixtures.recipe(student_image_size=6, student_epochs=2)
     whole, result = self._train('whole', recipe)
