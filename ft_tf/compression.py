@@ -27,7 +27,7 @@ from ft_tf.training import (
 )
 
 CANDIDATES = 'candidates.json'  # what limits of size and latency chose from
-_SAMPLES = 12  # first test images shown in the report, and as many mistakes
+_SAMPLES = 12  # test images shown in the report, and as many mistakes
 
 
 def compress(
@@ -221,9 +221,8 @@ def _samples(run, dataset, own) -> list[dict[str, str]]:
     evaluation.logits(predictors['int8'], test.images).argmax(axis=1)
     != test.labels
   )
-  chosen = np.concatenate(
-    [np.arange(min(_SAMPLES, len(test))), wrong[wrong >= _SAMPLES][:_SAMPLES]]
-  )
+  shown = _spread(np.arange(len(test)))
+  chosen = np.concatenate([shown, _spread(np.setdiff1d(wrong, shown))])
   some = dataset.test.take(chosen)
   seen = {who: test.take(chosen).images for who in predictors}
   seen['teacher'] = some.images
@@ -242,6 +241,13 @@ def _samples(run, dataset, own) -> list[dict[str, str]]:
       zip(some.images, some.labels, strict=True)
     )
   ]
+
+
+def _spread(places: np.ndarray) -> np.ndarray:
+  """Returns some of many places from end to end: classes may lie in order."""
+  if len(places) <= _SAMPLES:
+    return places
+  return places[np.linspace(0, len(places) - 1, _SAMPLES).astype(int)]
 
 
 def _finish(run, exported, report) -> dict[str, Any]:

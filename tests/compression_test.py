@@ -69,6 +69,15 @@ class CompressTest(absltest.TestCase):
     self.assertLessEqual(
       {'png', 'label', 'teacher', 'student', 'int8'}, samples[0].keys()
     )
+    # From all over the split, in which classes may lie in order.
+    test = fixtures.blobs().test
+    shown = [test.labels[i] for i in np.linspace(0, 23, 12).astype(int)]
+    self.assertEqual(
+      [sample['label'] for sample in samples[:12]],
+      [fixtures.Blobs.label_names[label] for label in shown],
+    )
+    for sample in samples[12:]:
+      self.assertNotEqual(sample['int8'], sample['label'])
     with open(result['report']) as file:
       self.assertIn('student, factor transfer', file.read())
 
