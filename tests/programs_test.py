@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -481,6 +482,14 @@ class EveryProgramTest(parameterized.TestCase):
       self.assertEqual((code, out), (2, ''))
       self.assertRegex(err, rf'^{name}.py: .*give --\w+.*\n$')
     self.assertFalse(os.path.exists(f'{folder}/new'))
+
+  def test_doctor_takes_every_flag_of_compress(self):
+    theirs, its = (
+      {*re.findall(r'(?m)^(--\w+) ', _each(name, ['--help'])[0][1])}
+      for name in ('compress', 'doctor')
+    )
+    self.assertContainsSubset(theirs, its)
+    self.assertIn('--student_image_size', its)
 
   def test_every_number_of_a_recipe_is_a_flag_of_compress(self):
     ((_, out, _),) = _each('compress', ['--help'])
