@@ -44,7 +44,7 @@ with _quiet():
   import tensorflow_datasets as tfds
 
   from ft_tf import catalogue, errors, evaluation, recipes, run_dir
-  from ft_tf.data import datasets
+  from ft_tf.data import datasets, folder
   from ft_tf.export import budget
   from ft_tf.models import zoo
   from ft_tf.report import tables
@@ -289,14 +289,19 @@ def recipe() -> recipes.Recipe:
         f'--{name}={model} is not a .keras file: load it by Keras and write '
         "one with model.save('it.keras')"
       )
-  data = which.data
-  if data.resizing == 'crop' and not data.image_size:
-    # As large as the given teacher takes them.
-    size = 0
-    if zoo.is_file(which.teacher.model):
-      size = evaluation.predictor(which.teacher.model).image_size
-    which = recipes.override(which, {'image_size': size})
-  return which
+  if not zoo.is_file(which.teacher.model):
+    return which
+  # Images are as the given teacher takes them, where nothing is said.
+  data, as_taken = which.data, {}
+  crops = data.resizing == 'crop' and not data.image_size
+  converts = data.dataset.startswith(folder.PREFIX) and not data.channels
+  if crops or converts:
+    its = evaluation.predictor(which.teacher.model)
+    if crops:
+      as_taken['image_size'] = its.image_size
+    if converts and its.image_shape[-1] in (1, 3):
+      as_taken['channels'] = its.image_shape[-1]
+  return recipes.override(which, as_taken)
 
 
 def sweep() -> dict[str, list[Any]]:

@@ -284,7 +284,8 @@ def _other_preprocessing(recipe, dataset, examples, accuracy) -> Iterator[str]:
       found[kind] = float(right.mean())
   best = max(found, key=found.get)
   by_chance = 1 / len(dataset.label_names)
-  if found[best] > max(accuracy + _BETTER, 1.5 * by_chance):
+  chance = 2 * math.sqrt(0.25 / len(few))  # two standard errors at most
+  if found[best] > max(accuracy + max(_BETTER, chance), 1.5 * by_chance):
     yield (
       f'it has {100 * found[best]:.2f} % with --preprocessing={best}, so that '
       f'--preprocessing={its.preprocessing} looks wrong'

@@ -11,7 +11,7 @@ from ai_edge_litert import interpreter as litert
 
 from ft_tf import errors
 from ft_tf.data import datasets
-from ft_tf.models import zoo
+from ft_tf.models import standard, zoo
 
 SIGNATURE = 'serving_default'
 _BATCH = 250
@@ -166,7 +166,7 @@ def predictor(path: str) -> Predictor:
     return LiteRTPredictor(path)
   model = zoo.load(path)
   zoo.check_classifier(model, path)
-  return KerasPredictor(model)
+  return KerasPredictor(standard.standard(model)[0])
 
 
 def check_classes(

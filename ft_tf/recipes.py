@@ -69,6 +69,12 @@ class Data:
     least=0,
     default=0,
   )
+  channels: int = _field(
+    'channels that pictures of a folder are converted to; 0: as many as the '
+    'given teacher takes, or without one 1 if all are grey, otherwise 3',
+    choices=(0, 1, 3),
+    default=0,
+  )
   unlabeled: str = _field(
     'folder of further pictures, without labels, that train the paraphraser '
     'and the factor loss; empty: none',

@@ -11,6 +11,7 @@ from ft_tf import errors, evaluation
 from ft_tf.data import datasets
 from ft_tf.export import convert
 from ft_tf.models import layers, zoo
+from tests import fixtures
 
 
 def _examples(count=7, channels=1, size=8):
@@ -19,6 +20,24 @@ def _examples(count=7, channels=1, size=8):
     rng.integers(256, size=(count, size, size, channels)).astype(np.uint8),
     rng.integers(3, size=count),
   )
+
+
+class SoftmaxTest(absltest.TestCase):
+  def test_loss_is_of_logits_where_a_file_gives_probabilities(self):
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image))
+    logits = keras.layers.Dense(3, name='logits')
+    plain = keras.Model(image, logits(x))
+    soft = keras.Model(image, keras.layers.Softmax()(logits(x)))
+    losses = []
+    for name, model in (('plain', plain), ('soft', soft)):
+      path = f'{self.create_tempdir().full_path}/{name}.keras'
+      model.save(path)
+      scores = evaluation.evaluate(
+        evaluation.predictor(path), fixtures.blobs().test
+      )
+      losses.append(scores['loss'])
+    self.assertAlmostEqual(*losses, places=5)
 
 
 class ScoreTest(absltest.TestCase):

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
+from PIL import Image
 
 from ft_tf.models import layers, zoo
 from tests import in_one_process, networks
@@ -386,6 +387,33 @@ class GivenTest(absltest.TestCase):
           self.assertEqual((code, out), (2, ''), err)
           self.assertRegex(err, rf'(?m)^{program}.py: .*give .*\n\Z')
     self.assertFalse(os.path.exists(f'{folder}/new'))
+
+  @pytest.mark.slow
+  def test_grey_pictures_serve_a_teacher_of_colours(self):
+    folder = self.create_tempdir().full_path
+    for label, value in (('cat', 40), ('dog', 200)):
+      os.makedirs(f'{folder}/pictures/{label}')
+      for i in range(10):
+        image = Image.new('L', (30, 20), value + i)
+        image.save(f'{folder}/pictures/{label}/{i}.png')
+    zoo.build(
+      'resnet8x0.25', layers.Spec((16, 16, 3), 2, (0.5,) * 3, (0.25,) * 3)
+    ).save(f'{folder}/teacher.keras')
+    code, out, err = _run(
+      'compress',
+      f'--teacher={folder}/teacher.keras',
+      '--student=resnet8x0.25',
+      f'--dataset=folder:{folder}/pictures',
+      '--validation_examples=0',
+      '--batch_size=8',
+      '--student_epochs=1',
+      '--paraphraser_epochs=1',
+      f'--data_dir={folder}/data',
+      f'--workdir={folder}/run',
+    )
+    self.assertEqual(code, 0, err)
+    self.assertEqual(_result(out)['examples'], 4)
+    self.assertIn('16x16x3', err)
 
   def test_data_are_prepared_once(self):
     folder = self.create_tempdir().full_path

@@ -113,7 +113,12 @@ class Source:
     self._keys = builders.supervised_keys(name, info)
     image, label = (info.features[key] for key in self._keys)
     self.label_names: list[str] = list(label.names)
-    height, width, channels = image.shape
+    wanted, (height, width, channels) = channels, image.shape
+    if wanted and channels != wanted:
+      raise errors.UsageError(
+        f'{name} has images of {channels} channels: --channels={wanted} '
+        'converts pictures of folders alone'
+      )
     if image.np_dtype != np.uint8 or channels is None:
       raise errors.UsageError(
         f'{name} has images of {channels or "any number of"} channels and '
@@ -333,6 +338,7 @@ class Dataset:
       image_size=data.image_size,
       resizing=data.resizing,
       max_bad_files=data.max_bad_files,
+      channels=data.channels,
     )
     unlabelled = None
     if data.unlabeled:

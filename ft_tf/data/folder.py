@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 
+import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image, ImageOps
 
@@ -25,6 +26,8 @@ _CHECKED = 'pictures.json'
 # What TensorFlow decodes as it stands; the rest is kept as PNG.
 _PLAIN = {('JPEG', 'L'), ('JPEG', 'RGB'), ('PNG', 'L'), ('PNG', 'RGB')}
 _ORIENTATION = 0x0112  # in EXIF
+_GREY = ('1', 'L', 'LA', 'I;16', 'I;16B', 'I;16L', 'I;16N')
+_NOT_BYTES = ('I', 'F')  # whose range is not known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +214,7 @@ def builder(
         f'cannot write {home.path} ({error.strerror}): give another --data_dir'
       ) from error
   if len(listing.classes) > 1:
+    _check_classes(listing, bad)
     _say_balance(listing, bad)
   channels = channels or checked['channels']
   return Pictures(
@@ -250,7 +254,7 @@ def _check(listing: Listing) -> dict:
   return {
     'root': listing.root,
     'bad': bad,
-    'channels': 1 if modes <= {'L', '1'} else 3,
+    'channels': 1 if modes <= {*_GREY} else 3,
     'content': content.hexdigest(),
     'files': listing.splits,
   }
@@ -268,12 +272,25 @@ def _look(path: str) -> tuple[str, str, str]:
           return '', f'{image.width}x{image.height} pixels are too many', ''
         image.load()
         mode = image.mode
+        if mode in _NOT_BYTES:
+          return '', f'pixels of 32 bits (mode {mode})', ''
     with open(path, 'rb') as file:
       return mode, '', hashlib.file_digest(file, 'sha256').hexdigest()
   except Image.DecompressionBombError:
     return '', 'too many pixels', ''
   except Exception as error:  # Pillow raises many kinds over a broken file.
     return '', str(error).splitlines()[0] if str(error) else repr(error), ''
+
+
+def _check_classes(listing, bad) -> None:
+  """Raises `UsageError` if a class has no picture left to train on."""
+  left = {label for path, label in listing.splits['train'] if path not in bad}
+  without = [name for name in listing.classes if name not in left]
+  if without:
+    raise errors.UsageError(
+      f'{listing.root} has no good picture to train on of '
+      f'{", ".join(without)}: add some, or remove the folder'
+    )
 
 
 def _say_balance(listing, bad) -> None:
@@ -367,6 +384,9 @@ def _encoded(path: str, channels: int) -> bytes:
       with open(path, 'rb') as file:
         return file.read()
     image = ImageOps.exif_transpose(image)
+    if image.mode.startswith('I;16'):
+      # Pillow would cut off what is above 255.
+      image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     kept = io.BytesIO()
     image.convert('RGB' if channels == 3 else 'L').save(
       kept, 'png', compress_level=1

@@ -172,7 +172,8 @@ def check_fits(
   if any(w not in (None, h) for w, h in zip(wanted, image_shape, strict=True)):
     raise errors.UsageError(
       f'{what} takes images of {wanted}, the data set has {image_shape}: give '
-      'the data set it was trained on, or its --image_size'
+      'the data set it was trained on, or its --image_size (of a student '
+      '--student_image_size) and --channels'
     )
   classes = model.outputs[0].shape[-1]
   if classes == 1:

@@ -135,6 +135,36 @@ class FolderTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UsageError, '3 bad pictures'):
       self._source()
 
+  def test_class_without_a_good_picture_is_refused(self):
+    self._fill()
+    self._fill('test/', 1)
+    self._file('train/cow/1.png', b'no picture')
+    with self.assertRaisesRegex(errors.UsageError, 'to train on of cow: add'):
+      self._source(max_bad_files=1)
+
+  def test_grey_of_16_bits_keeps_its_values(self):
+    for label in ('a', 'b'):
+      for i in range(5):
+        path = os.path.join(self.root, label, f'{i}.png')
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        values = np.full((9, 9), 256 * 40 * i + 7, np.uint16)
+        Image.fromarray(values).save(path)
+    source = self._source()
+    self.assertEqual(source.image_shape, (8, 8, 1))
+    found = {int(v) for v in source.read('train').images[:, 4, 4, 0]}
+    found |= {int(v) for v in source.read('test').images[:, 4, 4, 0]}
+    self.assertEqual(found, {0, 40, 80, 120, 160})
+    images = self._source(channels=3).read('train').images
+    self.assertEqual(images.shape, (8, 8, 8, 3))
+
+  def test_pixels_of_32_bits_are_bad(self):
+    self._fill()
+    self._fill('test/', 1)
+    path = os.path.join(self.root, 'train/cat/float.png')
+    Image.fromarray(np.ones((9, 9), np.float32)).save(path, 'TIFF')
+    with self.assertRaisesRegex(errors.UsageError, 'float.png .*32 bits'):
+      self._source()
+
   def test_huge_pictures_are_bad(self):
     self._fill()
     self._fill('test/', 1)
