@@ -16,6 +16,7 @@ from ft_tf.training import common, loop, strategy
 
 # Numbers of a recipe that say how images come out of their files.
 _OF_FILES = {
+  'channels',
   'dataset',
   'image_size',
   'max_bad_files',

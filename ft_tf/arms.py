@@ -17,6 +17,7 @@ _SHARED = (
   'test_split',
   'image_size',
   'resizing',
+  'channels',
   'unlabeled',
   'validation_examples',
 )
