@@ -44,7 +44,7 @@ with _quiet():
   import tensorflow as tf
   import tensorflow_datasets as tfds
 
-  from ft_tf import catalogue, errors, evaluation, recipes, run_dir
+  from ft_tf import catalogue, errors, evaluation, paths, recipes, run_dir
   from ft_tf.data import datasets, folder
   from ft_tf.export import budget
   from ft_tf.models import zoo
@@ -384,6 +384,10 @@ def run(main: Callable[[], dict[str, Any]]) -> None:
       _leave(error, 2)
     if len(rest) > 1:
       _leave(f'{rest[1]!r} is not a flag: write --name=value', 2)
+    try:
+      _expand_home()
+    except errors.UsageError as error:
+      _leave(error, 2)
     return rest
 
   def wrapped(argv):
@@ -406,6 +410,16 @@ def run(main: Callable[[], dict[str, Any]]) -> None:
     print(json.dumps(result), flush=True)
 
   app.run(wrapped, flags_parser=parse)
+
+
+def _expand_home() -> None:
+  """Replaces the ~ at the start of a flag's path, whatever the flag."""
+  for name in flags.FLAGS:
+    flag = flags.FLAGS[name]
+    if isinstance(flag.value, str):
+      flag.value = paths.expand(flag.value)
+    elif isinstance(flag.value, list):
+      flag.value = [paths.expand(str(each)) for each in flag.value]
 
 
 def _leave(reason: Any, code: int) -> None:

@@ -12,7 +12,7 @@ import dataclasses
 import numbers
 from typing import Any
 
-from ft_tf import errors
+from ft_tf import errors, paths
 
 
 def _field(
@@ -459,7 +459,10 @@ def override(recipe: Recipe, values: dict[str, Any]) -> Recipe:
     )
   for leaf in leaves():
     if leaf.flag in values:
-      groups.setdefault(leaf.group, {})[leaf.field.name] = values[leaf.flag]
+      value = values[leaf.flag]
+      if isinstance(value, str):  # of a file, perhaps
+        value = paths.expand(value)
+      groups.setdefault(leaf.group, {})[leaf.field.name] = value
   top = groups.pop('', {})
   for group, changes in groups.items():
     top[group] = dataclasses.replace(getattr(recipe, group), **changes)

@@ -7,8 +7,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from ft_tf import errors
-from ft_tf.data import digits, folder
+from ft_tf import errors, paths
+from ft_tf.data import digits, folder, folder_builder
 
 # Registering the builder makes 'digits' a TFDS name like any other.
 _EMBEDDED = (digits.Digits.name,)
@@ -21,15 +21,17 @@ def open_builder(
   data_dir: str | None = None,
   max_bad_files: int = 0,
   channels: int = 0,
+  labelled: tfds.core.DatasetBuilder | None = None,
 ) -> tfds.core.DatasetBuilder:
   """Returns the TFDS builder, prepared unless we can do it ourselves.
 
   Args:
-    name: TFDS name, `digits`, `folder:PATH`, a folder of pictures, or
+    name: TFDS name, `digits`, `folder:PATH`, a folder of images, or
       `unlabeled:PATH`, one without labels.
     data_dir: The TFDS folder; TFDS's default if None.
-    max_bad_files: As of `folder.builder`.
-    channels: Likewise.
+    max_bad_files: As of `folder_builder.builder`.
+    channels: As of `folder_builder.builder`.
+    labelled: The builder of the data set that images without labels add to.
 
   Raises:
     UsageError: there is no such data set, or it is not prepared.
@@ -39,11 +41,12 @@ def open_builder(
     (folder.UNLABELLED, folder.scan_unlabelled),
   ):
     if name.startswith(prefix):
-      return folder.builder(
+      return folder_builder.builder(
         scan(name.removeprefix(prefix)),
         data_dir=data_dir,
         max_bad_files=max_bad_files,
         channels=channels,
+        labelled=labelled if labelled and _is_folder(labelled) else None,
       )
   if name in _EMBEDDED:
     return _find(name, data_dir)
@@ -69,10 +72,19 @@ def open_builder(
 
 
 def fingerprint(builder: tfds.core.DatasetBuilder) -> str:
-  """Returns what changes with a folder's pictures; '' for other data sets."""
-  if builder.name != folder.NAME:
-    return ''
-  return f'{builder.builder_config.content}-{builder.builder_config.channels}'
+  """Returns what changes with a folder's images; '' for other data sets."""
+  return builder.builder_config.fingerprint if _is_folder(builder) else ''
+
+
+def has_validation(builder: tfds.core.DatasetBuilder) -> bool:
+  """Tells whether a folder has images of its own to validate on."""
+  return _is_folder(builder) and (
+    folder.VALIDATION in builder.builder_config.files
+  )
+
+
+def _is_folder(builder) -> bool:
+  return builder.name == folder_builder.NAME
 
 
 def supervised_keys(name: str, info: tfds.core.DatasetInfo) -> tuple[str, str]:
@@ -113,6 +125,11 @@ def prepare(
     UsageError: there is no such data set, it cannot be had, or it is there in
       another format.
   """
+  if name.startswith(folder.PREFIX):
+    raise errors.UsageError(
+      f'{folder.shown(name)} needs no preparing: give it to the other programs '
+      'as it is'
+    )
   # One that is there comes as it was written, and takes no format.
   builder = _find(name, data_dir)
   if not builder.is_prepared():
@@ -138,16 +155,19 @@ def prepare(
 
 
 def prepare_ours(builder: tfds.core.DatasetBuilder) -> None:
-  """Prepares digits or a folder of pictures; no network is used.
+  """Prepares digits or a folder of images unless it is; no network is used.
 
   Raises:
     UsageError: the folder cannot be written.
   """
   try:
-    _prepare(
-      builder,
-      download_config=tfds.download.DownloadConfig(try_download_gcs=False),
-    )
+    if _is_folder(builder):
+      builder.remember()
+    if not builder.is_prepared():
+      _prepare(
+        builder,
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+      )
   except OSError as error:
     raise errors.UsageError(
       f'cannot prepare {builder.name} in {builder.data_dir} '
@@ -163,12 +183,22 @@ def _prepare(builder, **options) -> None:
 
 def _find(name, data_dir, **values) -> tfds.core.DatasetBuilder:
   """Returns the TFDS builder of a name."""
+  if name.split('/')[0] == folder_builder.NAME:
+    raise errors.UsageError(
+      f'--dataset={folder.shown(name)} has no path: a folder of images is '
+      f'--dataset={folder.PREFIX}PATH'
+    )
   if name in _EMBEDDED:
     return digits.Digits(data_dir=data_dir, **values)
   try:
     return tfds.builder(name, data_dir=data_dir, **values)
   except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
     raise errors.UsageError(
-      f'TFDS knows no data set {name!r}: --dataset takes digits, which needs '
-      'no download, or a name from TFDS such as cifar10'
+      f'TFDS knows no data set {name!r}: '
+      + (
+        f'for the images in this folder give --dataset={folder.PREFIX}{name}'
+        if os.path.isdir(paths.expand(name))
+        else '--dataset takes digits, which needs no download, a name from '
+        f'TFDS such as cifar10, or {folder.PREFIX}PATH'
+      )
     ) from error

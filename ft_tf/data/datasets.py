@@ -17,6 +17,7 @@ from ft_tf.data import builders, records
 _VALIDATION_SEED = 0
 _MEASURED = 1000  # images
 _AT_ONCE = 256  # images
+_VALIDATION = 'validation'  # a split of folders
 UNLABELLED = records.UNLABELLED
 
 
@@ -87,18 +88,21 @@ class Source:
     resizing: str = 'stretch',
     max_bad_files: int = 0,
     channels: int = 0,
+    labelled: 'Source | None' = None,
   ):
     """Opens a data set and reads no image yet.
 
     Args:
-      name: TFDS name, `digits`, `folder:PATH`, a folder of pictures, or
+      name: TFDS name, `digits`, `folder:PATH`, a folder of images, or
         `unlabeled:PATH`, one without labels, whose split is 'train'.
       data_dir: The TFDS folder with the prepared data set; TFDS's default if
         None. Digits and folders are prepared there if they are missing.
       image_size: Height and width that images are resized to; 0 keeps them.
       resizing: As of `recipes.Data`; with 'crop' images stay in their files.
-      max_bad_files: As of `folder.builder`.
-      channels: Likewise.
+      max_bad_files: As of `folder_builder.builder`.
+      channels: As of `folder_builder.builder`.
+      labelled: The data set that images without labels add to; those of a
+        folder that are in it are left out.
 
     Raises:
       UsageError: there is no such data set, it is not prepared, or it is not
@@ -106,9 +110,14 @@ class Source:
     """
     self.name = name
     self._builder = builders.open_builder(
-      name, data_dir=data_dir, max_bad_files=max_bad_files, channels=channels
+      name,
+      data_dir=data_dir,
+      max_bad_files=max_bad_files,
+      channels=channels,
+      labelled=labelled._builder if labelled else None,
     )
     self.fingerprint = builders.fingerprint(self._builder)
+    self.has_validation = builders.has_validation(self._builder)
     info = self._builder.info
     self._keys = builders.supervised_keys(name, info)
     image, label = (info.features[key] for key in self._keys)
@@ -151,8 +160,7 @@ class Source:
       UsageError: there is no such split, it does not fit into memory, or its
         files have no random access where they are to stay in them.
     """
-    if not self._builder.is_prepared():  # digits and folders only
-      builders.prepare_ours(self._builder)
+    builders.prepare_ours(self._builder)  # others are prepared by now
     try:
       count = self._builder.info.splits[split].num_examples
     except (KeyError, ValueError, AssertionError) as error:
@@ -293,8 +301,8 @@ class _First:
 class Dataset:
   """The train, validation and test images of one data set.
 
-  They are read when they are first asked for. Validation is taken from train,
-  by a choice that no run's seed changes.
+  They are read when they are first asked for. Validation has a split of its
+  own, or is taken from train, by a choice that no run's seed changes.
   """
 
   def __init__(
@@ -303,6 +311,7 @@ class Dataset:
     *,
     train_split: str = 'train',
     test_split: str = 'test',
+    validation_split: str = '',
     validation_examples: int = 0,
     unlabelled: Source | None = None,
   ):
@@ -310,9 +319,10 @@ class Dataset:
 
     Args:
       source: Of the labelled images.
-      train_split: Of those to train on, and to validate on.
+      train_split: Of those to train on.
       test_split: Of those to test on.
-      validation_examples: Number of images set aside.
+      validation_split: Of those to validate on; '' takes them from train.
+      validation_examples: How many are then taken from train.
       unlabelled: Further images to train on, of the same shape.
     """
     self.label_names = source.label_names
@@ -325,6 +335,7 @@ class Dataset:
     self._unlabelled = unlabelled
     self._train_split = train_split
     self._test_split = test_split
+    self._validation_split = validation_split
     self._validation_examples = validation_examples
 
   @classmethod
@@ -355,12 +366,17 @@ class Dataset:
         resizing=data.resizing,
         max_bad_files=data.max_bad_files,
         channels=channels,
+        labelled=source,
       )
+    # A folder's own, unless the recipe trains or tests on it.
+    taken = f'{data.train_split}+{data.test_split}'
+    own = source.has_validation and _VALIDATION not in taken
     return cls(
       source,
       unlabelled=unlabelled,
       train_split=data.train_split,
       test_split=data.test_split,
+      validation_split=_VALIDATION if own else '',
       validation_examples=data.validation_examples,
     )
 
@@ -375,6 +391,7 @@ class Dataset:
       unlabelled=unlabelled and _First(unlabelled, count),
       train_split=self._train_split,
       test_split=self._test_split,
+      validation_split=self._validation_split,
       validation_examples=min(self._validation_examples, count // 8),
     )
 
@@ -435,6 +452,8 @@ class Dataset:
   @functools.cached_property
   def _parts(self):
     every = self._source.read(self._train_split)
+    if self._validation_split:
+      return every, self._source.read(self._validation_split)
     aside = self._validation_examples
     if aside >= len(every):
       raise errors.UsageError(
