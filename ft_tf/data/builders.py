@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from ft_tf import errors, paths
+from ft_tf import errors
 from ft_tf.data import digits, folder, folder_builder
 
 # Registering the builder makes 'digits' a TFDS name like any other.
@@ -50,15 +50,11 @@ def open_builder(
       )
   if name in _EMBEDDED:
     return _find(name, data_dir)
+  _check_name(name)
   if data_dir is not None and not os.path.isdir(data_dir):
     raise errors.UsageError(
       f'there is no folder {data_dir}: --data_dir is the TFDS folder with the '
       'prepared data sets'
-    )
-  if not name:
-    raise errors.UsageError(
-      'give --dataset: a TFDS name such as cifar10, digits, or folder:PATH; or '
-      '--recipe, which has one'
     )
   builder = _find(name, data_dir)
   if not builder.is_prepared():
@@ -71,6 +67,31 @@ def open_builder(
   return builder
 
 
+def _check_name(name: str) -> None:
+  """Raises `UsageError` if a TFDS name is none, or stands for a folder."""
+  if not name:
+    raise errors.UsageError(
+      'give --dataset: a TFDS name such as cifar10, digits, or folder:PATH; or '
+      '--recipe, which has one'
+    )
+  shown = folder.shown(name)
+  prefix, colon, path = name.partition(':')
+  if colon and f'{prefix.lower()}:' == folder.PREFIX:
+    raise errors.UsageError(
+      f'--dataset={shown}: write {folder.PREFIX}{folder.shown(path)}'
+    )
+  if name.split('/', maxsplit=1)[0] == folder_builder.NAME:
+    raise errors.UsageError(
+      f'--dataset={shown} has no path: a folder of images is '
+      f'--dataset={folder.PREFIX}PATH'
+    )
+  if name.startswith(('/', '.', '~')):
+    raise errors.UsageError(
+      f'--dataset={shown} is a path: a folder of images is '
+      f'--dataset={folder.PREFIX}{shown}'
+    )
+
+
 def fingerprint(builder: tfds.core.DatasetBuilder) -> str:
   """Returns what changes with a folder's images; '' for other data sets."""
   return builder.builder_config.fingerprint if _is_folder(builder) else ''
@@ -81,6 +102,13 @@ def has_validation(builder: tfds.core.DatasetBuilder) -> bool:
   return _is_folder(builder) and (
     folder.VALIDATION in builder.builder_config.files
   )
+
+
+def split_names(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
+  """Returns the splits; those of digits once they are prepared."""
+  if _is_folder(builder):
+    return tuple(builder.builder_config.files)
+  return tuple(builder.info.splits)
 
 
 def _is_folder(builder) -> bool:
@@ -130,6 +158,7 @@ def prepare(
       f'{folder.shown(name)} needs no preparing: give it to the other programs '
       'as it is'
     )
+  _check_name(name)
   # One that is there comes as it was written, and takes no format.
   builder = _find(name, data_dir)
   if not builder.is_prepared():
@@ -183,11 +212,6 @@ def _prepare(builder, **options) -> None:
 
 def _find(name, data_dir, **values) -> tfds.core.DatasetBuilder:
   """Returns the TFDS builder of a name."""
-  if name.split('/')[0] == folder_builder.NAME:
-    raise errors.UsageError(
-      f'--dataset={folder.shown(name)} has no path: a folder of images is '
-      f'--dataset={folder.PREFIX}PATH'
-    )
   if name in _EMBEDDED:
     return digits.Digits(data_dir=data_dir, **values)
   try:
@@ -197,7 +221,7 @@ def _find(name, data_dir, **values) -> tfds.core.DatasetBuilder:
       f'TFDS knows no data set {name!r}: '
       + (
         f'for the images in this folder give --dataset={folder.PREFIX}{name}'
-        if os.path.isdir(paths.expand(name))
+        if os.path.isdir(name)
         else '--dataset takes digits, which needs no download, a name from '
         f'TFDS such as cifar10, or {folder.PREFIX}PATH'
       )

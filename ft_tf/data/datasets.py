@@ -160,15 +160,15 @@ class Source:
       UsageError: there is no such split, it does not fit into memory, or its
         files have no random access where they are to stay in them.
     """
+    known = builders.split_names(self._builder)
+    asked = {part.partition('[')[0].strip() for part in split.split('+')}
+    if known and not asked <= {*known, 'all'}:
+      raise self._no_split(split)
     builders.prepare_ours(self._builder)  # others are prepared by now
     try:
       count = self._builder.info.splits[split].num_examples
     except (KeyError, ValueError, AssertionError) as error:
-      raise errors.UsageError(
-        f'{self.name} has no split {split!r}: it has '
-        f'{", ".join(self._builder.info.splits)}; parts are written as '
-        'train[:80%]'
-      ) from error
+      raise self._no_split(split) from error
     if not count:
       raise errors.UsageError(
         f'{split} of {self.name} has no image: give a larger part'
@@ -178,6 +178,13 @@ class Source:
         self._builder, split, keys=self._keys, image_shape=self.image_shape
       )
     return self._load(split, count)
+
+  def _no_split(self, split: str) -> errors.UsageError:
+    return errors.UsageError(
+      f'{self.name} has no split {split!r}: it has '
+      f'{", ".join(builders.split_names(self._builder))}; parts are written as '
+      'train[:80%]'
+    )
 
   def _load(self, split: str, count: int) -> Examples:
     self._check_memory(split, count)

@@ -167,6 +167,11 @@ def shown(name: str) -> str:
   )
 
 
+def counted(number: int, noun: str) -> str:
+  """Returns '1 image' or '2 images'."""
+  return f'{number} {noun}' + 's' * (number != 1)
+
+
 def some(names: Sequence[str]) -> str:
   """Returns the first of some names, and how many more there are."""
   more = len(names) - NAMED
@@ -313,18 +318,18 @@ class _Tree:
     """Yields a line for each kind of what is left out."""
     if self._others:
       yield (
-        f'{shown(self.root)}: skipped {len(self._others)} files that are not '
-        f'images in a known format: {_by_suffix(self._others)}; the first: '
-        f'{some(self._others)}'
+        f'{shown(self.root)}: skipped '
+        f'{counted(len(self._others), "file")} without a known image format: '
+        f'{_by_suffix(self._others)}; the first: {some(self._others)}'
       )
     for what, names in (
-      ('hidden or system files and folders', self._ignored),
-      ('folders and images of no split', self._beside),
-      ('broken links, or links to a folder around them', self._links),
+      ('hidden or system names', self._ignored),
+      ('names outside the splits', self._beside),
+      ('broken or looping links', self._links),
     ):
       if names:
         yield (
-          f'{shown(self.root)}: skipped {len(names)} {what}: {some(names)}'
+          f'{shown(self.root)}: skipped {what} ({len(names)}): {some(names)}'
         )
 
 

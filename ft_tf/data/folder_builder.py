@@ -79,8 +79,8 @@ def builder(
   several = sum(its.frames > 1 for its in used)
   if several:
     _say(
-      f'{folder.shown(listing.root)}: {several} files hold several images '
-      '(animations, pages): the first of each is used'
+      f'{folder.shown(listing.root)}: the first image is used of '
+      f'{folder.counted(several, "file")} with several (animations, pages)'
     )
   config = _Config(
     name='',
@@ -104,7 +104,10 @@ def _say(line: str) -> None:
 def _check(listing: folder.Listing) -> dict[str, image_files.Look]:
   """Returns what is known of each image, decoded."""
   files = [path for of in listing.splits.values() for path, _ in of]
-  _say(f'{folder.shown(listing.root)}: looking at {len(files)} images')
+  _say(
+    f'{folder.shown(listing.root)}: looking at '
+    f'{folder.counted(len(files), "image")}'
+  )
   with (
     warnings.catch_warnings(action='ignore'),  # sizes and damage are told here
     concurrent.futures.ThreadPoolExecutor() as pool,
@@ -119,18 +122,16 @@ def _refuse_bad(root: str, bad: Mapping[str, str], most: int) -> None:
   """Names the bad images; raises `UsageError` if there are more than `most`."""
   if not bad:
     return
-  lines = [f'{folder.shown(path)}: {folder.shown(bad[path])}' for path in bad]
-  more = len(lines) - _LISTED
-  _say(
-    '\n  '.join(
-      [f'{len(bad)} bad images in {folder.shown(root)}:', *lines[:_LISTED]]
-      + [f'and {more} more'] * (more > 0)
-    )
-  )
+  _say(f'{folder.counted(len(bad), "bad image")} in {folder.shown(root)}:')
+  for path in [*bad][:_LISTED]:
+    _say(f'  {folder.shown(path)}: {folder.shown(bad[path])}')
+  if len(bad) > _LISTED:
+    _say(f'  and {len(bad) - _LISTED} more')
   if len(bad) > most:
     first = next(iter(bad))
     raise errors.UsageError(
-      f'{folder.shown(root)} has {len(bad)} bad images, the first '
+      f'{folder.shown(root)} has {folder.counted(len(bad), "bad image")}, the '
+      'first '
       f'{folder.shown(first)} ({folder.shown(bad[first])}): fix or remove '
       f'them, or leave them out with --max_bad_files={len(bad)}'
     )
@@ -208,8 +209,9 @@ def _duplicates(listing: folder.Listing, kept) -> Iterable[str]:
       pairs.append(f'{folder.shown(files[0][2])} = {folder.shown(other[2])}')
     if groups:
       yield (
-        f'{folder.shown(listing.root)}: warning: {len(groups)} images are in '
-        f'more than one {what}, as files with the same bytes '
+        f'{folder.shown(listing.root)}: warning: '
+        f'{folder.counted(len(groups), "image")} in more than one {what}, as '
+        'files with the same bytes '
         f'({"; ".join(pairs)}'
         + ('; ...' if len(groups) > folder.NAMED else '')
         + f'): {effect}; remove all but one of each'
@@ -234,10 +236,10 @@ def _bits(root: str, used, labelled: '_Config | None') -> int:
       )
     bits = labelled.bits
   _say(
-    f'{folder.shown(root)}: {len(highest)} images of 16 bits, with values up '
-    f'to {max(highest)} (half of the images: up to '
-    f'{statistics.median_low(highest)}), are taken as {bits} bits: values are '
-    f'divided by {2 ** (bits - 8)}'
+    f'{folder.shown(root)}: values of 16 bits in '
+    f'{folder.counted(len(highest), "image")}, up to {max(highest)} (in half '
+    f'of them up to {statistics.median_low(highest)}): taken as {bits} bits, '
+    f'and divided by {2 ** (bits - 8)}'
   )
   return bits
 

@@ -3,7 +3,7 @@
 import os
 
 import tensorflow_datasets as tfds
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from ft_tf import errors
 from ft_tf.data import builders, datasets
@@ -51,6 +51,44 @@ class PrepareTest(absltest.TestCase):
   def test_unknown_name_is_refused(self):
     with self.assertRaisesRegex(errors.UsageError, "no data set 'nope'"):
       builders.prepare('nope', data_dir=self.folder)
+
+  def test_folder_of_images_needs_no_preparing(self):
+    with self.assertRaisesRegex(
+      errors.UsageError, 'folder:images needs no preparing: give it to'
+    ):
+      builders.prepare('folder:images', data_dir=self.folder)
+    self.assertEmpty(os.listdir(self.folder))
+
+
+class OpenTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ('', 'give --dataset: '),
+    ('folder', 'has no path: a folder of images is --dataset=folder:PATH'),
+    ('folder/images', 'has no path: .* --dataset=folder:PATH'),
+    ('folder:', 'give --dataset=folder:PATH, with the path'),
+    ('Folder:images', 'write folder:images'),
+    ('/data/images', 'is a path: .* --dataset=folder:/data/images'),
+    ('./images', 'is a path: .* --dataset=folder:./images'),
+    ('ima ges', "no data set 'ima ges': --dataset takes .* or folder:PATH"),
+  )
+  def test_name_of_no_data_set_is_refused_with_what_to_write(
+    self, name, pattern
+  ):
+    for data_dir in (None, '/no/such'):
+      if name != 'ima ges' or data_dir is None:
+        with self.assertRaisesRegex(errors.UsageError, pattern) as caught:
+          builders.open_builder(name, data_dir=data_dir)
+        self.assertNotIn('\n', str(caught.exception))
+
+  def test_folder_with_the_name_of_no_data_set_is_meant_as_one(self):
+    here = os.getcwd()
+    self.addCleanup(os.chdir, here)
+    os.chdir(self.create_tempdir().full_path)
+    os.mkdir('flowers_of_mine')
+    with self.assertRaisesRegex(
+      errors.UsageError, 'in this folder give --dataset=folder:flowers_of_mine'
+    ):
+      builders.open_builder('flowers_of_mine')
 
 
 if __name__ == '__main__':

@@ -248,7 +248,9 @@ class FolderTest(_Case):
       save_all=True,
       append_images=[Image.new('RGB', (9, 9), 'red')],
     )
-    self.assertIn('1 files hold several images', self._said()[0])
+    self.assertIn(
+      'the first image is used of 1 file with several', self._said()[0]
+    )
 
 
 class DepthTest(_Case):
@@ -264,16 +266,16 @@ class DepthTest(_Case):
     return sorted({int(v) for v in np.concatenate(found).flat})
 
   @parameterized.parameters(
-    (256 * 40, '16 bits: values are divided by 256', [0, 40, 80, 120, 160]),
-    (1000, '12 bits: values are divided by 16', [0, 62, 125, 187, 250]),
-    (60, '8 bits: values are divided by 1', [0, 60, 120, 180, 240]),
+    (256 * 40, 'taken as 16 bits, and divided by 256', [0, 40, 80, 120, 160]),
+    (1000, 'taken as 12 bits, and divided by 16', [0, 62, 125, 187, 250]),
+    (60, 'taken as 8 bits, and divided by 1', [0, 60, 120, 180, 240]),
   )
   def test_all_of_a_folder_keep_the_bits_that_it_uses(self, step, line, values):
     for label in ('a', 'b'):
       for i in range(5):
         self._grey(f'{label}/{i}.png', step * i)
     said, source = self._said()
-    self.assertIn(f'10 images of 16 bits, with values up to {4 * step}', said)
+    self.assertIn(f'values of 16 bits in 10 images, up to {4 * step} ', said)
     self.assertIn(line, said)
     self.assertEqual(source.image_shape, (8, 8, 1))
     self.assertEqual(self._values(source), values)
@@ -405,7 +407,7 @@ class SameImagesTest(_Case):
     self._fill('train/')
     self._fill('test/', 2)
     said, _ = self._said()
-    self.assertIn('warning: 4 images are in more than one split', said)
+    self.assertIn('warning: 4 images in more than one split', said)
     self.assertIn('(train/cat/0.png = test/cat/0.png; ', said)
     self.assertNotIn('more than one class', said)
 
@@ -415,7 +417,7 @@ class SameImagesTest(_Case):
       os.path.join(self.root, 'cat/2.png'), os.path.join(self.root, 'dog/x.png')
     )
     said, _ = self._said()
-    self.assertIn('warning: 1 images are in more than one class', said)
+    self.assertIn('warning: 1 image in more than one class', said)
     self.assertIn('cat/2.png', said)
     self.assertIn('dog/x.png', said)
 

@@ -60,7 +60,7 @@ class SkippedTest(_Case):
     paths = [path for of in found.splits.values() for path, _ in of]
     self.assertLen(paths, 11)
     self.assertNotIn(name, '/'.join(paths))
-    self.assertIn('skipped 3 hidden or system files and folders: ', str(found))
+    self.assertIn('skipped hidden or system names (3): ', str(found))
     self.assertIn(name, found.notes[-1])
     self.assertNotEqual(found.digest, expected.digest)
 
@@ -74,7 +74,7 @@ class SkippedTest(_Case):
     )
     found = folder.scan(self.root)
     self.assertLen(found.splits['train'] + found.splits['test'], 10)
-    self.assertIn('skipped 4 hidden or system files', found.notes[-1])
+    self.assertIn('skipped hidden or system names (4): ', found.notes[-1])
 
   def test_other_files_are_counted_by_suffix_and_named(self):
     self._classes()
@@ -151,11 +151,11 @@ class LayoutTest(_Case):
   @parameterized.parameters(
     (
       ('train', 'training'),
-      'two folders of the train split, train/ and traini',
+      'two folders of the train split, train/ and',
     ),
     (
       ('train', 'val', 'dev'),
-      'two folders of the validation split, dev/ and v',
+      'two folders of the validation split, dev/',
     ),
     (('test',), 'has test/ and no train/: arrange'),
     (('val', 'Testing'), 'has Testing/ and no train/: arrange'),
@@ -190,7 +190,7 @@ class LayoutTest(_Case):
     self._classes('test')
     self._files('unlabeled/1.png', 'docs/read.md', 'preview.png')
     self.assertIn(
-      'skipped 3 folders and images of no split: docs, unlabeled, preview.png',
+      'skipped names outside the splits (3): docs, unlabeled, preview.png',
       self._notes(),
     )
 
@@ -328,7 +328,10 @@ class LinksTest(_Case):
     self._link('crab/a/again', target)
     found = folder.scan(self.root)
     self.assertLen(found.splits['train'] + found.splits['test'], 10)
-    self.assertIn('skipped 1 broken links', found.notes[-1])
+    self.assertIn(
+      'skipped broken or looping links (1)',
+      found.notes[-1],
+    )
     self.assertIn('crab/a/again', found.notes[-1])
 
   def test_folder_that_cannot_be_read_is_refused(self):
