@@ -428,6 +428,7 @@ class ErrorsTest(absltest.TestCase):
     folder = self.create_tempdir().full_path
     workdir = os.path.join(folder, 'new')
     file = self.create_tempfile('file').full_path
+    home = os.path.expanduser('~')
     other_classes = os.path.join(folder, 'three.keras')
     keras.utils.set_random_seed(0)
     zoo.build('resnet8x0.25', layers.Spec((16, 16, 1), 3, (0.5,), (0.5,))).save(
@@ -459,6 +460,16 @@ class ErrorsTest(absltest.TestCase):
       'number': ([*digits, '--beta=much'], '--beta=much'),
       'split': ([*digits, '--train_split=nope'], "no split 'nope'"),
       'workdir': ([*digits, f'--workdir={file}/x'], 'another --workdir'),
+      'folder': ([*digits, '--dataset=folder'], '--dataset=folder:PATH'),
+      'home': ([*digits, '--teacher=~/no.keras'], f'no file {home}/no.keras'),
+      'home of images': (
+        [*digits, '--dataset=folder:~/no'],
+        f'no folder {home}/no: ',
+      ),
+      'nobody': (
+        [*digits, '--signal_cache=~nobody_here/x'],
+        '~nobody_here has no home folder; give the whole path',
+      ),
     }
     found = _each(
       'compress',

@@ -227,6 +227,7 @@ def _bits(root: str, used, labelled: '_Config | None') -> int:
   if not highest:
     return 0
   bits = max(8, max(highest).bit_length())
+  bits += bits % 2  # cameras have 8, 10, 12, 14 or 16
   if labelled and labelled.bits:
     if bits > labelled.bits:
       raise errors.UsageError(

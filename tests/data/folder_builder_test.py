@@ -268,6 +268,7 @@ class DepthTest(_Case):
   @parameterized.parameters(
     (256 * 40, 'taken as 16 bits, and divided by 256', [0, 40, 80, 120, 160]),
     (1000, 'taken as 12 bits, and divided by 16', [0, 62, 125, 187, 250]),
+    (500, 'taken as 12 bits, and divided by 16', [0, 31, 62, 93, 125]),
     (60, 'taken as 8 bits, and divided by 1', [0, 60, 120, 180, 240]),
   )
   def test_all_of_a_folder_keep_the_bits_that_it_uses(self, step, line, values):
