@@ -132,6 +132,8 @@ def scan(root: str) -> Listing:
       f'class {_TEST_EVERY} images or more'
     )
   notes = [_layout_note(root, parts), *_similar(root, train)]
+  if not parts:
+    notes += _same_inside(tree, train)
   untested = [name for name in train if not found[TEST].get(name)]
   if untested:
     notes.append(f'{root}: no image to test on of {some(untested)}')
@@ -354,10 +356,45 @@ def part_of(name: str) -> str:
 
   'Train', 'training_set', 'train-images' and 'train2017' mean 'train'.
   """
-  words = re.split(r'[\W\d_]+', name.lower())
-  words = [re.sub(f'({_FILLERS})+$', '', word) for word in words]
-  words = [word for word in words if word]
+  words = _words(name.lower())
   return _PARTS.get(words[0], '') if len(words) == 1 else ''
+
+
+def _words(name: str) -> list[str]:
+  """Returns the words of a name, without those that say no split."""
+  words = re.findall('[^\\W\\d_]+', name)
+  words = [re.sub(f'({_FILLERS})+$', '', word.lower()) for word in words]
+  return [word for word in words if word]
+
+
+def _check_no_splits(where: str, classes: Iterable[str]) -> None:
+  """Raises `UsageError` if folders of classes look like splits in part.
+
+  'flowers_train' beside 'flowers_test' does; 'train station' alone does not.
+  """
+  like = {}
+  for name in classes:
+    apart = re.sub('(?<=[a-z])(?=[A-Z])', ' ', name)  # TrainFlowers
+    for word in _words(apart):
+      like.setdefault(_PARTS.get(word), name)
+  test = like.get(TEST) or like.get(VALIDATION) or like.get(_UNCLEAR)
+  if TRAIN in like and test:
+    raise errors.UsageError(
+      f'{where} has {shown(like[TRAIN])}/ and {shown(test)}/, which look like '
+      'splits: rename them to train and test (class folders: move them to '
+      'train/)'
+    )
+
+
+def _same_inside(tree: _Tree, classes: Iterable[str]) -> Iterable[str]:
+  """Yields a line if all class folders have the same folders in them."""
+  first, *others = ([*tree.entries(name)[0]] for name in classes)
+  if len(first) > 1 and all(inside == first for inside in others):
+    yield (
+      f'{shown(tree.root)}: warning: all class folders have the same folders '
+      f'in them ({some(first)}): if these are the classes, and the folders '
+      'around them splits, rename those to train and test'
+    )
 
 
 def _part_folders(tree: _Tree) -> dict[str, str]:
@@ -429,6 +466,7 @@ def _class_images(tree: _Tree, part: str) -> dict[str, list[str]]:
       f'{where} has images without class folders, {some(images)}: {_LAYOUT}'
     )
   _check_links(tree, tree.links(part))
+  _check_no_splits(where, folders)
   found = {name: tree.images(os.path.join(part, name)) for name in folders}
   if not any(found.values()):
     raise errors.UsageError(

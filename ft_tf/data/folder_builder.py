@@ -157,8 +157,10 @@ def _check_kept(listing: folder.Listing, kept, good: int) -> None:
     counts[part].update(label for _, label, _ in files)
     if not files:
       raise errors.UsageError(
-        f'{root} has no good image left in its {part} split: add some'
-        + (' that the data set has not' if left_out else '')
+        f'{root} has no image that the data set has not: give --unlabeled '
+        'others, or leave it out'
+        if left_out
+        else f'{root} has no good image in its {part} split: add some'
       )
   without = [name for name in listing.classes if not counts[folder.TRAIN][name]]
   if without:

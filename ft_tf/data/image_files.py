@@ -167,7 +167,8 @@ def _look(image, content: bytes) -> Look:
     # Pillow drops the lower 8 bits of colours, and these may be all there is.
     if max(bits) > 8 and np.asarray(image).max() < 16:
       return Look('colours of 16 bits that use 12 or less: save it as PNG')
-  image.convert('RGB')  # Some modes have no way there.
+  if not _plain(image):
+    image.convert('RGB')  # Some modes have no way there.
   return Look(
     sha256=sha256(content),
     grey=image.mode in _GREY if deep is None else deep.ndim == 2,

@@ -214,14 +214,17 @@ class FolderTest(_Case):
         self._file(f'{part}/{label}/{i}.png', b'no image')
     split = {'val': 'validation'}.get(part, part)
     with self.assertRaisesRegex(
-      errors.UsageError, f'no good image left in its {split} split: add'
+      errors.UsageError, f'no good image in its {split} split: add'
     ):
       self._source(max_bad_files=9)
     self.assertEmpty(os.listdir(self.data_dir))
 
   def test_errors_after_opening_leave_nothing(self):
     self._fill('', 5)
-    self._source()
+    with self.assertRaisesRegex(
+      errors.UsageError, r"no split 'train\+tset\[:3\]': it has train, test"
+    ):
+      self._source().read('train+tset[:3]')
     with self.assertRaisesRegex(errors.UsageError, 'give --image_size'):
       self._source(image_size=0)
     self.assertEmpty(os.listdir(self.data_dir))
@@ -450,7 +453,7 @@ class SameImagesTest(_Case):
       )
     recipe = self._recipe(unlabelled)
     with self.assertRaisesRegex(
-      errors.UsageError, 'no good image left .* that the data set has not'
+      errors.UsageError, 'no image that the data set has not: give --unlabeled'
     ):
       datasets.Dataset.from_recipe(recipe, self.data_dir)
     for i in range(5):

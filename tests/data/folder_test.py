@@ -179,6 +179,41 @@ class LayoutTest(_Case):
     self._files(path)
     self._refused(pattern)
 
+  @parameterized.parameters(
+    ('flowers_train', 'flowers_test'),
+    ('TrainV2', 'TestV2'),
+    ('my training', 'my validation'),
+    ('train_a', 'holdout_a'),
+  )
+  def test_folders_that_look_like_splits_are_no_classes(self, train, test):
+    self._classes(train)
+    self._classes(test)
+    self._refused(f'has {train}/ and {test}/, which look like splits: rename')
+
+  def test_splits_within_a_split_are_no_classes(self):
+    for part in ('train', 'val', 'test'):
+      self._classes(f'train/{part}')
+    self._refused('train has train/ and test/, which look like splits')
+
+  def test_words_of_splits_may_be_in_the_names_of_classes(self):
+    names = ('train station', 'trainer', 'contest', 'developer', 'validity')
+    self._classes(names=names)
+    self.assertCountEqual(folder.scan(self.root).classes, names)
+    # A class may be called so where it is clear that it is one.
+    self._classes('train', names=('train', 'crab'))
+    for name in names:
+      os.rename(
+        os.path.join(self.root, name), os.path.join(self.root, 'train', name)
+      )
+    self.assertIn('train', folder.scan(self.root).classes)
+
+  def test_class_folders_with_the_same_folders_in_them_are_said(self):
+    self._classes('lernen')
+    self._classes('proben')
+    self.assertIn('have the same folders in them (crab, eel)', self._notes())
+    self._files('lernen/squid/1.png')
+    self.assertNotIn('same folders', self._notes())
+
   def test_images_without_class_folders_are_refused(self):
     self._files('train/1.png', 'test/2.png')
     self._refused('train has images without class folders, 1.png: arrange')
