@@ -164,32 +164,38 @@ def cells(row: Row) -> list[str]:
 KNOWLEDGE_HEADER = [
   '',
   'CKA of features',
+  'shuffled',
   'CKA of factors',
+  'shuffled',
   'CKA of feature and factor',
+  'shuffled',
   'linear probe %',
 ]
-_KNOWLEDGE = (
-  'feature_cka',
-  'factor_cka',
-  'feature_factor_cka',
-  'probe_accuracy',
-)
+_CKA = ('feature_cka', 'factor_cka', 'feature_factor_cka')
 
 
 def knowledge(root: run_dir.RunDir, table: list[Row]) -> list[list[str]]:
-  """Returns cells under `KNOWLEDGE_HEADER`: means over the seeds of an arm."""
+  """Returns cells under `KNOWLEDGE_HEADER`: means over the seeds of an arm.
+
+  A CKA without the value of shuffled features is left out: it is the biased one
+  of an older version.
+  """
   lines = []
   for row in table:
     known = [root.child(run.name).read('knowledge.json') for run in row.runs]
     if None in known:
       continue
+
+    def mean(name, form, known=known, scale=1):
+      values = [its[name] for its in known if its.get(name) is not None]
+      return format(scale * statistics.mean(values), form) if values else '-'
+
     cells = [row.label]
-    for name in _KNOWLEDGE:
-      values = [its[name] for its in known if name in its]
-      scale, form = (100, '.2f') if name == 'probe_accuracy' else (1, '.3f')
-      mean = scale * statistics.mean(values) if values else None
-      cells.append('-' if mean is None else format(mean, form))
-    lines.append(cells)
+    for name in _CKA:
+      shuffled = f'{name}_shuffled'
+      debiased = all(shuffled in its for its in known)
+      cells += [mean(name, '.3f') if debiased else '-', mean(shuffled, '.3f')]
+    lines.append([*cells, mean('probe_accuracy', '.2f', scale=100)])
   return lines
 
 

@@ -253,14 +253,57 @@ class ComparisonTest(absltest.TestCase):
     for seed in range(5):
       self._write(
         f'runs/ft-{seed}/knowledge.json',
-        {'feature_cka': 0.1 * seed, 'probe_accuracy': 0.9, 'factor_cka': 0.5},
+        {
+          'feature_cka': 0.1 * seed,
+          'feature_cka_shuffled': -0.01,
+          'probe_accuracy': 0.9,
+          'factor_cka': 0.5,
+          'factor_cka_shuffled': 0.004,
+        },
       )
     self._write('runs/scratch-0/knowledge.json', {'feature_cka': 0.5})
     table = comparison.rows(comparison.runs(self._root))
+    (line,) = comparison.knowledge(self._root, table)
+    self.assertLen(line, len(comparison.KNOWLEDGE_HEADER))
     self.assertEqual(
-      comparison.knowledge(self._root, table),
-      [['student, factor transfer', '0.200', '0.500', '-', '90.00']],
+      line,
+      [
+        'student, factor transfer',
+        *('0.200', '-0.010'),
+        *('0.500', '0.004'),
+        *('-', '-'),
+        '90.00',
+      ],
     )
+    comparison.write(self._root)
+    self.assertIn('<th>shuffled</th>', self._read('comparison.html'))
+
+  def test_biased_cka_of_an_older_version_is_not_shown(self):
+    older = {'feature_cka': 0.8, 'probe_accuracy': 0.5}
+    newer = {**older, 'feature_cka': 0.1, 'feature_cka_shuffled': 0.0}
+    for seed in range(5):
+      known = older if seed == 2 else newer
+      self._write(f'runs/ft-{seed}/knowledge.json', known)
+    self._write('runs/kd-1/knowledge.json', older)
+    table = comparison.rows(comparison.runs(self._root))
+    for line in comparison.knowledge(self._root, table):
+      self.assertEqual(line[1], '-')
+      self.assertEqual(line[-1], '50.00')
+    comparison.write(self._root)  # The page, too.
+
+  def test_cka_that_does_not_exist_is_a_dash(self):
+    for seed in range(5):
+      self._write(
+        f'runs/ft-{seed}/knowledge.json',
+        {
+          'feature_cka': None,
+          'feature_cka_shuffled': None,
+          'probe_accuracy': 0.5,
+        },
+      )
+    table = comparison.rows(comparison.runs(self._root))
+    (line,) = comparison.knowledge(self._root, table)
+    self.assertEqual(line[1:], ['-'] * 6 + ['50.00'])
 
   def test_page_shows_maps_at_first_halfway_and_last(self):
     run = self._root.child('runs/ft-0')
