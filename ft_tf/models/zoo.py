@@ -37,6 +37,20 @@ def is_file(name: str) -> bool:
   return name.endswith('.keras')
 
 
+def check_name(name: str, role: str) -> None:
+  """Raises `UsageError` if a model is named by what is not a `.keras` file.
+
+  Args:
+    name: As in `NAMES`, or a path.
+    role: 'teacher' or 'student'.
+  """
+  if name.endswith(('.h5', '.hdf5')) or os.path.isdir(name):
+    raise errors.UsageError(
+      f'--{role}={name} is not a .keras file: load it by Keras and write '
+      "one with model.save('it.keras')"
+    )
+
+
 def build(
   name: str,
   spec: layers.Spec,
