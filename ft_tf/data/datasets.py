@@ -33,7 +33,9 @@ class Examples:
 
   images: np.ndarray
   labels: np.ndarray
-  preprocessing: records.Preprocessing = records.Preprocessing()
+  preprocessing: records.Preprocessing = dataclasses.field(
+    default_factory=records.Preprocessing
+  )
 
   @functools.cached_property
   def digest(self) -> str:
@@ -246,7 +248,9 @@ class Source:
     channels = self.image_shape[-1]
     if channels != self._stored_channels:
       convert = (
-        tf.image.grayscale_to_rgb if channels == 3 else tf.image.rgb_to_grayscale
+        tf.image.grayscale_to_rgb
+        if channels == 3
+        else tf.image.rgb_to_grayscale
       )
       image = convert(image)
     if not self._resized:

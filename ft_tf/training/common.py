@@ -251,6 +251,7 @@ def _load(path, dataset):
     f'--teacher={path}',
     image_shape=dataset.image_shape,
     label_names=dataset.label_names,
+    size='--image_size and --channels',
   )
   return teacher
 
