@@ -6,13 +6,14 @@ import functools
 import hashlib
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from ft_tf import errors, recipes
-from ft_tf.data import builders, records
+from ft_tf.data import arrays, builders, records
 
 # Chooses the validation images; every run of every seed sets the same aside.
 _VALIDATION_SEED = 0
@@ -135,7 +136,7 @@ class Source:
         f'{np.dtype(image.np_dtype).name}: --dataset takes one of uint8 images '
         'with 1 or 3 channels'
       )
-    self._stored_channels, channels = channels, wanted or channels
+    channels = wanted or channels
     self._square = height is not None and height == width
     if resizing == records.CROP and not (image_size or self._square):
       raise errors.UsageError(
@@ -245,14 +246,7 @@ class Source:
 
   def _converted(self, image: tf.Tensor) -> tf.Tensor:
     """Returns a decoded image at the wanted size, with the wanted channels."""
-    channels = self.image_shape[-1]
-    if channels != self._stored_channels:
-      convert = (
-        tf.image.grayscale_to_rgb
-        if channels == 3
-        else tf.image.rgb_to_grayscale
-      )
-      image = convert(image)
+    image = _with_channels(image, self.image_shape[-1])
     if not self._resized:
       return image
     return records.resize(image, self.image_shape[:2])
@@ -270,65 +264,84 @@ class Source:
 
 
 class Arrays:
-  """Images in arrays as a source: what `Source` is to a data set in files."""
+  """Images in arrays as a source: what `Source` is to a data set in files.
+
+  Attributes:
+    unit: Whether the images were given in 0..1, not in 0..255.
+  """
 
   name = 'arrays'
 
   def __init__(
     self,
-    train: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
+    train: Any,
+    test: Any,
     *,
     label_names: Sequence[str] | None = None,
   ):
-    """Takes images `[N, H, W, C]` uint8 and labels `[N]`, integers from 0.
+    """Takes images and labels of any kind that `arrays` makes one of.
 
     Args:
-      train: To train on.
-      test: To test on, of the same shape.
-      label_names: The classes; their numbers if None.
+      train: To train on, see `arrays.pair`, `arrays.images`, `arrays.labels`.
+      test: To test on, likewise; its images are of the same shape and range.
+      label_names: The classes, in the order of the labels; their numbers if
+        None.
 
     Raises:
       UsageError: the arrays are not such.
     """
-    train, test = (tuple(map(np.asarray, part)) for part in (train, test))
-    for name, (images, labels) in (('train', train), ('test', test)):
-      if (
-        images.dtype != np.uint8
-        or images.ndim != 4
-        or images.shape[1:] != train[0].shape[1:]
-        or not len(images)
-      ):
-        raise errors.UsageError(
-          f'{name}: images are {images.dtype} {images.shape}; give uint8 '
-          '[N, H, W, C], 0 to 255, all of one size'
-        )
-      if labels.shape != images.shape[:1] or labels.dtype.kind not in 'iu':
-        raise errors.UsageError(
-          f'{name}: labels are {labels.dtype} {labels.shape} for '
-          f'{len(images)} images; give integers [N]'
-        )
-      if labels.min() < 0:
-        raise errors.UsageError(
-          f'{name}: there is a label {labels.min()}; give integers from 0'
-        )
-    most = max(int(labels.max()) for _, labels in (train, test))
-    self.label_names = list(label_names or map(str, range(most + 1)))
-    if most >= len(self.label_names):
-      raise errors.UsageError(
-        f'there is a label {most} and {len(self.label_names)} label_names: '
-        'give one for each class'
-      )
-    self.image_shape = tuple(train[0].shape[1:])
+    names = arrays.names(label_names)
+    parts, classes, ranges = {}, 0, {}
     digest = hashlib.sha256()
-    for part in (*train, *test):
-      digest.update(np.ascontiguousarray(part))
+    for part, given in (('train', train), ('test', test)):
+      some, raw = arrays.pair(part, given)
+      some, ranges[part] = arrays.images(part, some)
+      labels, least = arrays.labels(part, raw, len(some), names)
+      parts[part], classes = Examples(some, labels), max(classes, least)
+      digest.update(np.ascontiguousarray(some))
+      # Runs are known by integers of the type that they were given in.
+      digest.update(labels.astype(raw.dtype if raw.dtype.kind in 'iu' else int))
+    shapes = [part.images.shape[1:] for part in parts.values()]
+    if shapes[0] != shapes[1]:
+      raise errors.UsageError(
+        f'the images of train are {shapes[0]} and those of test {shapes[1]}: '
+        'give all in one height, width and number of channels'
+      )
+    if ranges['train'] != ranges['test']:
+      raise errors.UsageError(
+        'train and test are of two ranges, 0 to 1 and 0 to 255: give both alike'
+      )
+    arrays.check_covered(parts['train'].labels, classes, names)
+    self.label_names = names or list(map(str, range(classes)))
+    self.image_shape = tuple(shapes[0])
+    self.unit = ranges['train']
     self.fingerprint = digest.hexdigest()
-    self._parts = {'train': train, 'test': test}
+    self._parts = parts
 
   def read(self, split: str) -> Examples:
-    images, labels = self._parts[split]
-    return Examples(images, labels.astype(np.int64))
+    return self._parts[split]
+
+  def with_channels(self, channels: int) -> 'Arrays':
+    """Returns them as grey (1 channel) or as colours (3), as `Source` does."""
+    other = copy.copy(self)
+    other._parts = {
+      name: Examples(
+        np.asarray(_with_channels(part.images, channels)), part.labels
+      )
+      for name, part in self._parts.items()
+    }
+    other.image_shape = (*self.image_shape[:2], channels)
+    return other
+
+
+def _with_channels(images, channels: int):
+  """Returns images or an image `[..., 1 or 3]` with other channels."""
+  if channels == images.shape[-1]:
+    return images
+  images = tf.convert_to_tensor(images)
+  if channels == 3:
+    return tf.image.grayscale_to_rgb(images)
+  return tf.image.rgb_to_grayscale(images)
 
 
 class _First:
