@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -45,7 +46,7 @@ class TinyVersions(tfds.core.GeneratorBasedBuilder):
 class TinyConfigs(TinyVersions):
   """A data set of two configurations."""
 
-  BUILDER_CONFIGS = [
+  BUILDER_CONFIGS: ClassVar = [
     tfds.core.BuilderConfig(name=name, version='1.0.0') for name in 'xy'
   ]
 
