@@ -15,6 +15,7 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _ROOMS = (
   'errors',
   'paths',
+  'processes',
   'recipes',
   'catalogue',
   'run_dir',
@@ -40,6 +41,7 @@ _ROOMS = (
 _WITHOUT_TENSORFLOW = (
   'errors',
   'paths',
+  'processes',
   'recipes',
   'catalogue',
   'run_dir',
