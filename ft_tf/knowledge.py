@@ -114,7 +114,7 @@ def look(
   # Those of older versions have the biased CKA, and none of shuffled features.
   if known is not None and 'feature_cka_shuffled' in known:
     return known
-  images = _compared(dataset)
+  images = _validation_sample(dataset)
   if not len(images):
     return {}
   theirs, ours = (zoo.load(path) for path in (teacher, run.model))
@@ -124,7 +124,7 @@ def look(
   own = common.as_student_sees(recipe, dataset)
   for net, layer, which, seen in (
     (theirs, maps[0], 'teacher_layers', images),
-    (ours, maps[1], 'student_layers', _compared(own)),
+    (ours, maps[1], 'student_layers', _validation_sample(own)),
   ):
     layers = {layer, *(each for term in terms for each in getattr(term, which))}
     said.append(_outputs(net, sorted(layers), seen))
@@ -143,7 +143,7 @@ def look(
   return found
 
 
-def _compared(dataset) -> np.ndarray:
+def _validation_sample(dataset) -> np.ndarray:
   """Returns the validation images whose features are compared."""
   return sampling.sample(dataset.validation, _COMPARED).images[:]
 
