@@ -455,17 +455,23 @@ class GivenTest(absltest.TestCase):
       'crop': f'{folder}/mine.keras',
       'stretch': f'{folder}/run/model.keras',
     }
-    dataset = f'folder:{folder}/images'
-    losses = {}
-    for kind, path in paths.items():
+    for path in paths.values():
       model.save(path)
-      code, out, err = _run(
+    dataset = f'folder:{folder}/images'
+    data = f'--data_dir={folder}/data'
+    losses = {}
+    for (kind, path), (code, out, err) in zip(
+      paths.items(),
+      _each(
         'evaluate',
-        f'--model={path}',
-        f'--dataset={dataset}',
-        f'--data_dir={folder}/data',
-      )
-      self.assertEqual(code, 0, err)
+        *(
+          [f'--model={path}', f'--dataset={dataset}', data]
+          for path in paths.values()
+        ),
+      ),
+      strict=True,
+    ):
+      self.assertEqual(code, 0, f'{path}: {err}')
       source = datasets.Source(
         dataset,
         data_dir=f'{folder}/data',
