@@ -92,8 +92,9 @@ def distill(
     run = run_dir.RunDir(_path('workdir', workdir))
     source = datasets.Arrays(train, test, label_names=label_names)
     source = _as_teacher_takes(teacher, source, numbers)
-    images = source.read('train').images
-    mean, std = datasets.statistics(images)
+    training = source.read('train')
+    images = training.images
+    mean, std = datasets.statistics(training)
     given = {
       'dataset': source.name,
       'image_size': 0,

@@ -24,7 +24,7 @@ from ft_tf import (
   evaluation,
   recipes,
 )
-from ft_tf.data import datasets, records
+from ft_tf.data import datasets, records, sampling
 from ft_tf.export import budget
 from ft_tf.methods import registry
 from ft_tf.models import taps
@@ -181,11 +181,11 @@ def _of_data(recipe, dataset) -> Iterator[Finding]:
     ),
     '--dataset, --unlabeled, --image_size, --resizing',
   )
-  some = train.images[: min(len(train), _TRIED)]
+  some = sampling.sample(train, _TRIED).images[:]
   yield Finding(
     'values',
     f'{some.min()} to {some.max()}; of 0..1, mean and deviation '
-    f'{_figures(*datasets.statistics(train.images))}; the student normalises '
+    f'{_figures(*datasets.statistics(train))}; the student normalises '
     f'by {_figures(data.mean, data.std)}',
     '--mean, --std',
   )
@@ -210,11 +210,8 @@ def _of_given_teacher(recipe, dataset, teacher, expected) -> Iterator[Finding]:
     f'by {its.teacher_outputs}',
     '--teacher, --teacher_outputs',
   )
-  every = dataset.test
-  chosen = np.unique(
-    np.linspace(0, len(every) - 1, min(len(every), _JUDGED), dtype=int)
-  )
-  test = every.take(chosen)
+  chosen = sampling.positions(dataset.test, _JUDGED)
+  test = dataset.test.take(chosen)
   yield Finding(
     'values in the teacher', _seen(teacher, test), '--preprocessing'
   )
@@ -252,7 +249,8 @@ def _seen(teacher, examples) -> str:
   if tensor is None:
     return 'its layers cannot be looked into'
   first = keras.Model(teacher.inputs[0], tensor)
-  values = np.float32(first(examples.images[:_TRIED], training=False))
+  some = sampling.sample(examples, _TRIED).images[:]
+  values = np.float32(first(some, training=False))
   scaled = ', which looks unscaled' if np.abs(values).max() > _UNSCALED else ''
   return (
     f'its first layer sees {values.min():.3g} to {values.max():.3g}, mean '
@@ -283,9 +281,7 @@ def _other_preprocessing(recipe, dataset, chosen) -> Iterator[str]:
     chosen: Positions of the test images that the teacher is measured on.
   """
   its, resizing = recipe.teacher, recipe.data.resizing
-  few = chosen[
-    np.linspace(0, len(chosen) - 1, min(len(chosen), _TRIED)).astype(int)
-  ]
+  few = chosen[:_TRIED]  # Every prefix of a sample has all classes.
   chance = 2 * math.sqrt(0.25 / len(few))  # two standard errors at most
 
   def accuracy(kind, data):
@@ -414,7 +410,7 @@ def _of_student(recipe, own) -> Finding:
   its = budget.measure(
     recipe.student.model,
     common.spec(recipe, own),
-    own.train.images[: budget.CALIBRATION],
+    sampling.sample(own.train, budget.CALIBRATION).images[:],
   )
   return Finding(
     'student',

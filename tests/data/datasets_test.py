@@ -471,7 +471,8 @@ class StatisticsTest(absltest.TestCase):
   def test_channel_that_does_not_vary_is_divided_by_nothing(self):
     images = np.full((3, 4, 4, 2), 51, np.uint8)
     images[0, ..., 1] = 255
-    mean, std = datasets.statistics(images)
+    examples = datasets.Examples(images, np.arange(3))
+    mean, std = datasets.statistics(examples)
     self.assertEqual(mean, (0.2, 0.467))
     self.assertEqual(std, (1.0, 0.377))
 

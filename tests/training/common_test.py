@@ -61,7 +61,7 @@ class StatisticsTest(absltest.TestCase):
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
       settled = common.settle_statistics(recipe, dataset)
-    mean, std = datasets.statistics(dataset.train.images)
+    mean, std = datasets.statistics(dataset.train)
     self.assertEqual((settled.data.mean, settled.data.std), (mean, std))
     self.assertRegex(said.getvalue(), rf'^mean and std: {mean[0]} and .*\n\Z')
     self.assertEqual(common.spec(settled, dataset).mean, mean)
