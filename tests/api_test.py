@@ -175,6 +175,23 @@ class DistillTest(absltest.TestCase):
     ):
       self._distill()
 
+  def test_flags_in_messages_become_arguments(self):
+    for text, wanted in {
+      'Lambda: give --allow_unsafe_model if you trust': 'Lambda: call '
+      'keras.config.enable_unsafe_deserialization() if you trust',
+      'vgg13: give a wrn, or --image_size=32': 'vgg13: give a wrn, or images '
+      'of 32x32',
+      '--jit=on: give --batch_size=8 -- or more': 'jit=on: give batch_size=8 '
+      '-- or more',
+      'give the --dataset it was trained on': 'give the train and test it was '
+      'trained on',
+      'x-- y --1 a--b': 'x-- y --1 a--b',
+    }.items():
+      with self.subTest(text), self.assertRaises(errors.UsageError) as error:
+        with api._in_python_terms():
+          raise errors.UsageError(text)
+      self.assertEqual(str(error.exception), wanted)
+
   def _distill(self, **values):
     train, test = _parts()
     return api.distill(

@@ -455,17 +455,23 @@ class GivenTest(absltest.TestCase):
       'crop': f'{folder}/mine.keras',
       'stretch': f'{folder}/run/model.keras',
     }
-    dataset = f'folder:{folder}/images'
-    losses = {}
-    for kind, path in paths.items():
+    for path in paths.values():
       model.save(path)
-      code, out, err = _run(
+    dataset = f'folder:{folder}/images'
+    data = f'--data_dir={folder}/data'
+    losses = {}
+    for (kind, path), (code, out, err) in zip(
+      paths.items(),
+      _each(
         'evaluate',
-        f'--model={path}',
-        f'--dataset={dataset}',
-        f'--data_dir={folder}/data',
-      )
-      self.assertEqual(code, 0, err)
+        *(
+          [f'--model={path}', f'--dataset={dataset}', data]
+          for path in paths.values()
+        ),
+      ),
+      strict=True,
+    ):
+      self.assertEqual(code, 0, f'{path}: {err}')
       source = datasets.Source(
         dataset,
         data_dir=f'{folder}/data',
@@ -479,6 +485,50 @@ class GivenTest(absltest.TestCase):
       losses[kind] = _result(out)['loss']
       self.assertAlmostEqual(losses[kind], wanted['loss'], places=4)
     self.assertNotAlmostEqual(losses['crop'], losses['stretch'], places=2)
+
+  def test_images_own_statistics_stand_for_a_recipe_of_other_channels(self):
+    folder = self.create_tempdir().full_path
+    for label, value in (('cat', 30), ('dog', 70)):
+      os.makedirs(f'{folder}/images/{label}')
+      for i in range(10):
+        image = Image.new('L', (30, 20), value)
+        image.save(f'{folder}/images/{label}/{i}.png')
+    for channels in (1, 3):
+      image = keras.Input((8, 8, channels))
+      x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 50)(image))
+      keras.Model(image, keras.layers.Dense(2)(x)).save(
+        f'{folder}/{channels}.keras'
+      )
+    same = (
+      f'--dataset=folder:{folder}/images',
+      f'--data_dir={folder}/data',
+      f'--workdir={folder}/new',
+      '--student=resnet21',  # what is refused next
+    )
+    told, typed, converted = _each(
+      'compress',
+      [*same, f'--teacher={folder}/1.keras'],
+      [*same, f'--teacher={folder}/1.keras', '--mean=1,1,1', '--std=1,1,1'],
+      [
+        *same,
+        f'--teacher={folder}/3.keras',
+        '--recipe=digits',
+        '--dataset=digits',
+      ],
+    )
+    for code, out, err in (told, typed, converted):
+      self.assertEqual((code, out), (2, ''), err)
+    self.assertIn(
+      'mean and std: 0.196 and 0.078, of the training images; the recipe has '
+      'those of 3 channels, the images have 1\n',
+      told[2],
+    )
+    self.assertIn("unknown network 'resnet21'", told[2])
+    self.assertRegex(typed[2], 'has 1 channels.* such as --mean=0.196 --std=')
+    # Grey images of TFDS become colours for a teacher of these.
+    self.assertIn('those of 1 channels, the images have 3\n', converted[2])
+    self.assertIn('(8, 8, 3), the data set has (16, 16, 3)', converted[2])
+    self.assertFalse(os.path.exists(f'{folder}/new'))
 
   def test_data_are_prepared_once(self):
     folder = self.create_tempdir().full_path

@@ -13,7 +13,7 @@ import tensorflow as tf
 from ft_tf import errors
 
 _AT_ONCE = 1024  # images
-_CHANNELS = (1, 2, 3, 4)
+_CHANNELS = (1, 3)  # as of TFDS sets and folders
 # Of images in 0..255 some pixel is brighter than this.
 _DARK = 16
 _NAMED = 5  # labels
@@ -65,8 +65,8 @@ def images(name: str, given: np.ndarray) -> tuple[np.ndarray, bool]:
   if given.shape[-1] not in _CHANNELS:
     first = given.shape[1] in _CHANNELS
     raise errors.UsageError(
-      f'{what}; give [N, H, W, C] with {_CHANNELS[0]} to {_CHANNELS[-1]} '
-      'channels' + ': np.moveaxis(images, 1, -1)' * first
+      f'{what}; give [N, H, W, C] with 1 or 3 channels'
+      + ': np.moveaxis(images, 1, -1)' * first
     )
   if given.dtype == np.uint8:
     return given, False

@@ -77,6 +77,8 @@ class ImagesTest(parameterized.TestCase):
     ('neither', _IMAGES / 60, 'neither 0 to 255 nor'),
     ('0 and 1', (_IMAGES > 60).astype(int), 'neither 0 to 255 nor'),
     ('channels first', np.moveaxis(_IMAGES, -1, 1), r'np.moveaxis\(images'),
+    ('2 channels', _IMAGES[..., :2], 'give .N, H, W, C. with 1 or 3 channels$'),
+    ('4 channels', np.tile(_IMAGES, 2)[..., :4], 'with 1 or 3 channels$'),
     ('flat', _IMAGES.reshape(6, -1), r'uint8 \(6, 105\); give \[N, H, W, C\]'),
     ('none', _IMAGES[:0], 'holds no image'),
     ('texts', np.full((6, 5, 7), 'x'), 'give numbers'),

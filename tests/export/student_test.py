@@ -60,6 +60,10 @@ class ExportTest(absltest.TestCase):
     for name in ('fp32', 'fp16', 'int8'):
       path = os.path.join(self.folder, f'student_{name}.tflite')
       entry = figures[f'student_{name}.tflite']
+      self.assertEqual(
+        entry['preprocessing'],
+        self.dataset.test.preprocessing.as_json((8, 8, 1)),
+      )
       self.assertEqual(entry['bytes'], os.path.getsize(path))
       self.assertEqual(entry['latency_ms']['threads'], 1)
       again = evaluation.evaluate(evaluation.predictor(path), self.dataset.test)
@@ -67,35 +71,27 @@ class ExportTest(absltest.TestCase):
     self.assertEqual(figures['student_int8.tflite']['input_dtype'], 'uint8')
     self.assertEqual(figures['student_int8.tflite']['output_dtype'], 'int8')
 
-  def test_preprocessing_is_written_and_found_again(self):
-    class Photos(fixtures.Blobs):
-      def read(self, split):
-        return dataclasses.replace(
-          super().read(split),
-          preprocessing=records.Preprocessing('crop', ((8, 8),)),
-        )
-
-    dataset = datasets.Dataset(Photos())
-    figures = student.export(self.model, dataset, self.folder)
-    for name, entry in figures.items():
-      with self.subTest(name):
-        self.assertEqual(
-          entry['preprocessing'], dataset.test.preprocessing.as_json((8, 8, 1))
-        )
-        self.assertEqual(
-          student.recorded_preprocessing(os.path.join(self.folder, name)),
-          {'resizing': 'crop', 'image_size': 8},
-        )
-    # Of an export that an earlier version has left, the run knows it.
-    path = os.path.join(self.folder, 'export.json')
-    with open(path, 'w') as file:
-      json.dump({name: {} for name in figures}, file)
-    name = os.path.join(self.folder, 'student_int8.tflite')
-    self.assertEqual(student.recorded_preprocessing(name), {})
-    recipe = fixtures.recipe(image_size=24)
+  def test_preprocessing_that_is_written_is_found_again(self):
+    made = records.Preprocessing('crop', ((24, 24), (8, 8)))
+    names = ['student_int8.tflite', 'saved_model']
     run = run_dir.RunDir(os.path.dirname(self.folder))
+    os.makedirs(self.folder)
+    run.write(
+      'export/export.json',
+      {name: {'preprocessing': made.as_json((8, 8, 1))} for name in names},
+    )
+    for name in names:
+      self.assertEqual(
+        student.recorded_preprocessing(os.path.join(self.folder, name)),
+        {'resizing': 'crop', 'image_size': 24},
+      )
+    # Of an export that an earlier version has left, the run knows it.
+    run.write('export/export.json', {name: {} for name in names})
+    name = os.path.join(self.folder, names[0])
+    self.assertEqual(student.recorded_preprocessing(name), {})
+    recipe = fixtures.recipe(image_size=32)
     run.write('recipe.json', dataclasses.asdict(recipe))
-    known = {'resizing': 'stretch', 'image_size': 24}
+    known = {'resizing': 'stretch', 'image_size': 32}
     self.assertEqual(student.recorded_preprocessing(name), known)
     self.assertEqual(student.recorded_preprocessing(run.model), known)
     # Files that only lie in such folders are of no run.
