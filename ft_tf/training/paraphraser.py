@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from ft_tf import errors, evaluation, factors, losses, recipes, run_dir
-from ft_tf.data import datasets
+from ft_tf.data import datasets, sampling
 from ft_tf.models import folding, taps
 from ft_tf.signals import constant
 from ft_tf.training import common, loop, monitor, precision, sgd, step
@@ -76,7 +76,7 @@ def train_paraphraser(
       optimizer.build(paraphraser.trainable_variables)
 
     reconstruct = _compile_reconstruction(feature, paraphraser)
-    validation = dataset.validation.images[:_MEASURED]
+    validation = sampling.sample(dataset.validation, _MEASURED).images
 
     def evaluate():
       if not len(validation):
@@ -115,7 +115,7 @@ def train_paraphraser(
       strategy=strategy,
       options=options,
     )
-    ours, theirs = reconstruct(dataset.test.images[:_MEASURED])
+    ours, theirs = reconstruct(sampling.sample(dataset.test, _MEASURED).images)
     mean = np.broadcast_to(ours.mean(axis=0), ours.shape)
     scores = {
       'reconstruction': _error(theirs, ours, kind),
