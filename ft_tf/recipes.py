@@ -70,8 +70,9 @@ class Data:
     default=0,
   )
   channels: int = _field(
-    'channels that pictures of a folder are converted to; 0: as many as the '
-    'given teacher takes, or without one 1 if all are grey, otherwise 3',
+    'channels that images are converted to; 0: as many as the given teacher '
+    'takes, or without one as they have, in a folder 1 if all are grey, '
+    'otherwise 3',
     choices=(0, 1, 3),
     default=0,
   )

@@ -14,6 +14,8 @@ import pytest
 from absl.testing import absltest, parameterized
 from PIL import Image
 
+from ft_tf import evaluation
+from ft_tf.data import datasets
 from ft_tf.models import layers, zoo
 from tests import in_one_process, networks
 
@@ -412,8 +414,71 @@ class GivenTest(absltest.TestCase):
       f'--workdir={folder}/run',
     )
     self.assertEqual(code, 0, err)
-    self.assertEqual(_result(out)['examples'], 4)
+    result = _result(out)
+    self.assertEqual(result['examples'], 4)
     self.assertIn('16x16x3', err)
+    data = [f'--dataset=folder:{folder}/pictures', f'--data_dir={folder}/data']
+    code, out, err = _run(
+      'evaluate', f'--model={folder}/run/export/student_fp32.tflite', *data
+    )
+    self.assertEqual(code, 0, err)
+    self.assertEqual(_result(out)['accuracy'], result['accuracy'])
+    self.assertAlmostEqual(_result(out)['loss'], result['loss'], places=4)
+    code, out, err = _run(
+      'export',
+      f'--model={folder}/run/student/model.keras',
+      f'--workdir={folder}/new',
+      *data,
+    )
+    self.assertEqual(code, 0, err)
+    with open(f'{folder}/run/export/export.json') as file:
+      wanted = json.load(file)['student.keras']
+    self.assertEqual(_result(out)['student.keras'], wanted)
+
+  def test_images_come_as_the_model_takes_them_and_its_run_has_seen_them(self):
+    folder = self.create_tempdir().full_path
+    rng = np.random.default_rng(0)
+    for label, column in (('cat', 2), ('dog', 24)):
+      os.makedirs(f'{folder}/images/{label}')
+      for i in range(10):
+        values = rng.integers(90, size=(12, 36)).astype(np.uint8)
+        values[:, column : column + 9] = 115
+        Image.fromarray(values).save(f'{folder}/images/{label}/{i}.png')
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 50)(image))
+    model = keras.Model(image, keras.layers.Dense(2)(x))
+    os.makedirs(f'{folder}/run')
+    with open(f'{folder}/run/recipe.json', 'w') as file:
+      json.dump({'data': {'resizing': 'stretch', 'image_size': 8}}, file)
+    paths = {
+      'crop': f'{folder}/mine.keras',
+      'stretch': f'{folder}/run/model.keras',
+    }
+    dataset = f'folder:{folder}/images'
+    losses = {}
+    for kind, path in paths.items():
+      model.save(path)
+      code, out, err = _run(
+        'evaluate',
+        f'--model={path}',
+        f'--dataset={dataset}',
+        f'--data_dir={folder}/data',
+      )
+      self.assertEqual(code, 0, err)
+      source = datasets.Source(
+        dataset,
+        data_dir=f'{folder}/data',
+        image_size=8,
+        resizing=kind,
+        channels=3,
+      )
+      wanted = evaluation.evaluate(
+        evaluation.KerasPredictor(model), source.read('test')
+      )
+      losses[kind] = _result(out)['loss']
+      self.assertAlmostEqual(losses[kind], wanted['loss'], places=4)
+    self.assertNotAlmostEqual(losses['crop'], losses['stretch'], places=2)
 
   def test_data_are_prepared_once(self):
     folder = self.create_tempdir().full_path

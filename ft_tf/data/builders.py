@@ -1,7 +1,9 @@
 """A data set's name to its TFDS builder, and its files prepared."""
 
 import contextlib
+import glob
 import os
+import re
 import sys
 from typing import Any
 
@@ -12,6 +14,7 @@ from ft_tf.data import digits, folder
 
 # Registering the builder makes 'digits' a TFDS name like any other.
 _EMBEDDED = (digits.Digits.name,)
+_NAMED = 10  # configurations
 FILE_FORMATS = ('tfrecord', 'array_record')
 
 
@@ -60,12 +63,40 @@ def open_builder(
   builder = _find(name, data_dir)
   if not builder.is_prepared():
     where = data_dir or tfds.core.constants.DATA_DIR
+    others = prepared(name, data_dir)
+    if others:
+      raise _held_otherwise(
+        f'{name} (version {builder.version})', where, others
+      )
     raise errors.UsageError(
       f'{name} is not prepared in {where}: run `bin/prepare_data.py '
       f'--dataset={name} --data_dir={where}`, or give the --data_dir that has '
       'it'
     )
   return builder
+
+
+def prepared(name: str, data_dir: str | None = None) -> list[str]:
+  """Returns the names of what is prepared of a data set, version by version.
+
+  Args:
+    name: TFDS name; its configuration and version do not count.
+    data_dir: The TFDS folder; TFDS's default if None.
+
+  Returns:
+    Such as `cifar10:3.0.2`, or `name/configuration:1.0.0`.
+  """
+  base = re.match(r'\w*', name)[0]
+  root = os.path.join(data_dir or str(tfds.core.constants.DATA_DIR), base)
+  found = []
+  # A folder without this file is not read by another version of the code.
+  pattern = os.path.join(glob.escape(root), '**', 'features.json')
+  for path in sorted(glob.glob(pattern, recursive=True)) if base else []:
+    *config, version = os.path.relpath(os.path.dirname(path), root).split(
+      os.sep
+    )
+    found.append(f'{"/".join([base, *config])}:{version}')
+  return found
 
 
 def fingerprint(builder: tfds.core.DatasetBuilder) -> str:
@@ -168,7 +199,37 @@ def _find(name, data_dir, **values) -> tfds.core.DatasetBuilder:
   try:
     return tfds.builder(name, data_dir=data_dir, **values)
   except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
+    others = prepared(name, data_dir)
+    if others:
+      where = data_dir or tfds.core.constants.DATA_DIR
+      raise _held_otherwise(name, where, others) from error
+    known = _known_to_tfds(re.match(r'\w*', name)[0])
+    if known:
+      raise errors.UsageError(
+        f'TFDS has no {name}: --dataset takes {", ".join(known)}'
+      ) from error
     raise errors.UsageError(
       f'TFDS knows no data set {name!r}: --dataset takes digits, which needs '
       'no download, or a name from TFDS such as cifar10'
     ) from error
+
+
+def _known_to_tfds(base: str) -> list[str]:
+  """Returns the configurations and versions of a data set; none if unknown."""
+  try:
+    code = tfds.builder_cls(base)
+  except (tfds.core.DatasetNotFoundError, ValueError):
+    return []
+  configs = list(code.builder_configs)
+  names = [f'{base}/{config}' for config in configs[:_NAMED]] or [base]
+  more = ['...'] if len(configs) > _NAMED else []
+  version = f':{code.VERSION}' if code.VERSION else ''
+  return [name + version for name in names] + more
+
+
+def _held_otherwise(name, where, others) -> errors.UsageError:
+  """Returns the error over a data set of another version or configuration."""
+  return errors.UsageError(
+    f'{name} is not prepared in {where}, which has {", ".join(others)}: give '
+    f'--dataset={others[-1]}, or the --data_dir that has it'
+  )

@@ -1,5 +1,6 @@
 """The export folder: complete, measured, and whole or not there."""
 
+import dataclasses
 import json
 import os
 from unittest import mock
@@ -7,8 +8,8 @@ from unittest import mock
 import keras
 from absl.testing import absltest
 
-from ft_tf import errors, evaluation
-from ft_tf.data import datasets
+from ft_tf import errors, evaluation, run_dir
+from ft_tf.data import datasets, records
 from ft_tf.export import convert, student
 from ft_tf.models import zoo
 from ft_tf.training import common
@@ -65,6 +66,42 @@ class ExportTest(absltest.TestCase):
       self.assertEqual(entry['accuracy'], again['accuracy'])
     self.assertEqual(figures['student_int8.tflite']['input_dtype'], 'uint8')
     self.assertEqual(figures['student_int8.tflite']['output_dtype'], 'int8')
+
+  def test_preprocessing_is_written_and_found_again(self):
+    class Photos(fixtures.Blobs):
+      def read(self, split):
+        return dataclasses.replace(
+          super().read(split),
+          preprocessing=records.Preprocessing('crop', ((8, 8),)),
+        )
+
+    dataset = datasets.Dataset(Photos())
+    figures = student.export(self.model, dataset, self.folder)
+    for name, entry in figures.items():
+      with self.subTest(name):
+        self.assertEqual(
+          entry['preprocessing'], dataset.test.preprocessing.as_json((8, 8, 1))
+        )
+        self.assertEqual(
+          student.recorded_preprocessing(os.path.join(self.folder, name)),
+          {'resizing': 'crop', 'image_size': 8},
+        )
+    # Of an export that an earlier version has left, the run knows it.
+    path = os.path.join(self.folder, 'export.json')
+    with open(path, 'w') as file:
+      json.dump({name: {} for name in figures}, file)
+    name = os.path.join(self.folder, 'student_int8.tflite')
+    self.assertEqual(student.recorded_preprocessing(name), {})
+    recipe = fixtures.recipe(image_size=24)
+    run = run_dir.RunDir(os.path.dirname(self.folder))
+    run.write('recipe.json', dataclasses.asdict(recipe))
+    known = {'resizing': 'stretch', 'image_size': 24}
+    self.assertEqual(student.recorded_preprocessing(name), known)
+    self.assertEqual(student.recorded_preprocessing(run.model), known)
+    # Files that only lie in such folders are of no run.
+    for other in ('mine.keras', 'export/other.tflite', 'below/model.keras'):
+      path = os.path.join(run.path, other)
+      self.assertEqual(student.recorded_preprocessing(path), {})
 
   def test_int8_is_calibrated_on_training_images(self):
     with mock.patch.object(
