@@ -368,9 +368,7 @@ def _open_bench(workshop: Workshop, jobs: int) -> None:
   if workshop.allow_unsafe_model:
     zoo.allow_unsafe()
   if jobs > 1:
-    # With a single one oneDNN writes beyond its memory on AVX2, in the filter
-    # gradient of 1x1 convolutions of stride 2 over fewer than 8 channels.
-    threads = max(2, len(os.sched_getaffinity(0)) // jobs)
+    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
   _bench = _Bench(
     workshop, strategy.make(workshop.num_replicas), workshop.open_dataset()
