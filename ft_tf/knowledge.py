@@ -40,10 +40,10 @@ def cka(first: np.ndarray, second: np.ndarray) -> float | None:
   Returns:
     None for less than 4 examples, of which there is no unbiased estimate.
   """
-  return _compared('cka', first, second)['cka']
+  return _alignments('cka', first, second)['cka']
 
 
-def _compared(name, first, second) -> dict[str, float | None]:
+def _alignments(name, first, second) -> dict[str, float | None]:
   """Returns the CKA by a name, and beside it that of shuffled features."""
   shuffled, count = f'{name}_shuffled', len(first)
   if count < 4:
@@ -129,15 +129,15 @@ def look(
     layers = {layer, *(each for term in terms for each in getattr(term, which))}
     said.append(_outputs(net, sorted(layers), seen))
   features = [s.features[layer] for s, layer in zip(said, maps, strict=True)]
-  found = _compared('feature_cka', *features)
+  found = _alignments('feature_cka', *features)
   for term in terms:
     if isinstance(term, factor_transfer.FactorTransfer):
       factor, adapted = (
         np.asarray(tf.cast(x, tf.float32))
         for x in (term.signal(said[0]), term.adapt(said[1]))
       )
-      found |= _compared('factor_cka', factor, adapted)
-      found |= _compared('feature_factor_cka', factor, features[1])
+      found |= _alignments('factor_cka', factor, adapted)
+      found |= _alignments('feature_factor_cka', factor, features[1])
   found['probe_accuracy'] = _probe(ours, taps.last_feature_map(ours), own)
   run.write(FILE, found)
   return found

@@ -1,19 +1,33 @@
 """Comparisons as a library call: what is shared, skipped, continued, told."""
 
+import functools
+import multiprocessing
 import os
+import signal
+import threading
+import time
 from unittest import mock
 
 import keras
 import pytest
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
-from ft_tf import arms, comparison, errors, run_dir
+from ft_tf import (
+  arms,
+  catalogue,
+  comparison,
+  errors,
+  processes,
+  recipes,
+  run_dir,
+)
+from ft_tf.data import datasets
 from ft_tf.models import zoo
 from ft_tf.training import common, loop, paraphraser, student
 from tests import fixtures
 
 
-class CompareTest(absltest.TestCase):
+class CompareTest(parameterized.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
@@ -30,7 +44,14 @@ class CompareTest(absltest.TestCase):
     self.network.save(self.teacher)
     self.run_dir = run_dir.RunDir(os.path.join(self.folder, 'run'))
 
-  def _compare(self, methods, sweep=None, seeds=1, **flags):
+  def _compare(
+    self,
+    methods,
+    sweep=None,
+    seeds=1,
+    jobs=1,
+    **flags,
+  ):
     return comparison.compare(
       fixtures.recipe(**{'teacher': self.teacher, **flags}),
       run=self.run_dir,
@@ -42,6 +63,7 @@ class CompareTest(absltest.TestCase):
       ),
       chosen=arms.make(methods, sweep or {}),
       seeds=seeds,
+      jobs=jobs,
       exports=False,
     )
 
@@ -93,6 +115,75 @@ class CompareTest(absltest.TestCase):
       found = self._compare(['scratch'], seeds=2)
     self.assertEqual(found['failures'], {'scratch-0': 'MemoryError: no room'})
     self.assertEqual(found['rows'][1]['seed_numbers'], [1])
+
+  @parameterized.parameters(
+    (
+      -signal.SIGKILL,
+      'memory ran out: run the same command again, with --jobs=2',
+    ),
+    (-signal.SIGSEGV, r'crashed \(SIGSEGV\): run the same command again$'),
+  )
+  def test_process_that_dies_is_reported_with_the_way_out(self, code, message):
+    ended = iter([(1, processes.Died(code)), (0, ''), (2, '')])
+    with mock.patch.object(processes, 'each', return_value=ended) as each:
+      found = self._compare(['scratch'], seeds=3, jobs=3)
+    self.assertEqual(list(found['failures']), ['scratch-1'])
+    self.assertRegex(found['failures']['scratch-1'], message)
+    calls = each.call_args.args[1]
+    self.assertEqual([c['task'].recipe.seed for c in calls], [0, 1, 2])
+
+  @pytest.mark.slow
+  def test_killed_process_fails_its_own_student_alone(self):
+    recipe = recipes.override(
+      catalogue.digits(),
+      {
+        'train_split': 'train[:96]',
+        'test_split': 'test[:64]',
+        'teacher': 'resnet8x0.25',
+        'student': 'resnet8x0.25',
+        'teacher_epochs': 1,
+        'student_epochs': 1,
+        'validation_examples': 32,
+        'image_size': 0,
+      },
+    )
+
+    def compare():
+      return comparison.compare(
+        recipe,
+        run=self.run_dir,
+        devices=fixtures.strategy(),
+        workshop=comparison.Workshop(
+          functools.partial(
+            datasets.Dataset.from_recipe,
+            recipe.data,
+            os.path.join(self.folder, 'data'),
+          ),
+          loop.Options(),
+        ),
+        chosen=arms.make(['scratch'], {}),
+        seeds=3,
+        jobs=2,
+        exports=False,
+      )
+
+    def kill_first():
+      while not (children := multiprocessing.active_children()):
+        time.sleep(0.05)
+      children[0].kill()
+
+    killer = threading.Thread(target=kill_first)
+    killer.start()
+    found = compare()
+    killer.join()
+    ((name, reason),) = found['failures'].items()
+    self.assertIn('memory ran out', reason)
+    self.assertIn('--jobs=1', reason)
+    trained = found['rows'][1]['seed_numbers']
+    self.assertCountEqual([*trained, int(name[-1])], [0, 1, 2])
+    found = compare()
+    self.assertEqual(found['failures'], {})
+    self.assertEqual(found['rows'][1]['seed_numbers'], [0, 1, 2])
 
   @pytest.mark.slow
   def test_each_paraphrase_rate_has_its_paraphraser(self):

@@ -98,7 +98,7 @@ class CkaTest(parameterized.TestCase):
     self.assertIsNone(knowledge.cka(self.x[:count], self.x[:count]))
 
   def test_shuffled_value_is_that_of_unrelated_features(self):
-    found = knowledge._compared('it', self.x, self.x[:, :3])
+    found = knowledge._alignments('it', self.x, self.x[:, :3])
     self.assertEqual(found['it'], knowledge.cka(self.x, self.x[:, :3]))
     order = np.random.default_rng(0).permutation(200)
     self.assertAlmostEqual(

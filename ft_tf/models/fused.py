@@ -1,8 +1,9 @@
-"""A model as it trains: the same graph and weights, batch norm in one kernel.
+"""A model as it trains: the same graph and weights, by other kernels.
 
 Keras computes batch norm on TensorFlow as moments, then a product and a sum.
 TensorFlow's fused kernel does the same in one operation, and so does its
-gradient. The model that is given stays as it is, plain Keras, and is what is
+gradient. Strided 1x1 convolutions of few channels have a gradient that oneDNN
+gets wrong. The model that is given stays as it is, plain Keras, and is what is
 evaluated and saved; any model fits, a user's own included.
 """
 
@@ -52,6 +53,41 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     return y
 
 
+# Of oneDNN: 8 channels on AVX2, 16 on AVX-512.
+_BLOCK = 16
+
+
+class SubsampledConvolution(keras.layers.Layer):
+  """A strided 1x1 convolution, as one without strides of the places it reads.
+
+  The same mathematics. oneDNN's filter gradient of the former is wrong for maps
+  of fewer channels than it takes at once, and writes beyond its memory
+  (uxlfoundation/oneDNN, issue 6035, in TensorFlow 2.21).
+  """
+
+  def __init__(self, convolution: keras.layers.Conv2D):
+    """Wraps a layer that is built, with its very variables."""
+    super().__init__(
+      name=convolution.name,
+      trainable=convolution.trainable,
+      dtype=convolution.dtype_policy,
+    )
+    self.convolution = convolution
+    self.built = True
+
+  def call(self, inputs):
+    """Returns maps `[B, ceil(H / rows), ceil(W / columns), C]`."""
+    rows, columns = self.convolution.strides
+    y = keras.ops.conv(
+      inputs[:, ::rows, ::columns],
+      self.convolution.kernel,
+      data_format='channels_last',
+    )
+    if self.convolution.use_bias:
+      y += self.convolution.bias
+    return self.convolution.activation(y)
+
+
 def fuse(model: keras.Model) -> keras.Model:
   """Returns a model that computes the same and shares every weight.
 
@@ -60,7 +96,8 @@ def fuse(model: keras.Model) -> keras.Model:
       nested in it are fused too.
 
   Returns:
-    A functional model with the same layer names. A batch norm that the kernel
+    A functional model with the same layer names. Strided 1x1 convolutions of
+    few channels are `SubsampledConvolution`s. A batch norm that the kernel
     does not cover stays Keras's: synchronised over replicas, renormalised, of
     another axis than the last, or not of maps `[B, H, W, C]`.
   """
@@ -79,6 +116,8 @@ def _fused(layer, functional):
   if type(layer) in (keras.Sequential, functional):
     single = len(layer.inputs) == len(layer.outputs) == 1
     return fuse(layer) if single else layer
+  if _is_subsampling(layer):
+    return SubsampledConvolution(layer)
   if (
     type(layer) is not keras.layers.BatchNormalization
     or layer.input_spec.ndim != 4
@@ -89,3 +128,15 @@ def _fused(layer, functional):
   ):
     return layer
   return FusedBatchNormalization.sharing(layer)
+
+
+def _is_subsampling(layer) -> bool:
+  """Whether a layer is what `SubsampledConvolution` stands for."""
+  return (
+    type(layer) is keras.layers.Conv2D
+    and layer.kernel_size == (1, 1)
+    and max(layer.strides) > 1
+    and layer.groups == 1
+    and layer.data_format == 'channels_last'
+    and layer.kernel.shape[2] < _BLOCK
+  )

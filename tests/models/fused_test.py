@@ -103,8 +103,72 @@ class FusedBatchNormalizationTest(parameterized.TestCase):
     self.assertIs(fused.fuse(model).get_layer('norm'), model.get_layer('norm'))
 
 
+class SubsampledConvolutionTest(parameterized.TestCase):
+  @parameterized.product(
+    channels=(1, 3, 5, 8), strides=(2, (3, 1)), padding=('same', 'valid')
+  )
+  def test_gradients_are_those_of_the_definition(
+    self, channels, strides, padding
+  ):
+    # oneDNN's own filter gradient is wrong for the first three on AVX2.
+    keras.utils.set_random_seed(channels)
+    inputs = keras.Input((9, 8, channels))
+    convolution = keras.layers.Conv2D(
+      7,
+      1,
+      strides=strides,
+      padding=padding,
+      activation='tanh',
+      bias_initializer='random_normal',
+      name='shortcut',
+    )
+    model = keras.Model(inputs, convolution(inputs))
+    twin = fused.fuse(model)
+    self.assertIsInstance(
+      twin.get_layer('shortcut'), fused.SubsampledConvolution
+    )
+    self.assertEqual(twin.output_shape, model.output_shape)
+    x = tf.random.normal((16, 9, 8, channels))
+    y, (dx, kernel, bias), _ = _train(twin, x, [])
+    direction = np.random.default_rng(2).normal(size=y.shape)
+    rows, columns = convolution.strides
+    seen = x[:, ::rows, ::columns].numpy().astype(np.float64)
+    expected = np.tanh(
+      seen @ convolution.kernel[0, 0].numpy() + convolution.bias.numpy()
+    )
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    before = direction * (1 - expected**2)
+    np.testing.assert_allclose(
+      kernel[0, 0], np.einsum('bhwc,bhwd->cd', seen, before), atol=1e-4
+    )
+    np.testing.assert_allclose(bias, before.sum((0, 1, 2)), atol=1e-4)
+    places = np.zeros(x.shape)
+    places[:, ::rows, ::columns] = before @ convolution.kernel[0, 0].numpy().T
+    np.testing.assert_allclose(dx, places, atol=1e-5)
+
+  def test_other_convolutions_stay_keras(self):
+    inputs = keras.Input((8, 8, 16))
+    x = keras.layers.Conv2D(4, 1, strides=2, name='channels')(inputs)
+    x = keras.layers.Conv2D(4, 1, name='strides')(x)
+    x = keras.layers.Conv2D(4, 3, strides=2, name='kernel')(x)
+    model = keras.Model(inputs, x)
+    twin = fused.fuse(model)
+    for name in ('channels', 'strides', 'kernel'):
+      self.assertIs(twin.get_layer(name), model.get_layer(name))
+
+  def test_mixed_precision_and_frozen_weights_are_kept(self):
+    inputs = keras.Input((8, 8, 4))
+    layer = keras.layers.Conv2D(
+      4, 1, strides=2, dtype='mixed_bfloat16', trainable=False
+    )
+    twin = fused.fuse(keras.Model(inputs, layer(inputs)))
+    self.assertEqual(twin(np.zeros((1, 8, 8, 4))).dtype, 'bfloat16')
+    self.assertEmpty(twin.trainable_variables)
+    self.assertLen(twin.variables, 2)
+
+
 class FuseTest(parameterized.TestCase):
-  @parameterized.parameters('resnet8', 'wrn-10-1', 'vgg13')
+  @parameterized.parameters('resnet8', 'resnet8x0.25', 'wrn-10-1', 'vgg13')
   def test_network_trains_as_its_plain_form_does(self, name):
     model = networks.disturb(zoo.build(name, _SPEC))
     twin = fused.fuse(model)
