@@ -284,11 +284,7 @@ def recipe() -> recipes.Recipe:
   which = recipes.override(base, given)
   for name in ('teacher', 'student'):
     model = getattr(which, name).model
-    if model.endswith(('.h5', '.hdf5')) or os.path.isdir(model):
-      raise errors.UsageError(
-        f'--{name}={model} is not a .keras file: load it by Keras and write '
-        "one with model.save('it.keras')"
-      )
+    zoo.check_name(model, f'--{name}={model}')
   if not zoo.is_file(which.teacher.model):
     return which
   # Images are as the given teacher takes them, where nothing is said.

@@ -273,7 +273,7 @@ def _other_preprocessing(recipe, dataset, examples, accuracy) -> Iterator[str]:
   its = recipe.teacher
   few = examples.take(np.arange(min(len(examples), _TRIED)))
   found = {}
-  rgb = ('imagenet',) * (few.images.shape[-1] == 3)
+  rgb = ('imagenet', 'caffe') * (few.images.shape[-1] == 3)
   for kind in (*_PREPROCESSING, *rgb):
     if kind != its.preprocessing:
       with contextlib.redirect_stderr(io.StringIO()):

@@ -96,13 +96,7 @@ def build_student(
     UsageError: there is no such network, or it does not fit the images.
   """
   own = as_student_sees(recipe, dataset)
-  student = zoo.build(recipe.student.model, spec(recipe, own))
-  if own is not dataset and None in student.input_shape[1:]:
-    raise errors.UsageError(
-      f'--student={recipe.student.model} takes images of any size: with '
-      '--student_image_size give one with an Input of that size'
-    )
-  return student
+  return zoo.build(recipe.student.model, spec(recipe, own))
 
 
 def load_teacher(path: str, dataset: datasets.Dataset) -> keras.Model:
@@ -111,7 +105,9 @@ def load_teacher(path: str, dataset: datasets.Dataset) -> keras.Model:
   Raises:
     UsageError: it is not of the data.
   """
-  return standard.standard(_load(path, dataset))[0]
+  return standard.standard(
+    _load(path, dataset), image_shape=dataset.image_shape
+  )[0]
 
 
 def teacher_file(its: recipes.Teacher) -> str:
@@ -183,6 +179,7 @@ def load_given_teacher(
     _load(path, dataset),
     outputs=its.teacher_outputs,
     preprocessing=its.preprocessing,
+    image_shape=dataset.image_shape,
   )
   for line in said:
     print(f'teacher: {line}', file=sys.stderr, flush=True)
