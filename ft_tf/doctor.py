@@ -277,7 +277,7 @@ def _other_preprocessing(recipe, dataset, examples, accuracy) -> Iterator[str]:
   for kind in (*_PREPROCESSING, *rgb):
     if kind != its.preprocessing:
       with contextlib.redirect_stderr(io.StringIO()):
-        other, _ = common.load_given_teacher(
+        other, _ = common.open_given_teacher(
           dataclasses.replace(its, preprocessing=kind), dataset
         )
       right = _logits(other, few).argmax(axis=1) == few.labels

@@ -68,25 +68,30 @@ class ExtraTokens(keras.layers.Layer):
 
 
 def transformer(
-  shape: tuple[int, int, int], classes: int, *, class_token: bool = False
+  shape: tuple[int, int, int],
+  classes: int,
+  *,
+  class_token: bool = False,
+  extra: int = 0,
 ) -> keras.Model:
   """Returns a vision transformer of one block, patches of 2x2 and 8 channels.
 
-  Its last tokens are the layer `tokens`.
+  Its last tokens are the layer `tokens`, `extra` others before them.
   """
   image = keras.Input(shape)
   x = keras.layers.Rescaling(1 / 255)(image)
   x = keras.layers.Conv2D(8, 2, strides=2, name='patches')(x)
   x = keras.layers.Reshape((-1, 8))(x)
-  if class_token:
-    x = ExtraTokens(1, 0)(x)
+  extra += class_token
+  if extra:
+    x = ExtraTokens(extra, 0)(x)
   y = keras.layers.LayerNormalization()(x)
   y = keras.layers.MultiHeadAttention(2, 4)(y, y)
   x = keras.layers.Add()([x, y])
   y = keras.layers.Dense(16, activation='relu')(x)
   x = keras.layers.Add()([x, keras.layers.Dense(8)(y)])
   x = keras.layers.LayerNormalization(name='tokens')(x)
-  x = x[:, 0] if class_token else keras.layers.GlobalAveragePooling1D()(x)
+  x = x[:, 0] if extra else keras.layers.GlobalAveragePooling1D()(x)
   return keras.Model(image, keras.layers.Dense(classes)(x))
 
 

@@ -60,7 +60,7 @@ def standard(
     said.append(f'fixed batch size {batch} replaced by any batch size')
   if image_shape and None in own:
     size = 'x'.join(map(str, image_shape))
-    said.append(f'open image size set to {size}, as in the data set')
+    said.append(f'open image size set to {size}')
   if is_nested(model):
     said.append('models within opened')
   if preprocessing != 'none':
@@ -314,5 +314,10 @@ def _without_activation(tensor) -> keras.KerasTensor:
 
 
 def look_like_probabilities(outputs: np.ndarray) -> bool:
-  """Tells whether rows `[B, classes]` are of 0 to 1, as no logits are."""
-  return bool((outputs >= 0).all() and (outputs <= 1).all())
+  """Tells whether rows `[B, classes]` are all of 0 to 1, as logits are not.
+
+  Rows that are all alike tell nothing, unless they add up to 1.
+  """
+  within = (outputs >= 0).all() and (outputs <= 1).all()
+  sums = np.allclose(outputs.sum(axis=1), 1, atol=1e-3)
+  return bool(within and (sums or np.ptp(outputs) > 0))

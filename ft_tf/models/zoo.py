@@ -135,12 +135,7 @@ def build(
       image_shape=spec.image_shape,
       label_names=[''] * spec.classes,
     )
-    for layer in model._flatten_layers():
-      if layer.quantization_mode:
-        raise errors.UsageError(
-          f'{what} is quantized ({layer.quantization_mode} in {layer.name}) '
-          'and cannot be trained: give the model from before model.quantize'
-        )
+    check_not_quantized(model, what)
     return standard.standard(model, image_shape=spec.image_shape)[0]
   before = keras.config.dtype_policy()
   keras.config.set_dtype_policy(spec.precision)
@@ -283,6 +278,24 @@ def check_fits(
       f'{what} has {classes} classes, the data set {len(label_names)}: give '
       'the data set it was trained on'
     )
+
+
+def check_not_quantized(model: keras.Model, what: str) -> None:
+  """Raises `UsageError` if a model is one that `model.quantize` made.
+
+  Such a model is neither trained nor converted here.
+
+  Args:
+    model: The model.
+    what: How the message calls it.
+  """
+  for layer in model._flatten_layers():
+    mode = getattr(layer, 'quantization_mode', None)
+    if mode:
+      raise errors.UsageError(
+        f'{what} is quantized by Keras ({mode} in {layer.name}) and cannot be '
+        'trained or converted: give the model from before model.quantize'
+      )
 
 
 def check_classifier(model: keras.Model, what: str) -> None:

@@ -172,6 +172,27 @@ def load_given_teacher(
     UsageError: it is not of the data, or gives probabilities and does not show
       that by a softmax at its end.
   """
+  teacher, as_given = open_given_teacher(its, dataset)
+  if not zoo.is_file(its.model) or its.teacher_outputs != 'auto':
+    return teacher, as_given
+  some = evaluation.KerasPredictor(teacher)(dataset.train.images[:_LOOKED_AT])
+  if standard.look_like_probabilities(some):
+    raise errors.UsageError(
+      f'--teacher={its.model} seems to give probabilities, and does not end in '
+      'softmax or sigmoid: give --teacher_outputs=probabilities, or =logits if '
+      'they are logits'
+    )
+  return teacher, as_given
+
+
+def open_given_teacher(
+  its: recipes.Teacher, dataset: datasets.Dataset
+) -> tuple[keras.Model, bool]:
+  """Returns the value of `load_given_teacher`; its outputs are not looked at.
+
+  Raises:
+    UsageError: it is not of the data.
+  """
   path = its.model
   if not zoo.is_file(path):
     return _with_weights(its, dataset), False
@@ -183,12 +204,6 @@ def load_given_teacher(
   )
   for line in said:
     print(f'teacher: {line}', file=sys.stderr, flush=True)
-  some = evaluation.KerasPredictor(teacher)(dataset.train.images[:_LOOKED_AT])
-  if its.teacher_outputs == 'auto' and standard.look_like_probabilities(some):
-    raise errors.UsageError(
-      f'--teacher={path} gives probabilities, it seems, and has no softmax at '
-      'its end: give --teacher_outputs=probabilities, or logits if they are'
-    )
   return teacher, not said
 
 

@@ -453,6 +453,19 @@ class LogitsTest(parameterized.TestCase):
       keras.ops.softmax(made(_images())), probabilities, atol=1e-6
     )
 
+  @parameterized.parameters(
+    ([[0.1, 0.9], [0.7, 0.3]], True),
+    ([[0.1, 0.2], [0.7, 1.0]], True),  # sigmoids
+    ([[0.5, 0.5], [0.5, 0.5]], True),
+    ([[0.0, 0.0], [0.0, 0.0]], False),
+    ([[0.1, 0.9], [0.7, 1.3]], False),
+    ([[-0.1, 0.9], [0.7, 0.3]], False),
+  )
+  def test_probabilities_are_told_by_their_values(self, outputs, expected):
+    self.assertEqual(
+      standard.look_like_probabilities(np.float32(outputs)), expected
+    )
+
   def test_log_softmax_is_logits(self):
     model = _small(keras.layers.Dense(3, activation='log_softmax'))
     self.assertIsNone(standard.logits_of(model))
