@@ -457,7 +457,7 @@ class LogitsTest(parameterized.TestCase):
     ([[0.1, 0.9], [0.7, 0.3]], True),
     ([[0.1, 0.2], [0.7, 1.0]], True),  # sigmoids
     ([[0.5, 0.5], [0.5, 0.5]], True),
-    ([[0.0, 0.0], [0.0, 0.0]], False),
+    ([[0.0, 0.0], [0.0, 0.2]], False),  # hardly of any class
     ([[0.1, 0.9], [0.7, 1.3]], False),
     ([[-0.1, 0.9], [0.7, 0.3]], False),
   )
