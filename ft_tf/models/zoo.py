@@ -90,7 +90,8 @@ def check_name(name: str, what: str) -> None:
   raise errors.UsageError(
     f'{what} is of an older format than .keras: convert it by python -c '
     f"\"import keras; keras.models.load_model('{name}', compile=False)"
-    f".save('{target}')\" and give {target}"
+    f".save('{target}')\" and give {target}; if Keras does not load it, build "
+    'the model by its code, load_weights from the file, and model.save'
   )
 
 
@@ -201,19 +202,19 @@ def load(path: str) -> keras.Model:
         '--allow_unsafe_model if you trust who made it, or a model of layers '
         'without code'
       ) from error
-    unknown = _UNKNOWN.search(str(error))
-    if unknown:
-      raise errors.UsageError(
-        f'{path} holds the {unknown[1]} {unknown[2]!r}, which is not one of '
-        "Keras's: build the model of Keras's own, or register yours by "
-        'keras.saving.register_keras_serializable before the library loads it'
-      ) from error
     version = _keras_version(path)
     if version.startswith('2.'):
       raise errors.UsageError(
         f'{path} was written by Keras {version}, and Keras {keras.__version__} '
         "does not read it: there write model.save_weights('it.h5'), here build "
         "the model anew by its code, load_weights('it.h5'), model.save"
+      ) from error
+    unknown = _UNKNOWN.search(str(error))
+    if unknown:
+      raise errors.UsageError(
+        f'{path} holds the {unknown[1]} {unknown[2]!r}, which is not one of '
+        "Keras's: build the model of Keras's own, or register yours by "
+        'keras.saving.register_keras_serializable before the library loads it'
       ) from error
     reason = str(error).strip().splitlines() or [type(error).__name__]
     raise errors.UsageError(

@@ -211,22 +211,22 @@ class LoadTest(absltest.TestCase):
       'class_name': 'InputLayer',
       'config': {'batch_input_shape': [None, 8, 8, 3], 'ragged': False},
     }
-    with zipfile.ZipFile(path, 'w') as file:
-      file.writestr('metadata.json', '{"keras_version": "2.15.0"}')
-      file.writestr(
-        'config.json',
-        json.dumps(
-          {
-            'module': 'keras',
-            'class_name': 'Sequential',
-            'config': {'name': 'sequential', 'layers': [layer]},
-          }
-        ),
-      )
-    with self.assertRaisesRegex(
-      errors.UsageError, '^.*by Keras 2.15.0.*save_weights.*load_weights.*$'
+    for module, kind in (
+      ('keras', 'Sequential'),
+      ('tf_keras.src.engine.functional', 'Functional'),
     ):
-      zoo.load(path)
+      config = {
+        'module': module,
+        'class_name': kind,
+        'config': {'name': 'model', 'layers': [layer]},
+      }
+      with zipfile.ZipFile(path, 'w') as file:
+        file.writestr('metadata.json', '{"keras_version": "2.15.0"}')
+        file.writestr('config.json', json.dumps(config))
+      with self.assertRaisesRegex(
+        errors.UsageError, '^.*by Keras 2.15.0.*save_weights.*load_weights.*$'
+      ):
+        zoo.load(path)
 
   def test_file_is_told_from_a_network_by_its_extension(self):
     self.assertTrue(zoo.is_file('runs/teacher/model.keras'))
