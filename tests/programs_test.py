@@ -388,6 +388,7 @@ class GivenTest(absltest.TestCase):
           self.assertRegex(err, rf'(?m)^{program}.py: .*give .*\n\Z')
     self.assertFalse(os.path.exists(f'{folder}/new'))
 
+  @pytest.mark.slow
   def test_layers_of_a_model_of_any_size_are_listed(self):
     path = os.path.join(self.create_tempdir().full_path, 'open.keras')
     image = keras.Input((None, None, 3))
