@@ -5,8 +5,8 @@
       --mean=0.485,0.456,0.406 --std=0.229,0.224,0.225 \
       --dataset=cifar10 --data_dir=DIR --workdir=runs/teacher
 
-Reads .pth, .pt and .th (with torch installed), .safetensors and .npz, of any
-network that --student takes by our own name, and runs no code of the file.
+Reads .pth, .pt, .th and .ckpt (with torch installed), .safetensors and .npz, of
+any network that --student takes by our own name, and runs no code of the file.
 Leaves model.keras in the workdir; with a data set its accuracy is printed. A
 file whose arrays are not exactly the network's is refused.
 """
@@ -23,7 +23,9 @@ from ft_tf import errors, evaluation, run_dir
 from ft_tf.models import checkpoints, layers, torch_import
 
 flags.DEFINE_string(
-  'weights', None, 'checkpoint: .pth, .pt, .th, .safetensors or .npz (required)'
+  'weights',
+  None,
+  'checkpoint: .pth, .pt, .th, .ckpt, .safetensors or .npz (required)',
 )
 flags.DEFINE_string(
   'network', 'resnet56', 'network it was saved from (default: resnet56)'

@@ -6,8 +6,8 @@
 Each line has the layer's name for --teacher_layer or --student_layer, its map
 (height, width, channels), the share of the parameters up to it, and what else
 it is called: auto, the last map, or -1, -2, ..., the last of each size. --all
-shows every map, otherwise only the last of each size. The last line of output
-is JSON.
+shows every map, otherwise only the last of each size. A model of any image size
+is shown for 224x224. The last line of output is JSON.
 """
 
 import dataclasses
@@ -27,10 +27,16 @@ program.define_loading()
 flags.DEFINE_bool('all', False, 'every map (default: False)')
 
 
+_SIZE = 224  # pixels of the images that a model of any size is shown for
+
+
 def main():
   model = zoo.load(program.required('model'))
   zoo.check_classifier(model, f'--model={flags.FLAGS.model}')
-  model, said = standard.standard(model)
+  height, width, channels = model.input_shape[1:]
+  model, said = standard.standard(
+    model, image_shape=(height or _SIZE, width or _SIZE, channels or 3)
+  )
   maps = taps.candidates(model)
   shown = [m for m in maps if flags.FLAGS.all or m.called]
   header = ['layer', 'map', 'parameters up to it', 'or']

@@ -305,7 +305,8 @@ def recipe() -> recipes.Recipe:
       given[leaf.flag] = _value(leaf, flags.FLAGS[leaf.flag].value)
   which = recipes.override(base, given)
   for name in ('teacher', 'student'):
-    zoo.check_name(getattr(which, name).model, name)
+    model = getattr(which, name).model
+    zoo.check_name(model, f'--{name}={model}')
   if not zoo.is_file(which.teacher.model):
     return which
   # Images are as the given teacher takes them, where nothing is said.

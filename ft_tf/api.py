@@ -234,7 +234,7 @@ def _model(run, name, given: Any, images) -> str:
   """
   if isinstance(given, (str, os.PathLike)):
     given = _path(name, given)
-    zoo.check_name(given, name)
+    zoo.check_name(given, f'{name}={given}')
     return given
   _check_model(name, given)
   if given.input_shape[-1] not in (None, images.shape[-1]):

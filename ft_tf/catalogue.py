@@ -18,6 +18,12 @@ _CIFAR10 = {
 }
 # torchvision's statistics.
 IMAGENET = {'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)}
+# keras.applications' mode "caffe": ImageNet's mean is taken off raw values, red
+# first; the network sees blue first.
+CAFFE = {
+  'mean': tuple(value / 255 for value in (123.68, 116.779, 103.939)),
+  'std': (1 / 255,) * 3,
+}
 # RepDistiller's statistics of the training images.
 _CIFAR100 = {
   'dataset': 'cifar100',

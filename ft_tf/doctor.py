@@ -286,7 +286,7 @@ def _other_preprocessing(recipe, dataset, chosen) -> Iterator[str]:
 
   def accuracy(kind, data):
     with contextlib.redirect_stderr(io.StringIO()):
-      other, _ = common.load_given_teacher(
+      other, _ = common.open_given_teacher(
         dataclasses.replace(its, preprocessing=kind), dataset
       )
     examples = data.test.take(few)
@@ -299,7 +299,7 @@ def _other_preprocessing(recipe, dataset, chosen) -> Iterator[str]:
     return found > max(than + max(_BETTER, chance), least)
 
   best, most = its.preprocessing, accuracy(its.preprocessing, dataset)
-  rgb = ('imagenet',) * (dataset.image_shape[-1] == 3)
+  rgb = ('imagenet', 'caffe') * (dataset.image_shape[-1] == 3)
   found = {
     kind: accuracy(kind, dataset)
     for kind in (*_PREPROCESSING, *rgb)

@@ -117,7 +117,8 @@ def look(
   images = _validation_sample(dataset)
   if not len(images):
     return {}
-  theirs, ours = (zoo.load(path) for path in (teacher, run.model))
+  theirs = common.load_teacher(teacher, dataset)
+  ours = zoo.load(run.model)
   terms = _terms(recipe, run, dataset, theirs, ours, paraphrasers)
   *_, maps = registry.layers(recipe, theirs, ours)
   said = []

@@ -154,8 +154,9 @@ class Teacher(_Optimization):
   preprocessing: str = _field(
     'what a given teacher wants done to raw images of 0..255: none (it does it '
     'itself; with teacher_weights what its family wants), 0..1 or -1..1 '
-    '(scaling), or imagenet (0..1, then mean and std)',
-    choices=('none', '0..1', '-1..1', 'imagenet'),
+    '(scaling), imagenet (0..1, then mean and std), or caffe (BGR minus the '
+    'mean, as keras.applications does for ResNet and VGG)',
+    choices=('none', '0..1', '-1..1', 'imagenet', 'caffe'),
     default='none',
   )
 

@@ -127,6 +127,21 @@ class DistillTest(absltest.TestCase):
     self.assertEqual(found['student'].output_shape, (None, 3))
     self.assertTrue(os.path.exists('runs/notebook/report.html'))
 
+  def test_files_of_other_kinds_are_refused_as_by_the_flags(self):
+    train, test = _parts()
+    folder = self.create_tempdir().full_path
+    path = os.path.join(folder, 'old.h5')
+    _network('resnet8x0.25', 1).save(path)
+    for name in ('teacher', 'student'):
+      with self.assertRaisesRegex(errors.UsageError, 'convert it by python -c'):
+        api.distill(
+          **{'teacher': 'resnet8', 'student': 'resnet8', name: path},
+          train=train,
+          test=test,
+          workdir=os.path.join(folder, 'run'),
+        )
+    self.assertFalse(os.path.exists(os.path.join(folder, 'run')))
+
   def test_what_cannot_be_is_refused_in_pythons_terms(self):
     (images, labels), (other, others) = _parts()
     folder = self.create_tempdir().full_path

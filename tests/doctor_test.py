@@ -175,6 +175,31 @@ class DoctorTest(absltest.TestCase):
       self.assertNotIn('order', accuracy.says)
       self.assertIn('--resizing', accuracy.flag)
 
+  def test_preprocessing_of_kerass_resnets_is_tried_for_colours(self):
+    # A class for each channel that is bright, blue first in the teacher.
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(3, 1, padding='same', name='map')(image)
+    y = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(image, y)
+    for layer in model.layers[1::2]:
+      layer.set_weights([np.eye(3).reshape(layer.kernel.shape), np.zeros(3)])
+    model.layers[-1].kernel.assign(np.eye(3)[::-1])
+    model.save(self._file)
+    labels = np.arange(120) % 3
+    images = np.random.default_rng(0).integers(60, size=(120, 8, 8, 3))
+    images[np.arange(120), :, :, labels] += 150
+    split = images.astype(np.uint8), labels
+    dataset = datasets.Dataset(
+      datasets.Arrays(split, split), validation_examples=8
+    )
+    recipe = self._recipe(mean=(0.5,) * 3, std=(0.25,) * 3)
+    found = next(
+      each
+      for each in doctor.examine(recipe, dataset)
+      if each.what == 'teacher accuracy'
+    )
+    self.assertIn('100.00 % with --preprocessing=caffe', found.says)
+
   def test_other_order_of_classes_is_seen(self):
     _teacher(self._file, order=(1, 2, 0))
     says = _says(self._recipe(preprocessing='-1..1'))['teacher accuracy'].says

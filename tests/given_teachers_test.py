@@ -4,6 +4,7 @@ import os
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
@@ -73,6 +74,37 @@ def _transformer():
   return networks.transformer((8, 8, 1), 3)
 
 
+def _open():
+  """Returns a quantized one of any size, with a sigmoid for each class."""
+  image = keras.Input((None, None, 1))
+  x = keras.layers.Conv2D(6, 3, name='maps')(image)
+  backbone = keras.Model(image, keras.layers.ReLU()(x), name='backbone')
+  x = keras.layers.RandomFlip()(image)
+  x = keras.layers.Rescaling(1 / 255)(x)
+  x = keras.layers.GlobalAveragePooling2D()(backbone(x))
+  x = keras.layers.Dropout(0.5)(x)
+  model = keras.Model(image, keras.layers.Dense(3, activation='sigmoid')(x))
+  model.quantize('int8')
+  return model
+
+
+def _channels_first():
+  """Returns one of single images, with channels first within."""
+  first = {'data_format': 'channels_first'}
+  image = keras.Input((8, 8, 1), batch_size=1)
+  x = keras.layers.Permute((3, 1, 2))(image)
+  _, x = keras.ops.split(keras.ops.concatenate([x, x / 255], axis=1), 2, axis=1)
+  x = keras.layers.Conv2D(5, 3, strides=2, padding='same', **first)(x)
+  x = keras.layers.BatchNormalization(axis=1)(x)
+  x = keras.layers.ReLU(name='maps')(x)
+  x = keras.layers.GlobalAveragePooling2D(**first)(x)
+  return keras.Model(image, keras.layers.Dense(3)(x))
+
+
+def _registers():
+  return networks.transformer((8, 8, 1), 3, extra=5)
+
+
 class GivenTeacherTest(parameterized.TestCase):
   def _run(self, folder, name):
     return run_dir.RunDir(os.path.join(folder, name))
@@ -90,6 +122,20 @@ class GivenTeacherTest(parameterized.TestCase):
   )
   def test_goes_the_whole_way_to_a_student(
     self, make, layer, precision, student_layer='auto'
+  ):
+    self._assert_serves(make, layer, precision, student_layer)
+
+  @parameterized.named_parameters(
+    ('of_any_size', _open),
+    ('channels_first', _channels_first),
+    ('registers', _registers),
+  )
+  @pytest.mark.slow
+  def test_unusual_teacher_goes_the_whole_way(self, make):
+    self._assert_serves(make)
+
+  def _assert_serves(
+    self, make, layer='auto', precision='float32', student_layer='auto'
   ):
     keras.utils.set_random_seed(0)
     given = networks.disturb(make())
@@ -119,7 +165,7 @@ class GivenTeacherTest(parameterized.TestCase):
       evaluation.KerasPredictor(zoo.load(runs['teacher'].model)),
       dataset.test.images,
     )
-    theirs = given.predict(dataset.test.images, verbose=0)
+    theirs = given.predict(dataset.test.images, batch_size=1, verbose=0)
     np.testing.assert_array_equal(ours.argmax(axis=1), theirs.argmax(axis=1))
     before = run_dir.digest(runs['teacher'].model)
     paraphrasers = paraphraser.train_paraphrasers(

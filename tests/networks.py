@@ -25,6 +25,14 @@ def disturb(model: keras.Model) -> keras.Model:
   return model
 
 
+def adapt(layer: keras.layers.Layer) -> None:
+  """Gives a layer LoRA weights that change what it computes."""
+  layer.enable_lora(2)
+  rng = np.random.default_rng(2)
+  for weight in (layer.lora_kernel_a, layer.lora_kernel_b):
+    weight.assign(rng.normal(size=weight.shape))
+
+
 def pair() -> tuple[keras.Model, keras.Model]:
   """Returns an untrained teacher and a narrower student, for 16x16 grey."""
   spec = layers.Spec((16, 16, 1), 3, (0.5,), (0.25,))
@@ -33,33 +41,57 @@ def pair() -> tuple[keras.Model, keras.Model]:
 
 
 @keras.saving.register_keras_serializable('tests')
-class ClassToken(keras.layers.Layer):
-  """Puts a token of zeros before the others."""
+class ExtraTokens(keras.layers.Layer):
+  """Puts learned tokens before and behind the others."""
+
+  def __init__(self, before: int, behind: int, **kwargs):
+    super().__init__(**kwargs)
+    self.before, self.behind = before, behind
+
+  def build(self, shape):
+    self.tokens = self.add_weight(
+      shape=(1, self.before + self.behind, shape[-1]), initializer='normal'
+    )
 
   def call(self, x):
-    return keras.ops.concatenate([keras.ops.zeros_like(x[:, :1]), x], axis=1)
+    count = keras.ops.shape(x)[0]
+    tokens = keras.ops.repeat(self.tokens, count, axis=0)
+    parts = [tokens[:, : self.before], x, tokens[:, self.before :]]
+    return keras.ops.concatenate(parts, axis=1)
+
+  def get_config(self):
+    return {
+      **super().get_config(),
+      'before': self.before,
+      'behind': self.behind,
+    }
 
 
 def transformer(
-  shape: tuple[int, int, int], classes: int, *, class_token: bool = False
+  shape: tuple[int, int, int],
+  classes: int,
+  *,
+  class_token: bool = False,
+  extra: int = 0,
 ) -> keras.Model:
   """Returns a vision transformer of one block, patches of 2x2 and 8 channels.
 
-  Its last tokens are the layer `tokens`.
+  Its last tokens are the layer `tokens`, `extra` others before them.
   """
   image = keras.Input(shape)
   x = keras.layers.Rescaling(1 / 255)(image)
   x = keras.layers.Conv2D(8, 2, strides=2, name='patches')(x)
   x = keras.layers.Reshape((-1, 8))(x)
-  if class_token:
-    x = ClassToken()(x)
+  extra += class_token
+  if extra:
+    x = ExtraTokens(extra, 0)(x)
   y = keras.layers.LayerNormalization()(x)
   y = keras.layers.MultiHeadAttention(2, 4)(y, y)
   x = keras.layers.Add()([x, y])
   y = keras.layers.Dense(16, activation='relu')(x)
   x = keras.layers.Add()([x, keras.layers.Dense(8)(y)])
   x = keras.layers.LayerNormalization(name='tokens')(x)
-  x = x[:, 0] if class_token else keras.layers.GlobalAveragePooling1D()(x)
+  x = x[:, 0] if extra else keras.layers.GlobalAveragePooling1D()(x)
   return keras.Model(image, keras.layers.Dense(classes)(x))
 
 

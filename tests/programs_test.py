@@ -391,6 +391,25 @@ class GivenTest(absltest.TestCase):
     self.assertFalse(os.path.exists(f'{folder}/new'))
 
   @pytest.mark.slow
+  def test_layers_of_a_model_of_any_size_are_listed(self):
+    path = os.path.join(self.create_tempdir().full_path, 'open.keras')
+    image = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(4, 3, strides=2, padding='same', name='one')(image)
+    x = keras.layers.Conv2D(5, 3, strides=2, padding='same', name='two')(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    keras.Model(image, keras.layers.Dense(1)(x)).save(path)
+    ((code, out, err),) = _each('inspect_model', [f'--model={path}'])
+    self.assertEqual(code, 0, err)
+    self.assertIn('open image size set to 224x224x3', out)
+    self.assertEqual(
+      [
+        (each['layer'], each['shape'], each['called'])
+        for each in json.loads(out.splitlines()[-1])['layers']
+      ],
+      [('one', [112, 112, 4], ['-2']), ('two', [56, 56, 5], ['auto', '-1'])],
+    )
+
+  @pytest.mark.slow
   def test_grey_pictures_serve_a_teacher_of_colours(self):
     folder = self.create_tempdir().full_path
     for label, value in (('cat', 40), ('dog', 200)):

@@ -11,7 +11,7 @@ import numpy as np
 from ft_tf import errors, evaluation, run_dir
 from ft_tf.data import datasets, sampling
 from ft_tf.export import convert, latency
-from ft_tf.models import zoo
+from ft_tf.models import standard, zoo
 
 # 200 left a worst logit difference of 3.3 in a ResNet-20, 1,000 one of 0.55.
 CALIBRATION_IMAGES = 1000
@@ -58,6 +58,10 @@ def export(
     image_shape=dataset.image_shape,
     label_names=dataset.label_names,
   )
+  zoo.check_not_quantized(student, f'--model={model}')
+  student, changes = standard.standard(student, image_shape=dataset.image_shape)
+  for line in changes:
+    print(f'export: {line}', file=sys.stderr, flush=True)
   os.makedirs(os.path.dirname(os.path.abspath(folder)), exist_ok=True)
   with run_dir.replacing(folder) as scratch:
     os.mkdir(scratch)

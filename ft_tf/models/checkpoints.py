@@ -3,6 +3,7 @@
 import collections
 import importlib
 import os
+import sys
 import zipfile
 
 import numpy as np
@@ -13,7 +14,14 @@ from ft_tf import errors
 
 # Keys that scripts put a state dict under.
 _CONTAINERS = ('state_dict', 'model_state_dict', 'model', 'net')
-_PICKLED = ('.pth', '.pt', '.th', '.tar')
+_PICKLED = ('.pth', '.pt', '.th', '.tar', '.ckpt', '.bin')
+# Parts of a name that wrappers leave wherever they are: torch.compile, FSDP,
+# activation checkpointing.
+_WRAPPERS = {
+  '_orig_mod',
+  '_fsdp_wrapped_module',
+  '_checkpoint_wrapped_module',
+}
 
 
 def read(path: str) -> dict[str, np.ndarray]:
@@ -21,9 +29,9 @@ def read(path: str) -> dict[str, np.ndarray]:
 
   Args:
     path: A `.npz`, a `.safetensors`, or what `torch.save` wrote (`.pth`, `.pt`,
-      `.th`, `.pth.tar`), for which torch must be installed. A state dict within
-      a dict of a script (`state_dict`, `model`, `net`) is found, and the prefix
-      `module.` of `DataParallel` taken off.
+      `.th`, `.pth.tar`, `.bin`, Lightning's `.ckpt`), for which torch must be
+      installed. A state dict within a dict of a script (`state_dict`, `model`,
+      `net`) is found; see `unwrapped`.
 
   Raises:
     UsageError: there is no such file, or it is not one of plain arrays. Code in
@@ -39,9 +47,63 @@ def read(path: str) -> dict[str, np.ndarray]:
     arrays = _of_torch(path)
   else:
     raise errors.UsageError(
-      f'--weights={path}: give a .npz, .safetensors, .pth, .pt or .th file'
+      f'--weights={path}: give a .npz, .safetensors, .pth, .pt, .th or .ckpt '
+      'file'
     )
-  return {name.removeprefix('module.'): value for name, value in arrays.items()}
+  arrays, left_out = unwrapped(arrays)
+  if left_out:
+    print(
+      f'{path}: arrays outside of the network are left out: '
+      + ', '.join(left_out),
+      file=sys.stderr,
+      flush=True,
+    )
+  return arrays
+
+
+def unwrapped(
+  arrays: dict[str, np.ndarray],
+) -> tuple[dict[str, np.ndarray], list[str]]:
+  """Returns a network's arrays by its own names, and the names of the others.
+
+  Scripts keep the network inside of something else, whose name comes first:
+  `module.` of DataParallel, `model.` or `net.` of a Lightning module, perhaps
+  as well as losses and metrics. The longest prefix that every convolution and a
+  dense layer have, or everything, is removed. `_orig_mod.` of torch.compile and
+  similar parts are removed wherever they are.
+
+  Args:
+    arrays: A state dict.
+  """
+  arrays = {
+    '.'.join(part for part in name.split('.') if part not in _WRAPPERS): value
+    for name, value in arrays.items()
+  }
+  kernels, dense = (
+    [name for name, value in arrays.items() if value.ndim == n] for n in (4, 2)
+  )
+  parts = kernels[0].split('.')[:-2] if kernels else []
+  prefixes = (
+    ''.join(f'{part}.' for part in parts[:count])
+    for count in range(len(parts), -1, -1)
+  )
+  prefix = next(
+    each
+    for each in prefixes
+    if all(name.startswith(each) for name in kernels)
+    and (
+      any(name.startswith(each) for name in dense)
+      or all(name.startswith(each) for name in arrays)
+    )
+  )
+  return (
+    {
+      name.removeprefix(prefix): value
+      for name, value in arrays.items()
+      if name.startswith(prefix)
+    },
+    [name for name in arrays if not name.startswith(prefix)],
+  )
 
 
 def _of_npz(path):

@@ -31,7 +31,8 @@ def fold(model: keras.Model, dtype: str = 'float32') -> keras.Model:
   Returns:
     A functional model with the same outputs and layer names. A batch norm that
     is not the only reader of a convolution stays a layer, and a layer that is
-    not Keras's own stays itself.
+    not Keras's own stays itself, as does one that is quantized or has LoRA
+    weights.
   """
   sequential = isinstance(model, keras.Sequential)
   outputs = model.outputs[0] if sequential else model.output
@@ -61,7 +62,7 @@ def fold(model: keras.Model, dtype: str = 'float32') -> keras.Model:
       twin = fold(layer, dtype) if len(layer.inputs) == 1 else layer
     elif id(layer) in passed:
       twin = _Passed(name=layer.name, dtype=policy)
-    elif _is_kerases(layer):
+    elif _follows_its_config(layer):
       config = layer.get_config()
       config['dtype'] = policy if id(layer) in maps else 'float32'
       if id(layer) in norms:
@@ -76,19 +77,27 @@ def fold(model: keras.Model, dtype: str = 'float32') -> keras.Model:
   for layer, twin in copies.values():
     if id(layer) in norms:
       twin.set_weights(_folded_weights(layer, norms[id(layer)]))
-    elif type(twin) is type(layer) and _is_kerases(layer):
+    elif type(twin) is type(layer) and _follows_its_config(layer):
       twin.set_weights(layer.get_weights())
       if isinstance(layer, keras.layers.Normalization):
         twin.finalize_state()  # It computes with what follows from its weights.
   return folded
 
 
-def _is_kerases(layer) -> bool:
-  """Tells whether a layer is one of Keras's own, which copy by their config."""
+def _follows_its_config(layer) -> bool:
+  """Tells whether a layer can be copied by its config and weights.
+
+  Keras's own can, but for what was changed after the layer was built.
+  """
   return (
     isinstance(layer, keras.layers.Layer)
     and not isinstance(layer, (keras.Model, keras.layers.Lambda))
     and type(layer).__module__.split('.')[0] == 'keras'
+    and not any(
+      getattr(each, 'quantization_mode', None)
+      or getattr(each, 'lora_enabled', False)
+      for each in layer._flatten_layers()
+    )
   )
 
 
@@ -109,16 +118,17 @@ def _foldable(nodes, kept) -> dict[int, keras.layers.BatchNormalization]:
   norms = {}
   for node in nodes:
     layer = node.operation
-    norm, *others = readers[id(node.outputs[0])]
+    read_by = readers[id(node.outputs[0])]
+    norm = read_by[0] if len(read_by) == 1 else None
     if (
-      not others
-      and type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+      type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
       and type(norm) is keras.layers.BatchNormalization
       and calls[id(layer)] == calls[id(norm)] == 1
       and layer.activation is keras.activations.linear
       and layer.data_format == 'channels_last'
       and norm.axis in (-1, 3)
       and not norm.renorm
+      and _follows_its_config(layer)
     ):
       norms[id(layer)] = norm
   return norms

@@ -21,10 +21,7 @@ from ft_tf.models import applications, layers, standard
 # images in [0, 1]: the modes of keras.applications' preprocess_input.
 _TF = {'mean': (0.5,), 'std': (0.5,)}  # -1..1
 _TORCH = catalogue.IMAGENET
-_CAFFE = {  # ImageNet's mean is taken off; the network sees blue first
-  'mean': tuple(value / 255 for value in (123.68, 116.779, 103.939)),
-  'std': (1 / 255,) * 3,
-}
+_CAFFE = catalogue.CAFFE
 _BY_128 = {'mean': (128 / 255,), 'std': (128 / 255,)}
 # By the module of keras.applications: its preprocess_input, or where that does
 # nothing the layers that include_preprocessing adds.
@@ -48,6 +45,7 @@ _GIVEN = {
   '0..1': {'mean': (0.0,), 'std': (1.0,)},
   '-1..1': _TF,
   'imagenet': _TORCH,
+  'caffe': _CAFFE,
 }
 
 

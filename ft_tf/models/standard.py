@@ -1,6 +1,7 @@
 """Anyone's classifier made like ours: raw images in, logits out, flat."""
 
 import functools
+import math
 
 import keras
 import numpy as np
@@ -10,10 +11,32 @@ from ft_tf import catalogue, errors
 from ft_tf.models import layers
 
 _LEAST = 1e-7  # probability
+_AS_TOLD = 'logits_as_told'  # behind an activation that stays
+# Keras's layers whose `activation` is the last thing that they do.
+_ACTIVATED = (
+  keras.layers.Activation,
+  keras.layers.Conv2D,
+  keras.layers.Dense,
+  keras.layers.EinsumDense,
+)
+# What changes no value at inference, nor the order of values.
+_HARMLESS = (
+  keras.layers.Dropout,
+  keras.layers.Flatten,
+  keras.layers.GaussianDropout,
+  keras.layers.GaussianNoise,
+  keras.layers.Identity,
+  keras.layers.Reshape,
+)
+_HARMLESS_OPERATIONS = {'cast', 'identity', 'reshape', 'squeeze'}
 
 
 def standard(
-  model: keras.Model, *, outputs: str = 'auto', preprocessing: str = 'none'
+  model: keras.Model,
+  *,
+  outputs: str = 'auto',
+  preprocessing: str = 'none',
+  image_shape: tuple[int, int, int] | None = None,
 ) -> tuple[keras.Model, list[str]]:
   """Returns a model from raw images to logits without models in it.
 
@@ -21,94 +44,133 @@ def standard(
     model: A classifier of one input and one output.
     outputs: As of `logits_of`.
     preprocessing: As of `flat`.
+    image_shape: As of `flat`.
 
   Returns:
     The model, itself if it is so already, and what was done in words.
+
+  Raises:
+    UsageError: it does not compute images of that shape, or batches.
   """
   said = []
   if not getattr(model, 'inputs', None):
     return model, said  # subclassed: it cannot be looked into
+  batch, *own = model.inputs[0].shape
+  if batch is not None:
+    said.append(f'fixed batch size {batch} replaced by any batch size')
+  if image_shape and None in own:
+    size = 'x'.join(map(str, image_shape))
+    said.append(f'open image size set to {size}')
   if is_nested(model):
     said.append('models within opened')
   if preprocessing != 'none':
     said.append(f'preprocessing {preprocessing}')
   if said:
-    model = flat(model, preprocessing)
-  made = logits_of(model, outputs)
-  if made is not None:
-    said.append(
-      'what looks like a softmax at its end is taken for logits, as told'
-      if outputs == 'logits'
-      else 'gives probabilities; logits are taken instead'
-    )
-    model = made
-  return model, said
+    model = flat(model, preprocessing, image_shape)
+  made, lines = _to_logits(model, outputs)
+  return made or model, said + lines
 
 
-def flat(model: keras.Model, preprocessing: str = 'none') -> keras.Model:
+def flat(
+  model: keras.Model,
+  preprocessing: str = 'none',
+  image_shape: tuple[int, int, int] | None = None,
+) -> keras.Model:
   """Returns a model without models in it, sharing its layers.
 
   A layer `conv` of a nested model `backbone` is called `backbone.conv` then.
+  The model takes batches of any size.
 
   Args:
     model: Functional or Sequential, of one input and one output. Nested models
-      of more stay layers, as do subclassed ones.
+      of several inputs stay layers, as do subclassed ones.
     preprocessing: What is done to raw images first: `none`; `0..1` or `-1..1`,
-      scaling to that range; or `imagenet`, scaling to 0..1 and normalisation
-      with ImageNet's mean and deviation.
+      scaling to that range; `imagenet`, scaling to 0..1 and normalisation
+      with ImageNet's mean and deviation; or `caffe`, blue first and ImageNet's
+      mean taken off, as keras.applications has it for ResNet and VGG.
+    image_shape: `(H, W, C)` for what the model leaves open; None: it stays so.
 
   Raises:
-    UsageError: ImageNet's are asked for images of other than 3 channels.
+    UsageError: the preprocessing is for images of 3 channels and these are not,
+      or the model does not compute images of that shape, or batches.
   """
-  if preprocessing == 'none':
-    image = keras.Input(
-      batch_shape=model.inputs[0].shape, dtype=model.inputs[0].dtype
+  sizes = model.inputs[0].shape[1:]
+  if image_shape:
+    sizes = [
+      given if own is None else own
+      for own, given in zip(sizes, image_shape, strict=True)
+    ]
+  raw = preprocessing != 'none'
+  image = keras.Input(
+    tuple(sizes),
+    dtype='uint8' if raw else model.inputs[0].dtype,
+    name='raw_image' if raw else None,
+  )
+  x = _preprocessed(image, preprocessing) if raw else image
+  try:
+    (y,) = _run(model, [x], '')
+  except ValueError as error:
+    if image.shape == model.inputs[0].shape:
+      raise
+    reason = str(error).strip().splitlines()[0]
+    raise errors.UsageError(
+      f'{model.name} does not accept batches of images of {tuple(sizes)} '
+      f'({reason}): give another --image_size, or a model built with an Input '
+      'of that shape and no batch_size'
+    ) from error
+  if y.shape[0] is not None:
+    raise errors.UsageError(
+      f'{model.name} only accepts batches of {y.shape[0]}: give a model built '
+      'without batch_size, whose operations accept any'
     )
-    x = image
-  else:
-    image = keras.Input(
-      batch_shape=model.inputs[0].shape, dtype='uint8', name='raw_image'
-    )
-    if preprocessing == 'imagenet' and image.shape[-1] != 3:
-      raise errors.UsageError(
-        '--preprocessing=imagenet is for images of 3 channels, these have '
-        f'{image.shape[-1]}: give none, 0..1 or -1..1'
-      )
-    x = _preprocessing(preprocessing)(image)
-  return keras.Model(image, _run(model, x, ''), name=model.name)
+  return keras.Model(image, y, name=model.name)
 
 
-def _preprocessing(kind) -> keras.layers.Layer:
+def _preprocessed(image, kind) -> keras.KerasTensor:
+  """Returns raw images as a `preprocessing` of `flat` makes them."""
   name = 'preprocessing'
   if kind == '0..1':
-    return keras.layers.Rescaling(1 / 255, name=name)
+    return keras.layers.Rescaling(1 / 255, name=name)(image)
   if kind == '-1..1':
-    return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name=name)
-  # keras.applications' mode "torch".
-  return layers.normalization(**catalogue.IMAGENET, name=name)
+    return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name=name)(image)
+  if image.shape[-1] != 3:
+    raise errors.UsageError(
+      f'--preprocessing={kind} is for images of 3 channels, these have '
+      f'{image.shape[-1]}: give none, 0..1 or -1..1'
+    )
+  if kind == 'imagenet':  # keras.applications' mode "torch"
+    return layers.normalization(**catalogue.IMAGENET, name=name)(image)
+  x = layers.normalization(**catalogue.CAFFE, name=name)(image)
+  return ops.flip(x, axis=-1)
 
 
-def _run(model, x, prefix):
-  """Returns what a model makes of a tensor, its layers called one by one."""
+def _run(model, tensors, prefix) -> list[keras.KerasTensor]:
+  """Returns what a model makes of tensors, its layers called one by one."""
 
   def call(operation):
     if _opens(operation):
-      return lambda x, **_: _run(operation, x, f'{prefix}{operation.name}.')
+      return lambda *args, **kwargs: _run(
+        operation,
+        [
+          each
+          for each in keras.tree.flatten((args, kwargs))
+          if isinstance(each, keras.KerasTensor)
+        ],
+        f'{prefix}{operation.name}.',
+      )
     if prefix and not operation.name.startswith(prefix):
       operation.name = prefix + operation.name
     return operation
 
   graph = keras.Model(model.inputs, model.outputs)
-  (y,) = graph._run_through_graph([x], operation_fn=call)
-  return y
+  return graph._run_through_graph(tensors, operation_fn=call)
 
 
 def _opens(operation) -> bool:
   """Tells whether an operation is a model to look into."""
   return (
     type(operation) in (keras.Sequential, keras.Model, _functional())
-    and bool(getattr(operation, 'inputs', None))
-    and len(operation.inputs) == len(operation.outputs) == 1
+    and len(getattr(operation, 'inputs', None) or ()) == 1
   )
 
 
@@ -130,44 +192,133 @@ def logits_of(model: keras.Model, outputs: str = 'auto') -> keras.Model | None:
   Args:
     model: As of `flat`.
     outputs: What it gives: `logits`; `probabilities`; or `auto`, which sees a
-      softmax at the end. A softmax is taken off; what gives probabilities
-      without one gets a logarithm, which is as good to whoever takes a softmax.
-      A softmax that gives `logits` all the same gets a layer behind it that
-      does nothing, so that the model's file says so too.
+      softmax or sigmoid at the end, whatever harmless operations are behind it.
+      It is taken off; what gives probabilities without a softmax gets a
+      logarithm, which is as good to whoever takes a softmax.
+      An activation that gives `logits` all the same gets a layer behind it that
+      does nothing, so that the model's file says so too. One output z, of two
+      classes, becomes the logits 0 and z, whose softmax has sigmoid(z) for the
+      second class.
 
   Returns:
     The model, sharing its layers; None if it gives logits as it stands.
   """
-  (y,) = model.outputs
-  operation, index, _ = y._keras_history
-  node = operation._inbound_nodes[index]
-  (image,) = model.inputs
-  softmax = isinstance(operation, keras.layers.Softmax) or (
-    isinstance(operation, (keras.layers.Activation, keras.layers.Dense))
-    and operation.activation is keras.activations.softmax
-  )
+  return _to_logits(model, outputs)[0]
+
+
+def _to_logits(model, outputs) -> tuple[keras.Model | None, list[str]]:
+  """Returns the value of `logits_of`, and what was done in words."""
+  (image,), (given,) = model.inputs, model.outputs
+  end, tail = _end(model)
+  kind = _activation(end)
+  y, said = given, []
+  one = given.shape[-1] == 1
   if outputs == 'logits':
-    if not softmax:
-      return None
-    y = keras.layers.Activation('linear', name='logits_as_told')(y)
-    return keras.Model(image, y, name=model.name)
-  if softmax and isinstance(operation, keras.layers.Dense):
-    twin = keras.layers.Dense.from_config(
-      {**operation.get_config(), 'activation': 'linear'}
+    if kind:
+      said.append(
+        f'what looks like a {kind} at its end is taken for logits, as told'
+      )
+      y = keras.layers.Activation('linear', name=_AS_TOLD)(y)
+  elif kind == 'softmax' or (kind == 'sigmoid' and (outputs == 'auto' or one)):
+    said.append(
+      'gives probabilities; logits are taken instead'
+      if kind == 'softmax'
+      else 'ends in a sigmoid; the inputs of the sigmoid are used as logits'
     )
-    y = twin(node.input_tensors[0])
-    twin.set_weights(operation.get_weights())
-    return keras.Model(image, y, name=model.name)
-  if softmax:
-    return keras.Model(image, node.input_tensors[0], name=model.name)
-  if outputs == 'probabilities':
-    y = ops.log(ops.maximum(y, _LEAST))
-    return keras.Model(image, y, name=model.name)
-  return None
+    y = _without_activation(end)
+    for operation in reversed(tail):
+      y = operation(y)
+  elif outputs == 'probabilities':
+    said.append('gives probabilities; logits are taken instead')
+    y = ops.log(ops.maximum(given, _LEAST))
+    if one:
+      y = y - ops.log(ops.maximum(1 - given, _LEAST))
+  if one:
+    said.append(
+      'its single output z is used as the logits [0, z]: a high z means the '
+      'second class'
+    )
+    y = ops.pad(y, ((0, 0), (1, 0)))
+  if y is given:
+    return None, said
+  return keras.Model(image, y, name=model.name), said
+
+
+def _end(model) -> tuple[keras.KerasTensor, list[keras.Operation]]:
+  """Returns the last tensor that is more than another's values.
+
+  Behind it are harmless operations, which are returned too, the last first.
+  """
+  (y,) = model.outputs
+  tail = []
+  while not _activation(y) and _is_harmless(y._keras_history.operation):
+    operation, index, _ = y._keras_history
+    tail.append(operation)
+    (y,) = operation._inbound_nodes[index].input_tensors
+  return y, tail
+
+
+def _activation(tensor) -> str:
+  """Returns what made a tensor, if it is `softmax` or `sigmoid` of classes."""
+  operation = tensor._keras_history.operation
+  kind = ''
+  if isinstance(operation, keras.layers.Softmax):
+    kind = 'softmax'
+  elif isinstance(operation, _ACTIVATED):
+    kind = getattr(operation.activation, '__name__', '')
+  elif not isinstance(operation, keras.layers.Layer):
+    kind = _name_of(operation)
+  if kind == 'softmax':
+    # Over all values of an example.
+    axis = getattr(operation, 'axis', -1)
+    classes = tensor.shape[-1]
+    alone = classes == math.prod(size or 0 for size in tensor.shape[1:])
+    return kind if alone and axis in (-1, len(tensor.shape) - 1) else ''
+  return kind if kind == 'sigmoid' else ''
+
+
+def _is_harmless(operation) -> bool:
+  if operation.name.endswith(_AS_TOLD):
+    return False
+  if isinstance(operation, keras.layers.Activation):
+    return operation.activation is keras.activations.linear
+  if isinstance(operation, keras.layers.Layer):
+    return isinstance(operation, _HARMLESS)
+  return _name_of(operation) in _HARMLESS_OPERATIONS
+
+
+def _name_of(operation) -> str:
+  """Returns the name of an operation of keras.ops; '' of any other."""
+  its = type(operation)
+  return its.__name__.lower() if its.__module__.startswith('keras.') else ''
+
+
+def _without_activation(tensor) -> keras.KerasTensor:
+  """Returns a tensor as it was before the activation that made it."""
+  operation, index, _ = tensor._keras_history
+  (x,) = operation._inbound_nodes[index].input_tensors
+  if not isinstance(operation, _ACTIVATED) or isinstance(
+    operation, keras.layers.Activation
+  ):
+    return x
+  twin = type(operation).from_config(
+    {**operation.get_config(), 'activation': 'linear'}
+  )
+  y = twin(x)
+  # Not get_weights: their order is another if a layer was quantized or adapted
+  # after it was built.
+  weights = {}
+  operation.save_own_variables(weights)
+  twin.load_own_variables(weights)
+  return y
 
 
 def look_like_probabilities(outputs: np.ndarray) -> bool:
-  """Tells whether rows `[B, classes]` are above 0 and add up to 1."""
-  return bool(
-    (outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-3)
-  )
+  """Tells whether rows `[B, classes]` are all of 0 to 1, as logits are not.
+
+  They add up to 1, as of a softmax, or one is above 0.5, as of a sigmoid that
+  takes an image for one of its class.
+  """
+  within = (outputs >= 0).all() and (outputs <= 1).all()
+  sums = np.allclose(outputs.sum(axis=1), 1, atol=1e-3)
+  return bool(within and (sums or outputs.max() > 0.5))

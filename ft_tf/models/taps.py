@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from ft_tf import errors
-from ft_tf.models import tokens
+from ft_tf.models import layouts, tokens
 
 # Their maps are those before them, with another border.
 _PADDED = (keras.layers.ZeroPadding2D, keras.layers.Cropping2D)
@@ -38,9 +38,11 @@ def last_feature_map(model: keras.Model) -> str:
   for name in reversed(_maps(model)):
     if not isinstance(tensors[name]._keras_history.operation, _PADDED):
       return name
+  *_, last = [name for name in tensors if len(tensors[name].shape) == 3] or ['']
   raise errors.UsageError(
-    f'{model.name} has no feature map [B, H, W, C] to transfer: give a '
-    'convolutional network built by the functional API or keras.Sequential'
+    f'{model.name} has no feature map [B, H, W, C] to transfer'
+    f'{_of_no_grid(model, last)}: give a convolutional network built by the '
+    'functional API or keras.Sequential'
   )
 
 
@@ -75,12 +77,23 @@ def choose(
     if not fitting:
       last = ', '.join(_last_of_each_size(model).values())
       raise errors.UsageError(
-        f'{model.name} has no feature map {asked!r}: give auto, -1, -2, ... or '
-        'the name of a layer with one; the last of each size: '
-        + last.replace('.', '/')
+        f'{model.name} has no feature map {asked!r}{_of_no_grid(model, layer)}'
+        ': give auto, -1, -2, ... or the name of a layer with one; the last of '
+        'each size: ' + last.replace('.', '/')
       )
     name = fitting[-1]
   return before_activation(model, name) if before else name
+
+
+def _of_no_grid(model, layer) -> str:
+  """Returns what a message says of a layer of tokens without a grid."""
+  tensor = _tensors(model).get(layer)
+  if tensor is None or len(tensor.shape) != 3:
+    return ''
+  return (
+    ', because the image positions of its '
+    f'{tensor.shape[1]} tokens cannot be determined'
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,21 +179,53 @@ def _last_of_each_size(model) -> dict[tuple[int, int], str]:
   }
 
 
+@dataclasses.dataclass(frozen=True)
+class _Map:
+  """A feature map in a model's graph.
+
+  Attributes:
+    shape: `(H, W, C)`; None where it depends on the image.
+    axes: Those of its tensor that are H, W and C; None if it is of tokens.
+    first: Of tokens, the number before those of the map.
+  """
+
+  shape: tuple[int | None, ...]
+  axes: tuple[int, int, int] | None = None
+  first: int = 0
+
+
 def _maps(model, *, pooled=False) -> dict[str, tuple[int | None, ...]]:
   """Returns `(H, W, C)` of each layer that has a feature map, in order.
 
   A pooled map that keeps its axes is 1x1, and no map unless it is asked for.
   """
-  tensors, found = _tensors(model), {}
+  return {
+    name: each.shape
+    for name, each in _found_maps(model).items()
+    if pooled or each.shape[:2] != (1, 1)
+  }
+
+
+def _found_maps(model) -> dict[str, _Map]:
+  """Returns each layer's feature map, in order."""
+  known = layouts.Layouts(_nodes(model))
   image_size = tuple(model.inputs[0].shape[1:3])
-  for name, tensor in tensors.items():
-    size = tensor.shape[1:3]
-    if len(tensor.shape) != 4:
-      size = tokens.grid(tensor.shape, image_size)
-    if (
-      size is not None and len(size) == 2 and (pooled or tuple(size) != (1, 1))
-    ):
-      found[name] = (*size, tensor.shape[-1])
+  found = {}
+  for name, tensor in _tensors(model).items():
+    if len(tensor.shape) == 4:
+      order = known.order(tensor)
+      axes = tuple(1 + order.index(axis) for axis in 'HWC')
+      found[name] = _Map(tuple(tensor.shape[axis] for axis in axes), axes)
+    elif len(tensor.shape) == 3:
+      try:
+        its = known.tokens(tensor)
+      except KeyError:
+        size = tokens.grid(tensor.shape, image_size)
+        its = size and layouts.Tokens(
+          size, first=tensor.shape[1] - size[0] * size[1]
+        )
+      if its and its.axis == 1:
+        found[name] = _Map((*its.size, tensor.shape[2]), first=its.first)
   return found
 
 
@@ -297,14 +342,17 @@ def logits_and_features(
 
 def _outputs(model, names):
   """Returns the maps of layers; other outputs are as they are."""
-  tensors, maps = _tensors(model), _maps(model)
+  tensors, maps = _tensors(model), _found_maps(model)
   found = {}
   for name in names:
     if name not in tensors:
       raise ValueError(f'{model.name} has no layer {name}: {list(tensors)}')
     found[name] = tensors[name]
-    if name in maps and len(tensors[name].shape) == 3:
-      found[name] = tokens.on_grid(tensors[name], maps[name][:2])
+    its = maps.get(name)
+    if its and its.axes is None:
+      found[name] = tokens.on_grid(tensors[name], its.shape[:2], its.first)
+    elif its and its.axes != (1, 2, 3):
+      found[name] = keras.ops.transpose(tensors[name], (0, *its.axes))
   return found
 
 
@@ -344,18 +392,27 @@ def _tensors(model):
   Not `layer.output`: a nested model's is that of its own graph, and a loaded
   layer may have been called before.
   """
+  tensors, shared = {}, set()
+  for node in _nodes(model):
+    name = node.operation.name
+    if name in tensors:
+      shared.add(name)  # Called twice: which output is meant?
+    if len(node.outputs) == 1:
+      tensors[name] = node.outputs[0]
+  return {name: t for name, t in tensors.items() if name not in shared}
+
+
+def _nodes(model):
+  """Returns the calls of a model's own graph, from its input on."""
   if not getattr(model, 'inputs', None):
     raise errors.UsageError(
       f'{model.name} is a subclassed model, whose layers have no symbolic '
       'outputs: give one built by the functional API or keras.Sequential'
     )
   graph = keras.Model(model.inputs, model.outputs)
-  tensors, shared = {}, set()
-  for depth in sorted(graph._nodes_by_depth, reverse=True):
-    for node in graph._nodes_by_depth[depth]:
-      name = node.operation.name
-      if name in tensors:
-        shared.add(name)  # Called twice: which output is meant?
-      if not node.is_input and len(node.outputs) == 1:
-        tensors[name] = node.outputs[0]
-  return {name: t for name, t in tensors.items() if name not in shared}
+  return [
+    node
+    for depth in sorted(graph._nodes_by_depth, reverse=True)
+    for node in graph._nodes_by_depth[depth]
+    if not node.is_input
+  ]

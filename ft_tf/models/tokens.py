@@ -33,14 +33,15 @@ def grid(
 
 
 def on_grid(
-  tokens: keras.KerasTensor, size: tuple[int, int]
+  tokens: keras.KerasTensor, size: tuple[int, int], first: int
 ) -> keras.KerasTensor:
-  """Returns tokens `[B, N, C]` as a map `[B, h, w, C]`, the class's left out.
+  """Returns tokens `[B, N, C]` as a map `[B, h, w, C]`, the others left out.
 
   Args:
     tokens: Of a model's graph.
     size: As of `grid`.
+    first: Number of tokens before those of the grid.
   """
   height, width = size
-  first = tokens.shape[1] - height * width
-  return ops.reshape(tokens[:, first:], (-1, height, width, tokens.shape[2]))
+  places = tokens[:, first : first + height * width]
+  return ops.reshape(places, (-1, height, width, tokens.shape[2]))

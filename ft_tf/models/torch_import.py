@@ -99,7 +99,7 @@ def network(
     more = f' and {len(wrong) - _NAMED} more' if len(wrong) > _NAMED else ''
     raise errors.UsageError(
       f'the weights do not match {name}: {"; ".join(wrong[:_NAMED])}{more}. '
-      'Give the --network they were saved from'
+      'Give the --network they were saved from, and a state dict of it alone'
     )
   for ours, weight in wanted.items():
     weight.assign(_to_keras(arrays[found[ours]]))

@@ -1,8 +1,11 @@
 """A network's name to a fresh model, a file to a trained one."""
 
+import json
 import os
 import re
+import zipfile
 
+import h5py
 import keras
 
 from ft_tf import errors
@@ -29,6 +32,18 @@ NAMES = (
 
 _RESNET = re.compile(r'resnet(\d+)(?:x(\d+(?:\.\d+)?))?(-parameter-free)?')
 _WIDE_RESNET = re.compile(r'wrn-(\d+)-(\d+)')
+_HDF5 = ('.h5', '.hdf5')
+_OTHER_FILES = (
+  *_HDF5,
+  '.ckpt',
+  '.onnx',
+  '.pb',
+  '.pt',
+  '.pth',
+  '.safetensors',
+  '.tflite',
+  '.th',
+)
 _UNKNOWN = re.compile(r"Could not locate (class|function) '([^']*)'")
 
 
@@ -37,18 +52,56 @@ def is_file(name: str) -> bool:
   return name.endswith('.keras')
 
 
-def check_name(name: str, role: str) -> None:
-  """Raises `UsageError` if a model is named by what is not a `.keras` file.
+def check_name(name: str, what: str) -> None:
+  """Raises `UsageError` if a name is that of a file or folder of another kind.
 
   Args:
-    name: As in `NAMES`, or a path.
-    role: 'teacher' or 'student'.
+    name: A network's name or a file.
+    what: How the message calls it, such as '--teacher=old.h5'.
   """
-  if name.endswith(('.h5', '.hdf5')) or os.path.isdir(name):
+  saved_model = os.path.exists(os.path.join(name, 'saved_model.pb'))
+  elsewhere = os.sep in name or name.endswith(_OTHER_FILES)
+  if is_file(name) or not (saved_model or elsewhere):
+    return
+  if not os.path.exists(name):
     raise errors.UsageError(
-      f'--{role}={name} is not a .keras file: load it by Keras and write '
-      "one with model.save('it.keras')"
+      f'{what}: there is no such file or folder; give a .keras file'
     )
+  if saved_model:
+    raise errors.UsageError(
+      f'{what} is a SavedModel, which does not have the layers of its model: '
+      "give the .keras file that model.save('it.keras') writes where the model "
+      'is built'
+    )
+  if os.path.isdir(name):
+    raise errors.UsageError(f'{what} is a folder: give a .keras file')
+  if not name.endswith(_HDF5):
+    raise errors.UsageError(
+      f'{what} is not a .keras file: give one that model.save wrote, or that '
+      'bin/import_torch.py makes of a PyTorch checkpoint'
+    )
+  if not _is_whole(name):
+    raise errors.UsageError(
+      f'{what} holds weights without a model: give as --teacher the network of '
+      'keras.applications that they are of and this file as --teacher_weights, '
+      'or load_weights it into your model and save that as .keras'
+    )
+  target = f'{os.path.splitext(name)[0]}.keras'
+  raise errors.UsageError(
+    f'{what} is of an older format than .keras: convert it by python -c '
+    f"\"import keras; keras.models.load_model('{name}', compile=False)"
+    f".save('{target}')\" and give {target}; if Keras does not load it, build "
+    'the model by its code, load_weights from the file, and model.save'
+  )
+
+
+def _is_whole(path) -> bool:
+  """Tells whether an HDF5 file has a model beside weights."""
+  try:
+    with h5py.File(path) as file:
+      return 'model_config' in file.attrs
+  except OSError:
+    return True  # Keras says what is wrong with it.
 
 
 def build(
@@ -76,15 +129,16 @@ def build(
     UsageError: there is no such network, or it does not fit the images.
   """
   if is_file(name):
-    model, _ = standard.standard(load(name))
+    model, what = load(name), f'--student={name}'
     check_fits(
       model,
-      f'--student={name}',
+      what,
       image_shape=spec.image_shape,
       label_names=[''] * spec.classes,
       size='--student_image_size (at most --image_size) and --channels',
     )
-    return model
+    check_not_quantized(model, what)
+    return standard.standard(model, image_shape=spec.image_shape)[0]
   before = keras.config.dtype_policy()
   keras.config.set_dtype_policy(spec.precision)
   try:
@@ -101,6 +155,7 @@ def _build(name, spec):
       'give --teacher: a trained .keras file, or a network to train, which is '
       + NAMES
     )
+  check_name(name, name)
   if name == 'vgg13':
     if min(spec.image_shape[:2]) < 32:
       raise errors.UsageError(
@@ -148,6 +203,13 @@ def load(path: str) -> keras.Model:
         '--allow_unsafe_model if you trust who made it, or a model of layers '
         'without code'
       ) from error
+    version = _keras_version(path)
+    if version.startswith('2.'):
+      raise errors.UsageError(
+        f'{path} was written by Keras {version}, and Keras {keras.__version__} '
+        "does not read it: there write model.save_weights('it.h5'), here build "
+        "the model anew by its code, load_weights('it.h5'), model.save"
+      ) from error
     unknown = _UNKNOWN.search(str(error))
     if unknown:
       raise errors.UsageError(
@@ -160,6 +222,15 @@ def load(path: str) -> keras.Model:
       f'{path} does not load as a Keras model ({reason[0]}): give a .keras '
       'file written by model.save'
     ) from error
+
+
+def _keras_version(path) -> str:
+  """Returns which Keras wrote a `.keras` file; '' if it does not say."""
+  try:
+    with zipfile.ZipFile(path) as file:
+      return json.loads(file.read('metadata.json'))['keras_version']
+  except (zipfile.BadZipFile, KeyError, ValueError, TypeError):
+    return ''
 
 
 def allow_unsafe() -> None:
@@ -186,12 +257,20 @@ def check_fits(
   """
   check_classifier(model, what)
   wanted = model.inputs[0].shape[1:]
+  height, width, channels = image_shape
+  if wanted == (channels, height, width) != image_shape:
+    raise errors.UsageError(
+      f'{what} takes images with their channels first, {wanted}: give a model '
+      'of [B, H, W, C], such as this one behind keras.layers.Permute((3, 1, 2))'
+    )
   if any(w not in (None, h) for w, h in zip(wanted, image_shape, strict=True)):
     raise errors.UsageError(
       f'{what} takes images of {wanted}, the data set has {image_shape}: give '
       f'the data set it was trained on, or its {size}'
     )
   classes = model.outputs[0].shape[-1]
+  if classes == 1 and len(label_names) == 2:
+    return  # See `standard.logits_of`.
   if classes == 1:
     raise errors.UsageError(
       f'{what} has one output, the data set {len(label_names)} classes: give a '
@@ -202,6 +281,24 @@ def check_fits(
       f'{what} has {classes} classes, the data set {len(label_names)}: give '
       'the data set it was trained on'
     )
+
+
+def check_not_quantized(model: keras.Model, what: str) -> None:
+  """Raises `UsageError` if a model is one that `model.quantize` made.
+
+  Such a model is neither trained nor converted here.
+
+  Args:
+    model: The model.
+    what: How the message calls it.
+  """
+  for layer in model._flatten_layers():
+    mode = getattr(layer, 'quantization_mode', None)
+    if mode:
+      raise errors.UsageError(
+        f'{what} is quantized by Keras ({mode} in {layer.name}) and cannot be '
+        'trained or converted: give the model from before model.quantize'
+      )
 
 
 def check_classifier(model: keras.Model, what: str) -> None:

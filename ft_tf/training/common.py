@@ -119,13 +119,7 @@ def build_student(
     UsageError: there is no such network, or it does not fit the images.
   """
   own = as_student_sees(recipe, dataset)
-  student = zoo.build(recipe.student.model, spec(recipe, own))
-  if own is not dataset and None in student.input_shape[1:]:
-    raise errors.UsageError(
-      f'--student={recipe.student.model} takes images of any size: with '
-      '--student_image_size give one with an Input of that size'
-    )
-  return student
+  return zoo.build(recipe.student.model, spec(recipe, own))
 
 
 def load_teacher(path: str, dataset: datasets.Dataset) -> keras.Model:
@@ -134,7 +128,9 @@ def load_teacher(path: str, dataset: datasets.Dataset) -> keras.Model:
   Raises:
     UsageError: it is not of the data.
   """
-  return standard.standard(_load(path, dataset))[0]
+  return standard.standard(
+    _load(path, dataset), image_shape=dataset.image_shape
+  )[0]
 
 
 def teacher_file(its: recipes.Teacher) -> str:
@@ -199,6 +195,28 @@ def load_given_teacher(
     UsageError: it is not of the data, or gives probabilities and does not show
       that by a softmax at its end.
   """
+  teacher, as_given = open_given_teacher(its, dataset)
+  if not zoo.is_file(its.model) or its.teacher_outputs != 'auto':
+    return teacher, as_given
+  some = sampling.sample(dataset.train, _LOOKED_AT).images[:]
+  some = evaluation.KerasPredictor(teacher)(some)
+  if standard.look_like_probabilities(some):
+    raise errors.UsageError(
+      f'--teacher={its.model} seems to give probabilities, and does not end in '
+      'softmax or sigmoid: give --teacher_outputs=probabilities, or =logits if '
+      'they are logits'
+    )
+  return teacher, as_given
+
+
+def open_given_teacher(
+  its: recipes.Teacher, dataset: datasets.Dataset
+) -> tuple[keras.Model, bool]:
+  """Returns the value of `load_given_teacher`; its outputs are not looked at.
+
+  Raises:
+    UsageError: it is not of the data.
+  """
   path = its.model
   if not zoo.is_file(path):
     return _with_weights(its, dataset), False
@@ -206,16 +224,10 @@ def load_given_teacher(
     _load(path, dataset),
     outputs=its.teacher_outputs,
     preprocessing=its.preprocessing,
+    image_shape=dataset.image_shape,
   )
   for line in said:
     print(f'teacher: {line}', file=sys.stderr, flush=True)
-  some = sampling.sample(dataset.train, _LOOKED_AT).images[:]
-  some = evaluation.KerasPredictor(teacher)(some)
-  if its.teacher_outputs == 'auto' and standard.look_like_probabilities(some):
-    raise errors.UsageError(
-      f'--teacher={path} gives probabilities, it seems, and has no softmax at '
-      'its end: give --teacher_outputs=probabilities, or logits if they are'
-    )
   return teacher, not said
 
 

@@ -132,6 +132,16 @@ class ExportTest(absltest.TestCase):
     with self.assertRaisesRegex(errors.UsageError, 'another model'):
       student.export(other, self.dataset, self.folder)
 
+  def test_quantized_model_is_refused_and_nothing_written(self):
+    model = zoo.load(self.model)
+    model.quantize('int8')
+    path = f'{self.model}.int8.keras'
+    model.save(path)
+    folder = f'{self.model}.export'
+    with self.assertRaisesRegex(errors.UsageError, 'quantized by Keras'):
+      student.export(path, self.dataset, folder)
+    self.assertFalse(os.path.exists(folder))
+
   def test_model_of_other_classes_is_refused_and_nothing_written(self):
     source = fixtures.Blobs()
     source.label_names = ('left', 'right')

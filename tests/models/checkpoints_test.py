@@ -1,17 +1,20 @@
 """Files of arrays: every format gives the same, and none runs code."""
 
+import contextlib
 import importlib
 import importlib.util
+import io
 import os
 import pickle
 import zipfile
 
 import numpy as np
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 from safetensors import numpy as safe
 
 from ft_tf import errors
 from ft_tf.models import checkpoints
+from tests import networks
 
 _ARRAYS = {
   'conv1.weight': np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2),
@@ -27,7 +30,7 @@ class Trap:
     return (divmod, (1, 0))
 
 
-class ReadTest(absltest.TestCase):
+class ReadTest(parameterized.TestCase):
   def _path(self, name):
     return os.path.join(self.create_tempdir().full_path, name)
 
@@ -53,6 +56,65 @@ class ReadTest(absltest.TestCase):
     np.savez(path, **{f'module.{k}': v for k, v in _ARRAYS.items()})
     self._assert_read(path)
 
+  @parameterized.parameters(
+    'model.',
+    'net.',
+    '_orig_mod.',
+    'model._orig_mod.',
+    '_orig_mod.module.',
+    'module.model._orig_mod.backbone.',
+    '_fsdp_wrapped_module._orig_mod.',
+  )
+  def test_names_are_the_networks_own_whatever_held_it(self, prefix):
+    network = networks.torch_resnet()
+    state = {f'{prefix}{name}': value for name, value in network.items()}
+    found, left_out = checkpoints.unwrapped(state)
+    self.assertEqual(list(found), list(network))
+    self.assertEmpty(left_out)
+
+  def test_wrapper_within_a_network_is_taken_off(self):
+    network = networks.torch_resnet()
+    state = {
+      f'model.{name}'.replace('layer2.0.', 'layer2._orig_mod.0.'): value
+      for name, value in network.items()
+    }
+    self.assertNotEqual(list(state), list(network))
+    self.assertEqual(list(checkpoints.unwrapped(state)[0]), list(network))
+
+  def test_parts_of_a_networks_own_names_stay(self):
+    # All convolutions of a VGG are in `features`, its dense layers are not.
+    for prefix in ('', 'model.'):
+      state = {
+        f'{prefix}features.0.weight': np.zeros((4, 3, 3, 3)),
+        f'{prefix}features.3.weight': np.zeros((4, 4, 3, 3)),
+        f'{prefix}classifier.weight': np.zeros((5, 4)),
+      }
+      self.assertEqual(
+        list(checkpoints.unwrapped(state)[0]),
+        ['features.0.weight', 'features.3.weight', 'classifier.weight'],
+      )
+
+  def test_losses_and_metrics_are_left_out_and_named(self):
+    network = networks.torch_resnet()
+    path = self._path('lightning.npz')
+    np.savez(
+      path,
+      **{f'net._orig_mod.{name}': value for name, value in network.items()},
+      **{
+        'criterion.weight': np.ones(5),
+        'confusion.counts': np.ones((5, 5)),
+        'n_averaged': np.array(3),
+      },
+    )
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+      found = checkpoints.read(path)
+    self.assertEqual(list(found), list(network))
+    self.assertRegex(
+      said.getvalue(),
+      r'^.* left out: criterion.weight, confusion.counts, n_averaged\n$',
+    )
+
   @absltest.skipUnless(_HAS_TORCH, 'torch is not installed')
   def test_torch_files_give_their_state_dict_wherever_it_lies(self):
     torch = importlib.import_module('torch')
@@ -61,6 +123,9 @@ class ReadTest(absltest.TestCase):
     for name, value in {
       'a.pth': state,
       'b.th': {'state_dict': state, 'best_prec1': 92.6},
+      'd.ckpt': {
+        'state_dict': {f'model._orig_mod.{k}': v for k, v in state.items()}
+      },
       'c.pt': {'model': {f'module.{k}': v for k, v in state.items()}},
     }.items():
       path = self._path(name)

@@ -5,6 +5,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from ft_tf.models import folding, layers, taps, zoo
+from ft_tf.signals import constant
 from tests import networks
 
 _SPEC = layers.Spec((32, 32, 3), 4, (0.5,) * 3, (0.25,) * 3)
@@ -171,6 +172,60 @@ class FoldTest(parameterized.TestCase):
     self.assertEmpty(_norms(folded.get_layer('backbone')))
     x = _images()[:, :8, :8]
     np.testing.assert_allclose(folded(x), model(x), atol=1e-5)
+
+  def test_output_that_nothing_reads_is_no_matter(self):
+    image = keras.Input((8, 8, 6))
+    _, x, y = keras.ops.split(image, 3, axis=-1)
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3)(x))
+    _, second = keras.layers.Lambda(lambda z: (z[:, :1], z[:, 1:]))(x)
+    second = keras.layers.Conv2D(4, 3, padding='same')(second)
+    second = keras.layers.BatchNormalization(name='kept')(second)
+    outputs = [keras.layers.Flatten()(each) for each in (second, y)]
+    model = networks.disturb(keras.Model(image, outputs))
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 6))
+    folded = folding.fold(model)
+    self.assertEmpty(_norms(folded))
+    for found, expected in zip(
+      folded(images), model(images, training=False), strict=True
+    ):
+      np.testing.assert_allclose(found, expected, atol=1e-5)
+
+  @parameterized.product(
+    mode=('int8', 'int4', 'float8', 'lora'), dtype=('float32', 'bfloat16')
+  )
+  def test_layers_changed_after_they_were_built_stay_themselves(
+    self, mode, dtype
+  ):
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(6, 3, use_bias=False, name='conv')(image)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.ReLU(name='maps')(x)
+    x = keras.layers.Dense(5, activation='relu', name='places')(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, keras.layers.Dense(4, name='logits')(x))
+    networks.disturb(model)
+    if mode == 'lora':
+      for name in ('conv', 'places', 'logits'):
+        networks.adapt(model.get_layer(name))
+    else:
+      model.quantize(mode)
+    images = networks.images(4, 8, 3)
+    tapped = taps.logits_and_features(model, ['maps', 'places'])
+    expected, maps = tapped(images, training=False)
+    before = [np.array(each) for each in model.variables]
+    signal = constant.ConstantSignal(folding.fold(tapped, dtype), (8, 8, 3))
+    logits, found = signal(images)
+    tolerance = 1e-5 if dtype == 'float32' else 0.05
+    for ours, theirs in (
+      (logits, expected),
+      *((found[name], maps[name]) for name in maps),
+    ):
+      ours, theirs = (np.float32(each) for each in (ours, theirs))
+      self.assertLess(
+        np.abs(ours - theirs).max(), tolerance * np.abs(theirs).max()
+      )
+    for was, variable in zip(before, model.variables, strict=True):
+      np.testing.assert_array_equal(was, variable)
 
   def test_adapted_normalisation_comes_along(self):
     inputs = keras.Input((8, 8, 3))

@@ -186,6 +186,21 @@ class PretrainedTest(parameterized.TestCase):
       theirs(images / 127.5 - 1, training=False),
     )
 
+  def test_blue_comes_first_where_it_is_asked_for(self):
+    theirs = _keras('mobilenet')
+    images = networks.images(2, 32, 3)
+    _close(
+      pretrained.build('mobilenet', _spec(), self._file(theirs), 'caffe')(
+        images, training=False
+      ),
+      theirs(
+        keras.applications.imagenet_utils.preprocess_input(
+          images.astype(np.float32), mode='caffe'
+        ),
+        training=False,
+      ),
+    )
+
   def test_what_does_not_fit_is_refused_in_one_line(self):
     path = self._file(_keras('mobilenet'))
     folder = self.create_tempdir()

@@ -24,12 +24,13 @@ class GridTest(parameterized.TestCase):
   def test_grid_has_the_images_shape(self, shape, image_size, size):
     self.assertEqual(tokens.grid(shape, image_size), size)
 
-  def test_class_token_is_left_out(self):
-    x = keras.Input((5, 3))
-    model = keras.Model(x, tokens.on_grid(x, (2, 2)))
-    values = np.arange(15.0).reshape(1, 5, 3)
+  @parameterized.parameters(0, 1, 3)
+  def test_other_tokens_are_left_out(self, first):
+    x = keras.Input((9, 2))
+    model = keras.Model(x, tokens.on_grid(x, (2, 3), first))
+    values = np.arange(18.0).reshape(1, 9, 2)
     np.testing.assert_array_equal(
-      model(values), values[:, 1:].reshape(1, 2, 2, 3)
+      model(values), values[:, first : first + 6].reshape(1, 2, 3, 2)
     )
 
 

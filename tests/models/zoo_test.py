@@ -1,6 +1,8 @@
 """Names and files to models, and what is refused with its fix."""
 
+import json
 import os
+import zipfile
 
 import keras
 import numpy as np
@@ -202,9 +204,104 @@ class LoadTest(absltest.TestCase):
       ):
         zoo.load(self._path('model.keras'))
 
+  def test_file_of_keras_2_is_refused_with_the_version(self):
+    path = os.path.join(self.create_tempdir().full_path, 'two.keras')
+    layer = {
+      'module': 'keras.layers',
+      'class_name': 'InputLayer',
+      'config': {'batch_input_shape': [None, 8, 8, 3], 'ragged': False},
+    }
+    for module, kind in (
+      ('keras', 'Sequential'),
+      ('tf_keras.src.engine.functional', 'Functional'),
+    ):
+      config = {
+        'module': module,
+        'class_name': kind,
+        'config': {'name': 'model', 'layers': [layer]},
+      }
+      with zipfile.ZipFile(path, 'w') as file:
+        file.writestr('metadata.json', '{"keras_version": "2.15.0"}')
+        file.writestr('config.json', json.dumps(config))
+      with self.assertRaisesRegex(
+        errors.UsageError, '^.*by Keras 2.15.0.*save_weights.*load_weights.*$'
+      ):
+        zoo.load(path)
+
   def test_file_is_told_from_a_network_by_its_extension(self):
     self.assertTrue(zoo.is_file('runs/teacher/model.keras'))
     self.assertFalse(zoo.is_file('resnet20'))
+
+
+class NameTest(parameterized.TestCase):
+  def _assert_refused(self, path, message):
+    """The flags and the library refuse a file by the same words."""
+    for call in (
+      lambda: zoo.check_name(path, path),
+      lambda: zoo.build(path, _spec()),
+    ):
+      with self.assertRaisesRegex(errors.UsageError, f'^{message}$'):
+        call()
+
+  @parameterized.parameters('old.h5', 'old.hdf5')
+  def test_model_of_an_older_format_is_refused_with_its_conversion(self, name):
+    path = os.path.join(self.create_tempdir().full_path, name)
+    model = _classifier()
+    model.save(path)
+    with self.assertRaises(errors.UsageError) as caught:
+      zoo.build(path, _spec())
+    self._assert_refused(path, '.*older format than .keras: convert it by .*')
+    # The code of the message does what it says.
+    code = str(caught.exception).split('"')[1]
+    exec(code)
+    target = f'{os.path.splitext(path)[0]}.keras'
+    self.assertIn(f'give {target}', str(caught.exception))
+    for ours, theirs in zip(
+      zoo.load(target).get_weights(), model.get_weights(), strict=True
+    ):
+      np.testing.assert_array_equal(ours, theirs)
+
+  def test_weights_alone_are_refused_with_their_flag(self):
+    path = os.path.join(self.create_tempdir().full_path, 'w.weights.h5')
+    _classifier().save_weights(path)
+    self._assert_refused(
+      path, '.*holds weights without a model.*--teacher_weights.*'
+    )
+
+  def test_folders_are_refused(self):
+    folder = self.create_tempdir().full_path
+    self._assert_refused(folder, '.* is a folder: give a .keras file')
+    with open(os.path.join(folder, 'saved_model.pb'), 'wb'):
+      pass
+    self._assert_refused(folder, '.* is a SavedModel, .*model.save.*')
+
+  def test_other_files_are_refused(self):
+    path = self.create_tempfile('mine.pth').full_path
+    self._assert_refused(path, '.*not a .keras file.*bin/import_torch.py.*')
+    self._assert_refused('/nowhere/mine.h5', '.*no such file.*')
+
+  def test_names_and_keras_files_pass(self):
+    for name in ('resnet20', 'mobilenetv2x0.35', '/nowhere/mine.keras', ''):
+      zoo.check_name(name, name)
+
+
+class QuantizedStudentTest(absltest.TestCase):
+  def test_quantized_file_is_refused_with_the_fix(self):
+    path = os.path.join(self.create_tempdir().full_path, 'int8.keras')
+    model = _classifier()
+    model.quantize('int8')
+    model.save(path)
+    with self.assertRaisesRegex(
+      errors.UsageError, '^--student=.*int8 in dense.*cannot be trained.*$'
+    ):
+      zoo.build(path, _spec())
+
+
+class OpenStudentTest(absltest.TestCase):
+  def test_file_for_any_size_becomes_one_for_the_images(self):
+    path = os.path.join(self.create_tempdir().full_path, 'open.keras')
+    _classifier((None, None, 3)).save(path)
+    self.assertEqual(zoo.build(path, _spec()).input_shape, (None, 8, 8, 3))
 
 
 class CheckFitsTest(parameterized.TestCase):
@@ -310,17 +407,31 @@ class CheckFitsTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UsageError, r'takes \[\(None, 4\)\]'):
       zoo.check_classifier(model, 'mine.keras')
 
-  def test_one_output_for_several_classes_is_refused(self):
+  def test_one_output_is_for_two_classes_alone(self):
     image = keras.Input((8, 8, 1))
     y = keras.layers.Dense(1, activation='sigmoid')(
       keras.layers.Flatten()(image)
     )
+    fit = {
+      'model': keras.Model(image, y),
+      'what': '--teacher=mine.keras',
+      'image_shape': (8, 8, 1),
+    }
+    zoo.check_fits(**fit, label_names=['cat', 'dog'])
     with self.assertRaisesRegex(errors.UsageError, 'an output for each class'):
+      zoo.check_fits(**fit, label_names=['cat', 'dog', 'emu'])
+
+  def test_images_with_their_channels_first_are_refused_with_the_fix(self):
+    image = keras.Input((3, 8, 12))
+    y = keras.layers.Dense(10)(keras.layers.Flatten()(image))
+    with self.assertRaisesRegex(
+      errors.UsageError, r'^.*channels first.*Permute\(\(3, 1, 2\)\)$'
+    ):
       zoo.check_fits(
         keras.Model(image, y),
         '--teacher=mine.keras',
-        image_shape=(8, 8, 1),
-        label_names=['cat', 'dog'],
+        image_shape=(8, 12, 3),
+        label_names=[''] * 10,
       )
 
   def test_map_of_logits_is_refused(self):
