@@ -155,8 +155,8 @@ class DistillTest(absltest.TestCase):
       ({'teacher': two}, 'the teacher must give logits'),
       ({'teacher': {}}, 'teacher is a dict: give a keras.Model'),
       ({'student': None}, 'student is a NoneType: give a keras.Model'),
-      ({'teacher': 'its.h5'}, 'teacher=its.h5 is not a .keras file'),
-      ({'student': pathlib.Path(folder)}, 'is not a .keras file'),
+      ({'teacher': 'its.h5'}, 'teacher=its.h5: there is no such file'),
+      ({'student': pathlib.Path(folder)}, 'is a folder: give a .keras file'),
       (
         {'teacher': '~/no/such.keras'},
         f'file {os.path.expanduser("~/no/such")}',
