@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -122,23 +123,25 @@ def run(
     The run's monitor, to be closed with the result.
 
   Raises:
+    UsageError: the newest checkpoint lacks a part of the run's state.
     TrainingError: a loss term is not finite. The last checkpoint is from
       before.
   """
   count, batch = stage.images_per_epoch or len(stage.examples), data.batch_size
   total = views.steps(count, batch_size=batch, epochs=stage.epochs)
+  state = {**stage.state, **_random_states(stage.state)}
   checkpoint = tf.train.Checkpoint(
     step=tf.Variable(0, dtype=tf.int64),
     epoch=tf.Variable(0.0, dtype=tf.float64),
     seed=tf.Variable(seed, dtype=tf.int64),
     view_seed=tf.Variable(data.view_seed, dtype=tf.int64),
-    **stage.state,
+    **state,
   )
   manager = tf.train.CheckpointManager(
     checkpoint, run.checkpoints, max_to_keep=2
   )
   if manager.latest_checkpoint:
-    checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+    _restore(checkpoint, manager.latest_checkpoint)
   step = int(checkpoint.step)
   watch = monitor.Monitor(run, name=stage.name, step=step, steps=total)
   best = max((_accuracy(row) for row in run.metrics()), default=-1.0)
@@ -227,6 +230,38 @@ class _Turn:
       'images_per_second': count * self._batch_size / seconds,
       'input_wait': float(waited / seconds),
     }
+
+
+def _random_states(state: dict[str, Any]) -> dict[str, list[tf.Variable]]:
+  """Returns what random layers, such as dropout, draw from, to be checkpointed.
+
+  TensorFlow's checkpoints follow a Keras model to its weights alone.
+  """
+  models = [m for m in tf.nest.flatten(state) if isinstance(m, keras.Layer)]
+  weights = {id(weight) for model in models for weight in model.weights}
+  states = [
+    variable.value
+    for model in models
+    for variable in model.variables
+    if id(variable) not in weights
+  ]
+  return {'random_states': states} if states else {}
+
+
+def _restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
+  """Restores a checkpoint, whole.
+
+  Raises:
+    UsageError: it does not hold all that the run's steps move.
+  """
+  try:
+    checkpoint.restore(path).assert_consumed()
+  except (AssertionError, ValueError) as error:
+    raise errors.UsageError(
+      f'{path} does not hold the whole state of this run, since another version '
+      'of this program or of Keras wrote it; continuing from it would give '
+      'other results: give another --workdir'
+    ) from error
 
 
 def _accuracy(row) -> float:
