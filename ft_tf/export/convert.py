@@ -8,8 +8,11 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import tensorflow as tf
+from ai_edge_litert import interpreter as litert
 
 from ft_tf import errors, evaluation
+
+_STRETCHED = 16  # calibration images repeated over the full range of values
 
 
 def float32_twin(model: keras.Model, input_dtype: str) -> keras.Model:
@@ -99,11 +102,18 @@ def tflite_float16(model: keras.Model) -> bytes:
 def tflite_int8(model: keras.Model, calibration: np.ndarray) -> bytes:
   """Returns a TFLite model in integers throughout: uint8 in, int8 out.
 
+  Its input takes raw bytes, scale 1 and zero point 0, whatever the calibration
+  images are.
+
   Args:
     model: A float32 twin with float32 input.
     calibration: Raw images that set the ranges of activations,
       `[N, H, W, C]` uint8, of the training split.
+
+  Raises:
+    UsageError: as of `tflite_float32`, or the input takes no raw bytes.
   """
+  calibration = _over_full_range(calibration)
 
   def quantise(converter):
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -114,7 +124,41 @@ def tflite_int8(model: keras.Model, calibration: np.ndarray) -> bytes:
     converter.inference_input_type = tf.uint8
     converter.inference_output_type = tf.int8
 
-  return _convert(model, quantise)
+  content = _convert(model, quantise)
+  (details,) = litert.Interpreter(model_content=content).get_input_details()
+  if (details['dtype'], details['quantization']) != (np.uint8, (1.0, 0)):
+    scale, zero = details['quantization']
+    raise errors.UsageError(
+      f'the int8 input of {model.name} has scale {scale:g} and zero point '
+      f'{zero}, not 1 and 0: give a network whose first layer takes raw images '
+      'of 0 to 255'
+    )
+  return content
+
+
+def _over_full_range(images: np.ndarray) -> np.ndarray:
+  """Returns calibration images whose values reach from 0 to 255.
+
+  The converter takes the range of the input, and of what follows from it, from
+  these images. A fake quantisation of 0..255 in front of the network sets the
+  scale alone: the values are cut to the range of the images right behind it.
+  Some images with their contrast stretched widen the other ranges too, so that
+  images brighter than all that were trained on are classified as Keras does.
+
+  Args:
+    images: `[N, H, W, C]`, uint8.
+  """
+  low, high = int(images.min()), int(images.max())
+  if (low, high) == (0, 255):
+    return images
+  if low == high:
+    black = np.zeros_like(images[:1])
+    return np.concatenate([images, black, black + np.uint8(255)])
+  flat = images.reshape(len(images), -1)
+  ends = [flat.min(axis=1).argmin(), flat.max(axis=1).argmax()]
+  some = images[np.union1d(np.arange(min(_STRETCHED, len(images))), ends)]
+  stretched = (some.astype(np.float32) - low) * (255 / (high - low))
+  return np.concatenate([images, np.round(stretched).astype(np.uint8)])
 
 
 def _convert(
