@@ -216,7 +216,7 @@ def _of_given_teacher(recipe, dataset, teacher, expected) -> Iterator[Finding]:
   yield Finding(
     'values in the teacher', _seen(teacher, test), '--preprocessing'
   )
-  outputs = _logits(teacher, test)
+  outputs = _logits(teacher, test, recipe.teacher.model)
   accuracy = float((outputs.argmax(axis=1) == test.labels).mean())
   hints = [*_other_preprocessing(recipe, dataset, test, accuracy)]
   if not hints:
@@ -239,8 +239,9 @@ def _of_given_teacher(recipe, dataset, teacher, expected) -> Iterator[Finding]:
   )
 
 
-def _logits(model, examples) -> np.ndarray:
-  return evaluation.logits(evaluation.KerasPredictor(model), examples.images)
+def _logits(model, examples, path) -> np.ndarray:
+  predict = evaluation.KerasPredictor(model, given=f'--teacher={path}')
+  return evaluation.logits(predict, examples.images)
 
 
 def _seen(teacher, examples) -> str:
@@ -280,7 +281,8 @@ def _other_preprocessing(recipe, dataset, examples, accuracy) -> Iterator[str]:
         other, _ = common.load_given_teacher(
           dataclasses.replace(its, preprocessing=kind), dataset
         )
-      right = _logits(other, few).argmax(axis=1) == few.labels
+      outputs = _logits(other, few, recipe.teacher.model)
+      right = outputs.argmax(axis=1) == few.labels
       found[kind] = float(right.mean())
   best = max(found, key=found.get)
   by_chance = 1 / len(dataset.label_names)

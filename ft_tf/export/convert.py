@@ -11,6 +11,7 @@ import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 
 from ft_tf import errors, evaluation
+from ft_tf.models import rebuilding
 
 _STRETCHED = 16  # calibration images repeated over the full range of values
 
@@ -25,25 +26,13 @@ def float32_twin(model: keras.Model, input_dtype: str) -> keras.Model:
     model: A functional or Sequential classifier of raw images.
     input_dtype: 'uint8' or 'float32'; the values are 0..255 in both.
   """
-
-  def clone(layer):
-    config = layer.get_config()
-    if isinstance(layer, keras.layers.Layer) and not isinstance(
-      layer, keras.layers.InputLayer
-    ):
-      config['dtype'] = 'float32'  # An operation, such as a sum, has none.
-    return layer.__class__.from_config(config)
-
   own = model.inputs[0].dtype
   image = keras.Input(
     model.input_shape[1:],
     dtype=input_dtype if own == 'uint8' else 'float32',
     name='image',
   )
-  twin = keras.models.clone_model(
-    model, input_tensors=image, clone_function=clone
-  )
-  twin.set_weights(model.get_weights())
+  twin = rebuilding.rebuild(model, precision='float32', image=image)
   if image.dtype != input_dtype:
     # Its first layer need not take integers.
     image = keras.Input(model.input_shape[1:], dtype=input_dtype, name='image')
@@ -52,9 +41,6 @@ def float32_twin(model: keras.Model, input_dtype: str) -> keras.Model:
       [keras.ops.cast(image, 'float32')], operation_fn=lambda each: each
     )
     twin = keras.Model(image, logits, name=twin.name)
-  for layer in twin._flatten_layers():
-    if isinstance(layer, keras.layers.Normalization):
-      layer.finalize_state()  # It computes with what follows from its weights.
   return twin
 
 

@@ -166,8 +166,14 @@ def logits_of(model: keras.Model, outputs: str = 'auto') -> keras.Model | None:
   return None
 
 
-def look_like_probabilities(outputs: np.ndarray) -> bool:
-  """Tells whether rows `[B, classes]` are above 0 and add up to 1."""
+def look_like_probabilities(outputs: np.ndarray, rounding: float = 0.0) -> bool:
+  """Tells whether rows `[B, classes]` are above 0 and add up to 1.
+
+  Args:
+    outputs: A model's.
+    rounding: What the sum of a row may be off by because values are rounded.
+  """
+  sums = outputs.sum(axis=1)
   return bool(
-    (outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-3)
+    (outputs >= 0).all() and np.allclose(sums, 1, atol=1e-3 + rounding)
   )

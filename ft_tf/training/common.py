@@ -173,8 +173,8 @@ def load_given_teacher(
     The teacher, and whether it is as its `.keras` file has it.
 
   Raises:
-    UsageError: it is not of the data, or gives probabilities and does not show
-      that by a softmax at its end.
+    UsageError: it is not of the data, gives values that are not finite, or
+      gives probabilities and does not show that by a softmax at its end.
   """
   path = its.model
   if not zoo.is_file(path):
@@ -186,7 +186,10 @@ def load_given_teacher(
   )
   for line in said:
     print(f'teacher: {line}', file=sys.stderr, flush=True)
-  some = evaluation.KerasPredictor(teacher)(dataset.train.images[:_LOOKED_AT])
+  some = evaluation.logits(
+    evaluation.KerasPredictor(teacher, given=f'--teacher={path}'),
+    dataset.train.images[:_LOOKED_AT],
+  )
   if its.teacher_outputs == 'auto' and standard.look_like_probabilities(some):
     raise errors.UsageError(
       f'--teacher={path} gives probabilities, it seems, and has no softmax at '

@@ -106,6 +106,9 @@ def train_paraphraser(
       rate=rate,
       evaluate=evaluate,
       pictures=pictures,
+      precision=recipe.precision,
+      teacher=teacher,
+      teacher_terms=('reconstruction',),
     )
     watch = loop.run(
       stage,

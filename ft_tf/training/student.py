@@ -169,6 +169,9 @@ def train_student(
       evaluate=lambda: validate() | measure(),
       pictures=_pictures(student, signal, methods, dataset, own),
       keep_best=lambda: common.save(best, student),
+      precision=recipe.precision,
+      teacher=teacher or '',
+      teacher_terms=(*(m.name for m in methods), incumbent.DISTILLATION),
     )
     watch = loop.run(
       stage,
@@ -354,13 +357,14 @@ def _test(student, best, test, teacher, its_test) -> dict[str, float]:
     kept = evaluation.evaluate(_predictor(zoo.load(best)), test)
     scores['best_accuracy'] = kept['accuracy']
   if teacher is not None:
-    theirs = evaluation.logits(_predictor(teacher), its_test.images)
+    predict = _predictor(teacher, given='the teacher')
+    theirs = evaluation.logits(predict, its_test.images)
     scores |= evaluation.likeness(outputs, theirs)
   return scores
 
 
-def _predictor(model):
-  return evaluation.KerasPredictor(folding.fold(model))
+def _predictor(model, given=''):
+  return evaluation.KerasPredictor(folding.fold(model), given=given)
 
 
 def _pictures(student, signal, methods, dataset, own):
