@@ -28,8 +28,8 @@ def rebuild(
 
   def clone(layer):
     config = layer.get_config()
-    # An operation, such as a sum, has none, nor has a layer of a user's own that
-    # leaves it to the default.
+    # An operation, such as a sum, has none, nor has a layer of a user's own
+    # that leaves it to the default.
     if 'dtype' in config and not isinstance(layer, keras.layers.InputLayer):
       ends = layer in last and layer.compute_dtype == 'float32'
       config['dtype'] = 'float32' if ends else precision
