@@ -39,6 +39,7 @@ def _quiet() -> Iterator[None]:
 
 
 with _quiet():
+  import ft_tf  # noqa: F401  Before TensorFlow: it sets how that computes.
   import tensorflow as tf
   import tensorflow_datasets as tfds
 

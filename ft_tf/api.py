@@ -70,8 +70,9 @@ def distill(
       f'images in arrays come as they are: leave out {", ".join(strange)}'
     )
   source = datasets.Arrays(train, test, label_names=label_names)
-  images = source.read('train').images
-  mean, std = datasets.statistics(images)
+  training = source.read('train')
+  images = training.images
+  mean, std = datasets.statistics(training)
   run = run_dir.RunDir(workdir)
   given = {
     'dataset': source.name,

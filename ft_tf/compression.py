@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ft_tf import evaluation, factors, recipes, run_dir
-from ft_tf.data import datasets
+from ft_tf.data import datasets, sampling
 from ft_tf.export import budget
 from ft_tf.export import student as export_student
 from ft_tf.methods import registry
@@ -138,7 +138,7 @@ def within(
   choice = budget.settle(
     recipe.student.model,
     common.spec(recipe, own),
-    own.train.images[: budget.CALIBRATION],
+    sampling.sample(own.train, budget.CALIBRATION).images[:],
     limits,
     known=run.read(CANDIDATES),
   )
@@ -172,7 +172,9 @@ def check_parts(
     teacher=teacher_model,
     student=student_model,
     paraphrasers=blank,
-    images=np.zeros((1, *dataset.image_shape), np.uint8),
+    examples=datasets.Examples(
+      np.zeros((1, *dataset.image_shape), np.uint8), np.zeros(1, np.int64)
+    ),
   )
   registry.make(recipe, parts)
   return recipe

@@ -24,7 +24,7 @@ from ft_tf import (
   evaluation,
   recipes,
 )
-from ft_tf.data import datasets
+from ft_tf.data import datasets, sampling
 from ft_tf.export import budget
 from ft_tf.methods import registry
 from ft_tf.models import taps
@@ -181,11 +181,11 @@ def _of_data(recipe, dataset) -> Iterator[Finding]:
     ),
     '--dataset, --unlabeled, --image_size, --resizing',
   )
-  some = train.images[: min(len(train), _TRIED)]
+  some = sampling.sample(train, _TRIED).images[:]
   yield Finding(
     'values',
     f'{some.min()} to {some.max()}; of 0..1, mean and deviation '
-    f'{_figures(*datasets.statistics(train.images))}; the student normalises '
+    f'{_figures(*datasets.statistics(train))}; the student normalises '
     f'by {_figures(data.mean, data.std)}',
     '--mean, --std',
   )
@@ -210,9 +210,7 @@ def _of_given_teacher(recipe, dataset, teacher, expected) -> Iterator[Finding]:
     f'by {its.teacher_outputs}',
     '--teacher, --teacher_outputs',
   )
-  test = dataset.test
-  chosen = np.linspace(0, len(test) - 1, min(len(test), _JUDGED), dtype=int)
-  test = test.take(np.unique(chosen))
+  test = sampling.sample(dataset.test, _JUDGED)
   yield Finding(
     'values in the teacher', _seen(teacher, test), '--preprocessing'
   )
@@ -250,7 +248,8 @@ def _seen(teacher, examples) -> str:
   if tensor is None:
     return 'its layers cannot be looked into'
   first = keras.Model(teacher.inputs[0], tensor)
-  values = np.float32(first(examples.images[:_TRIED], training=False))
+  some = sampling.sample(examples, _TRIED).images[:]
+  values = np.float32(first(some, training=False))
   scaled = ', which looks unscaled' if np.abs(values).max() > _UNSCALED else ''
   return (
     f'its first layer sees {values.min():.3g} to {values.max():.3g}, mean '
@@ -272,7 +271,7 @@ def _before_kernel(model) -> keras.KerasTensor | None:
 def _other_preprocessing(recipe, dataset, examples, accuracy) -> Iterator[str]:
   """Yields the preprocessing that a teacher does better with, if one does."""
   its = recipe.teacher
-  few = examples.take(np.arange(min(len(examples), _TRIED)))
+  few = sampling.sample(examples, _TRIED)
   found = {}
   rgb = ('imagenet',) * (few.images.shape[-1] == 3)
   for kind in (*_PREPROCESSING, *rgb):
@@ -376,7 +375,7 @@ def _of_student(recipe, own) -> Finding:
   its = budget.measure(
     recipe.student.model,
     common.spec(recipe, own),
-    own.train.images[: budget.CALIBRATION],
+    sampling.sample(own.train, budget.CALIBRATION).images[:],
   )
   return Finding(
     'student',

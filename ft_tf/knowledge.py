@@ -13,7 +13,7 @@ import tensorflow as tf
 from sklearn import linear_model, pipeline, preprocessing
 
 from ft_tf import evaluation, factors, recipes, run_dir
-from ft_tf.data import datasets
+from ft_tf.data import datasets, sampling
 from ft_tf.methods import base, factor_transfer, registry
 from ft_tf.models import folding, taps, zoo
 from ft_tf.training import common, student
@@ -71,7 +71,7 @@ def look(
   known = run.read(FILE)
   if known is not None:
     return known
-  images = dataset.validation.images[:_COMPARED]
+  images = _compared(dataset)
   if not len(images):
     return {}
   theirs, ours = (zoo.load(path) for path in (teacher, run.model))
@@ -81,7 +81,7 @@ def look(
   own = common.as_student_sees(recipe, dataset)
   for net, layer, which, seen in (
     (theirs, maps[0], 'teacher_layers', images),
-    (ours, maps[1], 'student_layers', own.validation.images[:_COMPARED]),
+    (ours, maps[1], 'student_layers', _compared(own)),
   ):
     layers = {layer, *(each for term in terms for each in getattr(term, which))}
     said.append(_outputs(net, sorted(layers), seen))
@@ -100,6 +100,11 @@ def look(
   return found
 
 
+def _compared(dataset) -> np.ndarray:
+  """Returns the validation images whose features are compared."""
+  return sampling.sample(dataset.validation, _COMPARED).images[:]
+
+
 def _terms(recipe, run, dataset, theirs, ours, paraphrasers):
   """Returns the terms of a student, with the adapters that it left."""
   if not recipes.terms(recipe.student.method):
@@ -114,7 +119,7 @@ def _terms(recipe, run, dataset, theirs, ours, paraphrasers):
       teacher=theirs,
       student=ours,
       paraphrasers=loaded,
-      images=dataset.train.images,
+      examples=dataset.train,
     ),
   )
   for term in terms:
@@ -152,7 +157,7 @@ def _probe(net, layer, dataset) -> float:
       lambda images: pool(tf.constant(images)).numpy(), examples.images
     )
 
-  train = dataset.train.take(np.arange(min(_PROBED, len(dataset.train))))
+  train = sampling.sample(dataset.train, _PROBED)
   probe = pipeline.make_pipeline(
     preprocessing.StandardScaler(),
     linear_model.LogisticRegression(max_iter=1000),

@@ -11,6 +11,8 @@ import tempfile
 from absl import flags
 from absl.testing import absltest  # noqa: F401  defines --test_tmpdir
 
+import ft_tf  # noqa: F401  sets how TensorFlow computes
+
 _SCRATCH = tempfile.TemporaryDirectory(prefix='ft_tf_test_')
 
 

@@ -54,6 +54,35 @@ class Blobs:
     return datasets.Examples(images.astype(np.uint8), labels.astype(np.int64))
 
 
+class Hostile(Blobs):
+  """Images as folders and cameras give them: sorted by class, dark, not square.
+
+  Nothing is brighter than 120, and the classes differ in size: 40, 20 and 10 of
+  70 to train on.
+  """
+
+  name = 'hostile'
+
+  def __init__(self, image_shape: tuple[int, int, int] = (10, 14, 3)):
+    super().__init__(image_shape)
+
+  def read(self, split: str) -> datasets.Examples:
+    unit, seed = {'train': (10, 0), 'test': (5, 1)}[split]
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(3), (4 * unit, 2 * unit, unit))
+    images = rng.integers(30, size=(len(labels), *self.image_shape))
+    for image, label in zip(images, labels, strict=True):
+      image[2:8, 4 * label : 4 * label + 4] += 90
+    return datasets.Examples(images.astype(np.uint8), labels.astype(np.int64))
+
+
+def hostile(
+  image_shape: tuple[int, int, int] = (10, 14, 3),
+) -> datasets.Dataset:
+  """Returns 56 images of `Hostile` to train on, 14 to validate, 35 to test."""
+  return datasets.Dataset(Hostile(image_shape), validation_examples=14)
+
+
 def blobs(image_shape: tuple[int, int, int] = (8, 8, 1)) -> datasets.Dataset:
   """Returns 48 images to train on, 8 to validate and 24 to test."""
   return datasets.Dataset(Blobs(image_shape), validation_examples=8)

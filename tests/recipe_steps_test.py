@@ -9,6 +9,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf import catalogue, factors, recipes
+from ft_tf.data import datasets
 from ft_tf.methods import registry
 from ft_tf.models import layers, taps, zoo
 from ft_tf.training import distillation, sgd
@@ -52,7 +53,12 @@ class RecipesTest(parameterized.TestCase):
       paraphraser.build((None, *taps.shape(teacher, tap)))
       methods = registry.make(
         recipe,
-        registry.Parts(teacher, net, [paraphraser], batch['image']),
+        registry.Parts(
+          teacher,
+          net,
+          [paraphraser],
+          datasets.Examples(batch['image'], batch['label']),
+        ),
       )
       optimizer, _ = sgd.make(recipe.student, 100.0)
       optimizer.build(distillation.trained_variables(net, methods))

@@ -112,7 +112,7 @@ class _Setting:
           teacher=self.teacher,
           student=self.student,
           paraphrasers=[self.paraphraser],
-          images=self.examples.images,
+          examples=self.examples,
         ),
       )
 

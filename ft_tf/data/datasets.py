@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from ft_tf import errors, recipes
-from ft_tf.data import builders, records
+from ft_tf.data import builders, records, sampling
 
 # Chooses the validation images; every run of every seed sets the same aside.
 _VALIDATION_SEED = 0
@@ -40,6 +40,9 @@ class Examples:
   def __len__(self) -> int:
     return len(self.labels)
 
+  def labels_at(self, indices: np.ndarray) -> np.ndarray:
+    return self.labels[indices]
+
   def take(self, indices: np.ndarray) -> 'Examples':
     return Examples(self.images[indices], self.labels[indices])
 
@@ -60,14 +63,14 @@ class Examples:
 
 
 def statistics(
-  images: np.ndarray | records.Pictures,
+  examples: Examples | records.StoredExamples,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-  """Returns the channel means and deviations of the first 1,000 images.
+  """Returns the channel means and deviations of a sample of 1,000 images.
 
   Args:
-    images: `[N, H, W, C]`, uint8; what is returned is of [0, 1], rounded.
+    examples: The training images; what is returned is of [0, 1], rounded.
   """
-  some = images[: min(len(images), _MEASURED)]
+  some = sampling.sample(examples, _MEASURED).images[:]
   mean, std = (
     tuple(round(float(each) / 255, 3) for each in figure)
     for figure in (some.mean(axis=(0, 1, 2)), some.std(axis=(0, 1, 2)))
@@ -274,8 +277,8 @@ class Arrays:
     return Examples(images, labels.astype(np.int64))
 
 
-class _First:
-  """The first examples of each split of a source."""
+class _Sampled:
+  """A sample of each split of a source."""
 
   def __init__(self, source, count):
     self.name = source.name
@@ -286,8 +289,7 @@ class _First:
     self._count = count
 
   def read(self, split: str) -> Examples | records.StoredExamples:
-    every = self._source.read(split)
-    return every.take(np.arange(min(self._count, len(every))))
+    return sampling.sample(self._source.read(split), self._count)
 
 
 class Dataset:
@@ -365,14 +367,14 @@ class Dataset:
     )
 
   def part(self, count: int) -> 'Dataset':
-    """Returns a data set of the first `count` images of each split or less.
+    """Returns a data set of a sample of `count` images of each split or less.
 
     An eighth of those to train on are set aside for validation.
     """
     unlabelled = self._unlabelled
     return Dataset(
-      _First(self._source, count),
-      unlabelled=unlabelled and _First(unlabelled, count),
+      _Sampled(self._source, count),
+      unlabelled=unlabelled and _Sampled(unlabelled, count),
       train_split=self._train_split,
       test_split=self._test_split,
       validation_examples=min(self._validation_examples, count // 8),

@@ -20,7 +20,6 @@ _MIDDLE = 224 / 256
 _AREA = (0.08, 1.0)
 _ASPECT = (3 / 4, 4 / 3)
 _TRIES = 10
-_DIGESTED = 1000  # records
 _AT_ONCE = 1024  # records
 UNLABELLED = -1  # the label of images that have none
 
@@ -107,6 +106,9 @@ class StoredExamples:
   def __len__(self) -> int:
     return len(self._indices)
 
+  def labels_at(self, indices: np.ndarray) -> np.ndarray:
+    return self.take(indices).labels
+
   def take(self, indices: np.ndarray) -> 'StoredExamples':
     return StoredExamples(
       self._read_records,
@@ -174,11 +176,13 @@ class StoredExamples:
 
   @functools.cached_property
   def digest(self) -> str:
-    """A SHA-256 of which records they are and of 1,000 of these."""
-    found = hashlib.sha256(np.ascontiguousarray(self._indices))
-    some = np.linspace(0, len(self) - 1, min(len(self), _DIGESTED), dtype=int)
-    for record in self._read(some):
-      found.update(record)
+    """A SHA-256 of all records, in their order; each is read for it."""
+    found = hashlib.sha256()
+    for first in range(0, len(self), _AT_ONCE):
+      for record in self._read(
+        np.arange(first, min(first + _AT_ONCE, len(self)))
+      ):
+        found.update(len(record).to_bytes(8, 'big') + record)
     return found.hexdigest()
 
   def views(

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from ft_tf import errors, evaluation, run_dir
-from ft_tf.data import datasets
+from ft_tf.data import datasets, sampling
 from ft_tf.export import convert, latency
 from ft_tf.models import standard, zoo
 
@@ -66,7 +66,8 @@ def export(
   os.makedirs(os.path.dirname(os.path.abspath(folder)), exist_ok=True)
   with run_dir.replacing(folder) as scratch:
     os.mkdir(scratch)
-    _write_models(student, dataset.train.images, scratch)
+    calibration = sampling.sample(dataset.train, CALIBRATION_IMAGES).images[:]
+    _write_models(student, calibration, scratch)
     with open(
       os.path.join(scratch, 'labels.txt'), 'w', encoding='utf-8'
     ) as file:
@@ -96,19 +97,18 @@ def _read(folder: str, digest: str) -> dict[str, dict[str, Any]]:
     return json.load(file)
 
 
-def _write_models(student: keras.Model, images: np.ndarray, folder: str):
+def _write_models(student: keras.Model, calibration: np.ndarray, folder: str):
   """Writes every format of the student."""
   print('export: converting', file=sys.stderr, flush=True)
   twin = convert.float32_twin(student, 'uint8')
   twin.save(os.path.join(folder, run_dir.KERAS))
   convert.saved_model(twin, os.path.join(folder, run_dir.SAVED_MODEL))
-  order = np.random.default_rng(0).permutation(len(images))
   formats = {
     run_dir.FLOAT32: convert.tflite_float32(twin),
     run_dir.FLOAT16: convert.tflite_float16(twin),
     run_dir.INT8: convert.tflite_int8(
       convert.float32_twin(student, 'float32'),
-      images[order[:CALIBRATION_IMAGES]],
+      calibration,
     ),
   }
   for name, content in formats.items():

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 
 from ft_tf import errors, factors, recipes
+from ft_tf.data import datasets, sampling
 from ft_tf.methods import (
   attention_transfer,
   base,
@@ -30,13 +30,13 @@ class Parts:
     student: That is to be trained.
     paraphrasers: Of the teacher, one for each pair of layers in their order;
       none if the method has none.
-    images: Training images, `[N, H, W, C]` uint8.
+    examples: The training images.
   """
 
   teacher: keras.Model
   student: keras.Model
   paraphrasers: Sequence[factors.Paraphraser]
-  images: np.ndarray
+  examples: datasets.Examples
 
 
 def make(recipe: recipes.Recipe, parts: Parts) -> list[base.Method]:
@@ -187,7 +187,7 @@ _MAKERS = {
     overhaul.Overhaul(
       teacher=parts.teacher,
       student=parts.student,
-      images=parts.images[:_IMAGES],
+      images=sampling.sample(parts.examples, _IMAGES).images[:],
       weight=recipe.student.ofd_weight,
       sync_batch_norm=recipe.sync_batch_norm,
       precision=recipe.precision,

@@ -18,7 +18,7 @@ import numpy as np
 
 from ft_tf import errors, run_dir
 
-_FORMAT = 1  # part of every key; raise it when what is stored changes
+_FORMAT = 2  # part of every key; raise it when what is stored changes
 _DTYPE = np.dtype(np.float16)
 _DIGEST = hashlib.sha256().digest_size
 

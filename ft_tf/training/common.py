@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from ft_tf import errors, evaluation, recipes, run_dir
-from ft_tf.data import datasets
+from ft_tf.data import datasets, sampling
 from ft_tf.models import layers, pretrained, standard, zoo
 from ft_tf.training import monitor, precision, strategy
 
@@ -54,8 +54,7 @@ def spec(recipe: recipes.Recipe, dataset: datasets.Dataset) -> layers.Spec:
   channels = dataset.image_shape[-1]
   if len(recipe.data.mean) != channels:
     mean, std = (
-      ','.join(map(str, each))
-      for each in datasets.statistics(dataset.train.images)
+      ','.join(map(str, each)) for each in datasets.statistics(dataset.train)
     )
     raise errors.UsageError(
       f"{recipe.data.dataset} has {channels} channels, the recipe's mean and "
@@ -188,7 +187,7 @@ def load_given_teacher(
     print(f'teacher: {line}', file=sys.stderr, flush=True)
   some = evaluation.logits(
     evaluation.KerasPredictor(teacher, given=f'--teacher={path}'),
-    dataset.train.images[:_LOOKED_AT],
+    sampling.sample(dataset.train, _LOOKED_AT).images,
   )
   if its.teacher_outputs == 'auto' and standard.look_like_probabilities(some):
     raise errors.UsageError(
@@ -302,7 +301,7 @@ def scores(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 def pictured(dataset: datasets.Dataset) -> np.ndarray:
   """Returns the images to show maps of, `[N, H, W, C]` uint8."""
   examples = dataset.validation if len(dataset.validation) else dataset.train
-  return examples.images[:PICTURED]
+  return sampling.sample(examples, PICTURED).images[:]
 
 
 def save(path: str, model: keras.Model) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from ft_tf import errors, factors, losses, recipes, run_dir
-from ft_tf.data import datasets
+from ft_tf.data import datasets, sampling
 from ft_tf.models import folding, taps
 from ft_tf.signals import constant
 from ft_tf.training import common, loop, monitor, precision, sgd, step
@@ -77,7 +77,7 @@ def train_paraphraser(
       optimizer.build(paraphraser.trainable_variables)
 
     measure = _Measure(feature, paraphraser, kind)
-    validation = dataset.validation.images[:_MEASURED]
+    validation = sampling.sample(dataset.validation, _MEASURED).images
 
     def evaluate():
       if not len(validation):
@@ -121,7 +121,7 @@ def train_paraphraser(
     )
     scores = {
       'factors': paraphraser.encoder[-1].filters,
-      **measure.scores(dataset.test.images[:_MEASURED]),
+      **measure.scores(sampling.sample(dataset.test, _MEASURED).images),
     }
     return common.finish(
       run, watch, paraphraser, scores, method='paraphraser', seed=recipe.seed

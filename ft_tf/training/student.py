@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ft_tf import errors, evaluation, factors, recipes, run_dir
-from ft_tf.data import datasets, views
+from ft_tf.data import datasets, sampling, views
 from ft_tf.methods import base, registry
 from ft_tf.models import folding, taps, zoo
 from ft_tf.signals import cache
@@ -88,7 +88,7 @@ def train_student(
           for name, path in inputs.items()
           if name.startswith('paraphraser')
         ],
-        images=dataset.train.images,
+        examples=dataset.train,
       )
       methods = registry.make(recipe, parts)
   if zoo.is_file(recipe.student.model):
@@ -239,8 +239,8 @@ def _load_paraphraser(path: str) -> factors.Paraphraser:
 def _gradients(student, methods, forward, recipe, dataset):
   """Returns a function to the figures of the terms' gradients, by name.
 
-  They are of the first training images, as many as a batch, as they are; of
-  those without labels as many as there are in a batch on average.
+  They are of a sample of the training images, as many as a batch, as they are;
+  of those without labels as many as there are in a batch on average.
   """
   measure = gradients.compile_measure(
     forward,
@@ -249,16 +249,15 @@ def _gradients(student, methods, forward, recipe, dataset):
     terms=[method.name for method in methods],
   )
   labelled, every = len(dataset.train), len(dataset.every)
-  place = np.arange(recipe.data.batch_size)
-  count = round(len(place) * dataset.labelled_share)
-  some = dataset.every.take(
-    np.concatenate(
-      [
-        place[:count] % labelled,
-        labelled + place[count:] % max(1, every - labelled),
-      ]
-    )
-  )
+  batch_size = recipe.data.batch_size
+  count = round(batch_size * dataset.labelled_share)
+  unlabelled = np.random.default_rng(0).permutation(every - labelled)
+  # Repeated where there are less than a batch.
+  places = [
+    np.resize(sampling.positions(dataset.train, count), count),
+    np.resize(labelled + unlabelled, batch_size - count),
+  ]
+  some = dataset.every.take(np.concatenate(places).astype(np.int64))
   batch = {
     'image': tf.constant(some.images[:]),
     'label': tf.constant(some.labels),

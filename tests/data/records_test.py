@@ -158,6 +158,26 @@ class StoredExamplesTest(absltest.TestCase):
     found = {examples.digest for examples in (every, *others)}
     self.assertLen(found, 3)
 
+  def test_digest_is_of_every_record(self):
+    records_of = [bytes([i % 251, i // 251]) for i in range(3000)]
+
+    def digest(of):
+      examples = records.StoredExamples(
+        lambda positions: [of[p] for p in positions],
+        None,
+        image_shape=(1, 1, 1),
+        indices=np.arange(len(of)),
+      )
+      return examples.digest
+
+    first = digest(records_of)
+    for place in (0, 1, 1500, 2998, 2999):
+      changed = [*records_of]
+      changed[place] = b'other'
+      self.assertNotEqual(digest(changed), first)
+    # Where one record ends and the next begins counts, too.
+    self.assertNotEqual(digest([b'ab', b'c']), digest([b'a', b'bc']))
+
   def test_splits_share_no_image(self):
     dataset = datasets.Dataset(_source(), validation_examples=8)
     train, validation = dataset.train.labels, dataset.validation.labels

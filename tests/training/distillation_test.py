@@ -50,7 +50,7 @@ def _parts(recipe, strategy, seed=0, shape=(8, 8, 1)):
         teacher=teacher,
         student=net,
         paraphrasers=[paraphraser],
-        images=dataset.train.images,
+        examples=dataset.train,
       ),
     )
     optimizer, _ = sgd.make(recipe.student, 3.0, recipe.precision)
