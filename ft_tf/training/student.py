@@ -1,5 +1,6 @@
 """Stage 3: the student and what its method trains beside it."""
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -279,6 +280,9 @@ def _settle_beta(recipe, methods, measure, run) -> None:
   """Sets the factor loss's weight if the recipe leaves it to its gradient.
 
   It is kept in the run's folder: a run that continues has other gradients.
+
+  Raises:
+    TrainingError: the gradient is not finite.
   """
   if recipe.student.beta != recipes.AUTO:
     return
@@ -293,6 +297,12 @@ def _settle_beta(recipe, methods, measure, run) -> None:
     betas = {}
     for method in ours:
       ratio = measured[f'gradient_ratio_{method.name}']
+      if not math.isfinite(ratio):
+        raise errors.TrainingError(
+          f'{method.name} is not finite on the images that --beta=auto is set '
+          'from: the outputs of the teacher are the likely cause; give another '
+          'teacher'
+        )
       beta = method.weight * recipe.student.beta_ratio / max(ratio, 1e-12)
       betas[method.name] = beta
       print(

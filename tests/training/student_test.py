@@ -225,6 +225,7 @@ class TrainStudentTest(parameterized.TestCase):
 
   @pytest.mark.slow
   def test_resumed_mobilenet_draws_the_same_random_numbers(self):
+    self.teacher = None  # the class's is of smaller images
     recipe = fixtures.recipe(method='scratch', student='mobilenetv3small')
     self._resumes(recipe, exactly=True, dataset=fixtures.blobs((32, 32, 1)))
 
@@ -282,6 +283,20 @@ class TrainStudentTest(parameterized.TestCase):
     steps = [r['step'] for r in resumed.metrics()]
     self.assertEqual(steps, sorted(set(steps)))
     self.assertLen(resumed.read('environment.json'), 2)
+
+  def test_teacher_of_values_that_are_not_finite_is_named(self):
+    image = keras.Input((8, 8, 1), dtype='uint8')
+    x = keras.layers.Rescaling(1 / 255)(image)
+    maps = keras.layers.Conv2D(4, 3, name='maps')(x)
+    maps = keras.layers.ReLU()(maps / (maps - maps))
+    x = keras.layers.GlobalAveragePooling2D()(maps)
+    self.teacher = os.path.join(self.runs, 'infinite.keras')
+    keras.Model(image, keras.layers.Dense(3)(x)).save(self.teacher)
+    recipe = fixtures.recipe(method='kd')
+    with self.assertRaisesRegex(
+      errors.TrainingError, r'at step 1; .*the teacher \S*infinite\.keras are'
+    ):
+      self._train('a', recipe)
 
   def test_complete_run_is_not_trained_again(self):
     run, result = self._train('a')
