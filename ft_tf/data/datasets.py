@@ -238,9 +238,9 @@ def _check_memory(wanted: int, source: Source, split: str) -> None:
   if wanted > _SHARE * free:
     raise errors.UsageError(
       f'the images of {source.name}, {source.image_shape}, with the copies '
-      f'made of them take {wanted / 2**30:.3g} GiB, more than {_SHARE:.0%} of the '
-      f'{free / 2**30:.3g} GiB of free memory: lower --image_size, take a part '
-      f'of the split such as {split}[:10%], or leave the images in their '
+      f'made of them take {wanted / 2**30:.3g} GiB, more than {_SHARE:.0%} of '
+      f'the {free / 2**30:.3g} GiB of free memory: lower --image_size, take a '
+      f'part of the split such as {split}[:10%], or leave the images in their '
       'files with --resizing=crop'
     )
 
