@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Prints the accuracy of a .keras file, a SavedModel or a .tflite file.
 
-Images are resized to what the model takes. The last line of output is JSON:
-accuracy (0 to 1), loss (mean cross entropy, nats) and the number of examples.
+Images are converted to the size and channels that the model takes, in the way
+that its run or export folder records, otherwise as bin/compress.py does without
+a recipe. The last line of output is JSON: accuracy (0 to 1), loss (mean cross
+entropy, nats) and the number of examples.
 
   bin/evaluate.py --dataset=digits --model=runs/export/student_int8.tflite
 """
@@ -16,6 +18,7 @@ from absl import flags
 
 from bin import program
 from ft_tf import evaluation
+from ft_tf.data import datasets
 
 flags.DEFINE_string(
   'model', None, '.keras or .tflite file, or SavedModel folder (required)'
@@ -30,8 +33,9 @@ def main():
   path = program.required('model')
   program.required('dataset')
   predict = evaluation.predictor(path)
-  source = program.source(flags.FLAGS.image_size or predict.image_size)
-  examples = source.read(flags.FLAGS.split)
+  source = program.source(predict.image_shape, model=path)
+  dataset = datasets.Dataset(source, test_split=flags.FLAGS.split)
+  examples = dataset.for_model(predict.image_shape).test
   evaluation.check_classes(predict, examples, source.label_names)
   return evaluation.evaluate(predict, examples)
 

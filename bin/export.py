@@ -5,7 +5,9 @@
       --workdir=runs/student
 
 Leaves export/ in the workdir; an export of the same model that is already there
-is printed as it stands. Images are resized to what the model takes.
+is printed as it stands. Images are converted to the size and channels that the
+model takes, in the way that its run records, otherwise as bin/compress.py does
+without a recipe.
 """
 
 import os
@@ -38,9 +40,7 @@ def main():
   workdir = program.required('workdir')
   run_dir.check_writable(workdir)
   program.required('dataset')
-  source = program.source(
-    flags.FLAGS.image_size or evaluation.predictor(model).image_size
-  )
+  source = program.source(evaluation.predictor(model).image_shape, model=model)
   dataset = datasets.Dataset(
     source,
     train_split=flags.FLAGS.train_split,

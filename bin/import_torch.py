@@ -72,7 +72,7 @@ def main():
   network, size = flags.FLAGS.network, flags.FLAGS.image_size
   source = None
   if flags.FLAGS.dataset:
-    source = program.source(size)
+    source = program.source((None, None, channels))
     image_shape, classes = source.image_shape, len(source.label_names)
   else:
     size = size or (224 if network in ('resnet18', 'resnet34') else 32)

@@ -43,13 +43,13 @@ with _quiet():
   import tensorflow as tf
   import tensorflow_datasets as tfds
 
-  from ft_tf import catalogue, errors, evaluation, recipes, run_dir
+  from ft_tf import catalogue, errors, evaluation, paths, recipes, run_dir
   from ft_tf.data import datasets, folder
-  from ft_tf.export import budget
+  from ft_tf.export import budget, student
   from ft_tf.models import zoo
   from ft_tf.report import tables
   from ft_tf.signals import cache
-  from ft_tf.training import loop, strategy
+  from ft_tf.training import common, loop, strategy
 
   tf.config.list_physical_devices()
 
@@ -123,9 +123,10 @@ def define_source(*, required: bool = True) -> None:
   its = by_flag['resizing']
   flags.DEFINE_enum(
     'resizing',
-    its.default,
+    None,
     its.metadata['choices'],
-    f'{its.metadata["help"]} (default: {its.default})',
+    f"{its.metadata['help']} (default: that of the model's run or export "
+    f'folder, otherwise {catalogue.get(catalogue.DEFAULT).data.resizing})',
   )
   its = by_flag['max_bad_files']
   flags.DEFINE_integer(
@@ -139,8 +140,8 @@ def define_image_size() -> None:
   flags.DEFINE_integer(
     'image_size',
     0,
-    'height and width that images are resized to; 0: what the model takes '
-    '(default: 0)',
+    "height and width that images are resized to; 0: those of the model's run "
+    'or export folder, otherwise what the model takes (default: 0)',
     lower_bound=0,
   )
 
@@ -166,14 +167,34 @@ def seeds() -> int:
   return flags.FLAGS.seeds
 
 
-def source(image_size: int = 0) -> datasets.Source:
-  """Returns the data set of the flags, with images of a size."""
+def source(
+  image_shape: tuple[int | None, int | None, int | None], *, model: str = ''
+) -> datasets.Source:
+  """Returns the data set of the flags, with images as a model was made for.
+
+  Args:
+    image_shape: `(H, W, C)` that the model takes; None where it takes any.
+    model: Its file or folder, beside which may stand how images were made.
+  """
+  recorded = student.recorded_preprocessing(model) if model else {}
+  height, width, channels = image_shape
+  size = (
+    flags.FLAGS.image_size
+    or recorded.get('image_size')
+    or (height if height == width else None)
+    or 0
+  )
+  # What compress takes where nothing is said; without a size nothing is cut.
+  default = catalogue.get(catalogue.DEFAULT).data.resizing
+  unsaid = recorded.get('resizing', default) if size else 'stretch'
   return datasets.Source(
     required('dataset'),
     data_dir=flags.FLAGS.data_dir,
-    image_size=image_size,
-    resizing=flags.FLAGS.resizing,
+    image_size=size,
+    resizing=flags.FLAGS.resizing or unsaid,
     max_bad_files=flags.FLAGS.max_bad_files,
+    channels=channels if channels in (1, 3) else 0,
+    trains=False,
   )
 
 
@@ -283,12 +304,7 @@ def recipe() -> recipes.Recipe:
       given[leaf.flag] = _value(leaf, flags.FLAGS[leaf.flag].value)
   which = recipes.override(base, given)
   for name in ('teacher', 'student'):
-    model = getattr(which, name).model
-    if model.endswith(('.h5', '.hdf5')) or os.path.isdir(model):
-      raise errors.UsageError(
-        f'--{name}={model} is not a .keras file: load it by Keras and write '
-        "one with model.save('it.keras')"
-      )
+    zoo.check_name(getattr(which, name).model, name)
   if not zoo.is_file(which.teacher.model):
     return which
   # Images are as the given teacher takes them, where nothing is said.
@@ -354,7 +370,15 @@ def setting() -> tuple[recipes.Recipe, datasets.Dataset, dict[str, Any]]:
   )
   # Before anything else uses TensorFlow: it may split the CPU.
   devices = strategy.make(flags.FLAGS.num_replicas)
-  dataset = datasets.Dataset.from_recipe(which.data, flags.FLAGS.data_dir)
+  data_dir = flags.FLAGS.data_dir
+  dataset = datasets.Dataset.from_recipe(which.data, data_dir)
+  if zoo.is_file(which.teacher.model) and not which.data.channels:
+    takes = evaluation.predictor(which.teacher.model).image_shape[-1]
+    if takes in (1, 3) and takes != dataset.image_shape[-1]:
+      which = recipes.override(which, {'channels': takes})
+      dataset = datasets.Dataset.from_recipe(which.data, data_dir)
+  if not (flags.FLAGS['mean'].present or flags.FLAGS['std'].present):
+    which = common.settle_statistics(which, dataset)
   return which, dataset, {'run': run, 'strategy': devices, 'options': options}
 
 
@@ -383,6 +407,10 @@ def run(main: Callable[[], dict[str, Any]]) -> None:
       _leave(error, 2)
     if len(rest) > 1:
       _leave(f'{rest[1]!r} is not a flag: write --name=value', 2)
+    try:
+      _expand_home()
+    except errors.UsageError as error:
+      _leave(error, 2)
     return rest
 
   def wrapped(argv):
@@ -405,6 +433,16 @@ def run(main: Callable[[], dict[str, Any]]) -> None:
     print(run_dir.to_json(result), flush=True)
 
   app.run(wrapped, flags_parser=parse)
+
+
+def _expand_home() -> None:
+  """Replaces the ~ at the start of a flag's path, whatever the flag."""
+  for name in flags.FLAGS:
+    flag = flags.FLAGS[name]
+    if isinstance(flag.value, str):
+      flag.value = paths.expand(flag.value)
+    elif isinstance(flag.value, list):
+      flag.value = [paths.expand(str(each)) for each in flag.value]
 
 
 def _leave(reason: Any, code: int) -> None:

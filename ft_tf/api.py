@@ -1,13 +1,19 @@
 """One call from a teacher and images in memory to a trained student."""
 
+import contextlib
+import difflib
 import functools
+import inspect
 import os
+import re
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from ft_tf import catalogue, compression, errors, recipes, run_dir
 from ft_tf.data import datasets
@@ -26,13 +32,26 @@ _OF_FILES = {
   'unlabeled',
 }
 
+# What flags in messages are called here, in this order.
+_WORDS = {
+  r'give --allow_unsafe_model': (
+    'call keras.config.enable_unsafe_deserialization()'
+  ),
+  r'--image_size=(\d+)': r'images of \1x\1',
+  r'--image_size': 'size of the images',
+  r'--dataset': 'train and test',
+  r'--channels': 'number of channels',
+  r'--num_replicas': 'number of devices',
+  r'(?<![\w-])--(?=[a-z]\w*)': '',
+}
+
 
 def distill(
   teacher: keras.Model | str,
   student: keras.Model | str,
   *,
-  train: tuple[np.ndarray, np.ndarray],
-  test: tuple[np.ndarray, np.ndarray],
+  train: tuple[Any, Any] | tf.data.Dataset,
+  test: tuple[Any, Any] | tf.data.Dataset,
   workdir: str,
   label_names: Sequence[str] | None = None,
   recipe: str = catalogue.DEFAULT,
@@ -48,10 +67,14 @@ def distill(
     teacher: A trained classifier of raw images, 0..255, or its `.keras` file.
     student: A network name as in `zoo.NAMES`, an untrained model, or its
       `.keras` file.
-    train: Images `[N, H, W, C]` uint8 and labels `[N]` to train on.
+    train: Images `[N, H, W, C]` uint8 and labels `[N]`, integers from 0, to
+      train on, or a finite `tf.data.Dataset` of such pairs. Likewise accepted
+      are grey images `[N, H, W]`, floats in 0..255 or 0..1, labels `[N, 1]`,
+      one-hot, or of names that are in `label_names`. Grey images are repeated
+      to colours for a teacher of these, and colours made grey.
     test: To test on, once, at the end.
     workdir: Where to work.
-    label_names: The classes; their numbers if None.
+    label_names: The classes, in the order of the labels; their numbers if None.
     recipe: Whose numbers stand where none are given.
     **numbers: Of the recipe, by their flags: `student_epochs=30`. Images are
       padded by an eighth of their height and cropped, and the student
@@ -64,38 +87,137 @@ def distill(
     UsageError: something does not fit; nothing has been trained.
     TrainingError: a loss is not finite.
   """
+  with _in_python_terms():
+    _check_arguments(numbers)
+    run = run_dir.RunDir(_path('workdir', workdir))
+    source = datasets.Arrays(train, test, label_names=label_names)
+    source = _as_teacher_takes(teacher, source, numbers)
+    training = source.read('train')
+    images = training.images
+    mean, std = datasets.statistics(training)
+    given = {
+      'dataset': source.name,
+      'image_size': 0,
+      'resizing': 'stretch',
+      'pad': images.shape[1] // 8,
+      'mean': mean,
+      'std': std,
+      'teacher': _model(run, 'teacher', teacher, images),
+      'student': _model(run, 'student', student, images),
+      **{name: _value(value) for name, value in numbers.items()},
+    }
+    which = recipes.override(catalogue.get(recipe), given)
+    compression.compress(
+      which,
+      datasets.Dataset(
+        source, validation_examples=which.data.validation_examples
+      ),
+      run=run,
+      strategy=_devices(),
+      options=loop.Options(),
+    )
+    return zoo.load(run.child('student').model)
+
+
+@contextlib.contextmanager
+def _in_python_terms() -> Iterator[None]:
+  """Turns the flags in messages into the arguments that stand for them."""
+  try:
+    yield
+  except (errors.UsageError, errors.TrainingError) as error:
+    text = str(error)
+    for pattern, words in _WORDS.items():
+      text = re.sub(pattern, words, text)
+    raise type(error)(text) from error
+
+
+def _check_arguments(numbers: dict[str, Any]) -> None:
+  """Raises `UsageError` over what is no number of a recipe, or of files."""
   strange = sorted(_OF_FILES & numbers.keys())
   if strange:
     raise errors.UsageError(
       f'images in arrays come as they are: leave out {", ".join(strange)}'
     )
-  source = datasets.Arrays(train, test, label_names=label_names)
-  training = source.read('train')
-  images = training.images
-  mean, std = datasets.statistics(training)
-  run = run_dir.RunDir(workdir)
-  given = {
-    'dataset': source.name,
-    'image_size': 0,
-    'resizing': 'stretch',
-    'pad': images.shape[1] // 8,
-    'mean': mean,
-    'std': std,
-    'teacher': _path(run, 'teacher', teacher, images),
-    'student': _path(run, 'student', student, images),
-    **numbers,
-  }
-  which = recipes.override(catalogue.get(recipe), given)
-  compression.compress(
-    which,
-    datasets.Dataset(
-      source, validation_examples=which.data.validation_examples
-    ),
-    run=run,
-    strategy=_devices(),
-    options=loop.Options(),
+  flags = {leaf.flag for leaf in recipes.leaves()} - _OF_FILES
+  known = sorted(flags | inspect.signature(distill).parameters.keys())
+  for name in numbers.keys() - flags:
+    (close,) = difflib.get_close_matches(name, known, 1) or (None,)
+    raise errors.UsageError(
+      f'distill() has no argument {name!r}'
+      + (
+        f'; did you mean {close!r}?'
+        if close
+        else ': give numbers of a recipe, such as student_epochs'
+      )
+    )
+
+
+def _value(value: Any) -> Any:
+  """Returns a number as recipes have it: numpy's become Python's."""
+  if isinstance(value, (list, tuple, np.ndarray)):
+    return tuple(map(_value, np.asarray(value).tolist()))
+  return value.item() if isinstance(value, np.generic) else value
+
+
+def _path(name: str, given: Any) -> str:
+  """Returns a path as a text."""
+  if not isinstance(given, (str, os.PathLike)):
+    raise errors.UsageError(f'{name} is a {type(given).__name__}: give a path')
+  return os.path.expanduser(os.fspath(given))
+
+
+def _as_teacher_takes(
+  teacher: Any, source: datasets.Arrays, numbers: dict[str, Any]
+) -> datasets.Arrays:
+  """Returns the images with the channels that a trained teacher takes.
+
+  Raises:
+    UsageError: it takes images of another size, or it is not certain what it
+      takes where images are in 0..1.
+  """
+  if isinstance(teacher, (str, os.PathLike)):
+    path = _path('teacher', teacher)
+    if not zoo.is_file(path):
+      return source
+    teacher = zoo.load(path)
+  _check_model('teacher', teacher)
+  *size, channels = teacher.input_shape[1:]
+  has = source.image_shape
+  if any(w not in (None, h) for w, h in zip(size, has[:2], strict=True)):
+    raise errors.UsageError(
+      f'the teacher takes images of {size[0]}x{size[1]}, those of train and '
+      f'test are {has[0]}x{has[1]}: resize them'
+    )
+  if source.unit and 'preprocessing' not in numbers and not _of_bytes(teacher):
+    raise errors.UsageError(
+      "images are given in 0 to 1: give preprocessing='0..1' if the teacher "
+      "takes them so, or preprocessing='none' if it takes 0 to 255"
+    )
+  if {channels, has[-1]} != {1, 3}:
+    return source
+  print(
+    f'images: {has[-1]} channels, converted to the {channels} that the teacher '
+    'takes',
+    file=sys.stderr,
+    flush=True,
   )
-  return zoo.load(run.child('student').model)
+  return source.with_channels(channels)
+
+
+def _check_model(name: str, model: Any) -> None:
+  """Raises `UsageError` if it is not a Keras model of images to logits."""
+  if not isinstance(model, keras.Model):
+    raise errors.UsageError(
+      f'{name} is a {type(model).__name__}: give a keras.Model, the path of a '
+      '.keras file, or the name of a network'
+    )
+  zoo.check_classifier(model, f'the {name}')
+
+
+def _of_bytes(model: keras.Model) -> bool:
+  """Tells whether it is certain that a model takes images of 0..255."""
+  (image,) = model.inputs
+  return np.dtype(keras.backend.standardize_dtype(image.dtype)).kind in 'iu'
 
 
 @functools.cache
@@ -104,14 +226,22 @@ def _devices():
   return strategy.make()
 
 
-def _path(run, name, given: keras.Model | str, images) -> str:
+def _model(run, name, given: Any, images) -> str:
   """Returns a model's name or file; a model in memory is written once.
 
   A `.keras` file of the same model has other bytes each time it is written, and
   the run would be another.
   """
-  if isinstance(given, str):
+  if isinstance(given, (str, os.PathLike)):
+    given = _path(name, given)
+    zoo.check_name(given, name)
     return given
+  _check_model(name, given)
+  if given.input_shape[-1] not in (None, images.shape[-1]):
+    raise errors.UsageError(
+      f'the {name} takes images of {given.input_shape[-1]} channels, they have '
+      f'{images.shape[-1]}: give a {name} for these'
+    )
   with tempfile.TemporaryDirectory() as folder:
     # What cannot be read back is refused before anything is written.
     first = os.path.join(folder, f'{name}.keras')

@@ -1,10 +1,8 @@
 """Methods against each other: one teacher, many students, trained alike."""
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import json
-import multiprocessing
 import os
 import sys
 import tempfile
@@ -14,7 +12,15 @@ from typing import Any
 
 import tensorflow as tf
 
-from ft_tf import arms, compression, errors, knowledge, recipes, run_dir
+from ft_tf import (
+  arms,
+  compression,
+  errors,
+  knowledge,
+  processes,
+  recipes,
+  run_dir,
+)
 from ft_tf.data import datasets
 from ft_tf.models import zoo
 from ft_tf.report import comparison as report
@@ -277,22 +283,19 @@ def _train(
     for task in tasks:
       yield task, bench.train(task, **arguments[task.name])
     return
-  with concurrent.futures.ProcessPoolExecutor(
-    jobs,
-    mp_context=multiprocessing.get_context('spawn'),
-    initializer=_open_bench,
-    initargs=(workshop, jobs),
-  ) as pool:
-    running = {
-      pool.submit(_train_elsewhere, task, **arguments[task.name]): task
-      for task in tasks
-    }
-    for done in concurrent.futures.as_completed(running):
-      try:
-        failure = done.result()
-      except concurrent.futures.process.BrokenProcessPool as error:
-        failure = f'its process died ({error})'
-      yield running[done], failure
+  for number, failure in processes.each(
+    _train_elsewhere,
+    [{'task': task, **arguments[task.name]} for task in tasks],
+    workers=jobs,
+    start=_open_bench,
+    start_arguments=(workshop, jobs),
+  ):
+    task = tasks[number]
+    if isinstance(failure, processes.Died):
+      fewer = f', with --jobs={jobs - 1}' if failure.killed else ''
+      failure = f'{failure}: run the same command again{fewer}'
+      _say(f'{task.name} failed: {failure}')
+    yield task, failure
 
 
 def _export(folders, workshop) -> None:
@@ -301,20 +304,15 @@ def _export(folders, workshop) -> None:
   LiteRT gives up its process over a network whose maps are all zero.
   """
   waiting = [f for f in folders if not f.read('export/export.json')]
-  while waiting:
-    with concurrent.futures.ProcessPoolExecutor(
-      1,
-      mp_context=multiprocessing.get_context('spawn'),
-      initializer=_open_bench,
-      initargs=(workshop, 1),
-    ) as pool:
-      while waiting:
-        folder = waiting.pop(0)
-        try:
-          pool.submit(_export_elsewhere, folder.path).result()
-        except concurrent.futures.process.BrokenProcessPool:
-          _say(f'{folder.path}: no TFLite file, its process died over it')
-          break
+  for number, found in processes.each(
+    _export_elsewhere,
+    [{'path': folder.path} for folder in waiting],
+    workers=1,
+    start=_open_bench,
+    start_arguments=(workshop, 1),
+  ):
+    if isinstance(found, processes.Died):
+      _say(f'{waiting[number].path}: no TFLite file, {found}')
 
 
 class _Bench:

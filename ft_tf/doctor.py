@@ -24,7 +24,7 @@ from ft_tf import (
   evaluation,
   recipes,
 )
-from ft_tf.data import datasets, sampling
+from ft_tf.data import datasets, records, sampling
 from ft_tf.export import budget
 from ft_tf.methods import registry
 from ft_tf.models import taps
@@ -210,13 +210,14 @@ def _of_given_teacher(recipe, dataset, teacher, expected) -> Iterator[Finding]:
     f'by {its.teacher_outputs}',
     '--teacher, --teacher_outputs',
   )
-  test = sampling.sample(dataset.test, _JUDGED)
+  chosen = sampling.positions(dataset.test, _JUDGED)
+  test = dataset.test.take(chosen)
   yield Finding(
     'values in the teacher', _seen(teacher, test), '--preprocessing'
   )
   outputs = _logits(teacher, test, recipe.teacher.model)
   accuracy = float((outputs.argmax(axis=1) == test.labels).mean())
-  hints = [*_other_preprocessing(recipe, dataset, test, accuracy)]
+  hints = [*_other_preprocessing(recipe, dataset, chosen)]
   if not hints:
     names = dataset.label_names
     hints = [*_other_order(outputs, test.labels, accuracy, names)]
@@ -227,13 +228,14 @@ def _of_given_teacher(recipe, dataset, teacher, expected) -> Iterator[Finding]:
       '; '.join(
         [f'the teacher has {measured}, not {100 * expected:.2f} %', *hints]
       )
-      + ': give the --preprocessing it was trained with, the data set with its '
-      'classes in its order, or another --expect_teacher_accuracy'
+      + ': give the --preprocessing and --resizing it was trained with, the '
+      'data set with its classes in its order, or another '
+      '--expect_teacher_accuracy'
     )
   yield Finding(
     'teacher accuracy',
     '; '.join([measured, *hints]),
-    '--preprocessing, --expect_teacher_accuracy',
+    '--preprocessing, --resizing, --expect_teacher_accuracy',
   )
 
 
@@ -268,28 +270,61 @@ def _before_kernel(model) -> keras.KerasTensor | None:
   return None
 
 
-def _other_preprocessing(recipe, dataset, examples, accuracy) -> Iterator[str]:
-  """Yields the preprocessing that a teacher does better with, if one does."""
-  its = recipe.teacher
-  few = sampling.sample(examples, _TRIED)
-  found = {}
-  rgb = ('imagenet',) * (few.images.shape[-1] == 3)
-  for kind in (*_PREPROCESSING, *rgb):
-    if kind != its.preprocessing:
-      with contextlib.redirect_stderr(io.StringIO()):
-        other, _ = common.load_given_teacher(
-          dataclasses.replace(its, preprocessing=kind), dataset
-        )
-      outputs = _logits(other, few, recipe.teacher.model)
-      right = outputs.argmax(axis=1) == few.labels
-      found[kind] = float(right.mean())
-  best = max(found, key=found.get)
-  by_chance = 1 / len(dataset.label_names)
+def _other_preprocessing(recipe, dataset, chosen) -> Iterator[str]:
+  """Yields the preprocessing and resizing that a teacher does better with.
+
+  First every preprocessing, then with the best one the other resizing: what is
+  yielded is one hint, or none.
+
+  Args:
+    recipe: What is to be run.
+    dataset: The images.
+    chosen: Positions of the test images that the teacher is measured on.
+  """
+  its, resizing = recipe.teacher, recipe.data.resizing
+  few = chosen[:_TRIED]  # Every prefix of a sample has all classes.
   chance = 2 * math.sqrt(0.25 / len(few))  # two standard errors at most
-  if found[best] > max(accuracy + max(_BETTER, chance), 1.5 * by_chance):
+
+  def accuracy(kind, data):
+    with contextlib.redirect_stderr(io.StringIO()):
+      other, _ = common.load_given_teacher(
+        dataclasses.replace(its, preprocessing=kind), dataset
+      )
+    examples = data.test.take(few)
+    outputs = _logits(other, examples, its.model)
+    return float((outputs.argmax(axis=1) == examples.labels).mean())
+
+  def better(found, than):
+    least = 1.5 / len(dataset.label_names)
+    return found > max(than + max(_BETTER, chance), least)
+
+  best, most = its.preprocessing, accuracy(its.preprocessing, dataset)
+  rgb = ('imagenet',) * (dataset.image_shape[-1] == 3)
+  found = {
+    kind: accuracy(kind, dataset)
+    for kind in (*_PREPROCESSING, *rgb)
+    if kind != its.preprocessing
+  }
+  kind = max(found, key=found.get)
+  right, wrong = [], []
+  if better(found[kind], most):
+    best, most = kind, found[kind]
+    right.append(f'--preprocessing={best}')
+    wrong.append(f'--preprocessing={its.preprocessing}')
+  otherwise = dataset.resized_otherwise()
+  if otherwise is not None:
+    resized = accuracy(best, otherwise)
+    if better(resized, most):
+      most = resized
+      crops = resizing == records.STRETCH
+      right.append(
+        '--resizing=crop --pad=0' if crops else f'--resizing={records.STRETCH}'
+      )
+      wrong.append(f'--resizing={resizing}')
+  if right:
     yield (
-      f'it has {100 * found[best]:.2f} % with --preprocessing={best}, so that '
-      f'--preprocessing={its.preprocessing} looks wrong'
+      f'it has {100 * most:.2f} % with {" ".join(right)}, so that '
+      f'{" and ".join(wrong)} {"look" if len(wrong) > 1 else "looks"} wrong'
     )
 
 

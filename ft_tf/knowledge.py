@@ -23,23 +23,62 @@ _PROBED = 5000  # training images that the linear probe is fitted to
 _COMPARED = 1000  # validation images whose features are compared
 
 
-def cka(first: np.ndarray, second: np.ndarray) -> float:
-  """Returns the linear centred kernel alignment (Kornblith et al. 2019).
+def cka(first: np.ndarray, second: np.ndarray) -> float | None:
+  """Returns the debiased linear centred kernel alignment, -1..1.
 
-  Equation 5 there, of the examples' Gram matrices: 1 for features that are the
-  same but for rotation and scale, near 0 for unrelated ones, 0 where one is
-  the same for all examples.
+  Kornblith et al. 2019 with the unbiased estimator of HSIC by Song et al. 2012,
+  as in Nguyen, Raghu and Kornblith 2021: 1 for features that are the same but
+  for rotation, scale and offset, near 0 for unrelated ones however many
+  elements they have, 0 where one is the same for all examples. (The biased
+  estimator grows with the elements: to 0.8 for unrelated features of 1,000
+  examples and 4,096 elements.)
 
   Args:
     first: Features of N examples, `[N, ...]`.
     second: Features of the same, of any other shape `[N, ...]`.
+
+  Returns:
+    None for less than 4 examples, of which there is no unbiased estimate.
   """
-  grams = []
-  for features in (first, second):
-    x = features.reshape(len(features), -1).astype(np.float64)
-    x = x - x.mean(axis=0)
-    grams.append(x @ x.T)
-  one, two = grams
+  return _compared('cka', first, second)['cka']
+
+
+def _compared(name, first, second) -> dict[str, float | None]:
+  """Returns the CKA by a name, and beside it that of shuffled features."""
+  shuffled, count = f'{name}_shuffled', len(first)
+  if count < 4:
+    return {name: None, shuffled: None}
+  one, two = _gram(first), _gram(second)
+  order = np.random.default_rng(0).permutation(count)
+  return {
+    name: _alignment(one, two),
+    shuffled: _alignment(one, two[np.ix_(order, order)]),
+  }
+
+
+def _gram(features: np.ndarray) -> np.ndarray:
+  """Returns the Gram matrix of features, `[N, N]`, U-centred.
+
+  That is without its diagonal, and with rows that sum to 0 (Szekely and Rizzo
+  2014). The sum of the products of two such matrices is the unbiased estimate
+  of their HSIC, N (N - 3) times.
+  """
+  x = features.reshape(len(features), -1).astype(np.float64)
+  mean = x.mean(axis=0)
+  x -= mean  # changes nothing but the rounding
+  # An element that is the same for all examples is so but for float32's.
+  x[:, np.abs(x).max(axis=0) <= np.finfo(np.float32).eps * np.abs(mean)] = 0
+  gram = x @ x.T
+  np.fill_diagonal(gram, 0)
+  count = len(gram)
+  sums = gram.sum(axis=0) / (count - 2)
+  gram += gram.sum() / ((count - 1) * (count - 2)) - sums - sums[:, None]
+  np.fill_diagonal(gram, 0)
+  return gram
+
+
+def _alignment(one: np.ndarray, two: np.ndarray) -> float:
+  """Returns the CKA of the features of two matrices of `_gram`."""
   norms = np.linalg.norm(one) * np.linalg.norm(two)
   return float((one * two).sum() / norms) if norms else 0.0
 
@@ -66,12 +105,16 @@ def look(
     logistic regression on the student's last map, averaged over its places;
     and with factor transfer `factor_cka`, of the two factors, and
     `feature_factor_cka`, of the student's map before its translator and the
-    teacher's factor. Of several pairs of layers they are of the last.
+    teacher's factor. Of several pairs of layers they are of the last. Each
+    CKA has beside it, as `..._cka_shuffled`, the value of the same features
+    with the student's examples in another order, which have nothing in common:
+    its distance from 0 is that of chance. A CKA is None for less than 4 images.
   """
   known = run.read(FILE)
-  if known is not None:
+  # Those of older versions have the biased CKA, and none of shuffled features.
+  if known is not None and 'feature_cka_shuffled' in known:
     return known
-  images = _compared(dataset)
+  images = _validation_sample(dataset)
   if not len(images):
     return {}
   theirs, ours = (zoo.load(path) for path in (teacher, run.model))
@@ -81,26 +124,26 @@ def look(
   own = common.as_student_sees(recipe, dataset)
   for net, layer, which, seen in (
     (theirs, maps[0], 'teacher_layers', images),
-    (ours, maps[1], 'student_layers', _compared(own)),
+    (ours, maps[1], 'student_layers', _validation_sample(own)),
   ):
     layers = {layer, *(each for term in terms for each in getattr(term, which))}
     said.append(_outputs(net, sorted(layers), seen))
   features = [s.features[layer] for s, layer in zip(said, maps, strict=True)]
-  found = {'feature_cka': cka(*features)}
+  found = _compared('feature_cka', *features)
   for term in terms:
     if isinstance(term, factor_transfer.FactorTransfer):
       factor, adapted = (
         np.asarray(tf.cast(x, tf.float32))
         for x in (term.signal(said[0]), term.adapt(said[1]))
       )
-      found['factor_cka'] = cka(factor, adapted)
-      found['feature_factor_cka'] = cka(factor, features[1])
+      found |= _compared('factor_cka', factor, adapted)
+      found |= _compared('feature_factor_cka', factor, features[1])
   found['probe_accuracy'] = _probe(ours, taps.last_feature_map(ours), own)
   run.write(FILE, found)
   return found
 
 
-def _compared(dataset) -> np.ndarray:
+def _validation_sample(dataset) -> np.ndarray:
   """Returns the validation images whose features are compared."""
   return sampling.sample(dataset.validation, _COMPARED).images[:]
 

@@ -12,7 +12,7 @@ import dataclasses
 import numbers
 from typing import Any
 
-from ft_tf import errors
+from ft_tf import errors, paths
 
 
 def _field(
@@ -47,8 +47,8 @@ class Data:
   """The data set and the views of its images that training sees."""
 
   dataset: str = _field(
-    'TFDS name of an image classification data set; or folder:PATH, pictures '
-    'as train/<class>/<picture> and test/<class>/<picture>'
+    'TFDS name of an image classification data set; or folder:PATH, images as '
+    'train/<class>/<image>, test/<class>/<image> and perhaps val/...'
   )
   train_split: str = _field('TFDS split to train on', default='train')
   test_split: str = _field('TFDS split of the final figures', default='test')
@@ -65,23 +65,27 @@ class Data:
     default='stretch',
   )
   max_bad_files: int = _field(
-    'pictures of a folder that may be left out because they do not decode',
+    'images of a folder that may be left out because they do not decode',
     least=0,
     default=0,
   )
   channels: int = _field(
-    'channels that pictures of a folder are converted to; 0: as many as the '
-    'given teacher takes, or without one 1 if all are grey, otherwise 3',
+    'channels that images are converted to; 0: as many as the given teacher '
+    'takes, or without one as they have, in a folder 1 if all are grey, '
+    'otherwise 3',
     choices=(0, 1, 3),
     default=0,
   )
   unlabeled: str = _field(
-    'folder of further pictures, without labels, that train the paraphraser '
-    'and the factor loss; empty: none',
+    'folder of further images, without labels, that train the paraphraser and '
+    "the factor loss; files of --dataset's folder are left out; empty: none",
     default='',
   )
   validation_examples: int = _field(
-    'training images set aside for validation', least=0, default=1000
+    'training images set aside for validation, unless the folder of --dataset '
+    'has some of its own',
+    least=0,
+    default=1000,
   )
   pad: int = _field(
     'black pixels on each side before the random crop; 0 with resizing=crop',
@@ -459,7 +463,10 @@ def override(recipe: Recipe, values: dict[str, Any]) -> Recipe:
     )
   for leaf in leaves():
     if leaf.flag in values:
-      groups.setdefault(leaf.group, {})[leaf.field.name] = values[leaf.flag]
+      value = values[leaf.flag]
+      if isinstance(value, str):  # of a file, perhaps
+        value = paths.expand(value)
+      groups.setdefault(leaf.group, {})[leaf.field.name] = value
   top = groups.pop('', {})
   for group, changes in groups.items():
     top[group] = dataclasses.replace(getattr(recipe, group), **changes)

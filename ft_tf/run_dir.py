@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from ft_tf import errors
+from ft_tf import errors, paths
 
 _PACKAGES = (
   'tensorflow',
@@ -44,7 +44,7 @@ class RunDir:
   """One run folder. Nothing is written before `claim`."""
 
   def __init__(self, path: str):
-    self.path = os.path.abspath(path)
+    self.path = os.path.abspath(paths.expand(path))
     self.model = os.path.join(self.path, 'model.keras')
     self.checkpoints = os.path.join(self.path, 'checkpoints')
     self.tensorboard = os.path.join(self.path, 'tensorboard')

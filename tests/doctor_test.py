@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from absl.testing import absltest
 from keras import ops
+from PIL import Image
 
 from ft_tf import comparison, doctor, errors
 from ft_tf.data import datasets
@@ -132,6 +133,47 @@ class DoctorTest(absltest.TestCase):
       'not 99.00 %; it has 100.00 % with .* looks wrong: give the --pre',
     ):
       _says(self._recipe(), expected=0.99)
+
+  def test_other_resizing_is_tried_and_named_before_the_order(self):
+    # A bar that stretching brings where the teacher looks and cropping does
+    # not; the preprocessing is right, or wrong as well.
+    root = os.path.join(self._folder, 'bars')
+    for label, name in enumerate(('left', 'middle', 'right')):
+      for i in range(40):
+        image = np.full((16, 48), 10 + i % 7, np.uint8)
+        image[4:12, 18 * label : 18 * label + 12] = 115
+        path = os.path.join(root, name, f'{i}.png')
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        Image.fromarray(image).save(path)
+    _teacher(self._file)
+    for preprocessing, wanted in (
+      ('-1..1', '100.00 % with --resizing=stretch, so that --resizing=crop lo'),
+      (
+        'none',
+        # To tell bright from dark scaling to 0..1 is as good.
+        '100.00 % with --preprocessing=-?[01]..1 --resizing=stretch, so that '
+        '--preprocessing=none and --resizing=crop look wrong',
+      ),
+    ):
+      recipe = self._recipe(
+        preprocessing=preprocessing,
+        dataset=f'folder:{root}',
+        image_size=8,
+        resizing='crop',
+        pad=0,
+        validation_examples=0,
+      )
+      dataset = datasets.Dataset.from_recipe(
+        recipe.data, os.path.join(self._folder, 'data')
+      )
+      accuracy = next(
+        finding
+        for finding in doctor.examine(recipe, dataset)
+        if finding.what == 'teacher accuracy'
+      )
+      self.assertRegex(accuracy.says, wanted)
+      self.assertNotIn('order', accuracy.says)
+      self.assertIn('--resizing', accuracy.flag)
 
   def test_other_order_of_classes_is_seen(self):
     _teacher(self._file, order=(1, 2, 0))

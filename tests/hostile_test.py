@@ -130,7 +130,7 @@ class SampleTest(parameterized.TestCase):
 
   def test_features_are_compared_on_all_classes(self):
     with mock.patch.object(knowledge, '_COMPARED', 7):
-      self.assertLen({*_classes(knowledge._compared(self.dataset))}, 3)
+      self.assertLen({*_classes(knowledge._validation_sample(self.dataset))}, 3)
 
   def test_rehearsals_are_of_all_classes(self):
     part = fixtures.hostile().part(28)

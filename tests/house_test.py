@@ -14,6 +14,8 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # From top to bottom.
 _ROOMS = (
   'errors',
+  'paths',
+  'processes',
   'recipes',
   'catalogue',
   'run_dir',
@@ -36,7 +38,15 @@ _ROOMS = (
   'benchmark',
   'bin',
 )
-_WITHOUT_TENSORFLOW = ('errors', 'recipes', 'catalogue', 'run_dir', 'report')
+_WITHOUT_TENSORFLOW = (
+  'errors',
+  'paths',
+  'processes',
+  'recipes',
+  'catalogue',
+  'run_dir',
+  'report',
+)
 # These are TensorFlow, or import it.
 _TENSORFLOW = ('keras', 'tensorboard', 'tensorflow', 'tensorflow_datasets')
 _FLAGS = ('absl.app', 'absl.flags')

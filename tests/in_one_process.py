@@ -15,7 +15,6 @@ import os
 import sys
 
 from absl import flags
-from absl.testing import flagsaver
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -45,9 +44,11 @@ def main():
   found = []
   for arguments in lines:
     sys.argv = [path, *arguments]
-    with flagsaver.flagsaver():
-      flags.FLAGS.unparse_flags()
-      found.append(_call(lambda: space['program'].run(space['main'])))
+    found.append(_call(lambda: space['program'].run(space['main'])))
+    # Flags that a program's imports have defined meanwhile stay defined.
+    for name in flags.FLAGS:
+      flags.FLAGS[name].unparse()
+    flags.FLAGS.unparse_flags()
   json.dump(found, sys.stdout)
 
 

@@ -14,6 +14,8 @@ import pytest
 from absl.testing import absltest, parameterized
 from PIL import Image
 
+from ft_tf import evaluation
+from ft_tf.data import datasets
 from ft_tf.models import layers, zoo
 from tests import in_one_process, networks
 
@@ -412,8 +414,121 @@ class GivenTest(absltest.TestCase):
       f'--workdir={folder}/run',
     )
     self.assertEqual(code, 0, err)
-    self.assertEqual(_result(out)['examples'], 4)
+    result = _result(out)
+    self.assertEqual(result['examples'], 4)
     self.assertIn('16x16x3', err)
+    data = [f'--dataset=folder:{folder}/pictures', f'--data_dir={folder}/data']
+    code, out, err = _run(
+      'evaluate', f'--model={folder}/run/export/student_fp32.tflite', *data
+    )
+    self.assertEqual(code, 0, err)
+    self.assertEqual(_result(out)['accuracy'], result['accuracy'])
+    self.assertAlmostEqual(_result(out)['loss'], result['loss'], places=4)
+    code, out, err = _run(
+      'export',
+      f'--model={folder}/run/student/model.keras',
+      f'--workdir={folder}/new',
+      *data,
+    )
+    self.assertEqual(code, 0, err)
+    with open(f'{folder}/run/export/export.json') as file:
+      wanted = json.load(file)['student.keras']
+    self.assertEqual(_result(out)['student.keras'], wanted)
+
+  def test_images_come_as_the_model_takes_them_and_its_run_has_seen_them(self):
+    folder = self.create_tempdir().full_path
+    rng = np.random.default_rng(0)
+    for label, column in (('cat', 2), ('dog', 24)):
+      os.makedirs(f'{folder}/images/{label}')
+      for i in range(10):
+        values = rng.integers(90, size=(12, 36)).astype(np.uint8)
+        values[:, column : column + 9] = 115
+        Image.fromarray(values).save(f'{folder}/images/{label}/{i}.png')
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 50)(image))
+    model = keras.Model(image, keras.layers.Dense(2)(x))
+    os.makedirs(f'{folder}/run')
+    with open(f'{folder}/run/recipe.json', 'w') as file:
+      json.dump({'data': {'resizing': 'stretch', 'image_size': 8}}, file)
+    paths = {
+      'crop': f'{folder}/mine.keras',
+      'stretch': f'{folder}/run/model.keras',
+    }
+    for path in paths.values():
+      model.save(path)
+    dataset = f'folder:{folder}/images'
+    data = f'--data_dir={folder}/data'
+    losses = {}
+    for (kind, path), (code, out, err) in zip(
+      paths.items(),
+      _each(
+        'evaluate',
+        *(
+          [f'--model={path}', f'--dataset={dataset}', data]
+          for path in paths.values()
+        ),
+      ),
+      strict=True,
+    ):
+      self.assertEqual(code, 0, f'{path}: {err}')
+      source = datasets.Source(
+        dataset,
+        data_dir=f'{folder}/data',
+        image_size=8,
+        resizing=kind,
+        channels=3,
+      )
+      wanted = evaluation.evaluate(
+        evaluation.KerasPredictor(model), source.read('test')
+      )
+      losses[kind] = _result(out)['loss']
+      self.assertAlmostEqual(losses[kind], wanted['loss'], places=4)
+    self.assertNotAlmostEqual(losses['crop'], losses['stretch'], places=2)
+
+  def test_images_own_statistics_stand_for_a_recipe_of_other_channels(self):
+    folder = self.create_tempdir().full_path
+    for label, value in (('cat', 30), ('dog', 70)):
+      os.makedirs(f'{folder}/images/{label}')
+      for i in range(10):
+        image = Image.new('L', (30, 20), value)
+        image.save(f'{folder}/images/{label}/{i}.png')
+    for channels in (1, 3):
+      image = keras.Input((8, 8, channels))
+      x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 50)(image))
+      keras.Model(image, keras.layers.Dense(2)(x)).save(
+        f'{folder}/{channels}.keras'
+      )
+    same = (
+      f'--dataset=folder:{folder}/images',
+      f'--data_dir={folder}/data',
+      f'--workdir={folder}/new',
+      '--student=resnet21',  # what is refused next
+    )
+    told, typed, converted = _each(
+      'compress',
+      [*same, f'--teacher={folder}/1.keras'],
+      [*same, f'--teacher={folder}/1.keras', '--mean=1,1,1', '--std=1,1,1'],
+      [
+        *same,
+        f'--teacher={folder}/3.keras',
+        '--recipe=digits',
+        '--dataset=digits',
+      ],
+    )
+    for code, out, err in (told, typed, converted):
+      self.assertEqual((code, out), (2, ''), err)
+    self.assertIn(
+      'mean and std: 0.196 and 0.078, of the training images; the recipe has '
+      'those of 3 channels, the images have 1\n',
+      told[2],
+    )
+    self.assertIn("unknown network 'resnet21'", told[2])
+    self.assertRegex(typed[2], 'has 1 channels.* such as --mean=0.196 --std=')
+    # Grey images of TFDS become colours for a teacher of these.
+    self.assertIn('those of 1 channels, the images have 3\n', converted[2])
+    self.assertIn('(8, 8, 3), the data set has (16, 16, 3)', converted[2])
+    self.assertFalse(os.path.exists(f'{folder}/new'))
 
   def test_data_are_prepared_once(self):
     folder = self.create_tempdir().full_path
@@ -428,6 +543,7 @@ class ErrorsTest(absltest.TestCase):
     folder = self.create_tempdir().full_path
     workdir = os.path.join(folder, 'new')
     file = self.create_tempfile('file').full_path
+    home = os.path.expanduser('~')
     other_classes = os.path.join(folder, 'three.keras')
     keras.utils.set_random_seed(0)
     zoo.build('resnet8x0.25', layers.Spec((16, 16, 1), 3, (0.5,), (0.5,))).save(
@@ -445,7 +561,10 @@ class ErrorsTest(absltest.TestCase):
       ),
       'data folder': ([*cifar, '--data_dir=/no/such'], 'there is no folder'),
       'not prepared': ([*cifar, f'--data_dir={folder}'], 'bin/prepare_data.py'),
-      'teacher file': ([*digits, '--teacher=no.keras'], 'no file no.keras'),
+      'teacher file': (
+        [*digits, '--teacher=no.keras'],
+        'no.keras: give the path',
+      ),
       'classes': (
         [*digits, f'--teacher={other_classes}'],
         'has 3 classes, the data set 10',
@@ -459,6 +578,16 @@ class ErrorsTest(absltest.TestCase):
       'number': ([*digits, '--beta=much'], '--beta=much'),
       'split': ([*digits, '--train_split=nope'], "no split 'nope'"),
       'workdir': ([*digits, f'--workdir={file}/x'], 'another --workdir'),
+      'folder': ([*digits, '--dataset=folder'], '--dataset=folder:PATH'),
+      'home': ([*digits, '--teacher=~/no.keras'], f' {home}/no.keras: '),
+      'home of images': (
+        [*digits, '--dataset=folder:~/no'],
+        f'no folder {home}/no: ',
+      ),
+      'nobody': (
+        [*digits, '--signal_cache=~nobody_here/x'],
+        '~nobody_here has no home folder; give the whole path',
+      ),
     }
     found = _each(
       'compress',

@@ -1,6 +1,7 @@
 """What a recipe is: methods, the flags' names, the bounds."""
 
 import dataclasses
+import os
 
 from absl.testing import absltest, parameterized
 
@@ -127,6 +128,15 @@ class OverrideTest(parameterized.TestCase):
     self.assertEqual(
       recipes.override(catalogue.digits(), {}), catalogue.digits()
     )
+
+  def test_home_in_a_path_is_written_out(self):
+    with absltest.mock.patch.dict(os.environ, {'HOME': '/home/somebody'}):
+      changed = recipes.override(
+        catalogue.digits(),
+        {'teacher': '~/teacher.keras', 'dataset': 'folder:~/images'},
+      )
+    self.assertEqual(changed.teacher.model, '/home/somebody/teacher.keras')
+    self.assertEqual(changed.data.dataset, 'folder:/home/somebody/images')
 
   @parameterized.parameters(
     ('student_learning_rate', -0.1, 'a value above 0'),

@@ -34,6 +34,10 @@ class RunDirTest(absltest.TestCase):
     self.addCleanup(run.release)
     return run
 
+  def test_home_is_known(self):
+    with absltest.mock.patch.dict(os.environ, {'HOME': self._scratch}):
+      self.assertEqual(run_dir.RunDir('~/runs/first').path, self._path)
+
   def test_nothing_is_written_before_claim(self):
     run = run_dir.RunDir(self._path)
     self.assertIsNone(run.read('recipe.json'))

@@ -1,17 +1,20 @@
 """A data set's name to its TFDS builder, and its files prepared."""
 
 import contextlib
+import glob
 import os
+import re
 import sys
 from typing import Any
 
 import tensorflow_datasets as tfds
 
 from ft_tf import errors
-from ft_tf.data import digits, folder
+from ft_tf.data import digits, folder, folder_builder
 
 # Registering the builder makes 'digits' a TFDS name like any other.
 _EMBEDDED = (digits.Digits.name,)
+_NAMED = 10  # configurations
 FILE_FORMATS = ('tfrecord', 'array_record')
 
 
@@ -21,15 +24,17 @@ def open_builder(
   data_dir: str | None = None,
   max_bad_files: int = 0,
   channels: int = 0,
+  labelled: tfds.core.DatasetBuilder | None = None,
 ) -> tfds.core.DatasetBuilder:
   """Returns the TFDS builder, prepared unless we can do it ourselves.
 
   Args:
-    name: TFDS name, `digits`, `folder:PATH`, a folder of pictures, or
+    name: TFDS name, `digits`, `folder:PATH`, a folder of images, or
       `unlabeled:PATH`, one without labels.
     data_dir: The TFDS folder; TFDS's default if None.
-    max_bad_files: As of `folder.builder`.
-    channels: Likewise.
+    max_bad_files: As of `folder_builder.builder`.
+    channels: As of `folder_builder.builder`.
+    labelled: The builder of the data set that images without labels add to.
 
   Raises:
     UsageError: there is no such data set, or it is not prepared.
@@ -39,27 +44,29 @@ def open_builder(
     (folder.UNLABELLED, folder.scan_unlabelled),
   ):
     if name.startswith(prefix):
-      return folder.builder(
+      return folder_builder.builder(
         scan(name.removeprefix(prefix)),
         data_dir=data_dir,
         max_bad_files=max_bad_files,
         channels=channels,
+        labelled=labelled if labelled and _is_folder(labelled) else None,
       )
   if name in _EMBEDDED:
     return _find(name, data_dir)
+  _check_name(name)
   if data_dir is not None and not os.path.isdir(data_dir):
     raise errors.UsageError(
       f'there is no folder {data_dir}: --data_dir is the TFDS folder with the '
       'prepared data sets'
     )
-  if not name:
-    raise errors.UsageError(
-      'give --dataset: a TFDS name such as cifar10, digits, or folder:PATH; or '
-      '--recipe, which has one'
-    )
   builder = _find(name, data_dir)
   if not builder.is_prepared():
     where = data_dir or tfds.core.constants.DATA_DIR
+    others = prepared(name, data_dir)
+    if others:
+      raise _held_otherwise(
+        f'{name} (version {builder.version})', where, others
+      )
     raise errors.UsageError(
       f'{name} is not prepared in {where}: run `bin/prepare_data.py '
       f'--dataset={name} --data_dir={where}`, or give the --data_dir that has '
@@ -68,11 +75,75 @@ def open_builder(
   return builder
 
 
+def _check_name(name: str) -> None:
+  """Raises `UsageError` if a TFDS name is none, or stands for a folder."""
+  if not name:
+    raise errors.UsageError(
+      'give --dataset: a TFDS name such as cifar10, digits, or folder:PATH; or '
+      '--recipe, which has one'
+    )
+  shown = folder.shown(name)
+  prefix, colon, path = name.partition(':')
+  if colon and f'{prefix.lower()}:' == folder.PREFIX:
+    raise errors.UsageError(
+      f'--dataset={shown}: write {folder.PREFIX}{folder.shown(path)}'
+    )
+  if name.split('/', maxsplit=1)[0] == folder_builder.NAME:
+    raise errors.UsageError(
+      f'--dataset={shown} has no path: a folder of images is '
+      f'--dataset={folder.PREFIX}PATH'
+    )
+  if name.startswith(('/', '.', '~')):
+    raise errors.UsageError(
+      f'--dataset={shown} is a path: a folder of images is '
+      f'--dataset={folder.PREFIX}{shown}'
+    )
+
+
+def prepared(name: str, data_dir: str | None = None) -> list[str]:
+  """Returns the names of what is prepared of a data set, version by version.
+
+  Args:
+    name: TFDS name; its configuration and version do not count.
+    data_dir: The TFDS folder; TFDS's default if None.
+
+  Returns:
+    Such as `cifar10:3.0.2`, or `name/configuration:1.0.0`.
+  """
+  base = re.match(r'\w*', name)[0]
+  root = os.path.join(data_dir or str(tfds.core.constants.DATA_DIR), base)
+  found = []
+  # A folder without this file is not read by another version of the code.
+  pattern = os.path.join(glob.escape(root), '**', 'features.json')
+  for path in sorted(glob.glob(pattern, recursive=True)) if base else []:
+    *config, version = os.path.relpath(os.path.dirname(path), root).split(
+      os.sep
+    )
+    found.append(f'{"/".join([base, *config])}:{version}')
+  return found
+
+
 def fingerprint(builder: tfds.core.DatasetBuilder) -> str:
-  """Returns what changes with a folder's pictures; '' for other data sets."""
-  if builder.name != folder.NAME:
-    return ''
-  return f'{builder.builder_config.content}-{builder.builder_config.channels}'
+  """Returns what changes with a folder's images; '' for other data sets."""
+  return builder.builder_config.fingerprint if _is_folder(builder) else ''
+
+
+def has_validation(builder: tfds.core.DatasetBuilder) -> bool:
+  """Tells whether a folder has images of its own to validate on."""
+  return _is_folder(builder) and (
+    folder.VALIDATION in builder.builder_config.files
+  )
+
+
+def split_names(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
+  """Returns the splits; those of digits once they are prepared."""
+  if _is_folder(builder):
+    return tuple(builder.builder_config.files)
+  return tuple(builder.info.splits)
+
+
+def _is_folder(builder) -> bool:
+  return builder.name == folder_builder.NAME
 
 
 def supervised_keys(name: str, info: tfds.core.DatasetInfo) -> tuple[str, str]:
@@ -113,6 +184,12 @@ def prepare(
     UsageError: there is no such data set, it cannot be had, or it is there in
       another format.
   """
+  if name.startswith(folder.PREFIX):
+    raise errors.UsageError(
+      f'{folder.shown(name)} needs no preparing: give it to the other programs '
+      'as it is'
+    )
+  _check_name(name)
   # One that is there comes as it was written, and takes no format.
   builder = _find(name, data_dir)
   if not builder.is_prepared():
@@ -138,16 +215,19 @@ def prepare(
 
 
 def prepare_ours(builder: tfds.core.DatasetBuilder) -> None:
-  """Prepares digits or a folder of pictures; no network is used.
+  """Prepares digits or a folder of images unless it is; no network is used.
 
   Raises:
     UsageError: the folder cannot be written.
   """
   try:
-    _prepare(
-      builder,
-      download_config=tfds.download.DownloadConfig(try_download_gcs=False),
-    )
+    if _is_folder(builder):
+      builder.remember()
+    if not builder.is_prepared():
+      _prepare(
+        builder,
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+      )
   except OSError as error:
     raise errors.UsageError(
       f'cannot prepare {builder.name} in {builder.data_dir} '
@@ -168,7 +248,42 @@ def _find(name, data_dir, **values) -> tfds.core.DatasetBuilder:
   try:
     return tfds.builder(name, data_dir=data_dir, **values)
   except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
+    others = prepared(name, data_dir)
+    if others:
+      where = data_dir or tfds.core.constants.DATA_DIR
+      raise _held_otherwise(name, where, others) from error
+    known = _known_to_tfds(re.match(r'\w*', name)[0])
+    if known:
+      raise errors.UsageError(
+        f'TFDS has no {name}: --dataset takes {", ".join(known)}'
+      ) from error
     raise errors.UsageError(
-      f'TFDS knows no data set {name!r}: --dataset takes digits, which needs '
-      'no download, or a name from TFDS such as cifar10'
+      f'TFDS knows no data set {name!r}: '
+      + (
+        f'for the images in this folder give --dataset={folder.PREFIX}{name}'
+        if os.path.isdir(name)
+        else '--dataset takes digits, which needs no download, a name from '
+        f'TFDS such as cifar10, or {folder.PREFIX}PATH'
+      )
     ) from error
+
+
+def _known_to_tfds(base: str) -> list[str]:
+  """Returns the configurations and versions of a data set; none if unknown."""
+  try:
+    code = tfds.builder_cls(base)
+  except (tfds.core.DatasetNotFoundError, ValueError):
+    return []
+  configs = list(code.builder_configs)
+  names = [f'{base}/{config}' for config in configs[:_NAMED]] or [base]
+  more = ['...'] if len(configs) > _NAMED else []
+  version = f':{code.VERSION}' if code.VERSION else ''
+  return [name + version for name in names] + more
+
+
+def _held_otherwise(name, where, others) -> errors.UsageError:
+  """Returns the error over a data set of another version or configuration."""
+  return errors.UsageError(
+    f'{name} is not prepared in {where}, which has {", ".join(others)}: give '
+    f'--dataset={others[-1]}, or the --data_dir that has it'
+  )

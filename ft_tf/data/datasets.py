@@ -1,23 +1,26 @@
 """A TFDS name to labelled images, split three ways."""
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from ft_tf import errors, recipes
-from ft_tf.data import builders, memory, records, sampling
+from ft_tf.data import arrays, builders, memory, records, sampling
 
 # Chooses the validation images; every run of every seed sets the same aside.
 _VALIDATION_SEED = 0
 _MEASURED = 1000  # images
 _AT_ONCE = 256  # images
 _SHARE = 0.75  # of the free memory, for images; the rest is for networks
+_VALIDATION = 'validation'  # a split of folders
 UNLABELLED = records.UNLABELLED
 
 
@@ -28,10 +31,14 @@ class Examples:
   Attributes:
     images: `[N, H, W, C]`, uint8.
     labels: `[N]`, int64.
+    preprocessing: How the images were made of the stored ones.
   """
 
   images: np.ndarray
   labels: np.ndarray
+  preprocessing: records.Preprocessing = dataclasses.field(
+    default_factory=records.Preprocessing
+  )
 
   @functools.cached_property
   def digest(self) -> str:
@@ -51,7 +58,9 @@ class Examples:
     return self.labels[indices]
 
   def take(self, indices: np.ndarray) -> 'Examples':
-    return Examples(self.images[indices], self.labels[indices])
+    return Examples(
+      self.images[indices], self.labels[indices], self.preprocessing
+    )
 
   def resized(self, size: tuple[int, int]) -> 'Examples':
     """Returns them at a smaller height and width."""
@@ -59,13 +68,14 @@ class Examples:
     for i in range(0, len(self), _AT_ONCE):
       some = tf.constant(self.images[i : i + _AT_ONCE])
       images[i : i + _AT_ONCE] = records.shrink(some, size)
-    return Examples(images, self.labels)
+    return Examples(images, self.labels, self.preprocessing.then(size))
 
   def joined(self, unlabelled: 'Examples') -> 'Examples':
     """Returns these, and behind them others whose labels count for nothing."""
     return Examples(
       np.concatenate([self.images, unlabelled.images]),
       np.concatenate([self.labels, np.full(len(unlabelled), UNLABELLED)]),
+      self.preprocessing,
     )
 
 
@@ -75,14 +85,15 @@ def statistics(
   """Returns the channel means and deviations of a sample of 1,000 images.
 
   Args:
-    examples: The training images; what is returned is of [0, 1], rounded.
+    examples: The training images; what is returned is of [0, 1], rounded. The
+      deviation of a channel that does not vary is 1, which divides by nothing.
   """
   some = sampling.sample(examples, _MEASURED).images[:]
   mean, std = (
     tuple(round(float(each) / 255, 3) for each in figure)
     for figure in (some.mean(axis=(0, 1, 2)), some.std(axis=(0, 1, 2)))
   )
-  return mean, std
+  return mean, tuple(each or 1.0 for each in std)
 
 
 class Source:
@@ -97,18 +108,27 @@ class Source:
     resizing: str = 'stretch',
     max_bad_files: int = 0,
     channels: int = 0,
+    labelled: 'Source | None' = None,
+    trains: bool = True,
   ):
     """Opens a data set and reads no image yet.
 
     Args:
-      name: TFDS name, `digits`, `folder:PATH`, a folder of pictures, or
+      name: TFDS name, `digits`, `folder:PATH`, a folder of images, or
         `unlabeled:PATH`, one without labels, whose split is 'train'.
       data_dir: The TFDS folder with the prepared data set; TFDS's default if
         None. Digits and folders are prepared there if they are missing.
       image_size: Height and width that images are resized to; 0 keeps them.
-      resizing: As of `recipes.Data`; with 'crop' images stay in their files.
-      max_bad_files: As of `folder.builder`.
-      channels: Likewise.
+      resizing: As of `recipes.Data`; with 'crop' images stay in their files. In
+        evaluation the images of a data set that stores squares of one size are
+        seen whole, whichever it is: they have no margin to cut off.
+      max_bad_files: As of `folder_builder.builder`.
+      channels: What all images are converted to, 1 or 3; 0 keeps them. Grey
+        becomes three equal channels, colours their brightness.
+      trains: Whether random parts are asked for, too: with 'crop' they need
+        files of random access, which evaluation does without.
+      labelled: The data set that images without labels add to; those of a
+        folder that are in it are left out.
 
     Raises:
       UsageError: there is no such data set, it is not prepared, or it is not
@@ -116,31 +136,35 @@ class Source:
     """
     self.name = name
     self._builder = builders.open_builder(
-      name, data_dir=data_dir, max_bad_files=max_bad_files, channels=channels
+      name,
+      data_dir=data_dir,
+      max_bad_files=max_bad_files,
+      channels=channels,
+      labelled=labelled._builder if labelled else None,
     )
     self.fingerprint = builders.fingerprint(self._builder)
+    self.has_validation = builders.has_validation(self._builder)
     info = self._builder.info
     self._keys = builders.supervised_keys(name, info)
     image, label = (info.features[key] for key in self._keys)
     self.label_names: list[str] = list(label.names)
     wanted, (height, width, channels) = channels, image.shape
-    if wanted and channels != wanted:
-      raise errors.UsageError(
-        f'{name} has images of {channels} channels: --channels={wanted} '
-        'converts pictures of folders alone'
-      )
-    if image.np_dtype != np.uint8 or channels is None:
+    if image.np_dtype != np.uint8 or channels not in (1, 3):
       raise errors.UsageError(
         f'{name} has images of {channels or "any number of"} channels and '
         f'{np.dtype(image.np_dtype).name}: --dataset takes one of uint8 images '
         'with 1 or 3 channels'
       )
-    self._crops = resizing == 'crop'
-    if self._crops and not image_size:
+    channels = wanted or channels
+    self._square = height is not None and height == width
+    if resizing == records.CROP and not (image_size or self._square):
       raise errors.UsageError(
         '--resizing=crop wants one size to resize to: give --image_size, or a '
         'model that takes images of one size'
       )
+    self._crops = resizing == records.CROP
+    self._in_files = self._crops
+    self._trains = trains
     self._resized = bool(image_size) and (height, width) != (image_size,) * 2
     if image_size:
       height = width = image_size
@@ -162,12 +186,22 @@ class Source:
         files have no random access where they are to stay in them.
     """
     count = self._count(split)
-    if self._crops:
+    if self._stays_in_files:
       return records.open_split(
-        self._builder, split, keys=self._keys, image_shape=self.image_shape
+        self._builder,
+        split,
+        keys=self._keys,
+        image_shape=self.image_shape,
+        resizing=self._seen_by,
       )
     _check_memory(self.held(split), self, split)
     return self._load(split, count)
+
+  @property
+  def _stays_in_files(self) -> bool:
+    return self._in_files and (
+      self._trains or records.random_access(self._builder)
+    )
 
   def held(self, split: str) -> int:
     """Returns the bytes that a split's images take; 0 if they stay in files.
@@ -175,42 +209,74 @@ class Source:
     Raises:
       UsageError: there is no such split.
     """
-    if self._crops:
+    count = self._count(split)
+    if self._stays_in_files:
       return 0
-    return self._count(split) * int(np.prod(self.image_shape))
+    return count * int(np.prod(self.image_shape))
 
   def _count(self, split: str) -> int:
     """Returns the number of a split's images, at least 1."""
-    if not self._builder.is_prepared():  # digits and folders only
-      builders.prepare_ours(self._builder)
+    known = builders.split_names(self._builder)
+    asked = {part.partition('[')[0].strip() for part in split.split('+')}
+    if known and not asked <= {*known, 'all'}:
+      raise self._no_split(split)
+    builders.prepare_ours(self._builder)  # others are prepared by now
     try:
       count = self._builder.info.splits[split].num_examples
     except (KeyError, ValueError, AssertionError) as error:
-      raise errors.UsageError(
-        f'{self.name} has no split {split!r}: it has '
-        f'{", ".join(self._builder.info.splits)}; parts are written as '
-        'train[:80%]'
-      ) from error
+      raise self._no_split(split) from error
     if not count:
       raise errors.UsageError(
         f'{split} of {self.name} has no image: give a larger part'
       )
     return count
 
+  def _no_split(self, split: str) -> errors.UsageError:
+    return errors.UsageError(
+      f'{self.name} has no split {split!r}: it has '
+      f'{", ".join(builders.split_names(self._builder))}; parts are written as '
+      'train[:80%]'
+    )
+
+  @property
+  def _seen_by(self) -> str:
+    """How evaluation sees images, as of `records.seen`."""
+    if self._crops and not self._square:
+      return records.CROP
+    return records.STRETCH
+
+  def otherwise(self) -> 'Source | None':
+    """Returns this for evaluation alone, its images resized the other way.
+
+    None if they would be the same images.
+    """
+    if self._square or not self._resized:
+      return None
+    other = copy.copy(self)
+    other._crops = not self._crops
+    other._in_files, other._trains = True, False
+    return other
+
   def _load(self, split: str, count: int) -> Examples:
     image_key, label_key = self._keys
     images = np.empty((count, *self.image_shape), np.uint8)
     labels = np.empty((count,), np.int64)
+    kind, convert = self._seen_by, self._converted
     if records.random_access(self._builder):
       read = records.in_order(self._builder, split)
     else:
+      crops = kind == records.CROP
+      if crops:  # it decodes, and converts
+        shape = self.image_shape
+        convert = functools.partial(records.seen, shape=shape, resizing=kind)
       read = self._builder.as_dataset(
         split=split,
         # One file after the other: the order is part of what a seed means.
         read_config=tfds.ReadConfig(interleave_cycle_length=1),
+        decoders={image_key: tfds.decode.SkipDecoding()} if crops else None,
       )
     read = read.map(
-      lambda example: (self._resize(example[image_key]), example[label_key]),
+      lambda example: (convert(example[image_key]), example[label_key]),
       num_parallel_calls=tf.data.AUTOTUNE,
     )
     position = 0
@@ -218,9 +284,14 @@ class Source:
       end = position + len(some_labels)
       images[position:end], labels[position:end] = some_images, some_labels
       position = end
-    return Examples(images, labels)
+    made = records.Preprocessing()
+    if self._resized:
+      made = records.Preprocessing(kind, (self.image_shape[:2],))
+    return Examples(images, labels, made)
 
-  def _resize(self, image: tf.Tensor) -> tf.Tensor:
+  def _converted(self, image: tf.Tensor) -> tf.Tensor:
+    """Returns a decoded image at the wanted size, with the wanted channels."""
+    image = _with_channels(image, self.image_shape[-1])
     if not self._resized:
       return image
     return records.resize(image, self.image_shape[:2])
@@ -246,65 +317,84 @@ def _check_memory(wanted: int, source: Source, split: str) -> None:
 
 
 class Arrays:
-  """Images in arrays as a source: what `Source` is to a data set in files."""
+  """Images in arrays as a source: what `Source` is to a data set in files.
+
+  Attributes:
+    unit: Whether the images were given in 0..1, not in 0..255.
+  """
 
   name = 'arrays'
 
   def __init__(
     self,
-    train: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
+    train: Any,
+    test: Any,
     *,
     label_names: Sequence[str] | None = None,
   ):
-    """Takes images `[N, H, W, C]` uint8 and labels `[N]`, integers from 0.
+    """Takes images and labels of any kind that `arrays` makes one of.
 
     Args:
-      train: To train on.
-      test: To test on, of the same shape.
-      label_names: The classes; their numbers if None.
+      train: To train on, see `arrays.pair`, `arrays.images`, `arrays.labels`.
+      test: To test on, likewise; its images are of the same shape and range.
+      label_names: The classes, in the order of the labels; their numbers if
+        None.
 
     Raises:
       UsageError: the arrays are not such.
     """
-    train, test = (tuple(map(np.asarray, part)) for part in (train, test))
-    for name, (images, labels) in (('train', train), ('test', test)):
-      if (
-        images.dtype != np.uint8
-        or images.ndim != 4
-        or images.shape[1:] != train[0].shape[1:]
-        or not len(images)
-      ):
-        raise errors.UsageError(
-          f'{name}: images are {images.dtype} {images.shape}; give uint8 '
-          '[N, H, W, C], 0 to 255, all of one size'
-        )
-      if labels.shape != images.shape[:1] or labels.dtype.kind not in 'iu':
-        raise errors.UsageError(
-          f'{name}: labels are {labels.dtype} {labels.shape} for '
-          f'{len(images)} images; give integers [N]'
-        )
-      if labels.min() < 0:
-        raise errors.UsageError(
-          f'{name}: there is a label {labels.min()}; give integers from 0'
-        )
-    most = max(int(labels.max()) for _, labels in (train, test))
-    self.label_names = list(label_names or map(str, range(most + 1)))
-    if most >= len(self.label_names):
-      raise errors.UsageError(
-        f'there is a label {most} and {len(self.label_names)} label_names: '
-        'give one for each class'
-      )
-    self.image_shape = tuple(train[0].shape[1:])
+    names = arrays.names(label_names)
+    parts, classes, ranges = {}, 0, {}
     digest = hashlib.sha256()
-    for part in (*train, *test):
-      digest.update(np.ascontiguousarray(part))
+    for part, given in (('train', train), ('test', test)):
+      some, raw = arrays.pair(part, given)
+      some, ranges[part] = arrays.images(part, some)
+      labels, least = arrays.labels(part, raw, len(some), names)
+      parts[part], classes = Examples(some, labels), max(classes, least)
+      digest.update(np.ascontiguousarray(some))
+      # Runs are known by integers of the type that they were given in.
+      digest.update(labels.astype(raw.dtype if raw.dtype.kind in 'iu' else int))
+    shapes = [part.images.shape[1:] for part in parts.values()]
+    if shapes[0] != shapes[1]:
+      raise errors.UsageError(
+        f'the images of train are {shapes[0]} and those of test {shapes[1]}: '
+        'give all in one height, width and number of channels'
+      )
+    if ranges['train'] != ranges['test']:
+      raise errors.UsageError(
+        'train and test are of two ranges, 0 to 1 and 0 to 255: give both alike'
+      )
+    arrays.check_covered(parts['train'].labels, classes, names)
+    self.label_names = names or list(map(str, range(classes)))
+    self.image_shape = tuple(shapes[0])
+    self.unit = ranges['train']
     self.fingerprint = digest.hexdigest()
-    self._parts = {'train': train, 'test': test}
+    self._parts = parts
 
   def read(self, split: str) -> Examples:
-    images, labels = self._parts[split]
-    return Examples(images, labels.astype(np.int64))
+    return self._parts[split]
+
+  def with_channels(self, channels: int) -> 'Arrays':
+    """Returns them as grey (1 channel) or as colours (3), as `Source` does."""
+    other = copy.copy(self)
+    other._parts = {
+      name: Examples(
+        np.asarray(_with_channels(part.images, channels)), part.labels
+      )
+      for name, part in self._parts.items()
+    }
+    other.image_shape = (*self.image_shape[:2], channels)
+    return other
+
+
+def _with_channels(images, channels: int):
+  """Returns images or an image `[..., 1 or 3]` with other channels."""
+  if channels == images.shape[-1]:
+    return images
+  images = tf.convert_to_tensor(images)
+  if channels == 3:
+    return tf.image.grayscale_to_rgb(images)
+  return tf.image.rgb_to_grayscale(images)
 
 
 class _Sampled:
@@ -325,8 +415,8 @@ class _Sampled:
 class Dataset:
   """The train, validation and test images of one data set.
 
-  They are read when they are first asked for. Validation is taken from train,
-  by a choice that no run's seed changes.
+  They are read when they are first asked for. Validation has a split of its
+  own, or is taken from train, by a choice that no run's seed changes.
   """
 
   def __init__(
@@ -335,6 +425,7 @@ class Dataset:
     *,
     train_split: str = 'train',
     test_split: str = 'test',
+    validation_split: str = '',
     validation_examples: int = 0,
     unlabelled: Source | None = None,
   ):
@@ -342,9 +433,10 @@ class Dataset:
 
     Args:
       source: Of the labelled images.
-      train_split: Of those to train on, and to validate on.
+      train_split: Of those to train on.
       test_split: Of those to test on.
-      validation_examples: Number of images set aside.
+      validation_split: Of those to validate on; '' takes them from train.
+      validation_examples: How many are then taken from train.
       unlabelled: Further images to train on, of the same shape.
     """
     self.label_names = source.label_names
@@ -357,6 +449,7 @@ class Dataset:
     self._unlabelled = unlabelled
     self._train_split = train_split
     self._test_split = test_split
+    self._validation_split = validation_split
     self._validation_examples = validation_examples
 
   @classmethod
@@ -387,12 +480,17 @@ class Dataset:
         resizing=data.resizing,
         max_bad_files=data.max_bad_files,
         channels=channels,
+        labelled=source,
       )
+    # A folder's own, unless the recipe trains or tests on it.
+    taken = f'{data.train_split}+{data.test_split}'
+    own = source.has_validation and _VALIDATION not in taken
     return cls(
       source,
       unlabelled=unlabelled,
       train_split=data.train_split,
       test_split=data.test_split,
+      validation_split=_VALIDATION if own else '',
       validation_examples=data.validation_examples,
     )
 
@@ -407,6 +505,7 @@ class Dataset:
       unlabelled=unlabelled and _Sampled(unlabelled, count),
       train_split=self._train_split,
       test_split=self._test_split,
+      validation_split=self._validation_split,
       validation_examples=min(self._validation_examples, count // 8),
     )
 
@@ -435,6 +534,31 @@ class Dataset:
   @functools.cached_property
   def _smaller(self) -> dict[int, 'Dataset']:
     return {}
+
+  def for_model(self, image_shape: tuple[int | None, ...]) -> 'Dataset':
+    """Returns the data set as a model sees it that may take smaller images.
+
+    Args:
+      image_shape: `(H, W, C)` that the model takes; None where it takes any.
+    """
+    height, width, _ = image_shape
+    if height and height == width and height < min(self.image_shape[:2]):
+      return self.at(height)
+    return self
+
+  def resized_otherwise(self) -> 'Dataset | None':
+    """Returns this for evaluation alone, its images resized the other way.
+
+    None if they would be the same images, or are not read from files.
+    """
+    source = self._source
+    other = source.otherwise() if isinstance(source, Source) else None
+    return other and Dataset(
+      other,
+      train_split=self._train_split,
+      test_split=self._test_split,
+      validation_examples=self._validation_examples,
+    )
 
   def read(self) -> None:
     """Reads all images now, so that what is wrong with them shows now."""
@@ -468,6 +592,8 @@ class Dataset:
   def _parts(self):
     self._check_memory()
     every = self._source.read(self._train_split)
+    if self._validation_split:
+      return every, self._source.read(self._validation_split)
     aside = self._validation_examples
     if aside >= len(every):
       raise errors.UsageError(
@@ -488,6 +614,8 @@ class Dataset:
       # As joined to those with labels, and as a tensor.
       (self._unlabelled, 'train', 2),
     ]
+    if self._validation_split:
+      parts.append((self._source, self._validation_split, 1))
     wanted = 0
     for source, split, copies in parts:
       if isinstance(source, Source):  # Others' images are in memory already.

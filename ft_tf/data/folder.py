@@ -1,33 +1,62 @@
-"""A folder of pictures as a TFDS data set, every picture looked at once."""
+"""What lies in a folder of images: classes, splits, and what is left out."""
 
 import collections
-import concurrent.futures
 import dataclasses
 import hashlib
-import io
 import os
-import sys
-import warnings
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
-import tensorflow_datasets as tfds
-from PIL import Image, ImageOps
-
-from ft_tf import errors, run_dir
+from ft_tf import errors, paths
+from ft_tf.data import image_files
 
 PREFIX = 'folder:'
 UNLABELLED = 'unlabeled:'
-NAME = 'folder'  # TFDS's of all of them
-SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.webp')
-# Of pictures without a test folder: one in five of each class is tested on.
+_ORDER = TRAIN, VALIDATION, TEST = 'train', 'validation', 'test'
+# Of images without a test folder: one in five of each class is tested on.
 _TEST_EVERY = 5
-_MOST_PIXELS = 100_000_000
-_CHECKED = 'pictures.json'
-# What TensorFlow decodes as it stands; the rest is kept as PNG.
-_PLAIN = {('JPEG', 'L'), ('JPEG', 'RGB'), ('PNG', 'L'), ('PNG', 'RGB')}
-_ORIENTATION = 0x0112  # in EXIF
-_GREY = ('1', 'L', 'LA', 'I;16', 'I;16B', 'I;16L', 'I;16N')
-_NOT_BYTES = ('I', 'F')  # whose range is not known
+NAMED = 3  # of the files that a line is about
+_LAYOUT = 'arrange them as train/<class>/<image> and test/<class>/<image>'
+
+# What the first word of a folder's name says that it holds.
+_UNCLEAR = 'unclear'
+_PARTS = {
+  **dict.fromkeys(('train', 'training', 'trn'), TRAIN),
+  **dict.fromkeys(
+    ('val', 'valid', 'validate', 'validation', 'dev'), VALIDATION
+  ),
+  **dict.fromkeys(('test', 'testing', 'tst'), TEST),
+  **dict.fromkeys(('eval', 'evaluation', 'holdout'), _UNCLEAR),
+  **dict.fromkeys(('unlabeled', 'unlabelled'), 'unlabeled'),
+}
+_FILLERS = 'set|data|dataset|split|images?|imgs?|pictures|photos'
+# Of file servers, operating systems and tools; names with a dot in front are
+# hidden ones anyway. In lower case.
+_SYSTEM = {
+  '#recycle',
+  '#snapshot',
+  '$recycle.bin',
+  '@eadir',
+  '@recently-snapshot',
+  '@recycle',
+  '@sharebin',
+  '@tmp',
+  '__macosx',
+  '__pycache__',
+  'desktop.ini',
+  'ehthumbs.db',
+  'ehthumbs_vista.db',
+  'icon\r',
+  'lost+found',
+  'network trash folder',
+  'recycler',
+  'system volume information',
+  'temporary items',
+  'thevolumesettingsfolder',
+  'thumbs.db',
+}
+_BROKEN_NAMES = {'Cc', 'Cs', 'Zl', 'Zp'}  # categories of Unicode
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,357 +67,489 @@ class Listing:
     root: The folder.
     classes: Names of the class folders, sorted.
     splits: Split to its files, paths below the root, sorted, each with its
-      class.
-    digest: Of names, sizes and times of all files: another if any changed.
+      class: 'train' and 'test', 'validation' where there is such a folder.
+    digest: Of where the files are, their names, sizes, times and numbers on
+      their disk: another if any changed.
+    changed_ns: When the last of the files changed.
+    notes: What a user is told, a line each.
   """
 
   root: str
   classes: tuple[str, ...]
   splits: dict[str, tuple[tuple[str, str], ...]]
   digest: str
+  changed_ns: int
+  notes: tuple[str, ...]
 
 
 def scan(root: str) -> Listing:
-  """Returns what lies in a folder of pictures.
+  """Returns what lies in a folder of labelled images.
+
+  Hidden and system files and folders are left out, at any depth.
 
   Args:
-    root: With `train/<class>/<picture>` and `test/<class>/<picture>`; without
-      `test/`, or with the class folders in the root itself, every fifth picture
-      of each class, in an order that depends on its name alone, is for testing.
+    root: With `train/<class>/<image>` and `test/<class>/<image>`, perhaps
+      `val/<class>/<image>`, under the usual names in any case; without a test
+      folder, or with the class folders in the root itself, every fifth image of
+      each class, in an order that depends on its name alone, is for testing.
 
   Raises:
-    UsageError: there is no such folder, or it is not laid out so.
+    UsageError: there is no such folder, or its layout has more than one
+      meaning.
   """
-  root = os.path.abspath(root)
-  if not os.path.isdir(root):
+  root = _absolute(root, f'--dataset={PREFIX}PATH')
+  tree = _Tree(root)
+  parts = _part_folders(tree)
+  found = {
+    part: _class_images(tree, name)
+    for part, name in (parts or {TRAIN: ''}).items()
+  }
+  train, root = found[TRAIN], shown(root)
+  _check_names(root, train)
+  if len(train) < 2:
+    (name,) = train
     raise errors.UsageError(
-      f'there is no folder {root}: --dataset={PREFIX}PATH takes one with '
-      'train/<class>/<picture>'
+      f'{root} has one class, {shown(name)}: a classifier needs two or more '
+      'folders of images'
+      + (
+        f'; if the classes are in it, give {PREFIX}{root}/{shown(name)}'
+        if not parts and len(tree.entries(name)[0]) > 1
+        else ''
+      )
     )
-  train = 'train' if os.path.isdir(os.path.join(root, 'train')) else ''
-  files = _pictures(root, train)
-  if not files:
-    raise errors.UsageError(
-      f'{root} has no picture: lay them as train/<class>/<picture>, with names '
-      f'that end in {", ".join(SUFFIXES)}'
-    )
-  classes = tuple(sorted(files))
-  if len(classes) < 2:
-    raise errors.UsageError(
-      f'{root} has one class, {classes[0]}: a classifier needs two or more '
-      'folders of pictures'
-    )
-  if train and os.path.isdir(os.path.join(root, 'test')):
-    tested = _pictures(root, 'test')
-    strange = sorted(tested.keys() - files.keys())
+  for part, name in parts.items():
+    strange = sorted(found[part].keys() - train.keys())
     if strange:
       raise errors.UsageError(
-        f'{root}/test has classes that train has not: {", ".join(strange)}; '
-        'name the folders alike'
+        f'{root}/{shown(name)} has classes that {shown(parts[TRAIN])} has not: '
+        f'{some(strange)}; name the folders alike'
       )
-    parts = {'train': files, 'test': tested}
-  else:
-    parts = _split(files)
-  splits = {
-    name: tuple(sorted((path, label) for label in of for path in of[label]))
-    for name, of in parts.items()
-  }
-  if not splits['test']:
+  if TEST not in found:
+    found |= _cut(train)
+  if not any(found[TEST].values()):
     raise errors.UsageError(
-      f'{root} leaves no picture to test on: give test/<class>/<picture>, or '
-      f'{_TEST_EVERY} pictures a class and more'
+      f'{root} has no image to test on: add test/<class>/<image>, or give each '
+      f'class {_TEST_EVERY} images or more'
     )
-  return Listing(root, classes, splits, _digest(root, splits))
+  notes = [_layout_note(root, parts), *_similar(root, train)]
+  if not parts:
+    notes += _same_inside(tree, train)
+  untested = [name for name in train if not found[TEST].get(name)]
+  if untested:
+    notes.append(f'{root}: no image to test on of {some(untested)}')
+  return tree.listing(tuple(sorted(train)), found, notes)
 
 
 def scan_unlabelled(root: str) -> Listing:
-  """Returns all pictures in a folder and those within it, as one class.
+  """Returns all images in a folder and those within it, as one class.
 
   Raises:
-    UsageError: there is no such folder, or no picture in it.
+    UsageError: there is no such folder, or no image in it.
   """
-  root = os.path.abspath(root)
+  root = _absolute(root, '--unlabeled=PATH')
+  tree = _Tree(root)
+  images = tree.images('')
+  if not images:
+    raise errors.UsageError(
+      f'{root} has no image that can be read: --unlabeled takes a folder with '
+      f'images, at any depth{tree.others("")}'
+    )
+  return tree.listing(('unlabelled',), {TRAIN: {'unlabelled': images}}, [])
+
+
+def shown(name: str) -> str:
+  """Returns a name for a line of text: unprintable characters as escapes."""
+  return ''.join(
+    c
+    if c.isprintable()
+    else os.fsencode(c).decode('ascii', 'backslashreplace')
+    if '\udc80' <= c <= '\udcff'  # a byte that is not UTF-8
+    else c.encode('unicode_escape').decode()
+    for c in name
+  )
+
+
+def counted(number: int, noun: str) -> str:
+  """Returns '1 image' or '2 images'."""
+  return f'{number} {noun}' + 's' * (number != 1)
+
+
+def some(names: Sequence[str]) -> str:
+  """Returns the first of some names, and how many more there are."""
+  more = len(names) - NAMED
+  return ', '.join(map(shown, names[:NAMED])) + (
+    f' and {more} more' if more > 0 else ''
+  )
+
+
+def _absolute(root: str, flag: str) -> str:
+  """Returns the path of a folder that is there."""
+  if not root.strip():
+    raise errors.UsageError(f'give {flag}, with the path of a folder of images')
+  root = os.path.abspath(paths.expand(root))
   if not os.path.isdir(root):
     raise errors.UsageError(
-      f'there is no folder {root}: --unlabeled takes one with pictures'
+      f'{shown(root)} is a file: {flag} takes a folder of images'
+      if os.path.exists(root)
+      else f'there is no folder {shown(root)}: {flag} takes one with images'
     )
-  paths = _below(root, '')
-  if not paths:
+  return root
+
+
+class _Tree:
+  """Reads the names in a folder, and remembers what it leaves out."""
+
+  def __init__(self, root: str):
+    self.root = root
+    self._ignored: list[str] = []  # hidden or of the system
+    self._others: list[str] = []  # files that are not images
+    self._beside: list[str] = []  # of no split, as `leave_out` was told
+    self._links: list[str] = []  # to nothing, or to a folder around them
+    self._stamps: dict[str, str] = {}  # of images: size, times and the like
+    self._changed_ns = 0
+    self._read: dict[str, tuple[list[str], list[str]]] = {}
+
+  def entries(self, part: str) -> tuple[list[str], list[str]]:
+    """Returns the folders and the images directly in a part, sorted.
+
+    Args:
+      part: A path below the root; '' is the root.
+    """
+    if part not in self._read:
+      self._read[part] = self._entries(part)
+    return self._read[part]
+
+  def _entries(self, part):
+    try:
+      with os.scandir(os.path.join(self.root, part)) as entries:
+        entries = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+      raise errors.UsageError(
+        f'cannot read the folder {shown(os.path.join(self.root, part))} '
+        f'({error.strerror}): make it readable, or remove it'
+      ) from error
+    folders, images = [], []
+    for entry in entries:
+      path = os.path.join(part, entry.name)
+      try:
+        status, folder = entry.stat(), entry.is_dir()
+      except OSError:
+        status, folder = None, False
+      if _is_ignored(entry.name):
+        self._ignored.append(path)
+      elif folder and self._surrounds(status, part):
+        self._links.append(path)
+      elif folder:
+        folders.append(entry.name)
+      elif image_files.is_image(entry.path):
+        images.append(entry.name)
+        self._stamp(path, status)
+      elif status is None:
+        self._links.append(path)
+      else:
+        self._others.append(path)
+    return folders, images
+
+  def _stamp(self, path, status) -> None:
+    self._stamps[path] = 'broken link'
+    if status is not None:
+      self._stamps[path] = (
+        f'{status.st_dev} {status.st_ino} {status.st_size} '
+        f'{status.st_mtime_ns} {status.st_ctime_ns}'
+      )
+      self._changed_ns = max(self._changed_ns, status.st_ctime_ns)
+
+  def _surrounds(self, status, part) -> bool:
+    """Tells whether a folder is the part, or one that the part is in."""
+    while True:
+      if os.path.samestat(status, os.stat(os.path.join(self.root, part))):
+        return True
+      if not part:
+        return False
+      part = os.path.dirname(part)
+
+  def images(self, part: str) -> list[str]:
+    """Returns all images below a part, as sorted paths below the root."""
+    found, parts = [], [part]
+    while parts:
+      part = parts.pop()
+      folders, images = self.entries(part)
+      found += [os.path.join(part, name) for name in images]
+      parts += [os.path.join(part, name) for name in folders]
+    return sorted(found)
+
+  def leave_out(self, path: str) -> None:
+    """Notes a folder or file that is in no split."""
+    self._beside.append(path)
+
+  def links(self, part: str) -> list[str]:
+    """Returns the links directly in a part that lead to no folder of theirs."""
+    return [path for path in self._links if os.path.dirname(path) == part]
+
+  def others(self, part: str) -> str:
+    """Returns ' (it has 3 .txt)', the files below a part that are no images."""
+    above = os.path.join(part, '')
+    names = [path for path in self._others if path.startswith(above)]
+    return f' (it has {_by_suffix(names)})' if names else ''
+
+  def listing(
+    self,
+    classes: tuple[str, ...],
+    images: dict[str, Mapping[str, Iterable[str]]],
+    notes: list[str],
+  ) -> Listing:
+    """Returns the listing of split to class to its images."""
+    splits = {
+      part: tuple(sorted((p, label) for label in of for p in of[label]))
+      for part, of in images.items()
+    }
+    lines = [os.path.realpath(self.root)]
+    for part, files in splits.items():
+      for path, label in files:
+        lines.append(f'{part}\0{label}\0{path}\0{self._stamps[path]}')
+    return Listing(
+      self.root,
+      classes,
+      splits,
+      hashlib.sha256(os.fsencode('\n'.join(lines))).hexdigest(),
+      self._changed_ns,
+      (*notes, *self._left_out()),
+    )
+
+  def _left_out(self) -> Iterable[str]:
+    """Yields a line for each kind of what is left out."""
+    if self._others:
+      yield (
+        f'{shown(self.root)}: skipped '
+        f'{counted(len(self._others), "file")} without a known image format: '
+        f'{_by_suffix(self._others)}; the first: {some(self._others)}'
+      )
+    for what, names in (
+      ('hidden or system names', self._ignored),
+      ('names outside the splits', self._beside),
+      ('broken or looping links', self._links),
+    ):
+      if names:
+        yield (
+          f'{shown(self.root)}: skipped {what} ({len(names)}): {some(names)}'
+        )
+
+
+def _is_ignored(name: str) -> bool:
+  lower = name.lower()
+  return lower.startswith('.') or '@syno' in lower or lower in _SYSTEM
+
+
+def _by_suffix(names: Iterable[str]) -> str:
+  """Returns '3 .txt, 2 .heic (convert these to JPEG)', the most first."""
+  counts = collections.Counter(
+    os.path.splitext(name)[1].lower() or 'without a suffix' for name in names
+  )
+  heif = [each for each in image_files.HEIF_SUFFIXES if each in counts]
+  return ', '.join(
+    f'{count} {shown(suffix)}' for suffix, count in counts.most_common()
+  ) + (f' (convert {", ".join(heif)} to JPEG)' if heif else '')
+
+
+def part_of(name: str) -> str:
+  """Returns the split that a folder's name means; '' if it means none.
+
+  'Train', 'training_set', 'train-images' and 'train2017' mean 'train'.
+  """
+  words = _words(name.lower())
+  return _PARTS.get(words[0], '') if len(words) == 1 else ''
+
+
+def _words(name: str) -> list[str]:
+  """Returns the words of a name, without those that say no split."""
+  words = re.findall('[^\\W\\d_]+', name)
+  words = [re.sub(f'({_FILLERS})+$', '', word.lower()) for word in words]
+  return [word for word in words if word]
+
+
+def _check_no_splits(where: str, classes: Iterable[str]) -> None:
+  """Raises `UsageError` if folders of classes look like splits in part.
+
+  'flowers_train' beside 'flowers_test' does; 'train station' alone does not.
+  """
+  like = {}
+  for name in classes:
+    apart = re.sub('(?<=[a-z])(?=[A-Z])', ' ', name)  # TrainFlowers
+    for word in _words(apart):
+      like.setdefault(_PARTS.get(word), name)
+  test = like.get(TEST) or like.get(VALIDATION) or like.get(_UNCLEAR)
+  if TRAIN in like and test:
     raise errors.UsageError(
-      f'{root} has no picture: --unlabeled takes a folder with names that end '
-      f'in {", ".join(SUFFIXES)}'
+      f'{where} has {shown(like[TRAIN])}/ and {shown(test)}/, which look like '
+      'splits: rename them to train and test (class folders: move them to '
+      'train/)'
     )
-  splits = {'train': tuple((path, 'unlabelled') for path in paths)}
-  return Listing(root, ('unlabelled',), splits, _digest(root, splits))
 
 
-def _digest(root, splits) -> str:
-  """Returns another value if any file changed."""
-  found = hashlib.sha256()
-  for name, paths in splits.items():
-    for path, _ in paths:
-      status = os.stat(os.path.join(root, path))
-      line = f'{name} {path} {status.st_size} {status.st_mtime_ns}\n'
-      found.update(line.encode())
-  return found.hexdigest()[:16]
+def _same_inside(tree: _Tree, classes: Iterable[str]) -> Iterable[str]:
+  """Yields a line if all class folders have the same folders in them."""
+  first, *others = ([*tree.entries(name)[0]] for name in classes)
+  if len(first) > 1 and all(inside == first for inside in others):
+    yield (
+      f'{shown(tree.root)}: warning: all class folders have the same folders '
+      f'in them ({some(first)}): if these are the classes, and the folders '
+      'around them splits, rename those to train and test'
+    )
 
 
-def _pictures(root: str, part: str) -> dict[str, list[str]]:
-  """Returns the pictures of each class folder of a part."""
-  found = {}
-  with os.scandir(os.path.join(root, part)) as entries:
-    folders = sorted(entry.name for entry in entries if entry.is_dir())
+def _part_folders(tree: _Tree) -> dict[str, str]:
+  """Returns split to folder; empty if the root has class folders instead."""
+  root = shown(tree.root)
+  folders, images = tree.entries('')
+  found: dict[str, str] = {}
   for name in folders:
-    paths = _below(root, os.path.join(part, name))
-    if paths:
-      found[name] = paths
+    part = part_of(name)
+    if part == _UNCLEAR:
+      raise errors.UsageError(
+        f'{root}: {shown(name)}/ can be for validation or for testing: rename '
+        'it to val or test (a class folder: move it to train/)'
+      )
+    if part in found:
+      raise errors.UsageError(
+        f'{root} has two folders of the {part} split, {shown(found[part])}/ '
+        f'and {shown(name)}/: keep one (class folders: move them to train/)'
+      )
+    if part:
+      found[part] = name
+  _check_links(tree, [link for link in tree.links('') if part_of(link)])
+  if not found:
+    return {}
+  unlabelled = found.pop('unlabeled', None)
+  beside = [name for name in folders if name not in found.values()]
+  for name in beside:
+    if name != unlabelled and tree.images(name):
+      first = next(iter(found.values()), unlabelled)
+      raise errors.UsageError(
+        f'{root} has {shown(first)}/, which is the name of a split, beside '
+        f'{shown(name)}/, which is none: move class folders to train/, and '
+        'other folders elsewhere'
+      )
+  if TRAIN not in found:
+    raise errors.UsageError(
+      f'{root} has {shown(next(iter(found.values()), unlabelled))}/ and no '
+      f'train/: {_LAYOUT}'
+    )
+  for name in (*beside, *images):
+    tree.leave_out(name)
+  return {part: found[part] for part in _ORDER if part in found}
+
+
+def _check_links(tree: _Tree, links: list[str]) -> None:
+  """Raises `UsageError` if there are links where folders are looked for."""
+  if links:
+    raise errors.UsageError(
+      f'{shown(os.path.join(tree.root, links[0]))} is a broken link, or '
+      'leads to a folder around it: fix or remove it'
+    )
+
+
+def _class_images(tree: _Tree, part: str) -> dict[str, list[str]]:
+  """Returns the images of each class folder of a part.
+
+  Raises:
+    UsageError: there are none, or something beside them may be meant to be one.
+  """
+  where = shown(os.path.join(tree.root, part)).rstrip(os.sep)
+  folders, images = tree.entries(part)
+  if images and folders:
+    raise errors.UsageError(
+      f'{where} has images, {some(images)}, beside class folders, '
+      f'{some(folders)}: move them into a class folder, or elsewhere'
+    )
+  if images:
+    raise errors.UsageError(
+      f'{where} has images without class folders, {some(images)}: {_LAYOUT}'
+    )
+  _check_links(tree, tree.links(part))
+  _check_no_splits(where, folders)
+  found = {name: tree.images(os.path.join(part, name)) for name in folders}
+  if not any(found.values()):
+    raise errors.UsageError(
+      f'{where} has no class folder with images: {_LAYOUT}{tree.others(part)}'
+    )
+  for name, files in found.items():
+    if not files:
+      raise errors.UsageError(
+        f'{where}/{shown(name)} has no image that can be read'
+        f'{tree.others(os.path.join(part, name))}: add images, or remove it'
+      )
+    above = len(os.path.join(part, name).split(os.sep))
+    inner = {p for each in files for p in each.split(os.sep)[above:-1]}
+    splits = sorted(p for p in inner if part_of(p) in _ORDER)
+    if splits:
+      raise errors.UsageError(
+        f'{where}/{shown(name)} is a class folder with {shown(splits[0])}/, '
+        f'the name of a split, in it: {_LAYOUT}'
+        + (
+          f'; if it is the data set, give {PREFIX}{where}/{shown(name)}'
+          if not part
+          else ''
+        )
+      )
   return found
 
 
-def _below(root: str, part: str) -> list[str]:
-  """Returns all pictures below a part of the root, as paths below the root."""
-  return sorted(
-    os.path.relpath(os.path.join(where, file), root)
-    for where, _, files in os.walk(os.path.join(root, part))
-    for file in files
-    if file.lower().endswith(SUFFIXES) and not file.startswith('.')
-  )
-
-
-def _split(files):
-  """Returns train and test of pictures that are not apart yet."""
-  parts = {'train': {}, 'test': {}}
-  for name, paths in files.items():
-    order = sorted(paths, key=lambda p: hashlib.sha256(p.encode()).digest())
-    parts['test'][name] = order[_TEST_EVERY - 1 :: _TEST_EVERY]
-    parts['train'][name] = sorted({*paths} - {*parts['test'][name]})
-  return parts
-
-
-def builder(
-  listing: Listing,
-  *,
-  data_dir: str | None = None,
-  max_bad_files: int = 0,
-  channels: int = 0,
-) -> tfds.core.DatasetBuilder:
-  """Returns the TFDS builder of a folder, whose pictures have been looked at.
-
-  Each is decoded once, and again only if the folder has changed. The data set
-  that the builder prepares has random access.
-
-  Args:
-    listing: As of `scan` or `scan_unlabelled`.
-    data_dir: The TFDS folder for what is prepared; TFDS's default if None.
-    max_bad_files: How many pictures may be left out because they do not decode.
-    channels: What all are converted to, 1 or 3; 0: 1 if all are grey.
-
-  Raises:
-    UsageError: more pictures are bad.
-  """
-  data_dir = data_dir or str(tfds.core.constants.DATA_DIR)
-  home = run_dir.RunDir(os.path.join(data_dir, Pictures.name, listing.digest))
-  known = home.read(_CHECKED)
-  checked = known or _check(listing)
-  bad = checked['bad']
-  if bad:
-    print(
-      f'{len(bad)} bad pictures in {listing.root}:\n  '
-      + '\n  '.join(f'{name}: {reason}' for name, reason in bad.items()),
-      file=sys.stderr,
-      flush=True,
-    )
-  if len(bad) > max_bad_files:
-    first, reason = next(iter(bad.items()))
-    raise errors.UsageError(
-      f'{listing.root} has {len(bad)} bad pictures, the first {first} '
-      f'({reason}): mend or remove them, or leave them out with '
-      f'--max_bad_files={len(bad)}'
-    )
-  if known is None:
-    try:
-      os.makedirs(home.path, exist_ok=True)
-      home.write(_CHECKED, checked)
-    except OSError as error:
+def _check_names(root: str, classes: Iterable[str]) -> None:
+  """Raises `UsageError` if a class's name does not make a line of text."""
+  for name in classes:
+    if name != name.strip() or any(
+      unicodedata.category(c) in _BROKEN_NAMES for c in name
+    ):
       raise errors.UsageError(
-        f'cannot write {home.path} ({error.strerror}): give another --data_dir'
-      ) from error
-  if len(listing.classes) > 1:
-    _check_classes(listing, bad)
-    _say_balance(listing, bad)
-  channels = channels or checked['channels']
-  return Pictures(
-    data_dir=data_dir,
-    config=_Config(
-      name=f'{listing.digest}-{channels}',
-      listing=listing,
-      channels=channels,
-      bad=frozenset(bad),
-      content=checked['content'],
-    ),
-    file_format='array_record',
-  )
-
-
-def _check(listing: Listing) -> dict:
-  """Returns the bad pictures with the reason, and what the others are.
-
-  They have one channel if all are grey, otherwise three; `content` is a SHA-256
-  of names and bytes, which stays if a file is only touched or copied.
-  """
-  paths = [path for of in listing.splits.values() for path, _ in of]
-  print(
-    f'{listing.root}: looking at {len(paths)} pictures',
-    file=sys.stderr,
-    flush=True,
-  )
-  bad, modes, content = {}, set(), hashlib.sha256()
-  with concurrent.futures.ThreadPoolExecutor() as pool:
-    looks = pool.map(lambda p: _look(os.path.join(listing.root, p)), paths)
-    for path, (mode, reason, digest) in zip(paths, looks, strict=True):
-      if reason:
-        bad[path] = reason
-      else:
-        modes.add(mode)
-        content.update(f'{path} {digest}\n'.encode())
-  return {
-    'root': listing.root,
-    'bad': bad,
-    'channels': 1 if modes <= {*_GREY} else 3,
-    'content': content.hexdigest(),
-    'files': listing.splits,
-  }
-
-
-def _look(path: str) -> tuple[str, str, str]:
-  """Returns a picture's mode, what is wrong with it or '', and its SHA-256."""
-  if not os.path.getsize(path):
-    return '', 'empty', ''
-  try:
-    with open(path, 'rb') as file, warnings.catch_warnings():
-      warnings.simplefilter('ignore')  # Size is looked at here.
-      with Image.open(file) as image:
-        if image.width * image.height > _MOST_PIXELS:
-          return '', f'{image.width}x{image.height} pixels are too many', ''
-        image.load()
-        mode = image.mode
-        if mode in _NOT_BYTES:
-          return '', f'pixels of 32 bits (mode {mode})', ''
-    with open(path, 'rb') as file:
-      return mode, '', hashlib.file_digest(file, 'sha256').hexdigest()
-  except Image.DecompressionBombError:
-    return '', 'too many pixels', ''
-  except Exception as error:  # Pillow raises many kinds over a broken file.
-    return '', str(error).splitlines()[0] if str(error) else repr(error), ''
-
-
-def _check_classes(listing, bad) -> None:
-  """Raises `UsageError` if a class has no picture left to train on."""
-  left = {label for path, label in listing.splits['train'] if path not in bad}
-  without = [name for name in listing.classes if name not in left]
-  if without:
-    raise errors.UsageError(
-      f'{listing.root} has no good picture to train on of '
-      f'{", ".join(without)}: add some, or remove the folder'
-    )
-
-
-def _say_balance(listing, bad) -> None:
-  """Says how many pictures to train on the classes have."""
-  counts = collections.Counter(
-    label for path, label in listing.splits['train'] if path not in bad
-  )
-  least, most = min(counts.values()), max(counts.values())
-  each = ', '.join(f'{name} {counts[name]}' for name in listing.classes[:10])
-  more = ', ...' if len(listing.classes) > 10 else ''
-  print(
-    f'{listing.root}: {len(listing.classes)} classes, {sum(counts.values())} '
-    f'pictures to train on ({each}{more})'
-    + (
-      f': the largest class has {most / least:.1f} times the smallest'
-      if most > 1.5 * least
-      else ''
-    ),
-    file=sys.stderr,
-    flush=True,
-  )
-
-
-@dataclasses.dataclass(repr=False)  # It would name every file.
-class _Config(tfds.core.BuilderConfig):
-  """A folder as it was found.
-
-  Attributes:
-    listing: Its files.
-    channels: 1 or 3.
-    bad: Those of its files that are left out.
-    content: Of the others, a SHA-256.
-  """
-
-  listing: Listing | None = None
-  channels: int = 3
-  bad: frozenset[str] = frozenset()
-  content: str = ''
-
-
-class Pictures(tfds.core.GeneratorBasedBuilder):
-  """The pictures of a folder, in files of random access."""
-
-  VERSION = tfds.core.Version('1.0.0')
-  name = NAME
-
-  def _info(self):
-    listing = self.builder_config.listing
-    return tfds.core.DatasetInfo(
-      builder=self,
-      description='Pictures of a folder.',
-      features=tfds.features.FeaturesDict(
-        {
-          'image': tfds.features.Image(
-            shape=(None, None, self.builder_config.channels)
-          ),
-          'label': tfds.features.ClassLabel(names=list(listing.classes)),
-          'file': tfds.features.Text(),
-        }
-      ),
-      supervised_keys=('image', 'label'),
-      disable_shuffling=True,
-    )
-
-  def _split_generators(self, dl_manager):
-    del dl_manager
-    return {
-      split: self._generate_examples(paths)
-      for split, paths in self.builder_config.listing.splits.items()
-    }
-
-  def _generate_examples(self, paths):
-    its = self.builder_config
-    kept = [each for each in paths if each[0] not in its.bad]
-    for number, (path, label) in enumerate(kept):
-      yield (
-        number,
-        {
-          'image': _encoded(os.path.join(its.listing.root, path), its.channels),
-          'label': label,
-          'file': path,
-        },
+        f"{root}: the class folder '{shown(name)}' has a line break, a "
+        'control character, bytes that are not UTF-8 or a space at an end of '
+        'its name, which labels.txt cannot hold: rename it'
       )
 
 
-def _encoded(path: str, channels: int) -> bytes:
-  """Returns a picture that TensorFlow decodes: upright, not transparent."""
-  with Image.open(path) as image:
-    turned = image.getexif().get(_ORIENTATION, 1) != 1
-    if not turned and (image.format, image.mode) in _PLAIN:
-      with open(path, 'rb') as file:
-        return file.read()
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith('I;16'):
-      # Pillow would cut off what is above 255.
-      image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    kept = io.BytesIO()
-    image.convert('RGB' if channels == 3 else 'L').save(
-      kept, 'png', compress_level=1
+def _similar(root: str, classes: Iterable[str]) -> Iterable[str]:
+  """Yields a line if names of classes differ by case or normalisation alone."""
+  alike = collections.defaultdict(list)
+  for name in classes:
+    alike[unicodedata.normalize('NFC', name).casefold()].append(name)
+  groups = [
+    ' and '.join(f"'{shown(each)}'" for each in names)
+    for names in alike.values()
+    if len(names) > 1
+  ]
+  if groups:
+    yield (
+      f'{root}: classes whose names differ only in case or in Unicode '
+      f'form: {"; ".join(groups[:NAMED])}; each is a class of its own'
     )
-    return kept.getvalue()
+
+
+def _layout_note(root: str, parts: Mapping[str, str]) -> str:
+  """Returns which folder was taken for what."""
+  taken = [
+    f'{shown(name)}/ is the {part} split'
+    + ', instead of --validation_examples' * (part == VALIDATION)
+    for part, name in parts.items()
+  ]
+  if TEST not in parts:
+    taken.append(
+      'there is no test folder: every fifth image of each class '
+      + (f'in {shown(parts[TRAIN])}/ ' if parts else '')
+      + 'is the test split (a teacher trained on these images measures too high'
+      + (
+        f'; --test_split={VALIDATION} measures on {shown(parts[VALIDATION])}/)'
+        if VALIDATION in parts
+        else ')'
+      )
+    )
+  return f'{root}: {"; ".join(taken)}'
+
+
+def _cut(files: Mapping[str, list[str]]) -> dict[str, dict[str, list[str]]]:
+  """Returns train and test of images that are not apart yet."""
+  parts = {TRAIN: {}, TEST: {}}
+  for name, its in files.items():
+    order = sorted(its, key=lambda p: hashlib.sha256(os.fsencode(p)).digest())
+    parts[TEST][name] = order[_TEST_EVERY - 1 :: _TEST_EVERY]
+    parts[TRAIN][name] = sorted({*its} - {*parts[TEST][name]})
+  return parts

@@ -5,9 +5,11 @@ image, resized: in training one by chance, in evaluation the middle (the
 standard augmentation of ImageNet: Szegedy et al. 2015, section 6).
 """
 
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +24,7 @@ _ASPECT = (3 / 4, 4 / 3)
 _TRIES = 10
 _AT_ONCE = 1024  # records
 UNLABELLED = -1  # the label of images that have none
+STRETCH, CROP = 'stretch', 'crop'  # as of `recipes.Data.resizing`
 
 # From the numbers of records to the serialised records.
 Read = Callable[[list[int]], list[bytes]]
@@ -29,20 +32,71 @@ Read = Callable[[list[int]], list[bytes]]
 Parse = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+  """How the images that evaluation sees were made of the stored ones.
+
+  Attributes:
+    resizing: 'stretch' (the whole image), 'crop' (its middle, see `middle`), or
+      'none': the stored images as they are.
+    sizes: Heights and widths that they were resized to, one after the other.
+  """
+
+  resizing: str = 'none'
+  sizes: tuple[tuple[int, int], ...] = ()
+
+  def then(self, size: tuple[int, int]) -> 'Preprocessing':
+    """Returns this, and all of what it gives resized to a size."""
+    resizing = STRETCH if self.resizing == 'none' else self.resizing
+    return Preprocessing(resizing, (*self.sizes, tuple(size)))
+
+  def as_json(self, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Returns the exact steps from a stored image to `image_shape`.
+
+    Returns:
+      `resizing` and `sizes` (of each step, `[height, width]`); for crops
+      `central_fraction`, the side of the square that is cut from the middle
+      over the shorter side; where something is resized `interpolation` and
+      `antialias`; and what the model is given: `height`, `width`, `channels`
+      (3: red, green, blue), `dtype` and `range`.
+    """
+    height, width, channels = image_shape
+    crop = {'central_fraction': _MIDDLE} if self.resizing == CROP else {}
+    resized = {'interpolation': 'bilinear', 'antialias': True}
+    return {
+      'resizing': self.resizing,
+      'sizes': [list(size) for size in self.sizes],
+      **crop,
+      **(resized if self.sizes else {}),
+      'height': height,
+      'width': width,
+      'channels': channels,
+      'dtype': 'uint8',
+      'range': [0, 255],
+    }
+
+
 class Pictures(Sequence):
-  """The middles of stored images, as an array that is read by its parts.
+  """Stored images as evaluation sees them: an array read by its parts.
 
   Attributes:
     shape: `(N, H, W, C)`.
   """
 
-  def __init__(self, read, parse: Parse, shape: tuple[int, int, int, int]):
+  def __init__(
+    self,
+    read,
+    parse: Parse,
+    shape: tuple[int, int, int, int],
+    resizing: str = CROP,
+  ):
     """Wraps what reads records.
 
     Args:
       read: From positions `[B]` to serialised records, a list of bytes.
       parse: Of one record.
       shape: Of the array.
+      resizing: What is seen: the middle (crop) or all (stretch) of an image.
     """
     self.shape = shape
     self._read = read
@@ -50,7 +104,7 @@ class Pictures(Sequence):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def decode(records):
       return tf.map_fn(
-        lambda record: middle(parse(record)[0], shape[1:]),
+        lambda record: seen(parse(record)[0], shape[1:], resizing),
         records,
         fn_output_signature=tf.TensorSpec(shape[1:], tf.uint8),
         parallel_iterations=32,
@@ -78,6 +132,7 @@ class StoredExamples:
 
   Attributes:
     images: As evaluation sees them, `[N, H, W, C]` uint8, read by parts.
+    preprocessing: How these were made of the stored ones.
   """
 
   def __init__(
@@ -87,6 +142,7 @@ class StoredExamples:
     *,
     image_shape: tuple[int, int, int],
     indices: np.ndarray,
+    resizing: str = CROP,
   ):
     """Names the records.
 
@@ -95,13 +151,16 @@ class StoredExamples:
       parse: Of one record.
       image_shape: `(H, W, C)` that parts are resized to.
       indices: Those of the records that are meant, in order.
+      resizing: As of `Pictures`; of the images that evaluation sees.
     """
     self._read_records = read
     self._parse = parse
     self._indices = indices
+    self._resizing = resizing
     self.images = Pictures(
-      self._read, parse, shape=(len(indices), *image_shape)
+      self._read, parse, (len(indices), *image_shape), resizing
     )
+    self.preprocessing = Preprocessing(resizing, (tuple(image_shape[:2]),))
 
   def __len__(self) -> int:
     return len(self._indices)
@@ -115,6 +174,7 @@ class StoredExamples:
       self._parse,
       image_shape=self.images.shape[1:],
       indices=self._indices[indices],
+      resizing=self._resizing,
     )
 
   def resized(self, size: tuple[int, int]) -> 'StoredExamples':
@@ -124,6 +184,7 @@ class StoredExamples:
       self._parse,
       image_shape=(*size, self.images.shape[-1]),
       indices=self._indices,
+      resizing=self._resizing,
     )
 
   def joined(self, unlabelled: 'StoredExamples') -> 'StoredExamples':
@@ -155,6 +216,7 @@ class StoredExamples:
       parse,
       image_shape=self.images.shape[1:],
       indices=np.arange(count + len(unlabelled)),
+      resizing=self._resizing,
     )
 
   @functools.cached_property
@@ -262,6 +324,7 @@ def open_split(
   *,
   keys: tuple[str, str],
   image_shape: tuple[int, int, int],
+  resizing: str = CROP,
 ) -> StoredExamples:
   """Returns a split of a prepared data set.
 
@@ -270,6 +333,7 @@ def open_split(
     split: As TFDS writes them.
     keys: Names of image and label in a record.
     image_shape: `(H, W, C)` that parts are resized to.
+    resizing: As of `Pictures`.
 
   Raises:
     UsageError: the files have no random access.
@@ -296,7 +360,24 @@ def open_split(
     parse,
     image_shape=image_shape,
     indices=np.arange(len(source)),
+    resizing=resizing,
   )
+
+
+def seen(
+  encoded: tf.Tensor, shape: tuple[int, int, int], resizing: str
+) -> tf.Tensor:
+  """Returns an image as evaluation sees it, resized to `shape`, uint8.
+
+  Args:
+    encoded: As of `middle`.
+    shape: `(H, W, C)`.
+    resizing: What is seen: the middle (crop) or all (stretch) of the image.
+  """
+  if resizing == CROP:
+    return middle(encoded, shape)
+  image = _decode(encoded, shape[-1])
+  return tf.ensure_shape(resize(image, shape[:2]), shape)
 
 
 def middle(encoded: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:

@@ -39,8 +39,10 @@ def export(
   Returns:
     What `export.json` says: for each file `bytes`, `accuracy` on the test
     split, `agreement` (share of test images with the same top class as the
-    Keras student), `max_logit_difference`, `examples`, and for .tflite files
-    `latency_ms`, `input_dtype`, `output_dtype` and `flexible_batch`.
+    Keras student), `max_logit_difference`, `examples`, `preprocessing` (how the
+    images that it was measured on were made of the stored ones, see
+    `records.Preprocessing.as_json`), and for .tflite files `latency_ms`,
+    `input_dtype`, `output_dtype` and `flexible_batch`.
 
   Raises:
     UsageError: the model is not one for the data set, gives values that are not
@@ -54,9 +56,7 @@ def export(
   student, changes = standard.standard(student)
   for line in changes:
     print(f'export: {line}', file=sys.stderr, flush=True)
-  height, width = student.input_shape[1:3]
-  if height == width and height and height < min(dataset.image_shape[:2]):
-    dataset = dataset.at(height)  # as --student_image_size has it
+  dataset = dataset.for_model(student.input_shape[1:])
   zoo.check_fits(
     student,
     f'--model={model}',
@@ -95,6 +95,45 @@ def _read(folder: str, digest: str) -> dict[str, dict[str, Any]]:
     )
   with open(os.path.join(folder, 'export.json'), encoding='utf-8') as file:
     return json.load(file)
+
+
+def recorded_preprocessing(model: str) -> dict[str, Any]:
+  """Returns how images were made for a model, as its folder has it.
+
+  Args:
+    model: A file or folder of an export folder, or the `model.keras` of a run.
+
+  Returns:
+    `resizing`, of images that were resized, and `image_size`, the first height
+    and width that they were resized to, if these are equal; what is not known
+    is left out.
+  """
+  folder, name = os.path.split(os.path.abspath(model))
+  entries = run_dir.RunDir(folder).read('export.json')
+  if isinstance(entries, dict) and name in entries:
+    known = entries[name].get('preprocessing')
+    if known is None:  # of an export before these were written
+      return _of_recipe(os.path.dirname(folder))
+    size = known['sizes'][0] if known['sizes'] else (0, 0)
+    return _known(known['resizing'], size[0] if size[0] == size[1] else 0)
+  if os.path.join(folder, name) == run_dir.RunDir(folder).model:
+    return _of_recipe(folder)
+  return {}
+
+
+def _of_recipe(folder) -> dict[str, Any]:
+  """Returns what the recipe of a run says of images, if one is there."""
+  recipe = run_dir.RunDir(folder).read('recipe.json')
+  data = recipe.get('data') if isinstance(recipe, dict) else None
+  if not isinstance(data, dict):
+    return {}
+  return _known(data.get('resizing'), data.get('image_size'))
+
+
+def _known(resizing, image_size) -> dict[str, Any]:
+  if not image_size:
+    return {}
+  return {'resizing': resizing, 'image_size': image_size}
 
 
 def _write_models(student: keras.Model, calibration: np.ndarray, folder: str):
@@ -140,6 +179,7 @@ def _measure(
       ),
       'max_logit_difference': float(np.abs(outputs - reference).max()),
       'examples': scores['examples'],
+      'preprocessing': test.preprocessing.as_json(test.images.shape[1:]),
     }
     if isinstance(predict, evaluation.LiteRTPredictor):
       figures[name] |= {

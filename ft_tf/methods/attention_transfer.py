@@ -12,9 +12,10 @@ class AttentionTransfer(base.Method):
   """Where the student looks, in every group, is where the teacher does.
 
   Signal: the attention map of the last feature map of each size that both
-  networks have. No adapter. Loss: the mean squared difference of normalised
-  attention maps, a sum over sizes (the authors' code; section 3.1 of the paper
-  has the norm itself).
+  networks have, of a pre-activation network the raw sum (the authors' code; see
+  `taps.block_output`). No adapter. Loss: the mean squared difference of
+  normalised attention maps, a sum over sizes (the authors' code; section 3.1 of
+  the paper has the norm itself).
   """
 
   name = 'at'
@@ -33,7 +34,13 @@ class AttentionTransfer(base.Method):
       UsageError: no maps of the two have one size.
     """
     self.weight = beta
-    self.teacher_layers, self.student_layers = taps.pairs(teacher, student)
+    theirs, ours = taps.pairs(teacher, student)
+    self.teacher_layers = tuple(
+      taps.block_output(teacher, layer) for layer in theirs
+    )
+    self.student_layers = tuple(
+      taps.block_output(student, layer) for layer in ours
+    )
     self.says = {'signal': 'attention', 'layers': self.teacher_layers}
 
   def signal(self, teacher: base.Outputs) -> list[tf.Tensor]:

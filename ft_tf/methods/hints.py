@@ -11,11 +11,12 @@ from ft_tf.models import layers, taps
 class Hints(base.Method):
   """A regressor on a middle map of the student makes the teacher's.
 
-  Signal: the middle one of the feature maps that both networks have a size of.
-  Adapter: a 1x1 convolution with bias, batch norm and ReLU. Loss: mean squared
-  error (equation 3 of the paper, as a mean). The paper trains up to the hint
-  first; here the term stands beside cross entropy throughout, and both that and
-  the regressor's batch norm are RepDistiller's.
+  Signal: the middle one of the feature maps that both networks have a size of,
+  of a pre-activation network the raw sum (RepDistiller; see
+  `taps.block_output`). Adapter: a 1x1 convolution with bias, batch norm and
+  ReLU. Loss: mean squared error (equation 3 of the paper, as a mean). The paper
+  trains up to the hint first; here the term stands beside cross entropy
+  throughout, and both that and the regressor's batch norm are RepDistiller's.
   """
 
   name = 'fitnet'
@@ -45,11 +46,11 @@ class Hints(base.Method):
     self.weight = weight
     theirs, ours = taps.pairs(teacher, student)
     middle = len(theirs) // 2
-    self.teacher_layers = (theirs[middle],)
-    self.student_layers = (ours[middle],)
+    self.teacher_layers = (taps.block_output(teacher, theirs[middle]),)
+    self.student_layers = (taps.block_output(student, ours[middle]),)
     self.says = {'signal': 'feature', 'layers': self.teacher_layers}
-    channels = taps.shape(teacher, theirs[middle])[-1]
-    shape = taps.shape(student, ours[middle])
+    channels = taps.shape(teacher, self.teacher_layers[0])[-1]
+    shape = taps.shape(student, self.student_layers[0])
     feature = keras.Input(shape, dtype='float32', name='feature')
     x = keras.layers.Conv2D(
       channels,

@@ -11,9 +11,11 @@ from ft_tf.models import taps
 class Similarity(base.Method):
   """Images that are alike to the teacher are to be alike to the student.
 
-  Signal: the last feature map. No adapter. Loss: the squared difference of the
-  row-normalised Gram matrices of a batch over its size squared (equation 4 of
-  the paper). The batch is the global one, of all replicas.
+  Signal: the last feature map, of a pre-activation network the raw sum
+  (RepDistiller, whose weight is the paper's; see `taps.block_output`). No
+  adapter. Loss: the squared difference of the row-normalised Gram matrices of a
+  batch over its size squared (equation 4 of the paper). The batch is the global
+  one, of all replicas.
   """
 
   name = 'sp'
@@ -21,10 +23,12 @@ class Similarity(base.Method):
   def __init__(
     self, *, teacher: keras.Model, student: keras.Model, gamma: float
   ):
-    """Taps the last feature maps; gamma is the weight of the loss."""
+    """Taps the last maps; gamma is the weight of the loss."""
     self.weight = gamma
-    self.teacher_layers = (taps.last_feature_map(teacher),)
-    self.student_layers = (taps.last_feature_map(student),)
+    self.teacher_layers, self.student_layers = (
+      (taps.block_output(network, taps.last_feature_map(network)),)
+      for network in (teacher, student)
+    )
     self.says = {'signal': 'feature', 'layers': self.teacher_layers}
 
   def signal(self, teacher: base.Outputs) -> tf.Tensor:

@@ -80,7 +80,8 @@ def classes_of(name: str, spec: layers.Spec, path: str) -> int | None:
   raise errors.UsageError(
     f'{path} is not of {name} for images of {spec.image_shape}: it has other '
     f'weights, of shapes {", ".join(map(str, sorted(left)[:3]))}; give the '
-    '--teacher that it was saved from, or weights without a head'
+    '--teacher that it was saved from, images of its --channels, or weights '
+    'without a head'
   )
 
 

@@ -1,5 +1,6 @@
 """Feature maps out of a model, by the name of the layer that makes them."""
 
+import collections
 import dataclasses
 import fnmatch
 import re
@@ -14,6 +15,13 @@ from ft_tf.models import tokens
 
 # Their maps are those before them, with another border.
 _PADDED = (keras.layers.ZeroPadding2D, keras.layers.Cropping2D)
+_NORMALIZED = (
+  keras.layers.BatchNormalization,
+  keras.layers.GroupNormalization,
+  keras.layers.LayerNormalization,
+)
+# Of layers and of operations: ReLU and keras.ops.relu, LeakyReLU, ...
+_ACTIVATIONS = {name.replace('_', '') for name in dir(keras.activations)}
 
 
 def last_feature_map(model: keras.Model) -> str:
@@ -179,11 +187,56 @@ def _maps(model, *, pooled=False) -> dict[str, tuple[int | None, ...]]:
 def before_activation(model: keras.Model, name: str) -> str:
   """Returns the layer that feeds an activation; another layer's own name."""
   tensor = _tensors(model)[name]
-  operation, node, _ = tensor._keras_history
-  if not isinstance(operation, (keras.layers.ReLU, keras.layers.Activation)):
+  if not _is_activation(tensor._keras_history.operation):
     return name
-  (before,) = operation._inbound_nodes[node].input_tensors
+  (before,) = _inputs(tensor)
   return before._keras_history.operation.name
+
+
+def block_output(model: keras.Model, name: str) -> str:
+  """Returns the layer that a residual block ends with, of a last feature map.
+
+  Where a network activates its sums and goes on from there (He et al. 2015),
+  the block's output is the activated map. Where blocks activate what they read
+  (pre-activation: He et al. 2016, wide ResNets), it is the sum as it stands,
+  and the last map of a size belongs to what reads it. Zagoruyko and Komodakis
+  2017 and RepDistiller take attention maps and hints of these.
+
+  The graph tells: a sum is a block's output as it stands if a normalisation
+  stands between it and its activation, or if it goes past its activation too,
+  as a shortcut.
+
+  Args:
+    model: A model as of `last_feature_map`.
+    name: A layer, the last of its map's size.
+
+  Returns:
+    The sum of that size that the layer is made from, with its normalisation and
+    activation and the start of the next block's branch; another layer's own
+    name.
+  """
+  maps, readers = _maps(model), _readers(model)
+  total, path = _tensors(model)[name], []  # path: from the sum to the layer
+  while not _is_sum(total):
+    inputs = _inputs(total)
+    if len(inputs) != 1:
+      return name
+    path.insert(0, total)
+    (total,) = inputs
+  output = total._keras_history.operation.name
+  if not path or output not in maps or maps[output][:2] != maps[name][:2]:
+    return name
+  operations = [tensor._keras_history.operation for tensor in path]
+  normalized = isinstance(operations[0], _NORMALIZED)
+  activation = 1 if normalized else 0
+  if len(path) <= activation or not _is_activation(operations[activation]):
+    return name
+  if not normalized and readers[id(total)] == 1:
+    return name  # It goes through its activation and nowhere else.
+  # Layers behind the activation are the next block's if a shortcut leaves
+  # before them; otherwise they follow the block.
+  shortcut = any(readers[id(each)] > 1 for each in (total, *path[:-1]))
+  return output if shortcut or len(path) == activation + 1 else name
 
 
 def shape(model: keras.Model, name: str) -> tuple[int, int, int]:
@@ -253,6 +306,36 @@ def _outputs(model, names):
     if name in maps and len(tensors[name].shape) == 3:
       found[name] = tokens.on_grid(tensors[name], maps[name][:2])
   return found
+
+
+def _inputs(tensor):
+  """Returns the symbolic tensors that a tensor is made from."""
+  operation, node, _ = tensor._keras_history
+  return operation._inbound_nodes[node].input_tensors
+
+
+def _readers(model) -> collections.Counter:
+  """Returns by the id of each tensor how many inputs in the model it is."""
+  graph = keras.Model(model.inputs, model.outputs)
+  return collections.Counter(
+    id(tensor)
+    for nodes in graph._nodes_by_depth.values()
+    for node in nodes
+    for tensor in node.input_tensors
+  )
+
+
+def _is_sum(tensor) -> bool:
+  """Whether a layer or an operation adds tensors to one another."""
+  name = type(tensor._keras_history.operation).__name__
+  return name == 'Add' and len(_inputs(tensor)) > 1
+
+
+def _is_activation(operation) -> bool:
+  return (
+    isinstance(operation, (keras.layers.Activation, keras.layers.PReLU))
+    or type(operation).__name__.lower() in _ACTIVATIONS
+  )
 
 
 def _tensors(model):

@@ -40,6 +40,20 @@ def is_file(name: str) -> bool:
   return name.endswith('.keras')
 
 
+def check_name(name: str, role: str) -> None:
+  """Raises `UsageError` if a model is named by what is not a `.keras` file.
+
+  Args:
+    name: As in `NAMES`, or a path.
+    role: 'teacher' or 'student'.
+  """
+  if name.endswith(('.h5', '.hdf5')) or os.path.isdir(name):
+    raise errors.UsageError(
+      f'--{role}={name} is not a .keras file: load it by Keras and write '
+      "one with model.save('it.keras')"
+    )
+
+
 def build(
   name: str,
   spec: layers.Spec,
@@ -72,6 +86,7 @@ def build(
       f'--student={name}',
       image_shape=spec.image_shape,
       label_names=[''] * spec.classes,
+      size='--student_image_size (at most --image_size) and --channels',
     )
     return _as_specified(model, spec, f'--student={name}')
   before = keras.config.dtype_policy()
@@ -224,6 +239,7 @@ def check_fits(
   *,
   image_shape: tuple[int, int, int],
   label_names: list[str],
+  size: str = '--image_size',
 ) -> None:
   """Raises `UsageError` if a given model is not one for the data set.
 
@@ -232,14 +248,14 @@ def check_fits(
     what: How the message calls it.
     image_shape: `(H, W, C)` of the data set's images.
     label_names: The data set's classes.
+    size: The flag, or flags, that change the images which the model is given.
   """
   check_classifier(model, what)
   wanted = model.inputs[0].shape[1:]
   if any(w not in (None, h) for w, h in zip(wanted, image_shape, strict=True)):
     raise errors.UsageError(
       f'{what} takes images of {wanted}, the data set has {image_shape}: give '
-      'the data set it was trained on, or its --image_size (of a student '
-      '--student_image_size) and --channels'
+      f'the data set it was trained on, or its {size}'
     )
   classes = model.outputs[0].shape[-1]
   if classes == 1:

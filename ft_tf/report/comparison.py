@@ -22,8 +22,8 @@ class Row(summary.Row):
 
   Attributes:
     runs: Its finished runs, by seed.
-    gain: Of test accuracy over the student alone, by the same seeds; None for
-      the teacher, the student alone, and without the latter.
+    gain: Of test accuracy over the baseline, the student alone, by the same
+      seeds; None for the teacher, the baseline, and without the latter.
   """
 
   runs: tuple[summary.Run, ...]
@@ -63,6 +63,17 @@ def rows(found: list[summary.Run]) -> list[Row]:
   by_method: dict[str, list[summary.Run]] = {}
   for run in found:
     by_method.setdefault(run.method, []).append(run)
+  baselines = {method: _baseline(method, by_method) for method in by_method}
+  gains = paired.gains(
+    {
+      method: (
+        summary.by_seed(found, method),
+        summary.by_seed(found, baseline),
+      )
+      for method, baseline in baselines.items()
+      if baseline is not None
+    }
+  )
   return [
     Row(
       method=row.method,
@@ -70,14 +81,14 @@ def rows(found: list[summary.Run]) -> list[Row]:
       parameters=row.parameters,
       export=row.export,
       runs=tuple(by_method[row.method]),
-      gain=_gain(found, row.method, by_method),
+      gain=gains.get(row.method),
     )
     for row in summary.rows(found)
   ]
 
 
-def _gain(found, method, methods) -> paired.Gain | None:
-  """Returns the gain over the student alone at the same point of a sweep."""
+def _baseline(method, methods) -> str | None:
+  """Returns the student alone at the same point of a sweep, if there is one."""
   name, point = _parts(method)
   if name in ('teacher', _ALONE):
     return None
@@ -87,12 +98,7 @@ def _gain(found, method, methods) -> paired.Gain | None:
     for other in methods
     if _parts(other)[0] == _ALONE and _parts(other)[1] <= point
   ]
-  if not alone:
-    return None
-  nearest = max(alone, key=lambda other: len(_parts(other)[1]))
-  return paired.gain(
-    summary.by_seed(found, method), summary.by_seed(found, nearest)
-  )
+  return max(alone, key=lambda other: len(_parts(other)[1]), default=None)
 
 
 def _parts(arm: str) -> tuple[str, set[str]]:
@@ -108,6 +114,7 @@ HEADER = [
   'seeds',
   'gain',
   '95 % interval',
+  'p',
   'best epoch %',
   'as teacher %',
   'KL to teacher',
@@ -128,11 +135,12 @@ def cells(row: Row) -> list[str]:
   def number(value, form=','):
     return '-' if value is None else format(value, form)
 
-  gain, interval = '-', '-'
+  gain, interval, p = '-', '-', '-'
   if row.gain is not None:
     gain = f'{100 * row.gain.mean:+.2f}'
-    if row.gain.seeds >= paired.LEAST_SEEDS:
+    if row.gain.p is not None:
       interval = f'{100 * row.gain.low:+.2f} .. {100 * row.gain.high:+.2f}'
+      p = '< 0.001' if row.gain.p < 0.001 else f'{row.gain.p:.3f}'
   int8 = row.export and row.export[run_dir.INT8]
   return [
     row.label,
@@ -141,6 +149,7 @@ def cells(row: Row) -> list[str]:
     str(len(row.accuracies)),
     gain,
     interval,
+    p,
     percent(row.figure('best_accuracy')),
     percent(row.figure('teacher_agreement')),
     number(row.figure('teacher_divergence'), '.3f'),
@@ -155,32 +164,38 @@ def cells(row: Row) -> list[str]:
 KNOWLEDGE_HEADER = [
   '',
   'CKA of features',
+  'shuffled',
   'CKA of factors',
+  'shuffled',
   'CKA of feature and factor',
+  'shuffled',
   'linear probe %',
 ]
-_KNOWLEDGE = (
-  'feature_cka',
-  'factor_cka',
-  'feature_factor_cka',
-  'probe_accuracy',
-)
+_CKA = ('feature_cka', 'factor_cka', 'feature_factor_cka')
 
 
 def knowledge(root: run_dir.RunDir, table: list[Row]) -> list[list[str]]:
-  """Returns cells under `KNOWLEDGE_HEADER`: means over the seeds of an arm."""
+  """Returns cells under `KNOWLEDGE_HEADER`: means over the seeds of an arm.
+
+  A CKA without the value of shuffled features is left out: it is the biased one
+  of an older version.
+  """
   lines = []
   for row in table:
     known = [root.child(run.name).read('knowledge.json') for run in row.runs]
     if None in known:
       continue
+
+    def mean(name, form, known=known, scale=1):
+      values = [its[name] for its in known if its.get(name) is not None]
+      return format(scale * statistics.mean(values), form) if values else '-'
+
     cells = [row.label]
-    for name in _KNOWLEDGE:
-      values = [its[name] for its in known if name in its]
-      scale, form = (100, '.2f') if name == 'probe_accuracy' else (1, '.3f')
-      mean = scale * statistics.mean(values) if values else None
-      cells.append('-' if mean is None else format(mean, form))
-    lines.append(cells)
+    for name in _CKA:
+      shuffled = f'{name}_shuffled'
+      debiased = all(shuffled in its for its in known)
+      cells += [mean(name, '.3f') if debiased else '-', mean(shuffled, '.3f')]
+    lines.append([*cells, mean('probe_accuracy', '.2f', scale=100)])
   return lines
 
 
@@ -206,11 +221,11 @@ def _pictures(root, table) -> dict[str, dict[str, str]]:
 
 
 def verdicts(table: list[Row]) -> list[str]:
-  """Returns a sentence for each arm: helped, did not, or inconclusive."""
+  """Returns a sentence for each arm: better, worse or no clear difference."""
   if all(_parts(row.method)[0] != _ALONE for row in table):
     return [
-      'No student was trained alone, so that nothing can be said of a gain: '
-      f'add {_ALONE} to --methods.'
+      'No baseline (a student trained without a teacher), so that no gain is '
+      f'known: add {_ALONE} to --methods.'
     ]
   return [
     f'{row.method}: {paired.words(row.gain)}.'
@@ -251,7 +266,6 @@ def write(
     rows=lines,
     verdicts=comparison['verdicts'],
     failures=failures,
-    least_seeds=paired.LEAST_SEEDS,
     knowledge_header=KNOWLEDGE_HEADER,
     knowledge=knowledge(root, table),
     pictures=_pictures(root, table),
@@ -328,7 +342,7 @@ def _csv(plain: list[dict[str, Any]]) -> str:
     line = {k: v for k, v in row.items() if k != 'gain'}
     line |= {
       f'gain_{name}': gain.get(name)
-      for name in ('mean', 'low', 'high', 'verdict')
+      for name in ('mean', 'low', 'high', 'p', 'verdict')
     }
     lines.append(
       {

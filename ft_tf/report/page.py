@@ -6,6 +6,8 @@ from typing import Any
 from ft_tf import run_dir
 from ft_tf.report import html, paired, plots, summary
 
+_BASELINE = 'baseline (the same student trained without a teacher)'
+
 
 def write(root: run_dir.RunDir) -> str:
   """Writes `report.html` from what the folders hold; returns its path.
@@ -67,11 +69,8 @@ def verdict(runs: list[summary.Run]) -> str:
     summary.by_seed(runs, student.method), summary.by_seed(runs, 'scratch')
   )
   if gain is None:
-    return said + (
-      ' It was not compared with the same student trained alone: --baseline '
-      'does that.'
-    )
-  return f'{said} Against the same student trained alone: {paired.words(gain)}.'
+    return f'{said} There is no {_BASELINE} to compare it with: add --baseline.'
+  return f'{said} Compared with the {_BASELINE}: {paired.words(gain)}.'
 
 
 def _wall(root, runs) -> list[tuple[str, Any]]:

@@ -45,6 +45,30 @@ def identity(stage: str, recipe: recipes.Recipe, **inputs) -> dict[str, Any]:
   }
 
 
+def settle_statistics(
+  recipe: recipes.Recipe, dataset: datasets.Dataset
+) -> recipes.Recipe:
+  """Returns the recipe with a mean and std for the images' channels.
+
+  Its own, if they are; otherwise those of the training images, which is
+  printed.
+  """
+  channels = dataset.image_shape[-1]
+  if len(recipe.data.mean) == channels:
+    return recipe
+  mean, std = datasets.statistics(dataset.train)
+  texts = (','.join(map(str, each)) for each in (mean, std))
+  print(
+    'mean and std: {} and {}, of the training images; the recipe has those of '
+    '{} channels, the images have {}'.format(
+      *texts, len(recipe.data.mean), channels
+    ),
+    file=sys.stderr,
+    flush=True,
+  )
+  return recipes.override(recipe, {'mean': mean, 'std': std})
+
+
 def spec(recipe: recipes.Recipe, dataset: datasets.Dataset) -> layers.Spec:
   """Returns what a fresh network needs to know.
 
@@ -229,6 +253,7 @@ def _load(path, dataset):
     f'--teacher={path}',
     image_shape=dataset.image_shape,
     label_names=dataset.label_names,
+    size='--image_size and --channels',
   )
   return teacher
 

@@ -1,9 +1,13 @@
 """Data sets prepared by name: once, in a format, or refused with the reason."""
 
+import json
 import os
+import tempfile
+from typing import ClassVar
 
+import numpy as np
 import tensorflow_datasets as tfds
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from ft_tf import errors
 from ft_tf.data import builders, datasets
@@ -11,6 +15,88 @@ from ft_tf.data import builders, datasets
 
 def setUpModule():
   tfds.disable_progress_bar()
+
+
+class TinyVersions(tfds.core.GeneratorBasedBuilder):
+  """A data set whose code has gone on to version 2."""
+
+  VERSION = tfds.core.Version('2.0.0')
+
+  def _info(self):
+    return tfds.core.DatasetInfo(
+      builder=self,
+      features=tfds.features.FeaturesDict(
+        {
+          'image': tfds.features.Image(shape=(4, 4, 1)),
+          'label': tfds.features.ClassLabel(names=['cat', 'dog']),
+        }
+      ),
+      supervised_keys=('image', 'label'),
+    )
+
+  def _split_generators(self, dl_manager):
+    del dl_manager
+    return {'train': self._generate_examples()}
+
+  def _generate_examples(self):
+    for key in range(4):
+      yield key, {'image': np.full((4, 4, 1), key, np.uint8), 'label': key % 2}
+
+
+class TinyConfigs(TinyVersions):
+  """A data set of two configurations."""
+
+  BUILDER_CONFIGS: ClassVar = [
+    tfds.core.BuilderConfig(name=name, version='1.0.0') for name in 'xy'
+  ]
+
+
+class VersionsTest(parameterized.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    folder = tempfile.TemporaryDirectory(dir=os.environ.get('TEST_TMPDIR'))
+    cls.addClassCleanup(folder.cleanup)
+    cls.folder = folder.name
+    TinyVersions(data_dir=cls.folder).download_and_prepare()
+    TinyConfigs(data_dir=cls.folder, config='y').download_and_prepare()
+    # As older code has left it.
+    old, new = (
+      os.path.join(cls.folder, 'tiny_versions', version)
+      for version in ('2.0.0', '1.9.0')
+    )
+    os.rename(old, new)
+    with open(os.path.join(new, 'dataset_info.json'), 'r+') as file:
+      info = json.load(file) | {'version': '1.9.0'}
+      file.seek(0)
+      json.dump(info, file)
+      file.truncate()
+
+  @parameterized.parameters(
+    ('tiny_versions', 'tiny_versions:1.9.0'),
+    ('tiny_versions:2.0.0', 'tiny_versions:1.9.0'),
+    ('tiny_versions:3.1.4', 'tiny_versions:1.9.0'),
+    ('tiny_configs', 'tiny_configs/y:1.0.0'),
+    ('tiny_configs/x', 'tiny_configs/y:1.0.0'),
+    ('tiny_configs/z', 'tiny_configs/y:1.0.0'),
+  )
+  def test_what_is_prepared_is_named_and_can_then_be_read(self, asked, there):
+    with self.assertRaisesRegex(
+      errors.UsageError,
+      f'{asked} .*is not prepared in {self.folder}, which has {there}: give '
+      f'--dataset={there}, or',
+    ):
+      datasets.Source(asked, data_dir=self.folder)
+    source = datasets.Source(there, data_dir=self.folder)
+    self.assertLen(source.read('train'), 4)
+
+  @parameterized.parameters(
+    ('cifar10:9.9.9', '--dataset takes cifar10:'),
+    ('tiny_configs/z', '--dataset takes tiny_configs/x.*, tiny_configs/y'),
+  )
+  def test_what_tfds_has_is_named_where_nothing_is_prepared(self, asked, has):
+    with self.assertRaisesRegex(errors.UsageError, f'no {asked}: {has}'):
+      datasets.Source(asked, data_dir=self.create_tempdir().full_path)
 
 
 class PrepareTest(absltest.TestCase):
@@ -51,6 +137,44 @@ class PrepareTest(absltest.TestCase):
   def test_unknown_name_is_refused(self):
     with self.assertRaisesRegex(errors.UsageError, "no data set 'nope'"):
       builders.prepare('nope', data_dir=self.folder)
+
+  def test_folder_of_images_needs_no_preparing(self):
+    with self.assertRaisesRegex(
+      errors.UsageError, 'folder:images needs no preparing: give it to'
+    ):
+      builders.prepare('folder:images', data_dir=self.folder)
+    self.assertEmpty(os.listdir(self.folder))
+
+
+class OpenTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ('', 'give --dataset: '),
+    ('folder', 'has no path: a folder of images is --dataset=folder:PATH'),
+    ('folder/images', 'has no path: .* --dataset=folder:PATH'),
+    ('folder:', 'give --dataset=folder:PATH, with the path'),
+    ('Folder:images', 'write folder:images'),
+    ('/data/images', 'is a path: .* --dataset=folder:/data/images'),
+    ('./images', 'is a path: .* --dataset=folder:./images'),
+    ('ima ges', "no data set 'ima ges': --dataset takes .* or folder:PATH"),
+  )
+  def test_name_of_no_data_set_is_refused_with_what_to_write(
+    self, name, pattern
+  ):
+    for data_dir in (None, '/no/such'):
+      if name != 'ima ges' or data_dir is None:
+        with self.assertRaisesRegex(errors.UsageError, pattern) as caught:
+          builders.open_builder(name, data_dir=data_dir)
+        self.assertNotIn('\n', str(caught.exception))
+
+  def test_folder_with_the_name_of_no_data_set_is_meant_as_one(self):
+    here = os.getcwd()
+    self.addCleanup(os.chdir, here)
+    os.chdir(self.create_tempdir().full_path)
+    os.mkdir('flowers_of_mine')
+    with self.assertRaisesRegex(
+      errors.UsageError, 'in this folder give --dataset=folder:flowers_of_mine'
+    ):
+      builders.open_builder('flowers_of_mine')
 
 
 if __name__ == '__main__':

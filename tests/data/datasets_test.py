@@ -89,6 +89,13 @@ class TinyDepth(_Tiny):
   SIZES = ((4, 4),) * 3
 
 
+class TinyAlpha(_Tiny):
+  """Images of 4 channels."""
+
+  SHAPE = (4, 4, 4)
+  SIZES = ((4, 4),) * 3
+
+
 class TinyMixed(_Tiny):
   """Images with any number of channels."""
 
@@ -117,6 +124,7 @@ def setUpModule():
     TinyGrey,
     TinyStripes,
     TinyDepth,
+    TinyAlpha,
     TinyMixed,
     TinyUnlabelled,
     TinyCaptions,
@@ -229,6 +237,45 @@ class SourceTest(parameterized.TestCase):
     self.assertEqual(set(values), {0, 40, 80})
     np.testing.assert_array_equal(examples.labels, values // 40 % 2)
 
+  def test_squares_of_one_size_are_seen_whole_however_they_are_resized(self):
+    for size in (0, 8, 12, 5):
+      crop, stretch = (
+        _source('digits', image_size=size, resizing=kind, trains=False)
+        for kind in ('crop', 'stretch')
+      )
+      self.assertEqual(crop.image_shape, stretch.image_shape)
+      np.testing.assert_array_equal(
+        crop.read('test[:9]').images, stretch.read('test[:9]').images
+      )
+      self.assertIsNone(crop.otherwise())
+    with self.assertRaisesRegex(errors.UsageError, 'wants one size'):
+      _source('tiny_grey', resizing='crop')
+
+  @parameterized.parameters('stretch', 'crop')
+  def test_channels_are_converted_to_those_asked_for(self, resizing):
+    values = {'image_size': 4, 'resizing': resizing, 'trains': False}
+    grey = _source('tiny_grey', **values).read('train')
+    colours = _source('tiny_grey', channels=3, **values)
+    self.assertEqual(colours.image_shape, (4, 4, 3))
+    np.testing.assert_array_equal(
+      colours.read('train').images, np.repeat(grey.images, 3, axis=-1)
+    )
+    back = _source('tiny_photos', channels=1, **values).read('train')
+    self.assertEqual(back.images.shape, (4, 4, 4, 1))
+    self.assertCountEqual(back.images[:, 0, 0, 0], [0, 40, 80, 120])
+
+  def test_preprocessing_goes_along(self):
+    dataset = datasets.Dataset(_source('digits', image_size=12))
+    self.assertEqual(
+      dataset.for_model((6, 6, 1)).test.take(np.arange(2)).preprocessing,
+      records.Preprocessing('stretch', ((12, 12), (6, 6))),
+    )
+    self.assertIs(dataset.for_model((None, None, 1)), dataset)
+    self.assertIs(dataset.for_model((16, 16, 1)), dataset)
+    self.assertEqual(
+      _dataset().test.preprocessing, records.Preprocessing('none', ())
+    )
+
   def test_label_names_are_the_data_sets(self):
     self.assertEqual(_source('tiny_grey').label_names, ['cat', 'dog'])
 
@@ -266,6 +313,10 @@ class SourceTest(parameterized.TestCase):
   def test_images_of_16_bits_are_refused_rather_than_cut_to_8(self):
     with self.assertRaisesRegex(errors.UsageError, 'tiny_depth'):
       _source('tiny_depth').read('train')
+
+  def test_images_of_4_channels_are_refused_when_they_are_opened(self):
+    with self.assertRaisesRegex(errors.UsageError, 'tiny_alpha .* 4 channels'):
+      _source('tiny_alpha')
 
   def test_images_with_any_number_of_channels_are_refused(self):
     with self.assertRaisesRegex(errors.UsageError, 'tiny_mixed'):
@@ -415,6 +466,16 @@ class SmallerTest(absltest.TestCase):
       errors.UsageError, '--student_image_size=16: .* of 8x8, made smaller'
     ):
       _dataset().at(16)
+
+
+class StatisticsTest(absltest.TestCase):
+  def test_channel_that_does_not_vary_is_divided_by_nothing(self):
+    images = np.full((3, 4, 4, 2), 51, np.uint8)
+    images[0, ..., 1] = 255
+    examples = datasets.Examples(images, np.arange(3))
+    mean, std = datasets.statistics(examples)
+    self.assertEqual(mean, (0.2, 0.467))
+    self.assertEqual(std, (1.0, 0.377))
 
 
 class ExamplesTest(absltest.TestCase):

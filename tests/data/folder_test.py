@@ -1,263 +1,405 @@
-"""A folder of pictures: its layout, its bad files, what networks see of it."""
+"""What lies in a folder: classes, splits, what is skipped, what is refused."""
 
-import contextlib
-import io
 import os
+import unicodedata
 
-import numpy as np
-import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
-from PIL import Image
 
 from ft_tf import errors
-from ft_tf.data import datasets, folder
+from ft_tf.data import folder
 
 
-def setUpModule():
-  tfds.disable_progress_bar()
+class _Case(parameterized.TestCase):
+  """Files in a folder; what is in them does not matter here."""
 
-
-class FolderTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.root = self.create_tempdir().full_path
-    self.data_dir = self.create_tempdir().full_path
 
-  def _picture(self, path, color=(10, 20, 30), size=(12, 9), **options):
-    path = os.path.join(self.root, path)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    mode = 'L' if isinstance(color, int) else 'RGB'
-    Image.new(mode, size, color).save(path, **options)
-    return path
+  def _files(self, *paths):
+    for path in paths:
+      path = os.path.join(self.root, path)
+      os.makedirs(os.path.dirname(path), exist_ok=True)
+      with open(path, 'wb'):
+        pass
 
-  def _file(self, path, content):
-    path = os.path.join(self.root, path)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, 'wb') as file:
-      file.write(content)
+  def _classes(self, part='', names=('crab', 'eel'), count=5):
+    for name in names:
+      self._files(*(os.path.join(part, name, f'{i}.png') for i in range(count)))
 
-  def _fill(self, part='train/', count=3):
-    for label, red in (('cat', 50), ('dog', 200)):
-      for i in range(count):
-        self._picture(f'{part}{label}/{i}.png', (red, i, 0))
+  def _notes(self):
+    return '\n'.join(folder.scan(self.root).notes)
 
-  def _source(self, **values):
-    return datasets.Source(
-      f'folder:{self.root}',
-      data_dir=self.data_dir,
-      **{'image_size': 8, **values},
+  def _refused(self, pattern):
+    with self.assertRaisesRegex(errors.UsageError, pattern) as caught:
+      folder.scan(self.root)
+    self.assertNotIn('\n', str(caught.exception))
+
+
+class SkippedTest(_Case):
+  @parameterized.parameters(
+    '.ipynb_checkpoints',
+    '.git',
+    '.@__thumb',
+    '@eaDir',
+    '#recycle',
+    '$RECYCLE.BIN',
+    '__MACOSX',
+    '__pycache__',
+    'lost+found',
+    'System Volume Information',
+  )
+  def test_folders_of_systems_are_no_classes_and_are_named(self, name):
+    self._classes()
+    expected = folder.scan(self.root)
+    for above in ('', 'crab', 'eel/deep'):
+      self._files(os.path.join(above, name, 'copy.png'))
+    self._files('eel/deep/x.png')
+    found = folder.scan(self.root)
+    self.assertEqual(found.classes, ('crab', 'eel'))
+    paths = [path for of in found.splits.values() for path, _ in of]
+    self.assertLen(paths, 11)
+    self.assertNotIn(name, '/'.join(paths))
+    self.assertIn('skipped hidden or system names (3): ', str(found))
+    self.assertIn(name, found.notes[-1])
+    self.assertNotEqual(found.digest, expected.digest)
+
+  def test_files_of_systems_are_no_images(self):
+    self._classes()
+    self._files(
+      'crab/._1.png',
+      'crab/Thumbs.db',
+      'eel/.DS_Store',
+      'eel/1.jpg@SynoEAStream',
+    )
+    found = folder.scan(self.root)
+    self.assertLen(found.splits['train'] + found.splits['test'], 10)
+    self.assertIn('skipped hidden or system names (4): ', found.notes[-1])
+
+  def test_other_files_are_counted_by_suffix_and_named(self):
+    self._classes()
+    self._files('list.csv', 'crab/a.xml', 'crab/b.xml', 'eel/clip.mp4', 'eel/x')
+    self._files('eel/phone.HEIC')
+    notes = self._notes()
+    self.assertIn('skipped 6 files', notes)
+    self.assertIn('2 .xml', notes)
+    self.assertIn('1 without a suffix', notes)
+    self.assertIn('convert .heic to JPEG', notes)
+
+  @parameterized.parameters(
+    'a.tif', 'a.TIFF', 'a.gif', 'a.jfif', 'a.jpe', 'a.ppm', 'a.ico', 'a.avif'
+  )
+  def test_class_of_other_formats_is_read(self, name):
+    self._classes()
+    self._files(*(f'squid/{i}{name}' for i in range(5)))
+    self.assertIn('squid', folder.scan(self.root).classes)
+
+  @parameterized.parameters('a.txt', 'a.heic', 'a.mp4', 'a.pdf', '.hidden.png')
+  def test_class_without_an_image_is_refused_with_what_it_has(self, name):
+    self._classes()
+    self._files(f'squid/deep/{name}')
+    has = '' if name.startswith('.') else rf' \(it has 1 {name[1:]}.*\)'
+    self._refused(f'squid has no image that can be read{has}: add images')
+
+  def test_empty_class_is_refused_in_any_part(self):
+    self._classes('train')
+    self._classes('test')
+    os.makedirs(os.path.join(self.root, 'test', 'eel', 'again'))
+    for i in range(5):
+      os.remove(os.path.join(self.root, f'test/eel/{i}.png'))
+    self._refused('test/eel has no image that can be read')
+
+
+class LayoutTest(_Case):
+  @parameterized.parameters(
+    ('train', 'test'),
+    ('training', 'testing'),
+    ('Train', 'Test'),
+    ('TRAIN', 'TST'),
+    ('training_set', 'test_set'),
+    ('train-images', 'testData'),
+    ('train2017', 'test2017'),
+  )
+  def test_usual_names_are_splits(self, train, test):
+    self._classes(train)
+    self._classes(test, count=2)
+    found = folder.scan(self.root)
+    self.assertEqual(found.classes, ('crab', 'eel'))
+    self.assertEqual([*found.splits], ['train', 'test'])
+    self.assertLen(found.splits['train'], 10)
+    self.assertLen(found.splits['test'], 4)
+    self.assertIn(
+      f'{train}/ is the train split; {test}/ is the test split', self._notes()
     )
 
-  @parameterized.parameters('stretch', 'crop')
-  def test_pictures_come_with_the_class_of_their_folder(self, resizing):
-    self._fill()
-    self._fill('test/', 2)
-    source = self._source(resizing=resizing)
-    self.assertEqual(source.label_names, ['cat', 'dog'])
-    self.assertEqual(source.image_shape, (8, 8, 3))
-    for split, count in (('train', 3), ('test', 2)):
-      examples = source.read(split)
-      np.testing.assert_array_equal(examples.labels, [0] * count + [1] * count)
-      np.testing.assert_array_equal(
-        examples.images[:][:, 4, 4],
-        [(red, i, 0) for red in (50, 200) for i in range(count)],
+  @parameterized.parameters('val', 'Valid', 'validation', 'DEV', 'val_images')
+  def test_validation_is_a_split_of_its_own(self, name):
+    self._classes('train', count=10)
+    self._classes(name, count=3)
+    found = folder.scan(self.root)
+    self.assertEqual(
+      {part: len(files) for part, files in found.splits.items()},
+      {'train': 16, 'validation': 6, 'test': 4},
+    )
+    self.assertIn(f'{name}/ is the validation split', self._notes())
+    self.assertIn('every fifth image of each class in train/', self._notes())
+    self.assertIn(f'--test_split=validation measures on {name}/', self._notes())
+    self._classes('test', count=2)
+    self.assertLen(folder.scan(self.root).splits['train'], 20)
+    self.assertLen(folder.scan(self.root).splits['test'], 4)
+
+  @parameterized.parameters(
+    (
+      ('train', 'training'),
+      'two folders of the train split, train/ and',
+    ),
+    (
+      ('train', 'val', 'dev'),
+      'two folders of the validation split, dev/',
+    ),
+    (('test',), 'has test/ and no train/: arrange'),
+    (('val', 'Testing'), 'has Testing/ and no train/: arrange'),
+    (('train', 'eval'), 'eval/ can be for validation or for testing: rename'),
+    (('train', 'extra'), 'has train/, which is the name .* beside extra/'),
+  )
+  def test_splits_that_can_mean_two_things_are_refused(self, parts, pattern):
+    for part in parts:
+      self._classes(part)
+    self._refused(pattern)
+
+  @parameterized.parameters(
+    ('train/9.png', 'train/, which is the name of a split, beside crab/'),
+    ('test/9.png', 'test/, which is the name of a split, beside crab/'),
+    ('9.png', 'has images, 9.png, beside class folders, crab, eel: move'),
+    ('crab/train/9.png', 'crab is a class folder with train/, .* arrange'),
+    ('crab/a/Test/9.png', 'crab is a class folder with Test/, '),
+  )
+  def test_what_may_be_a_class_or_not_is_refused(self, path, pattern):
+    self._classes()
+    self._files(path)
+    self._refused(pattern)
+
+  @parameterized.parameters(
+    ('flowers_train', 'flowers_test'),
+    ('TrainV2', 'TestV2'),
+    ('my training', 'my validation'),
+    ('train_a', 'holdout_a'),
+  )
+  def test_folders_that_look_like_splits_are_no_classes(self, train, test):
+    self._classes(train)
+    self._classes(test)
+    self._refused(f'has {train}/ and {test}/, which look like splits: rename')
+
+  def test_splits_within_a_split_are_no_classes(self):
+    for part in ('train', 'val', 'test'):
+      self._classes(f'train/{part}')
+    self._refused('train has train/ and test/, which look like splits')
+
+  def test_words_of_splits_may_be_in_the_names_of_classes(self):
+    names = ('train station', 'trainer', 'contest', 'developer', 'validity')
+    self._classes(names=names)
+    self.assertCountEqual(folder.scan(self.root).classes, names)
+    # A class may be called so where it is clear that it is one.
+    self._classes('train', names=('train', 'crab'))
+    for name in names:
+      os.rename(
+        os.path.join(self.root, name), os.path.join(self.root, 'train', name)
       )
+    self.assertIn('train', folder.scan(self.root).classes)
 
-  def test_pictures_without_a_test_folder_are_split_alike_every_time(self):
-    self._fill('', 20)
-    listing = folder.scan(self.root)
-    self.assertLen(listing.splits['train'], 32)
-    self.assertLen(listing.splits['test'], 8)
-    tested = [label for _, label in listing.splits['test']]
-    self.assertEqual(tested, ['cat'] * 4 + ['dog'] * 4)
-    self.assertEmpty({*listing.splits['train']} & {*listing.splits['test']})
-    # A picture more moves none of the others from one side to the other, but
-    # for those behind it in the order.
-    self.assertEqual(folder.scan(self.root), listing)
-    self.assertLen(self._source().read('train'), 32)
+  def test_class_folders_with_the_same_folders_in_them_are_said(self):
+    self._classes('lernen')
+    self._classes('proben')
+    self.assertIn('have the same folders in them (crab, eel)', self._notes())
+    self._files('lernen/squid/1.png')
+    self.assertNotIn('same folders', self._notes())
 
-  def test_every_kind_of_picture_is_read_upright_and_in_colour(self):
-    self._fill()
-    self._picture('train/cat/a.jpg', (90, 90, 90))
-    self._picture('train/cat/b.bmp', (90, 90, 90))
-    self._picture('train/cat/c.webp', (90, 90, 90), lossless=True)
-    self._picture('train/cat/d.JPEG', 90)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # a quarter turn to the right
-    half = Image.new('RGB', (16, 16))
-    half.paste((200, 200, 200), (0, 0, 8, 16))  # the left half is bright
-    path = os.path.join(self.root, 'train/cat/e.jpg')
-    half.save(path, exif=exif, quality=95)
-    self._fill('test/', 1)
-    images = self._source(image_size=4).read('train').images[3:8]
-    for image in images[:4]:
-      np.testing.assert_allclose(image, np.full((4, 4, 3), 90), atol=2)
-    self.assertGreater(images[4][0].min(), 150)  # the top half now
-    self.assertLess(images[4][3].max(), 50)
+  def test_images_without_class_folders_are_refused(self):
+    self._files('train/1.png', 'test/2.png')
+    self._refused('train has images without class folders, 1.png: arrange')
+    self._classes('train')
+    self._refused('train has images, 1.png, beside class folders, crab, eel')
 
-  def test_grey_pictures_have_one_channel(self):
-    for label in ('a', 'b'):
-      for i in range(5):
-        self._picture(f'{label}/{i}.png', 40 * i)
-    self.assertEqual(self._source().image_shape, (8, 8, 1))
-
-  def _spoil(self):
-    self._fill()
-    self._fill('test/', 1)
-    self._file('train/cat/empty.png', b'')
-    self._file('train/cat/text.jpg', b'no picture')
-    whole = self._picture('train/dog/cut.jpg', size=(200, 200))
-    with open(whole, 'rb') as file:
-      content = file.read()
-    self._file('train/dog/cut.jpg', content[: len(content) // 2])
-
-  def test_bad_pictures_are_refused_by_name_and_nothing_is_written(self):
-    self._spoil()
-    said = io.StringIO()
-    with (
-      contextlib.redirect_stderr(said),
-      self.assertRaisesRegex(
-        errors.UsageError, '3 bad pictures.*--max_bad_files=3'
-      ),
-    ):
-      self._source(max_bad_files=2)
-    for name in ('empty.png: empty', 'text.jpg: ', 'cut.jpg: '):
-      self.assertIn(name, said.getvalue())
-    self.assertEmpty(os.listdir(self.data_dir))
-
-  def test_bad_pictures_are_left_out_when_that_is_allowed(self):
-    self._spoil()
-    source = self._source(max_bad_files=3)
-    np.testing.assert_array_equal(
-      source.read('train').labels, [0, 0, 0, 1, 1, 1]
+  def test_what_is_beside_the_splits_is_named(self):
+    self._classes('train')
+    self._classes('test')
+    self._files('unlabeled/1.png', 'docs/read.md', 'preview.png')
+    self.assertIn(
+      'skipped names outside the splits (3): docs, unlabeled, preview.png',
+      self._notes(),
     )
-    # They are known by then, and still too many for another.
-    with self.assertRaisesRegex(errors.UsageError, '3 bad pictures'):
-      self._source()
 
-  def test_class_without_a_good_picture_is_refused(self):
-    self._fill()
-    self._fill('test/', 1)
-    self._file('train/cow/1.png', b'no picture')
-    with self.assertRaisesRegex(errors.UsageError, 'to train on of cow: add'):
-      self._source(max_bad_files=1)
-
-  def test_grey_of_16_bits_keeps_its_values(self):
-    for label in ('a', 'b'):
-      for i in range(5):
-        path = os.path.join(self.root, label, f'{i}.png')
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        values = np.full((9, 9), 256 * 40 * i + 7, np.uint16)
-        Image.fromarray(values).save(path)
-    source = self._source()
-    self.assertEqual(source.image_shape, (8, 8, 1))
-    found = {int(v) for v in source.read('train').images[:, 4, 4, 0]}
-    found |= {int(v) for v in source.read('test').images[:, 4, 4, 0]}
-    self.assertEqual(found, {0, 40, 80, 120, 160})
-    images = self._source(channels=3).read('train').images
-    self.assertEqual(images.shape, (8, 8, 8, 3))
-
-  def test_pixels_of_32_bits_are_bad(self):
-    self._fill()
-    self._fill('test/', 1)
-    path = os.path.join(self.root, 'train/cat/float.png')
-    Image.fromarray(np.ones((9, 9), np.float32)).save(path, 'TIFF')
-    with self.assertRaisesRegex(errors.UsageError, 'float.png .*32 bits'):
-      self._source()
-
-  def test_huge_pictures_are_bad(self):
-    self._fill()
-    self._fill('test/', 1)
-    self._picture('train/cat/huge.png', 0, size=(20_000, 10_000))
-    with self.assertRaisesRegex(errors.UsageError, 'huge.png.*too many'):
-      self._source()
-
-  def test_changed_folder_is_read_anew(self):
-    self._fill()
-    self._fill('test/', 1)
-    self.assertLen(self._source().read('train'), 6)
-    self._picture('train/dog/new.png')
-    self.assertLen(self._source().read('train'), 7)
-
-  def test_fingerprint_is_of_names_and_bytes_alone(self):
-    self._fill()
-    self._fill('test/', 1)
-    before = self._source().fingerprint
-    os.utime(os.path.join(self.root, 'train/cat/0.png'), (0, 0))
-    self.assertEqual(self._source().fingerprint, before)
-    self._picture('train/cat/0.png', (50, 0, 1))
-    changed = self._source().fingerprint
-    self.assertNotEqual(changed, before)
-    os.rename(
-      os.path.join(self.root, 'train/cat/1.png'),
-      os.path.join(self.root, 'train/dog/9.png'),
-    )
-    self.assertNotEqual(self._source().fingerprint, changed)
-
-  def test_classes_of_very_different_sizes_are_named(self):
-    self._fill()
-    self._fill('test/', 1)
-    for i in range(9):
-      self._picture(f'train/cow/{i}.png')
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said):
-      self._source()
-    self.assertIn('cat 3, cow 9, dog 3', said.getvalue())
-    self.assertIn('3.0 times the smallest', said.getvalue())
-
-  def test_folder_that_is_laid_out_otherwise_is_refused_with_the_layout(self):
-    with self.assertRaisesRegex(errors.UsageError, 'there is no folder'):
+  def test_too_little_is_refused_with_the_layout(self):
+    with self.assertRaisesRegex(errors.UsageError, 'there is no folder .*miss'):
       folder.scan(os.path.join(self.root, 'missing'))
-    with self.assertRaisesRegex(errors.UsageError, 'has no picture.*train/'):
-      folder.scan(self.root)
-    self._picture('train/cat/1.png')
-    with self.assertRaisesRegex(errors.UsageError, 'one class, cat'):
-      folder.scan(self.root)
-    self._picture('train/dog/1.png')
-    with self.assertRaisesRegex(errors.UsageError, 'no picture to test on'):
-      folder.scan(self.root)
-    self._picture('test/fox/1.png')
-    with self.assertRaisesRegex(errors.UsageError, 'train has not: fox'):
-      folder.scan(self.root)
+    self._refused('has no class folder with images: arrange .*train/<class>')
+    self._files('crab/1.png')
+    self._refused('one class, crab')
+    with self.assertRaisesRegex(
+      errors.UsageError, '1.png is a file: --dataset'
+    ):
+      folder.scan(os.path.join(self.root, 'crab/1.png'))
+    self._files('eel/1.png')
+    self._refused('no image to test on: add test/')
 
-  def test_pictures_without_labels_are_all_that_lie_below(self):
-    self._picture('a.png', (10, 20, 30))
-    self._picture('deep/er/b.jpg', 90)
-    self._file('notes.txt', b'no picture')
-    source = datasets.Source(
-      f'unlabeled:{self.root}', data_dir=self.data_dir, image_size=8
-    )
-    self.assertEqual(source.image_shape, (8, 8, 3))
-    images = source.read('train').images
-    np.testing.assert_allclose(
-      images[:, 4, 4], [(10, 20, 30), (90, 90, 90)], atol=2
-    )
+  def test_classes_one_folder_deeper_are_found_for_the_user(self):
+    self._classes('all')
+    self._refused(f'one class, all.* give folder:{self.root}/all')
+    self._classes('all/train')
+    self._refused(f'with train/, .*give folder:{self.root}/all')
 
-  @parameterized.parameters((1, 0), (3, 40))
-  def test_pictures_come_in_the_channels_that_are_asked_for(
-    self, channels, colour
-  ):
-    self._picture('a.png', colour or (90, 90, 90))
-    source = datasets.Source(
-      f'unlabeled:{self.root}',
-      data_dir=self.data_dir,
-      image_size=8,
-      channels=channels,
-    )
-    self.assertEqual(source.read('train').images.shape, (1, 8, 8, channels))
+  def test_classes_of_tests_are_those_of_training(self):
+    self._classes('train')
+    self._classes('test', ('crab', 'fox'))
+    self._refused('test has classes that train has not: fox')
 
-  def test_no_pictures_without_labels_are_refused(self):
+  def test_class_that_is_not_tested_is_named(self):
+    self._classes('train')
+    self._classes('test', ('crab',))
+    self.assertIn('no image to test on of eel', self._notes())
+
+  @parameterized.parameters('', '  ')
+  def test_folder_without_a_path_is_refused(self, path):
+    with self.assertRaisesRegex(
+      errors.UsageError, 'give --dataset=folder:PATH'
+    ):
+      folder.scan(path)
+
+  def test_home_is_known(self):
+    self._classes()
+    home = os.environ.get('HOME')
+    self.addCleanup(
+      lambda: os.environ.update(HOME=home) if home else os.environ.pop('HOME')
+    )
+    os.environ['HOME'] = os.path.dirname(self.root)
+    path = os.path.join('~', os.path.basename(self.root))
+    self.assertEqual(folder.scan(path).root, self.root)
+
+  def test_images_below_a_class_are_its_own_and_every_time_alike(self):
+    self._classes(count=20)
+    self._files('eel/young/1.png', 'eel/young/grey/1.png')
+    found = folder.scan(self.root)
+    self.assertLen(found.splits['train'] + found.splits['test'], 42)
+    self.assertEmpty({*found.splits['train']} & {*found.splits['test']})
+    self.assertEqual(folder.scan(self.root), found)
+
+
+class NamesTest(_Case):
+  @parameterized.parameters(
+    'a\nb',
+    'a\rb',
+    'tab\t',
+    'esc\x1b[0m',
+    'line\u2028end',
+    'next\x85',
+    ' crab',
+    'crab ',
+  )
+  def test_class_that_is_no_line_of_text_is_refused(self, name):
+    self._classes(names=('crab', 'eel', name))
+    self._refused('class folder .* which labels.txt cannot hold: rename it')
+
+  def test_names_that_are_not_utf8(self):
+    self._classes()
+    with open(os.fsencode(self.root) + b'/eel/\xe9t\xe9.png', 'wb'):
+      pass
+    found = folder.scan(self.root)
+    paths = [path for of in found.splits.values() for path, _ in of]
+    self.assertLen(paths, 11)
+    self.assertIn(r'\xe9t\xe9.png', '/'.join(map(folder.shown, paths)))
+    os.makedirs(os.fsencode(self.root) + b'/\xff')
+    with open(os.fsencode(self.root) + b'/\xff/1.png', 'wb'):
+      pass
+    self._refused(r"class folder '\\xff' .* not UTF-8")
+
+  @parameterized.parameters(
+    ('Eel', 'eel'), (unicodedata.normalize('NFD', 'née'), 'née')
+  )
+  def test_classes_that_look_alike_are_said(self, *names):
+    self._classes(names=('crab', *names))
+    self.assertLen(folder.scan(self.root).classes, 3)
+    self.assertIn('differ only in case or in Unicode form', self._notes())
+
+  def test_names_in_any_script_and_with_signs_are_classes(self):
+    names = ('0', '#', '@home', '$', 'crème brûlée', '犬', 'می‌خواهم', 'a,b;c')
+    self._classes(names=names)
+    found = folder.scan(self.root)
+    self.assertCountEqual(found.classes, names)
+    self.assertNotIn('skipped', ''.join(found.notes))
+
+
+class LinksTest(_Case):
+  def _link(self, path, target):
+    os.makedirs(os.path.dirname(os.path.join(self.root, path)), exist_ok=True)
+    os.symlink(target, os.path.join(self.root, path))
+
+  def test_links_to_folders_and_files_are_followed(self):
+    elsewhere = self.create_tempdir().full_path
+    for i in range(5):
+      with open(os.path.join(elsewhere, f'{i}.png'), 'wb'):
+        pass
+    self._classes()
+    self._link('squid', elsewhere)
+    self._link('crab/more', elsewhere)
+    self._link('eel/9.png', os.path.join(elsewhere, '0.png'))
+    found = folder.scan(self.root)
+    self.assertEqual(found.classes, ('crab', 'eel', 'squid'))
+    self.assertLen(found.splits['train'] + found.splits['test'], 21)
+
+  @parameterized.parameters('nowhere', '.', 'squid')
+  def test_class_that_is_a_broken_link_is_refused(self, target):
+    self._classes()
+    self._link('squid', target)
+    self._refused('squid is a broken link, or leads to a folder around it: fix')
+
+  def test_split_that_is_a_broken_link_is_refused(self):
+    self._classes('train')
+    self._link('test', 'nowhere')
+    self._refused('test is a broken link')
+
+  @parameterized.parameters('..', '../..', 'again')
+  def test_looping_links_within_a_class_are_skipped_and_named(self, target):
+    self._classes()
+    self._link('crab/a/again', target)
+    found = folder.scan(self.root)
+    self.assertLen(found.splits['train'] + found.splits['test'], 10)
+    self.assertIn(
+      'skipped broken or looping links (1)',
+      found.notes[-1],
+    )
+    self.assertIn('crab/a/again', found.notes[-1])
+
+  def test_folder_that_cannot_be_read_is_refused(self):
+    self._classes()
+    scandir = os.scandir
+
+    def denied(path):
+      if path.endswith('eel'):
+        raise PermissionError(13, 'Permission denied')
+      return scandir(path)
+
+    with absltest.mock.patch.object(os, 'scandir', denied):
+      self._refused(r'cannot read the folder .*eel \(Permission denied\): make')
+
+
+class UnlabelledTest(_Case):
+  def test_images_are_all_that_lie_below(self):
+    self._files('a.png', 'deep/er/b.jpg', 'train/c.tif', '.git/d.png', 'e.txt')
+    found = folder.scan_unlabelled(self.root)
+    self.assertEqual(
+      [path for path, _ in found.splits['train']],
+      ['a.png', 'deep/er/b.jpg', 'train/c.tif'],
+    )
+    self.assertLen(found.notes, 2)
+
+  def test_none_are_refused(self):
+    self._files('e.txt')
     for root, reason in (
-      (self.root, 'has no picture: --unlabeled takes'),
+      (self.root, r'has no image that .* depth \(it has 1 .txt\)'),
       (os.path.join(self.root, 'missing'), 'no folder .*missing: --unlabeled'),
     ):
       with self.assertRaisesRegex(errors.UsageError, reason):
         folder.scan_unlabelled(root)
-
-  def test_pictures_need_a_size_to_come_to(self):
-    self._fill('', 5)
-    with self.assertRaisesRegex(errors.UsageError, 'give --image_size'):
-      self._source(image_size=0)
 
 
 if __name__ == '__main__':

@@ -178,6 +178,46 @@ class StoredExamplesTest(absltest.TestCase):
     # Where one record ends and the next begins counts, too.
     self.assertNotEqual(digest([b'ab', b'c']), digest([b'a', b'bc']))
 
+  def test_whole_images_are_seen_where_they_are_stretched(self):
+    source = _source()
+    other = source.otherwise()
+    images = other.read('train').images
+    # The whole of a gradient reaches both ends, its middle neither.
+    self.assertLess(images[3][0, 0, 0], 8)
+    self.assertGreater(images[3][-1, -1, 1], 247)
+    stretched = _source(resizing='stretch')
+    np.testing.assert_array_equal(images[:], stretched.read('train').images)
+    # And the other way, from files with and without random access.
+    for name in ('tiny_scenes', 'tiny_stream'):
+      back = _source(name, resizing='stretch').otherwise().read('train')
+      found = {int(image[0, 0, 2]): image for image in back.images[:]}
+      for image, label in zip(
+        source.read('train').images[:], source.read('train').labels, strict=True
+      ):
+        np.testing.assert_array_equal(found[6 * label], image)
+
+  def test_preprocessing_is_what_was_done(self):
+    crop = _source().read('train').take(np.arange(3))
+    self.assertEqual(
+      crop.resized((16, 16)).preprocessing,
+      records.Preprocessing('crop', ((16, 16),)),
+    )
+    self.assertEqual(
+      crop.preprocessing.as_json((32, 32, 3)),
+      {
+        'resizing': 'crop',
+        'sizes': [[32, 32]],
+        'central_fraction': 0.875,
+        'interpolation': 'bilinear',
+        'antialias': True,
+        'height': 32,
+        'width': 32,
+        'channels': 3,
+        'dtype': 'uint8',
+        'range': [0, 255],
+      },
+    )
+
   def test_splits_share_no_image(self):
     dataset = datasets.Dataset(_source(), validation_examples=8)
     train, validation = dataset.train.labels, dataset.validation.labels
@@ -435,6 +475,13 @@ class RefusalTest(parameterized.TestCase):
       errors.UsageError, '--dataset=tiny_stream --file_format=array_record'
     ):
       _source('tiny_stream').read('train')
+
+  def test_evaluation_does_without_random_access(self):
+    found = _source('tiny_stream', trains=False).read('train')
+    wanted = _source().read('train')
+    order, places = np.argsort(found.labels), np.argsort(wanted.labels)
+    np.testing.assert_array_equal(found.images[order], wanted.images[:][places])
+    self.assertEqual(found.preprocessing, wanted.preprocessing)
 
   def test_missing_size_is_named(self):
     with self.assertRaisesRegex(errors.UsageError, '--image_size'):

@@ -1,6 +1,7 @@
 """The export folder: complete, measured, and whole or not there."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -9,8 +10,8 @@ from unittest import mock
 import keras
 from absl.testing import absltest
 
-from ft_tf import errors, evaluation
-from ft_tf.data import datasets
+from ft_tf import errors, evaluation, run_dir
+from ft_tf.data import datasets, records
 from ft_tf.export import convert, student
 from ft_tf.models import zoo
 from ft_tf.training import common
@@ -61,6 +62,10 @@ class ExportTest(absltest.TestCase):
     for name in ('fp32', 'fp16', 'int8'):
       path = os.path.join(self.folder, f'student_{name}.tflite')
       entry = figures[f'student_{name}.tflite']
+      self.assertEqual(
+        entry['preprocessing'],
+        self.dataset.test.preprocessing.as_json((8, 8, 1)),
+      )
       self.assertEqual(entry['bytes'], os.path.getsize(path))
       self.assertEqual(entry['latency_ms']['threads'], 1)
       again = evaluation.evaluate(evaluation.predictor(path), self.dataset.test)
@@ -99,6 +104,34 @@ class ExportTest(absltest.TestCase):
     ):
       student.export(path, self.dataset, self.folder)
     self.assertFalse(os.path.exists(self.folder))
+
+  def test_preprocessing_that_is_written_is_found_again(self):
+    made = records.Preprocessing('crop', ((24, 24), (8, 8)))
+    names = ['student_int8.tflite', 'saved_model']
+    run = run_dir.RunDir(os.path.dirname(self.folder))
+    os.makedirs(self.folder)
+    run.write(
+      'export/export.json',
+      {name: {'preprocessing': made.as_json((8, 8, 1))} for name in names},
+    )
+    for name in names:
+      self.assertEqual(
+        student.recorded_preprocessing(os.path.join(self.folder, name)),
+        {'resizing': 'crop', 'image_size': 24},
+      )
+    # Of an export that an earlier version has left, the run knows it.
+    run.write('export/export.json', {name: {} for name in names})
+    name = os.path.join(self.folder, names[0])
+    self.assertEqual(student.recorded_preprocessing(name), {})
+    recipe = fixtures.recipe(image_size=32)
+    run.write('recipe.json', dataclasses.asdict(recipe))
+    known = {'resizing': 'stretch', 'image_size': 32}
+    self.assertEqual(student.recorded_preprocessing(name), known)
+    self.assertEqual(student.recorded_preprocessing(run.model), known)
+    # Files that only lie in such folders are of no run.
+    for other in ('mine.keras', 'export/other.tflite', 'below/model.keras'):
+      path = os.path.join(run.path, other)
+      self.assertEqual(student.recorded_preprocessing(path), {})
 
   def test_int8_is_calibrated_on_training_images(self):
     with mock.patch.object(

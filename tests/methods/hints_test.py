@@ -5,6 +5,7 @@ from absl.testing import absltest
 
 from ft_tf import losses
 from ft_tf.methods import hints
+from ft_tf.models import layers, zoo
 from tests import networks
 
 
@@ -31,6 +32,18 @@ class HintsTest(absltest.TestCase):
       sum(np.prod(v.shape) for v in method.adapter.trainable_variables),
       8 * 16 + 3 * 16,
     )
+
+  def test_hint_of_a_wide_resnet_is_the_raw_sum_of_its_group(self):
+    spec = layers.Spec((16, 16, 1), 3, (0.5,), (0.25,))
+    method = hints.Hints(
+      teacher=zoo.build('wrn-10-2', spec),
+      student=zoo.build('wrn-10-1', spec),
+      weight=1.0,
+    )
+    self.assertEqual(method.teacher_layers, ('group2',))
+    self.assertEqual(method.student_layers, ('group2',))
+    self.assertEqual(method.adapter.input_shape, (None, 8, 8, 32))
+    self.assertEqual(method.adapter.output_shape, (None, 8, 8, 64))
 
 
 if __name__ == '__main__':

@@ -5,7 +5,7 @@ from absl.testing import absltest
 
 from ft_tf import losses
 from ft_tf.methods import overhaul
-from ft_tf.models import taps
+from ft_tf.models import layers, taps, zoo
 from tests import networks
 
 
@@ -32,6 +32,17 @@ class OverhaulTest(absltest.TestCase):
     self.assertEqual(
       self.method.student_layers, ('g1b1_add', 'g2b1_add', 'g3b1_add')
     )
+
+  def test_maps_of_a_wide_resnet_are_normalised_sums(self):
+    # The authors' code: after batch norm, before ReLU.
+    spec = layers.Spec((16, 16, 1), 3, (0.5,), (0.25,))
+    method = overhaul.Overhaul(
+      teacher=zoo.build('wrn-10-1', spec),
+      student=self.student,
+      images=self.images[:2],
+      weight=1.0,
+    )
+    self.assertEqual(method.teacher_layers, ('g2b1_bn1', 'g3b1_bn1', 'bn'))
 
   def test_floor_is_the_mean_negative_response_of_a_channel(self):
     feature = taps.features(self.teacher, ['g3b2_add'])(

@@ -5,6 +5,7 @@ from absl.testing import absltest
 
 from ft_tf import losses
 from ft_tf.methods import similarity
+from ft_tf.models import layers, zoo
 from tests import networks
 
 
@@ -23,6 +24,16 @@ class SimilarityTest(absltest.TestCase):
       rtol=1e-6,
     )
     self.assertIsNone(method.adapter)
+
+  def test_map_of_a_wide_resnet_is_the_raw_sum_of_its_last_group(self):
+    spec = layers.Spec((8, 8, 1), 3, (0.5,), (0.25,))
+    method = similarity.Similarity(
+      teacher=zoo.build('wrn-10-1', spec),
+      student=zoo.build('resnet8', spec),
+      gamma=1.0,
+    )
+    self.assertEqual(method.teacher_layers, ('g3b1_add',))
+    self.assertEqual(method.student_layers, ('group3',))
 
 
 if __name__ == '__main__':

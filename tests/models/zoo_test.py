@@ -315,6 +315,19 @@ class CheckFitsTest(parameterized.TestCase):
     ):
       self._check(_classifier(), image_shape=shape)
 
+  def test_flags_are_those_of_the_caller(self):
+    with self.assertRaises(errors.UsageError) as error:
+      self._check(_classifier(), image_shape=(9, 9, 3))
+    self.assertRegex(str(error.exception), 'or its --image_size$')
+    with self.assertRaisesRegex(errors.UsageError, 'or its --width'):
+      zoo.check_fits(
+        _classifier(),
+        'it',
+        image_shape=(9, 9, 3),
+        label_names=['a'] * 10,
+        size='--width',
+      )
+
   def test_other_channels_are_refused_where_the_size_is_free(self):
     with self.assertRaisesRegex(errors.UsageError, 'takes images of'):
       self._check(_classifier((None, None, 3)), image_shape=(8, 8, 1))

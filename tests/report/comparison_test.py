@@ -41,7 +41,7 @@ class ComparisonTest(absltest.TestCase):
     self._run('teacher', 'teacher', None, 0.96, parameters=4000)
     for seed in range(5):
       self._run(f'runs/ft-{seed}', 'ft', seed, 0.90 + 0.01 * seed)
-      self._run(f'runs/scratch-{seed}', 'scratch', seed, 0.88 + 0.01 * seed)
+      self._run(f'runs/scratch-{seed}', 'scratch', seed, 0.88 + 0.009 * seed)
     self._run('runs/kd-1', 'kd', 1, 0.87)
     self._write('runs/kd-0/recipe.json', {})  # not finished
     self._write(
@@ -71,7 +71,7 @@ class ComparisonTest(absltest.TestCase):
         gain = gains[f'ft,beta={beta},student_epochs={epochs}']
         self.assertAlmostEqual(gain, 0.1 * beta)
     # Without a point, over the student alone without one.
-    self.assertAlmostEqual(gains['ft'], 0.02)
+    self.assertAlmostEqual(gains['ft'], 0.022)
     labels = [row.label for row in rows]
     self.assertIn('student alone, student_epochs=8', labels)
     self.assertIn(
@@ -133,12 +133,42 @@ class ComparisonTest(absltest.TestCase):
     self.assertEqual(
       ft['accuracies'], [0.9, 0.91, 0.92, 0.93, 0.9400000000000001]
     )
-    self.assertAlmostEqual(ft['gain']['mean'], 0.02)
-    self.assertEqual(ft['gain']['verdict'], 'helped')
-    self.assertAlmostEqual(rows['kd']['gain']['mean'], -0.02)
-    self.assertEqual(rows['kd']['gain']['verdict'], 'inconclusive')
+    # Differences of 2, 2.1, .., 2.4 points: the standard error is 0.0707, and
+    # Student's t of four degrees of freedom at 97.5 % is 2.7764.
+    gain = ft['gain']
+    self.assertAlmostEqual(gain['mean'], 0.022)
+    self.assertAlmostEqual(gain['low'], 0.022 - 0.001963, places=6)
+    self.assertAlmostEqual(gain['high'], 0.022 + 0.001963, places=6)
+    self.assertBetween(gain['p'], 1e-6, 1e-5)
+    self.assertEqual((gain['seeds'], gain['verdict']), (5, 'better'))
+    self.assertAlmostEqual(rows['kd']['gain']['mean'], 0.87 - 0.889)
+    self.assertIsNone(rows['kd']['gain']['low'])
+    self.assertEqual(rows['kd']['gain']['verdict'], 'no clear difference')
     self.assertIsNone(rows['scratch']['gain'])
     self.assertIsNone(rows['teacher']['gain'])
+
+  def test_gains_are_corrected_for_the_methods_of_the_comparison(self):
+    for seed in range(5):
+      self._run(f'runs/kd-{seed}', 'kd', seed, 0.9 + 0.002 * seed**2)
+    alone = {
+      row.method: row.gain
+      for methods in (('scratch', 'kd'), ('scratch', 'ft'))
+      for row in comparison.rows(
+        [r for r in comparison.runs(self._root) if r.method in methods]
+      )
+    }
+    table = comparison.rows(comparison.runs(self._root))
+    together = {row.method: row.gain for row in table}
+    self.assertLess(alone['ft'].p, alone['kd'].p)
+    # Holm: the smaller of two is doubled, and its interval wider.
+    self.assertAlmostEqual(together['ft'].p, 2 * alone['ft'].p)
+    self.assertGreater(together['ft'].high, alone['ft'].high)
+    self.assertLess(alone['kd'].p, 0.05)
+    self.assertEqual(together['kd'].p, alone['kd'].p)
+    comparison.write(self._root)
+    self.assertIn(
+      'corrected for 2 methods: better', self._read('comparison.html')
+    )
 
   def test_cells_stand_under_their_header(self):
     *_, ft = comparison.rows(comparison.runs(self._root))
@@ -149,8 +179,9 @@ class ComparisonTest(absltest.TestCase):
         'accuracy %': '92.00',
         'std': '1.58',
         'seeds': '5',
-        'gain': '+2.00',
-        '95 % interval': '+2.00 .. +2.00',
+        'gain': '+2.20',
+        '95 % interval': '+2.00 .. +2.40',
+        'p': '< 0.001',
         'best epoch %': '93.00',
         'as teacher %': '91.00',
         'KL to teacher': '0.250',
@@ -165,8 +196,8 @@ class ComparisonTest(absltest.TestCase):
   def test_verdicts_are_a_sentence_for_each_method(self):
     found = comparison.write(self._root)['verdicts']
     self.assertLen(found, 2)
-    self.assertStartsWith(found[0], 'kd: -2.00 points over 1 paired seed:')
-    self.assertEndsWith(found[1], 'interval +2.00 to +2.00: helped.')
+    self.assertStartsWith(found[0], 'kd: -1.90 points over 1 paired seed:')
+    self.assertEndsWith(found[1], 'interval +2.00 to +2.40: better.')
 
   def test_without_the_student_alone_nothing_is_concluded(self):
     self._write('plan.json', ['ft'])
@@ -183,7 +214,9 @@ class ComparisonTest(absltest.TestCase):
       [float(x) for x in lines[3]['accuracies'].split()],
       [0.9, 0.91, 0.92, 0.93, 0.9400000000000001],
     )
-    self.assertEqual(lines[3]['gain_verdict'], 'helped')
+    self.assertEqual(lines[3]['gain_verdict'], 'better')
+    self.assertBetween(float(lines[3]['gain_p']), 1e-6, 1e-5)
+    self.assertEqual(lines[2]['gain_p'], '')  # one pair
 
   def test_every_form_holds_every_row(self):
     comparison.write(self._root)
@@ -200,7 +233,7 @@ class ComparisonTest(absltest.TestCase):
       'resnet8x0.5 taught by big.keras on digits',
       'kd-0: loss is nan &lt;b&gt;',
       'k0.5 0.123 0.568 32 3',
-      'interval +2.00 to +2.00: helped',
+      'interval +2.00 to +2.40: better',
       'python3 bin/compare.py',
     ):
       self.assertIn(part, words)
@@ -220,14 +253,57 @@ class ComparisonTest(absltest.TestCase):
     for seed in range(5):
       self._write(
         f'runs/ft-{seed}/knowledge.json',
-        {'feature_cka': 0.1 * seed, 'probe_accuracy': 0.9, 'factor_cka': 0.5},
+        {
+          'feature_cka': 0.1 * seed,
+          'feature_cka_shuffled': -0.01,
+          'probe_accuracy': 0.9,
+          'factor_cka': 0.5,
+          'factor_cka_shuffled': 0.004,
+        },
       )
     self._write('runs/scratch-0/knowledge.json', {'feature_cka': 0.5})
     table = comparison.rows(comparison.runs(self._root))
+    (line,) = comparison.knowledge(self._root, table)
+    self.assertLen(line, len(comparison.KNOWLEDGE_HEADER))
     self.assertEqual(
-      comparison.knowledge(self._root, table),
-      [['student, factor transfer', '0.200', '0.500', '-', '90.00']],
+      line,
+      [
+        'student, factor transfer',
+        *('0.200', '-0.010'),
+        *('0.500', '0.004'),
+        *('-', '-'),
+        '90.00',
+      ],
     )
+    comparison.write(self._root)
+    self.assertIn('<th>shuffled</th>', self._read('comparison.html'))
+
+  def test_biased_cka_of_an_older_version_is_not_shown(self):
+    older = {'feature_cka': 0.8, 'probe_accuracy': 0.5}
+    newer = {**older, 'feature_cka': 0.1, 'feature_cka_shuffled': 0.0}
+    for seed in range(5):
+      known = older if seed == 2 else newer
+      self._write(f'runs/ft-{seed}/knowledge.json', known)
+    self._write('runs/kd-1/knowledge.json', older)
+    table = comparison.rows(comparison.runs(self._root))
+    for line in comparison.knowledge(self._root, table):
+      self.assertEqual(line[1], '-')
+      self.assertEqual(line[-1], '50.00')
+    comparison.write(self._root)  # The page, too.
+
+  def test_cka_that_does_not_exist_is_a_dash(self):
+    for seed in range(5):
+      self._write(
+        f'runs/ft-{seed}/knowledge.json',
+        {
+          'feature_cka': None,
+          'feature_cka_shuffled': None,
+          'probe_accuracy': 0.5,
+        },
+      )
+    table = comparison.rows(comparison.runs(self._root))
+    (line,) = comparison.knowledge(self._root, table)
+    self.assertEqual(line[1:], ['-'] * 6 + ['50.00'])
 
   def test_page_shows_maps_at_first_halfway_and_last(self):
     run = self._root.child('runs/ft-0')

@@ -284,27 +284,32 @@ class VerdictTest(parameterized.TestCase):
   def test_student_that_was_not_compared_says_so_and_how_to(self):
     self.assertEndsWith(
       self._verdict(teacher=(0.95,), ft=(0.9,)),
-      'It was not compared with the same student trained alone: --baseline '
-      'does that.',
+      'There is no baseline (the same student trained without a teacher) to '
+      'compare it with: add --baseline.',
     )
 
   def test_single_seeds_prove_nothing(self):
     self.assertEndsWith(
       self._verdict(teacher=(0.95,), scratch=(0.88,), ft=(0.9,)),
-      'Against the same student trained alone: +2.00 points over 1 paired '
-      'seed: inconclusive, 5 seeds are the least to tell.',
+      'Compared with the baseline (the same student trained without a '
+      'teacher): +2.00 points over 1 paired seed: no clear difference (an '
+      'interval needs at least 2 seeds).',
     )
 
   def test_gain_over_seeds_stands_with_its_interval(self):
     self.assertEndsWith(
-      self._verdict(teacher=(0.95,), scratch=(0.85,) * 5, ft=(0.9,) * 5),
-      'alone: +5.00 points over 5 paired seeds, 95 % interval +5.00 to +5.00: '
-      'helped.',
+      # Student's t of two degrees of freedom at 97.5 % is 4.3027, the standard
+      # error of 4, 5 and 6 points 1 / sqrt(3).
+      self._verdict(
+        teacher=(0.95,), scratch=(0.85, 0.86, 0.87), ft=(0.89, 0.91, 0.93)
+      ),
+      'teacher): +5.00 points over 3 paired seeds, 95 % interval +2.52 to '
+      '+7.48: better.',
     )
 
   def test_loss_has_its_sign(self):
     self.assertIn(
-      'alone: -2.00 points',
+      'teacher): -2.00 points',
       self._verdict(teacher=(0.95,), scratch=(0.92,), ft=(0.9,)),
     )
 

@@ -1,11 +1,14 @@
 """What identifies a run, and what is counted as a parameter."""
 
+import contextlib
+import io
 import os
 
 import numpy as np
 from absl.testing import absltest
 
 from ft_tf import errors, run_dir
+from ft_tf.data import datasets
 from ft_tf.models import layers, zoo
 from ft_tf.training import common
 from tests import fixtures
@@ -49,6 +52,23 @@ class SpecTest(absltest.TestCase):
     recipe = fixtures.recipe(mean=(0.5,) * 3, std=(0.5,) * 3)
     with self.assertRaisesRegex(errors.UsageError, 'has 1 channels.*--mean'):
       common.spec(recipe, fixtures.blobs())
+
+
+class StatisticsTest(absltest.TestCase):
+  def test_images_own_stand_where_the_recipes_cannot_apply(self):
+    dataset = fixtures.blobs()
+    recipe = fixtures.recipe(mean=(0.5,) * 3, std=(0.5,) * 3)
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+      settled = common.settle_statistics(recipe, dataset)
+    mean, std = datasets.statistics(dataset.train)
+    self.assertEqual((settled.data.mean, settled.data.std), (mean, std))
+    self.assertRegex(said.getvalue(), rf'^mean and std: {mean[0]} and .*\n\Z')
+    self.assertEqual(common.spec(settled, dataset).mean, mean)
+    # As if they had been typed: nothing else changes, and it stays so.
+    typed = fixtures.recipe(mean=mean, std=std)
+    self.assertEqual(settled, typed)
+    self.assertIs(common.settle_statistics(typed, dataset), typed)
 
 
 class ParametersTest(absltest.TestCase):
