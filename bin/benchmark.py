@@ -10,7 +10,6 @@ workdir. On two cores it takes about 40 minutes; --sections chooses.
 """
 
 import dataclasses
-import json
 import os
 import sys
 
@@ -64,7 +63,7 @@ def main():
   def write(found):
     os.makedirs(workdir, exist_ok=True)
     for name, content in (
-      ('benchmark.json', json.dumps(found, indent=2)),
+      ('benchmark.json', run_dir.to_json(found, indent=2)),
       ('benchmark.md', sections.markdown(found)),
     ):
       with (

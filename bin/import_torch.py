@@ -85,7 +85,8 @@ def main():
   scores = {}
   if source is not None:
     scores = evaluation.evaluate(
-      evaluation.KerasPredictor(model), source.read(flags.FLAGS.split)
+      evaluation.KerasPredictor(model, given=weights),
+      source.read(flags.FLAGS.split),
     )
   path = os.path.join(os.path.abspath(workdir), 'model.keras')
   os.makedirs(os.path.dirname(path), exist_ok=True)

@@ -7,7 +7,6 @@ imports TensorFlow. With TF_CPP_MIN_LOG_LEVEL set, everything is shown.
 
 import contextlib
 import dataclasses
-import json
 import os
 import sys
 import tempfile
@@ -432,7 +431,7 @@ def run(main: Callable[[], dict[str, Any]]) -> None:
       _leave(error, 1)
     except KeyboardInterrupt:
       _leave('stopped; the same command continues', 1)
-    print(json.dumps(result), flush=True)
+    print(run_dir.to_json(result), flush=True)
 
   app.run(wrapped, flags_parser=parse)
 

@@ -215,7 +215,7 @@ def _of_given_teacher(recipe, dataset, teacher, expected) -> Iterator[Finding]:
   yield Finding(
     'values in the teacher', _seen(teacher, test), '--preprocessing'
   )
-  outputs = _logits(teacher, test)
+  outputs = _logits(teacher, test, recipe.teacher.model)
   accuracy = float((outputs.argmax(axis=1) == test.labels).mean())
   hints = [*_other_preprocessing(recipe, dataset, chosen)]
   if not hints:
@@ -239,8 +239,9 @@ def _of_given_teacher(recipe, dataset, teacher, expected) -> Iterator[Finding]:
   )
 
 
-def _logits(model, examples) -> np.ndarray:
-  return evaluation.logits(evaluation.KerasPredictor(model), examples.images)
+def _logits(model, examples, path) -> np.ndarray:
+  predict = evaluation.KerasPredictor(model, given=f'--teacher={path}')
+  return evaluation.logits(predict, examples.images)
 
 
 def _seen(teacher, examples) -> str:
@@ -290,9 +291,8 @@ def _other_preprocessing(recipe, dataset, chosen) -> Iterator[str]:
         dataclasses.replace(its, preprocessing=kind), dataset
       )
     examples = data.test.take(few)
-    return float(
-      (_logits(other, examples).argmax(axis=1) == examples.labels).mean()
-    )
+    outputs = _logits(other, examples, its.model)
+    return float((outputs.argmax(axis=1) == examples.labels).mean())
 
   def better(found, than):
     least = 1.5 / len(dataset.label_names)

@@ -2,6 +2,7 @@
 
 import abc
 import os
+import sys
 from collections.abc import Callable, Sequence
 
 import keras
@@ -15,20 +16,34 @@ from ft_tf.models import standard, zoo
 
 SIGNATURE = 'serving_default'
 _BATCH = 250
+# Raw images reach to 255. An 8-bit input that ends below this, or begins as far
+# below 0, is of values that were scaled before, such as 0..1 or -1..1.
+_LEAST_HIGHEST = 8
+_LEAST = 1e-7  # probability
+_PROBABILITY_STEP = 1 / 250  # the coarsest of 8 bits from 0 to 1, and a little
 
 
 class Predictor(abc.ABC):
-  """A model's inference, from raw images to logits, whatever its format.
+  """A model's inference, from raw images to outputs, whatever its format.
 
   Attributes:
     image_shape: `(H, W, C)` of its images; None where it takes any.
+    given: How messages call a model that the user gave, such as its path; ''
+      for one that was trained here.
+    opaque: Whether its last layer cannot be seen, so that only its outputs
+      tell logits from probabilities.
+    output_step: Between two values of its outputs next to each other; 0 where
+      they are real numbers.
   """
 
   image_shape: tuple[int | None, int | None, int | None]
+  given: str = ''
+  opaque: bool = False
+  output_step: float = 0.0
 
   @abc.abstractmethod
   def __call__(self, images: np.ndarray) -> np.ndarray:
-    """Returns logits `[B, classes]` float32 of `[B, H, W, C]` uint8."""
+    """Returns outputs `[B, classes]` float32 of `[B, H, W, C]` uint8."""
 
   @property
   def image_size(self) -> int:
@@ -40,9 +55,15 @@ class Predictor(abc.ABC):
 class KerasPredictor(Predictor):
   """The compiled inference of a Keras model; it moves no variable."""
 
-  def __init__(self, model: keras.Model):
-    """Wraps a model of one image input and one logits output."""
+  def __init__(self, model: keras.Model, *, given: str = ''):
+    """Wraps a model of one image input and one logits output.
+
+    Args:
+      model: The model.
+      given: As of `Predictor`.
+    """
     self.image_shape = tuple(model.input_shape[1:])
+    self.given = given
 
     @tf.function(reduce_retracing=True)
     def predict(images):
@@ -55,36 +76,70 @@ class KerasPredictor(Predictor):
 
 
 class SavedModelPredictor(Predictor):
-  """The serving signature of a SavedModel folder."""
+  """The serving signature of a SavedModel folder.
+
+  Images are cast to the signature's dtype; their values stay 0..255.
+  """
+
+  opaque = True
 
   def __init__(self, path: str):
     """Loads the folder.
 
     Args:
-      path: A SavedModel with the signature `serving_default`, of one image
-        input and one output.
+      path: A SavedModel with the signature `serving_default`, or with one
+        signature of another name, of one image input and one output.
 
     Raises:
-      UsageError: there is no such signature.
+      UsageError: the folder does not load, or there is no such signature.
     """
-    # The signature does not keep the object it came from alive.
-    self._loaded = tf.saved_model.load(path)
-    if SIGNATURE not in self._loaded.signatures:
+    try:
+      # The signature does not keep the object it came from alive.
+      self._loaded = tf.saved_model.load(path)
+    except Exception as error:  # TensorFlow raises many kinds.
       raise errors.UsageError(
-        f'{path} has no signature {SIGNATURE}: give a SavedModel that '
-        'bin/export.py left'
+        f'{path} does not load as a SavedModel ({_first_line(error)}): give '
+        'another model'
+      ) from error
+    signatures = self._loaded.signatures
+    names = [SIGNATURE] if SIGNATURE in signatures else list(signatures)
+    if len(names) != 1:
+      raise errors.UsageError(
+        f'{path} has the signatures {", ".join(names) or "none"}: give a '
+        f'SavedModel with a signature {SIGNATURE}, from images to logits'
       )
-    self._serve = self._loaded.signatures[SIGNATURE]
-    ((self._name, spec),) = self._serve.structured_input_signature[1].items()
-    self.image_shape = tuple(spec.shape[1:])
+    self.given = path
+    self._serve = signatures[names[0]]
+    inputs = self._serve.structured_input_signature[1]
+    outputs = self._serve.structured_outputs
+    _check_single(path, inputs, outputs)
+    ((self._name, spec),) = inputs.items()
+    shape = [None] * 4 if spec.shape.rank is None else spec.shape.as_list()
+    _check_images(path, shape, spec.dtype.as_numpy_dtype)
+    if spec.dtype == tf.int8:
+      raise errors.UsageError(
+        f'{path} takes int8 values, images are 0 to 255: give a SavedModel '
+        'that takes uint8 or float32'
+      )
+    self._dtype = spec.dtype
+    self._batch, *image_shape = shape
+    self.image_shape = tuple(image_shape)
 
   def __call__(self, images: np.ndarray) -> np.ndarray:
-    (output,) = self._serve(**{self._name: tf.constant(images)}).values()
-    return output.numpy()
+    return _in_fixed_batches(self._run, images, self._batch, self.given)
+
+  def _run(self, images):
+    inputs = tf.cast(tf.constant(images), self._dtype)
+    (output,) = self._serve(**{self._name: inputs}).values()
+    return tf.cast(output, tf.float32).numpy()
 
 
 class LiteRTPredictor(Predictor):
-  """Runs a .tflite file; integer logits come back in real numbers.
+  """Runs a .tflite file, whose integers mean what its quantisation says.
+
+  An image's values 0..255 become the input's integers by the file's scale and
+  zero point, and integer outputs real numbers by theirs. An input of real
+  numbers is given 0..255.
 
   Attributes:
     interpreter: LiteRT's.
@@ -93,15 +148,17 @@ class LiteRTPredictor(Predictor):
     flexible_batch: Whether it takes several images at once.
   """
 
+  opaque = True
+
   def __init__(self, path: str, *, threads: int | None = None):
     """Reads the file.
 
     Args:
-      path: A .tflite file with one image input and one logits output.
+      path: A .tflite file with one image input and one output.
       threads: CPU threads of the interpreter; all cores if None.
 
     Raises:
-      UsageError: the file does not load.
+      UsageError: the file does not load, or takes something else.
     """
     try:
       self.interpreter = litert.Interpreter(
@@ -110,38 +167,150 @@ class LiteRTPredictor(Predictor):
       self.interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
       raise errors.UsageError(
-        f'{path} does not load in LiteRT ({str(error).splitlines()[0]}): give '
-        'a .tflite file'
+        f'{path} does not load in LiteRT ({_first_line(error)}): give a '
+        '.tflite file'
       ) from error
-    (self._input,) = self.interpreter.get_input_details()
-    (self._output,) = self.interpreter.get_output_details()
-    self._batch = int(self._input['shape'][0])
-    self.image_shape = tuple(int(n) for n in self._input['shape'][1:])
+    inputs = self.interpreter.get_input_details()
+    outputs = self.interpreter.get_output_details()
+    _check_single(path, inputs, outputs)
+    (self._input,), (self._output,) = inputs, outputs
+    shape = [
+      None if n == -1 else int(n) for n in self._input['shape_signature']
+    ]
+    _check_images(path, shape, self._input['dtype'])
+    self._quantisation = _input_quantisation(path, self._input)
+    self.given = path
+    self.image_shape = tuple(shape[1:])
     self.input_dtype = np.dtype(self._input['dtype']).name
     self.output_dtype = np.dtype(self._output['dtype']).name
-    self.flexible_batch = bool(self._input['shape_signature'][0] == -1)
+    self.output_step = float(self._output['quantization'][0])
+    self.flexible_batch = shape[0] is None
+    self._batch = shape[0]
 
   def __call__(self, images: np.ndarray) -> np.ndarray:
     if self.flexible_batch:
-      return self._run(images)
-    return np.concatenate([self._run(image[None]) for image in images])
+      try:
+        outputs = self._run(images)
+      except (ValueError, RuntimeError):
+        outputs = ()
+      if len(outputs) == len(images):
+        return _checked(outputs, len(images), self.given)
+      # Its signature says so, but operations within hold on to one image.
+      self.flexible_batch, self._batch = False, 1
+    return _in_fixed_batches(self._run, images, self._batch, self.given)
 
   def _run(self, images):
-    if len(images) != self._batch:
-      self.interpreter.resize_tensor_input(
-        self._input['index'], [len(images), *images.shape[1:]]
-      )
+    if tuple(self._shape()) != images.shape:
+      self.interpreter.resize_tensor_input(self._input['index'], images.shape)
       self.interpreter.allocate_tensors()
-      self._batch = len(images)
-    self.interpreter.set_tensor(
-      self._input['index'], images.astype(self._input['dtype'])
-    )
+    self.interpreter.set_tensor(self._input['index'], self._quantised(images))
     self.interpreter.invoke()
     output = self.interpreter.get_tensor(self._output['index'])
     scale, zero = self._output['quantization']
     if scale:
       return (output.astype(np.float32) - zero) * np.float32(scale)
     return output.astype(np.float32)
+
+  def _shape(self):
+    (details,) = self.interpreter.get_input_details()
+    return details['shape']
+
+  def _quantised(self, images):
+    dtype = self._input['dtype']
+    if self._quantisation is None:
+      return images.astype(dtype)
+    scale, zero = self._quantisation
+    limits = np.iinfo(dtype)
+    values = np.round(images / np.float32(scale)) + zero
+    return values.clip(limits.min, limits.max).astype(dtype)
+
+
+def _input_quantisation(path, details) -> tuple[float, int] | None:
+  """Returns scale and zero point of a .tflite file's input; None: it has none.
+
+  Raises:
+    UsageError: the input cannot stand for raw images of 0 to 255.
+  """
+  scale, zero = details['quantization']
+  if not np.issubdtype(details['dtype'], np.integer):
+    return None
+  limits = np.iinfo(details['dtype'])
+  if not scale:
+    if limits.max >= 255:
+      return None
+    low, high = limits.min, limits.max
+  else:
+    low, high = ((end - zero) * scale for end in (limits.min, limits.max))
+  symmetric = limits.bits > 8
+  if scale and high >= _LEAST_HIGHEST and (symmetric or low > -_LEAST_HIGHEST):
+    return float(scale), int(zero)
+  raise errors.UsageError(
+    f'{path} takes values of {low:.4g} to {high:.4g} (scale {scale:.4g}, zero '
+    f'point {zero}), images are 0 to 255: give a file that has their '
+    'preprocessing inside'
+  )
+
+
+def _check_single(path, inputs, outputs) -> None:
+  """Raises `UsageError` unless there is one input and one output."""
+  if (len(inputs), len(outputs)) != (1, 1):
+    raise errors.UsageError(
+      f'{path} has {len(inputs)} inputs and {len(outputs)} outputs: give a '
+      'model from images to logits and nothing else'
+    )
+
+
+def _check_images(path, shape, dtype) -> None:
+  """Raises `UsageError` unless an input is of images `[B, H, W, C]`."""
+  if np.dtype(dtype).kind not in 'iuf' and dtype != tf.bfloat16.as_numpy_dtype:
+    raise errors.UsageError(
+      f'{path} takes {np.dtype(dtype).name}, not images: give a model that '
+      'takes uint8 or float32 [B, H, W, C]'
+    )
+  if len(shape) != 4:
+    raise errors.UsageError(
+      f'{path} takes inputs of shape {shape}: give a model that takes images '
+      '[B, H, W, C]'
+    )
+  if shape[3] not in (None, 1, 3) and shape[1] in (1, 3):
+    raise errors.UsageError(
+      f'{path} takes images of channels first, {shape}: give a model that '
+      'takes [B, H, W, C]'
+    )
+
+
+def _checked(outputs, count, path) -> np.ndarray:
+  """Returns outputs; raises `UsageError` if they are not `[count, classes]`."""
+  if outputs.ndim != 2 or len(outputs) != count:
+    raise errors.UsageError(
+      f'{path} gives outputs of shape {outputs.shape} for {count} images: give '
+      'a model of logits [B, classes]'
+    )
+  return outputs
+
+
+def _in_fixed_batches(run, images, size, path) -> np.ndarray:
+  """Returns the outputs of a model that takes batches of one size, or of any.
+
+  Args:
+    run: The model.
+    images: `[B, H, W, C]`.
+    size: Of its batches; None: any.
+    path: The model's, for messages.
+  """
+  if size is None:
+    return _checked(run(images), len(images), path)
+  parts = []
+  for first in range(0, len(images), size):
+    some = images[first : first + size]
+    missing = size - len(some)
+    full = np.concatenate([some, np.repeat(some[-1:], missing, axis=0)])
+    parts.append(_checked(run(full), size, path)[: len(some)])
+  return np.concatenate(parts)
+
+
+def _first_line(error: Exception) -> str:
+  return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def predictor(path: str) -> Predictor:
@@ -166,7 +335,7 @@ def predictor(path: str) -> Predictor:
     return LiteRTPredictor(path)
   model = zoo.load(path)
   zoo.check_classifier(model, path)
-  return KerasPredictor(standard.standard(model)[0])
+  return KerasPredictor(standard.standard(model)[0], given=path)
 
 
 def check_classes(
@@ -201,8 +370,41 @@ def in_batches(
 
 
 def logits(predict: Predictor, images: np.ndarray) -> np.ndarray:
-  """Returns the logits `[N, classes]` of raw images `[N, H, W, C]` uint8."""
-  return in_batches(predict, images)
+  """Returns the logits `[N, classes]` of raw images `[N, H, W, C]` uint8.
+
+  Of a model that gives probabilities they are their logarithms, which is said.
+
+  Raises:
+    UsageError: a model that was given has outputs that are not finite.
+    TrainingError: so has one that was trained.
+  """
+  outputs = in_batches(predict, images)
+  finite = np.isfinite(outputs).all(axis=1)
+  if not finite.all():
+    what = f'{(~finite).sum()} of {len(outputs)} images'
+    if predict.given:
+      raise errors.UsageError(
+        f'{predict.given} gives outputs that are not finite (nan or infinity) '
+        f'for {what}: give a model whose weights and preprocessing are sound'
+      )
+    raise errors.TrainingError(
+      f'the trained network gives outputs that are not finite for {what}: '
+      'start again in another --workdir with a lower learning rate or '
+      '--precision=float32'
+    )
+  step = predict.output_step
+  if step > _PROBABILITY_STEP:
+    return outputs
+  rounding = outputs.shape[1] * step / 2
+  if predict.opaque and standard.look_like_probabilities(outputs, rounding):
+    print(
+      f'{predict.given} gives probabilities: the loss is computed from their '
+      'logarithms',
+      file=sys.stderr,
+      flush=True,
+    )
+    return np.log(np.maximum(outputs, max(step / 2, _LEAST)))
+  return outputs
 
 
 def score(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:

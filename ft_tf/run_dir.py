@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import shutil
@@ -130,8 +131,7 @@ class RunDir:
     """Writes a JSON file, whole or not at all."""
     with replacing(os.path.join(self.path, name)) as path:
       with open(path, 'w', encoding='utf-8') as file:
-        json.dump(value, file, indent=2)
-        file.write('\n')
+        file.write(to_json(value, indent=2) + '\n')
 
   def write_picture(self, step: int, png: bytes) -> None:
     """Writes a step's picture of maps, whole or not at all."""
@@ -143,7 +143,7 @@ class RunDir:
   def append_metrics(self, row: dict[str, Any]) -> None:
     """Adds one row to metrics.jsonl; it must have a `step`."""
     with open(self._metrics, 'a', encoding='utf-8') as file:
-      file.write(json.dumps(row) + '\n')
+      file.write(to_json(row) + '\n')
 
   def metrics(self) -> list[dict[str, Any]]:
     """Returns the rows of metrics.jsonl; a torn last row is left out."""
@@ -161,8 +161,27 @@ class RunDir:
     if os.path.exists(self._metrics):
       with replacing(self._metrics) as path:
         with open(path, 'w', encoding='utf-8') as file:
-          file.writelines(json.dumps(row) + '\n' for row in rows)
+          file.writelines(to_json(row) + '\n' for row in rows)
     return rows
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+  """Returns JSON, in which a number that is not finite is null.
+
+  JSON has no nan and no infinity; Python's own writer puts words there that
+  other readers refuse.
+  """
+  return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value):
+  if isinstance(value, dict):
+    return {key: _finite(inner) for key, inner in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [_finite(inner) for inner in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value
 
 
 def check_writable(path: str) -> None:

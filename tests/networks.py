@@ -67,6 +67,32 @@ class ExtraTokens(keras.layers.Layer):
     }
 
 
+@keras.saving.register_keras_serializable('tests')
+class StochasticDepth(keras.layers.Layer):
+  """Leaves out half of the images at random, by Keras's unnamed generator."""
+
+  def call(self, x, training=None):
+    if not training:
+      return x
+    shape = (keras.ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)
+    return x * keras.ops.floor(0.5 + keras.random.uniform(shape)) / 0.5
+
+
+def random_student(shape: tuple[int, int, int], classes: int) -> keras.Model:
+  """Returns a small network with dropout, stochastic depth and batch norm."""
+  image = keras.Input(shape, dtype='uint8')
+  x = keras.layers.Rescaling(1 / 255)(image)
+  x = keras.layers.Conv2D(4, 3, padding='same', use_bias=False)(x)
+  x = keras.layers.BatchNormalization()(x)
+  x = keras.layers.ReLU()(x)
+  y = keras.layers.Conv2D(4, 3, padding='same')(x)
+  x = keras.layers.Add()([x, StochasticDepth()(y)])
+  x = keras.layers.SpatialDropout2D(0.3)(x)
+  x = keras.layers.GlobalAveragePooling2D()(x)
+  x = keras.layers.Dropout(0.3)(x)
+  return keras.Model(image, keras.layers.Dense(classes)(x))
+
+
 def transformer(
   shape: tuple[int, int, int],
   classes: int,

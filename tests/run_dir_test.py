@@ -172,6 +172,18 @@ class RunDirTest(absltest.TestCase):
       run.append_metrics(row)
     self.assertEqual(run.metrics(), rows)
 
+  def test_numbers_that_are_not_finite_are_null(self):
+    run = self._claimed()
+    value = {'a': [float('nan'), 1.0], 'b': {'c': float('-inf')}, 'd': 'NaN'}
+    run.write('figures.json', value)
+    run.append_metrics({'step': 1, 'loss': float('inf')})
+    run.append_metrics({'step': 2, 'loss': 0.5})
+    run.rewind_metrics(1)
+    self.assertEqual(
+      run.read('figures.json'), {'a': [None, 1.0], 'b': {'c': None}, 'd': 'NaN'}
+    )
+    self.assertEqual(run.metrics(), [{'step': 1, 'loss': None}])
+
   def test_metrics_leave_out_a_torn_last_row(self):
     run = self._claimed()
     run.append_metrics({'step': 1, 'loss': 2.5})

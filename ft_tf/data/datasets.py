@@ -1,10 +1,10 @@
 """A TFDS name to labelled images, split three ways."""
 
+import contextlib
 import copy
 import dataclasses
 import functools
 import hashlib
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,12 +13,13 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from ft_tf import errors, recipes
-from ft_tf.data import arrays, builders, records, sampling
+from ft_tf.data import arrays, builders, memory, records, sampling
 
 # Chooses the validation images; every run of every seed sets the same aside.
 _VALIDATION_SEED = 0
 _MEASURED = 1000  # images
 _AT_ONCE = 256  # images
+_SHARE = 0.75  # of the free memory, for images; the rest is for networks
 _VALIDATION = 'validation'  # a split of folders
 UNLABELLED = records.UNLABELLED
 
@@ -43,6 +44,12 @@ class Examples:
   def digest(self) -> str:
     """The SHA-256 of the images' bytes, in hexadecimal."""
     return hashlib.sha256(self.images).hexdigest()
+
+  @functools.cached_property
+  def tensor(self) -> tf.Tensor:
+    """The images on the CPU: one copy, however many streams read them."""
+    with tf.device('CPU:0'):
+      return memory.tensor(self.images)
 
   def __len__(self) -> int:
     return len(self.labels)
@@ -178,6 +185,37 @@ class Source:
       UsageError: there is no such split, it does not fit into memory, or its
         files have no random access where they are to stay in them.
     """
+    count = self._count(split)
+    if self._stays_in_files:
+      return records.open_split(
+        self._builder,
+        split,
+        keys=self._keys,
+        image_shape=self.image_shape,
+        resizing=self._seen_by,
+      )
+    _check_memory(self.held(split), self, split)
+    return self._load(split, count)
+
+  @property
+  def _stays_in_files(self) -> bool:
+    return self._in_files and (
+      self._trains or records.random_access(self._builder)
+    )
+
+  def held(self, split: str) -> int:
+    """Returns the bytes that a split's images take; 0 if they stay in files.
+
+    Raises:
+      UsageError: there is no such split.
+    """
+    count = self._count(split)
+    if self._stays_in_files:
+      return 0
+    return count * int(np.prod(self.image_shape))
+
+  def _count(self, split: str) -> int:
+    """Returns the number of a split's images, at least 1."""
     known = builders.split_names(self._builder)
     asked = {part.partition('[')[0].strip() for part in split.split('+')}
     if known and not asked <= {*known, 'all'}:
@@ -191,17 +229,7 @@ class Source:
       raise errors.UsageError(
         f'{split} of {self.name} has no image: give a larger part'
       )
-    if self._in_files and (
-      self._trains or records.random_access(self._builder)
-    ):
-      return records.open_split(
-        self._builder,
-        split,
-        keys=self._keys,
-        image_shape=self.image_shape,
-        resizing=self._seen_by,
-      )
-    return self._load(split, count)
+    return count
 
   def _no_split(self, split: str) -> errors.UsageError:
     return errors.UsageError(
@@ -230,7 +258,6 @@ class Source:
     return other
 
   def _load(self, split: str, count: int) -> Examples:
-    self._check_memory(split, count)
     image_key, label_key = self._keys
     images = np.empty((count, *self.image_shape), np.uint8)
     labels = np.empty((count,), np.int64)
@@ -269,16 +296,24 @@ class Source:
       return image
     return records.resize(image, self.image_shape[:2])
 
-  def _check_memory(self, split: str, count: int) -> None:
-    wanted = count * int(np.prod(self.image_shape))
-    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
-    if wanted > memory // 2:
-      raise errors.UsageError(
-        f'{count} images of {self.image_shape} take {wanted / 2**30:.0f} GiB, '
-        f'more than half of the {memory / 2**30:.0f} GiB here: lower '
-        f'--image_size, take a part of the split such as {split}[:10%], or '
-        'leave the images in their files with --resizing=crop'
-      )
+
+def _check_memory(wanted: int, source: Source, split: str) -> None:
+  """Raises `UsageError` if images take too much of the memory that is free.
+
+  Args:
+    wanted: Bytes of the images, with all copies that are made of them.
+    source: Where they are from.
+    split: What the message names as the split to take a part of.
+  """
+  free = memory.available()
+  if wanted > _SHARE * free:
+    raise errors.UsageError(
+      f'the images of {source.name}, {source.image_shape}, with the copies '
+      f'made of them take {wanted / 2**30:.3g} GiB, more than {_SHARE:.0%} of '
+      f'the {free / 2**30:.3g} GiB of free memory: lower --image_size, take a '
+      f'part of the split such as {split}[:10%], or leave the images in their '
+      'files with --resizing=crop'
+    )
 
 
 class Arrays:
@@ -555,6 +590,7 @@ class Dataset:
 
   @functools.cached_property
   def _parts(self):
+    self._check_memory()
     every = self._source.read(self._train_split)
     if self._validation_split:
       return every, self._source.read(self._validation_split)
@@ -568,6 +604,26 @@ class Dataset:
     return every.take(np.sort(order[aside:])), every.take(
       np.sort(order[:aside])
     )
+
+  def _check_memory(self) -> None:
+    """Raises `UsageError` if all splits together do not fit into memory."""
+    parts = [
+      # As read and as set apart, or as a tensor then.
+      (self._source, self._train_split, 2 if self._unlabelled is None else 3),
+      (self._source, self._test_split, 1),
+      # As joined to those with labels, and as a tensor.
+      (self._unlabelled, 'train', 2),
+    ]
+    if self._validation_split:
+      parts.append((self._source, self._validation_split, 1))
+    wanted = 0
+    for source, split, copies in parts:
+      if isinstance(source, Source):  # Others' images are in memory already.
+        # A split that is not there is refused where it is read.
+        with contextlib.suppress(errors.UsageError):
+          wanted += copies * source.held(split)
+    if wanted:
+      _check_memory(wanted, self._source, self._train_split)
 
 
 class _Smaller(Dataset):

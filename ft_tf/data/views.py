@@ -135,8 +135,8 @@ def _augmentation(examples, data):
   if isinstance(examples, records.StoredExamples):
     return functools.partial(examples.views, flip=data.flip)
   # Tensors, not numpy arrays: functions hold these by reference.
+  images = examples.tensor
   with tf.device('CPU:0'):
-    images = tf.constant(examples.images)
     labels = tf.constant(examples.labels)
 
   def show(index, chance):

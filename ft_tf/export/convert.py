@@ -8,8 +8,12 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import tensorflow as tf
+from ai_edge_litert import interpreter as litert
 
 from ft_tf import errors, evaluation
+from ft_tf.models import rebuilding
+
+_STRETCHED = 16  # calibration images repeated over the full range of values
 
 
 def float32_twin(model: keras.Model, input_dtype: str) -> keras.Model:
@@ -22,25 +26,13 @@ def float32_twin(model: keras.Model, input_dtype: str) -> keras.Model:
     model: A functional or Sequential classifier of raw images.
     input_dtype: 'uint8' or 'float32'; the values are 0..255 in both.
   """
-
-  def clone(layer):
-    config = layer.get_config()
-    if isinstance(layer, keras.layers.Layer) and not isinstance(
-      layer, keras.layers.InputLayer
-    ):
-      config['dtype'] = 'float32'  # An operation, such as a sum, has none.
-    return layer.__class__.from_config(config)
-
   own = model.inputs[0].dtype
   image = keras.Input(
     model.input_shape[1:],
     dtype=input_dtype if own == 'uint8' else 'float32',
     name='image',
   )
-  twin = keras.models.clone_model(
-    model, input_tensors=image, clone_function=clone
-  )
-  twin.set_weights(model.get_weights())
+  twin = rebuilding.rebuild(model, precision='float32', image=image)
   if image.dtype != input_dtype:
     # Its first layer need not take integers.
     image = keras.Input(model.input_shape[1:], dtype=input_dtype, name='image')
@@ -49,9 +41,6 @@ def float32_twin(model: keras.Model, input_dtype: str) -> keras.Model:
       [keras.ops.cast(image, 'float32')], operation_fn=lambda each: each
     )
     twin = keras.Model(image, logits, name=twin.name)
-  for layer in twin._flatten_layers():
-    if isinstance(layer, keras.layers.Normalization):
-      layer.finalize_state()  # It computes with what follows from its weights.
   return twin
 
 
@@ -99,11 +88,18 @@ def tflite_float16(model: keras.Model) -> bytes:
 def tflite_int8(model: keras.Model, calibration: np.ndarray) -> bytes:
   """Returns a TFLite model in integers throughout: uint8 in, int8 out.
 
+  Its input takes raw bytes, scale 1 and zero point 0, whatever the calibration
+  images are.
+
   Args:
     model: A float32 twin with float32 input.
     calibration: Raw images that set the ranges of activations,
       `[N, H, W, C]` uint8, of the training split.
+
+  Raises:
+    UsageError: as of `tflite_float32`, or the input takes no raw bytes.
   """
+  calibration = _over_full_range(calibration)
 
   def quantise(converter):
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -114,7 +110,41 @@ def tflite_int8(model: keras.Model, calibration: np.ndarray) -> bytes:
     converter.inference_input_type = tf.uint8
     converter.inference_output_type = tf.int8
 
-  return _convert(model, quantise)
+  content = _convert(model, quantise)
+  (details,) = litert.Interpreter(model_content=content).get_input_details()
+  if (details['dtype'], details['quantization']) != (np.uint8, (1.0, 0)):
+    scale, zero = details['quantization']
+    raise errors.UsageError(
+      f'the int8 input of {model.name} has scale {scale:g} and zero point '
+      f'{zero}, not 1 and 0: give a network whose first layer takes raw images '
+      'of 0 to 255'
+    )
+  return content
+
+
+def _over_full_range(images: np.ndarray) -> np.ndarray:
+  """Returns calibration images whose values reach from 0 to 255.
+
+  The converter takes the range of the input, and of what follows from it, from
+  these images. A fake quantisation of 0..255 in front of the network sets the
+  scale alone: the values are cut to the range of the images right behind it.
+  Some images with their contrast stretched widen the other ranges too, so that
+  images brighter than all that were trained on are classified as Keras does.
+
+  Args:
+    images: `[N, H, W, C]`, uint8.
+  """
+  low, high = int(images.min()), int(images.max())
+  if (low, high) == (0, 255):
+    return images
+  if low == high:
+    black = np.zeros_like(images[:1])
+    return np.concatenate([images, black, black + np.uint8(255)])
+  flat = images.reshape(len(images), -1)
+  ends = [flat.min(axis=1).argmin(), flat.max(axis=1).argmax()]
+  some = images[np.union1d(np.arange(min(_STRETCHED, len(images))), ends)]
+  stretched = (some.astype(np.float32) - low) * (255 / (high - low))
+  return np.concatenate([images, np.round(stretched).astype(np.uint8)])
 
 
 def _convert(

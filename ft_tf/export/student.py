@@ -24,8 +24,9 @@ def export(
 ) -> dict[str, dict[str, Any]]:
   """Makes the export folder of a student, whole or not at all.
 
-  Every file takes raw images, uint8 in 0..255; the normalisation is inside. A
-  folder that is already there is returned as it stands.
+  Every file takes raw images, uint8 in 0..255; the normalisation is inside. It
+  gives logits, a softmax at the student's end is left out. A folder that is
+  already there is returned as it stands.
 
   Args:
     model: The student's `.keras` file.
@@ -44,13 +45,17 @@ def export(
     `input_dtype`, `output_dtype` and `flexible_batch`.
 
   Raises:
-    UsageError: the model is not one for the data set, or the folder holds
-      something else than its export.
+    UsageError: the model is not one for the data set, gives values that are not
+      finite, or the folder holds something else than its export.
   """
   student = zoo.load(model)
   digest = run_dir.digest(model)
   if os.path.exists(folder):
     return _read(folder, digest)
+  zoo.check_classifier(student, f'--model={model}')
+  student, changes = standard.standard(student)
+  for line in changes:
+    print(f'export: {line}', file=sys.stderr, flush=True)
   dataset = dataset.for_model(student.input_shape[1:])
   zoo.check_fits(
     student,
@@ -73,11 +78,11 @@ def export(
       file.writelines(f'{name}\n' for name in dataset.label_names)
     with open(os.path.join(scratch, _MADE_OF), 'w', encoding='utf-8') as file:
       file.write(digest)
-    figures = _measure(scratch, dataset.test)
+    figures = _measure(scratch, dataset.test, model)
     with open(
       os.path.join(scratch, 'export.json'), 'w', encoding='utf-8'
     ) as file:
-      json.dump(figures, file, indent=2)
+      file.write(run_dir.to_json(figures, indent=2))
   return figures
 
 
@@ -154,14 +159,17 @@ def _write_models(student: keras.Model, calibration: np.ndarray, folder: str):
       file.write(content)
 
 
-def _measure(folder: str, test: datasets.Examples) -> dict[str, dict[str, Any]]:
-  """Runs every format on the test images."""
+def _measure(
+  folder: str, test: datasets.Examples, model: str
+) -> dict[str, dict[str, Any]]:
+  """Runs every format of a model on the test images."""
   figures = {}
   reference = None
   for name in run_dir.EXPORTED:
     print(f'export: measuring {name}', file=sys.stderr, flush=True)
     path = os.path.join(folder, name)
     predict = evaluation.predictor(path)
+    predict.given = f'{model}, exported as {name},'
     outputs = evaluation.logits(predict, test.images)
     if reference is None:
       reference = outputs

@@ -313,12 +313,16 @@ def _without_activation(tensor) -> keras.KerasTensor:
   return y
 
 
-def look_like_probabilities(outputs: np.ndarray) -> bool:
+def look_like_probabilities(outputs: np.ndarray, rounding: float = 0.0) -> bool:
   """Tells whether rows `[B, classes]` are all of 0 to 1, as logits are not.
 
   They add up to 1, as of a softmax, or one is above 0.5, as of a sigmoid that
   takes an image for one of its class.
+
+  Args:
+    outputs: A model's.
+    rounding: What the sum of a row may be off by because values are rounded.
   """
   within = (outputs >= 0).all() and (outputs <= 1).all()
-  sums = np.allclose(outputs.sum(axis=1), 1, atol=1e-3)
+  sums = np.allclose(outputs.sum(axis=1), 1, atol=1e-3 + rounding)
   return bool(within and (sums or outputs.max() > 0.5))

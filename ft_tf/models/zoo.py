@@ -3,16 +3,19 @@
 import json
 import os
 import re
+import sys
 import zipfile
 
 import h5py
 import keras
+import numpy as np
 
 from ft_tf import errors
 from ft_tf.models import (
   applications,
   layers,
   pretrained,
+  rebuilding,
   resnet,
   standard,
   vgg,
@@ -114,7 +117,8 @@ def build(
   """Returns a network, fresh but for the weights that are given.
 
   Args:
-    name: As in `NAMES`, or a `.keras` file, whose weights are the first ones.
+    name: As in `NAMES`, or a `.keras` file, whose weights are the first ones;
+      its layers get the precision and the batch norm of `spec`.
     spec: The data's shape and statistics.
     weights: A file for a network of keras.applications, see `pretrained.build`;
       '': none.
@@ -138,7 +142,8 @@ def build(
       size='--student_image_size (at most --image_size) and --channels',
     )
     check_not_quantized(model, what)
-    return standard.standard(model, image_shape=spec.image_shape)[0]
+    model = standard.standard(model, image_shape=spec.image_shape)[0]
+    return _as_specified(model, spec, what)
   before = keras.config.dtype_policy()
   keras.config.set_dtype_policy(spec.precision)
   try:
@@ -147,6 +152,54 @@ def build(
     return _build(name, spec)
   finally:
     keras.config.set_dtype_policy(before)
+
+
+def _as_specified(model, spec, what):
+  """Returns a file's model in the precision and with the batch norm of a run.
+
+  Raises:
+    UsageError: a layer of its maker's does not build again.
+  """
+
+  def others(model):
+    last = {tensor._keras_history.operation for tensor in model.outputs}
+    return [
+      layer
+      for layer in model._flatten_layers(include_self=False)
+      if not isinstance(layer, keras.layers.InputLayer)
+      and layer not in last
+      and layer.dtype_policy.name != spec.precision
+    ]
+
+  norms = [
+    layer
+    for layer in model._flatten_layers()
+    if isinstance(layer, keras.layers.BatchNormalization)
+  ]
+  if not others(model) and all(
+    norm.synchronized == spec.sync_batch_norm for norm in norms
+  ):
+    return model
+  try:
+    model = rebuilding.rebuild(
+      model, precision=spec.precision, synchronized=spec.sync_batch_norm
+    )
+  except Exception as error:  # Of a user's own code, any.
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    raise errors.UsageError(
+      f'{what} cannot be rebuilt with --precision={spec.precision} and '
+      f'--sync_batch_norm={spec.sync_batch_norm} ({reason[0]}): give a model '
+      "of Keras's own layers, or the precision it was saved in"
+    ) from error
+  kept = [layer.name for layer in others(model) if layer.weights]
+  if kept:
+    print(
+      f'student: {", ".join(kept)} do not compute in {spec.precision}, as '
+      'their configurations have it',
+      file=sys.stderr,
+      flush=True,
+    )
+  return model
 
 
 def _build(name, spec):
@@ -187,15 +240,16 @@ def load(path: str) -> keras.Model:
   """Returns the trained model of a `.keras` file.
 
   Raises:
-    UsageError: there is no such file, or it is not a model that Keras loads
-      without running code from it, which `allow_unsafe` allows.
+    UsageError: there is no such file, it is not a model that Keras loads
+      without running code from it, which `allow_unsafe` allows, or it has
+      weights that are not finite.
   """
   if not os.path.isfile(path):
     raise errors.UsageError(
       f'there is no file {path}: give the path of a trained .keras model'
     )
   try:
-    return keras.models.load_model(path, compile=False)
+    model = keras.models.load_model(path, compile=False)
   except Exception as error:  # Keras raises many kinds, down to zipfile's.
     if 'arbitrary code execution' in str(error):
       raise errors.UsageError(
@@ -222,6 +276,19 @@ def load(path: str) -> keras.Model:
       f'{path} does not load as a Keras model ({reason[0]}): give a .keras '
       'file written by model.save'
     ) from error
+  check_finite(model, path)
+  return model
+
+
+def check_finite(model: keras.Model, path: str) -> None:
+  """Raises `UsageError` if a weight of a loaded model is nan or infinite."""
+  for weight in model.weights:
+    values = keras.ops.convert_to_numpy(weight)
+    if values.dtype.kind in 'fV' and not np.isfinite(values).all():
+      raise errors.UsageError(
+        f'{path} has values in {weight.path} that are not finite (nan or '
+        'infinity): give a file from before its training diverged'
+      )
 
 
 def _keras_version(path) -> str:

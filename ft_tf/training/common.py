@@ -192,14 +192,16 @@ def load_given_teacher(
     The teacher, and whether it is as its `.keras` file has it.
 
   Raises:
-    UsageError: it is not of the data, or gives probabilities and does not show
-      that by a softmax at its end.
+    UsageError: it is not of the data, gives values that are not finite, or
+      gives probabilities and does not show that by a softmax at its end.
   """
   teacher, as_given = open_given_teacher(its, dataset)
+  some = evaluation.logits(
+    evaluation.KerasPredictor(teacher, given=f'--teacher={its.model}'),
+    sampling.sample(dataset.train, _LOOKED_AT).images,
+  )
   if not zoo.is_file(its.model) or its.teacher_outputs != 'auto':
     return teacher, as_given
-  some = sampling.sample(dataset.train, _LOOKED_AT).images[:]
-  some = evaluation.KerasPredictor(teacher)(some)
   if standard.look_like_probabilities(some):
     raise errors.UsageError(
       f'--teacher={its.model} seems to give probabilities, and does not end in '

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ft_tf.training import step
+
 
 def compile_measure(
   forward: Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]],
@@ -31,6 +33,7 @@ def compile_measure(
   every = [v for model in models for v in model.variables]
   own = {id(v) for v in student.trainable_variables}
   terms = tuple(terms)
+  generator = keras.random.SeedGenerator()
 
   @tf.function
   def measure(batch):
@@ -39,7 +42,8 @@ def compile_measure(
       value for v, value in zip(every, values, strict=True) if id(v) in own
     ]
     scope = keras.StatelessScope(zip(every, values, strict=True))
-    with scope, tf.GradientTape(persistent=True) as tape:
+    random = step.drawing_from(generator)
+    with scope, random, tf.GradientTape(persistent=True) as tape:
       tape.watch(watched)
       found = forward(batch)
     labels = _flat(tape, found['cross_entropy'], watched)

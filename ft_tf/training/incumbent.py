@@ -12,7 +12,8 @@ from keras import distillation
 from ft_tf import errors, recipes
 from ft_tf.training import step
 
-TERMS = ('loss', 'cross_entropy', 'distillation')
+DISTILLATION = 'distillation'  # the term of the teacher's outputs
+TERMS = ('loss', 'cross_entropy', DISTILLATION)
 
 
 def compile_steps(
@@ -70,7 +71,7 @@ def compile_steps(
         {
           'loss': found['total_loss'],
           'cross_entropy': found['student_loss'],
-          'distillation': found['distillation_loss'],
+          DISTILLATION: found['distillation_loss'],
           step.INPUT_WAIT: wait,
         }
       )

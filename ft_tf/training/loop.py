@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -83,6 +84,10 @@ class Stage:
     pictures: Returns maps to look at, `[H, W, 3]` uint8, or None.
     keep_best: Keeps the weights as they are: no epoch's validation accuracy was
       higher so far.
+    precision: Keras's dtype policy that the steps compute in.
+    teacher: The teacher's file; '' if there is none.
+    teacher_terms: The names of the terms that are computed from the teacher's
+      outputs.
   """
 
   name: str
@@ -97,6 +102,9 @@ class Stage:
   images_per_epoch: int | None = None
   signals: views.Signals | None = None
   keep_best: Callable[[], None] = lambda: None
+  precision: str = 'float32'
+  teacher: str = ''
+  teacher_terms: tuple[str, ...] = ()
 
 
 def run(
@@ -122,23 +130,25 @@ def run(
     The run's monitor, to be closed with the result.
 
   Raises:
+    UsageError: the newest checkpoint lacks a part of the run's state.
     TrainingError: a loss term is not finite. The last checkpoint is from
       before.
   """
   count, batch = stage.images_per_epoch or len(stage.examples), data.batch_size
   total = views.steps(count, batch_size=batch, epochs=stage.epochs)
+  state = {**stage.state, **_random_states(stage.state)}
   checkpoint = tf.train.Checkpoint(
     step=tf.Variable(0, dtype=tf.int64),
     epoch=tf.Variable(0.0, dtype=tf.float64),
     seed=tf.Variable(seed, dtype=tf.int64),
     view_seed=tf.Variable(data.view_seed, dtype=tf.int64),
-    **stage.state,
+    **state,
   )
   manager = tf.train.CheckpointManager(
     checkpoint, run.checkpoints, max_to_keep=2
   )
   if manager.latest_checkpoint:
-    checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+    _restore(checkpoint, manager.latest_checkpoint)
   step = int(checkpoint.step)
   watch = monitor.Monitor(run, name=stage.name, step=step, steps=total)
   best = max((_accuracy(row) for row in run.metrics()), default=-1.0)
@@ -164,7 +174,7 @@ def run(
       _next_multiple(step, options.checkpoint_steps),
     )
     terms, speed = turn(after - step)
-    _check_finite(terms, step, manager.latest_checkpoint)
+    _check_finite(stage, terms, step, manager.latest_checkpoint)
     row = {
       'step': after,
       'epoch': after * batch / count,
@@ -229,6 +239,38 @@ class _Turn:
     }
 
 
+def _random_states(state: dict[str, Any]) -> dict[str, list[tf.Variable]]:
+  """Returns what random layers, such as dropout, draw from, to be checkpointed.
+
+  TensorFlow's checkpoints follow a Keras model to its weights alone.
+  """
+  models = [m for m in tf.nest.flatten(state) if isinstance(m, keras.Layer)]
+  weights = {id(weight) for model in models for weight in model.weights}
+  states = [
+    variable.value
+    for model in models
+    for variable in model.variables
+    if id(variable) not in weights
+  ]
+  return {'random_states': states} if states else {}
+
+
+def _restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
+  """Restores a checkpoint, whole.
+
+  Raises:
+    UsageError: it does not hold all that the run's steps move.
+  """
+  try:
+    checkpoint.restore(path).assert_consumed()
+  except (AssertionError, ValueError) as error:
+    raise errors.UsageError(
+      f'{path} lacks a part of the state of this run, since another version of '
+      'this program or of Keras wrote it; continuing from it would give other '
+      'results: give another --workdir'
+    ) from error
+
+
 def _accuracy(row) -> float:
   return row.get('validation_accuracy', -1.0)
 
@@ -237,8 +279,8 @@ def _next_multiple(step: int, interval: int) -> int:
   return (step // interval + 1) * interval
 
 
-def _check_finite(terms, step, last_checkpoint):
-  """Raises if a term is not finite, naming the first step where it was not."""
+def _check_finite(stage, terms, step, last_checkpoint):
+  """Raises if a term is not finite, naming its first step and likely cause."""
   bad = {
     name: int(np.argmin(np.isfinite(values)))
     for name, values in terms.items()
@@ -246,11 +288,40 @@ def _check_finite(terms, step, last_checkpoint):
   }
   if bad:
     first = min(bad.values())
-    names = ', '.join(
-      f'{name} is {terms[name][first]}' for name in bad if bad[name] == first
-    )
+    bad = [name for name in bad if bad[name] == first]
+    names = ', '.join(f'{name} is {terms[name][first]}' for name in bad)
     raise errors.TrainingError(
       f'{names} at step {step + first + 1}; the last good checkpoint is '
-      f'{last_checkpoint or "none"}: start again in another --workdir with a '
-      'lower learning rate'
+      f'{last_checkpoint or "none"}: {_fix(stage, set(bad), step + first)}'
     )
+
+
+def _fix(stage: Stage, bad: set[str], updates: int) -> str:
+  """Returns what to do about terms that are not finite, by the likely cause.
+
+  Args:
+    stage: The stage.
+    bad: The names of the terms.
+    updates: How many updates of the weights there were before.
+  """
+  again = 'start again in another --workdir with'
+  half = stage.precision == 'mixed_float16'
+  from_teacher = bad & set(stage.teacher_terms)
+  if from_teacher and bad <= from_teacher | {'loss'}:
+    # The labels' term is finite, and so are the student's logits.
+    cause = f'the outputs of the teacher {stage.teacher} are the likely cause'
+    if half:
+      return f'{cause}, in float16: {again} --precision=float32'
+    if not updates:
+      return f'{cause}, since no weight was changed yet: give another teacher'
+    return f'{cause}, or the rate: {again} another teacher or learning rate'
+  if half:
+    return (
+      f'float16 ends at 65504, the likely cause: {again} --precision=float32'
+    )
+  if not updates:
+    return (
+      'no weight was changed yet, so that the first weights or the values of '
+      f'the images are the likely cause: {again} other weights, --mean or --std'
+    )
+  return f'the likely cause is the rate: {again} a lower learning rate'

@@ -6,14 +6,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import errors, evaluation, factors, losses, recipes, run_dir
+from ft_tf import errors, factors, losses, recipes, run_dir
 from ft_tf.data import datasets, sampling
 from ft_tf.models import folding, taps
 from ft_tf.signals import constant
 from ft_tf.training import common, loop, monitor, precision, sgd, step
 
 TERMS = ('loss', 'reconstruction')
-_MEASURED = 10_000  # images whose maps are held at once
+_MEASURED = 10_000  # images that figures are of
+_AT_ONCE = 250  # images whose maps are held
 
 
 def train_paraphraser(
@@ -75,18 +76,18 @@ def train_paraphraser(
       )
       optimizer.build(paraphraser.trainable_variables)
 
-    reconstruct = _compile_reconstruction(feature, paraphraser)
+    measure = _Measure(feature, paraphraser, kind)
     validation = sampling.sample(dataset.validation, _MEASURED).images
 
     def evaluate():
       if not len(validation):
         return {}
-      ours, theirs = reconstruct(validation)
-      return {'validation_reconstruction': _error(theirs, ours, kind)}
+      return {'validation_reconstruction': measure.reconstruction(validation)}
 
     def pictures():
       images = common.pictured(dataset)
-      return monitor.mosaic(images, *reconstruct(images))
+      maps, _, rebuilt = measure.maps(images)
+      return monitor.mosaic(images, maps, rebuilt)
 
     stage = loop.Stage(
       name='paraphraser',
@@ -106,6 +107,9 @@ def train_paraphraser(
       rate=rate,
       evaluate=evaluate,
       pictures=pictures,
+      precision=recipe.precision,
+      teacher=teacher,
+      teacher_terms=('reconstruction',),
     )
     watch = loop.run(
       stage,
@@ -115,13 +119,9 @@ def train_paraphraser(
       strategy=strategy,
       options=options,
     )
-    ours, theirs = reconstruct(sampling.sample(dataset.test, _MEASURED).images)
-    mean = np.broadcast_to(ours.mean(axis=0), ours.shape)
     scores = {
-      'reconstruction': _error(theirs, ours, kind),
-      'reconstruction_of_mean': _error(mean, ours, kind),
       'factors': paraphraser.encoder[-1].filters,
-      'dead_factors': _dead(paraphraser, ours),
+      **measure.scores(sampling.sample(dataset.test, _MEASURED).images),
     }
     return common.finish(
       run, watch, paraphraser, scores, method='paraphraser', seed=recipe.seed
@@ -214,37 +214,67 @@ def compile_steps(
   )
 
 
-def _compile_reconstruction(feature, paraphraser):
-  """Returns images to (feature maps, reconstructions), `[N, H, W, m]` each."""
+class _Measure:
+  """The figures of a paraphraser, from the maps of some images at a time."""
 
-  @tf.function(reduce_retracing=True)
-  def maps_of(images):
-    return tf.cast(feature(images), tf.float32)
+  def __init__(self, feature, paraphraser, kind):
+    """Compiles them.
 
-  @tf.function(reduce_retracing=True)
-  def rebuild(maps):
-    return tf.cast(paraphraser(maps), tf.float32)
+    Args:
+      feature: From raw images to the frozen teacher's feature map.
+      paraphraser: The model.
+      kind: 'l1' or 'l2', the reconstruction loss.
+    """
+    self._kind = kind
 
-  def reconstruct(images):
-    maps = evaluation.in_batches(
-      lambda batch: maps_of(tf.constant(batch)).numpy(), images
-    )
-    return maps, evaluation.in_batches(
-      lambda batch: rebuild(tf.constant(batch)).numpy(), maps
-    )
+    @tf.function(reduce_retracing=True)
+    def maps(images):
+      real = tf.cast(feature(images), tf.float32)
+      factor = paraphraser.encode(real)
+      found = real, factor, paraphraser.decode(factor)
+      return [tf.cast(each, tf.float32) for each in found]
 
-  return reconstruct
+    self._maps = maps
 
+  def maps(self, images: np.ndarray) -> list[np.ndarray]:
+    """Returns maps, factors and reconstructions, `[N, H, W, ...]` each."""
+    return [each.numpy() for each in self._maps(tf.constant(images))]
 
-def _dead(paraphraser, maps) -> int:
-  """Returns how many channels of the factor hardly move, of `[N, H, W, m]`."""
-  factor = evaluation.in_batches(
-    lambda batch: tf.cast(paraphraser.encode(batch), tf.float32).numpy(), maps
-  )
-  spread = factor.std(axis=(0, 1, 2))
-  return int((spread < 0.01 * spread.max()).sum())
+  def reconstruction(self, images: np.ndarray) -> float:
+    """Returns the mean reconstruction loss."""
+    total = 0.0
+    for real, _, rebuilt in self._parts(images):
+      total += self._loss(rebuilt, real)
+    return total / len(images)
 
+  def scores(self, images: np.ndarray) -> dict[str, float | int]:
+    """Returns the figures of the result; see `train_paraphraser`.
 
-def _error(paraphrased, feature, kind):
-  """Returns the mean reconstruction loss."""
-  return float(np.mean(losses.reconstruction(paraphrased, feature, kind)))
+    The images are gone over twice: the mean map comes first.
+    """
+    loss, mean, factor_mean = 0.0, 0.0, 0.0
+    for real, factor, rebuilt in self._parts(images):
+      loss += self._loss(rebuilt, real)
+      mean += real.sum(axis=0, dtype=np.float64)
+      factor_mean += factor.mean(axis=(1, 2), dtype=np.float64).sum(axis=0)
+    mean = np.float32(mean / len(images))
+    factor_mean /= len(images)
+    loss_of_mean, variance = 0.0, 0.0
+    for real, factor, _ in self._parts(images):
+      loss_of_mean += self._loss(np.broadcast_to(mean, real.shape), real)
+      variance += ((factor - factor_mean) ** 2).mean(axis=(1, 2)).sum(axis=0)
+    spread = np.sqrt(variance / len(images))
+    return {
+      'reconstruction': loss / len(images),
+      'reconstruction_of_mean': loss_of_mean / len(images),
+      'dead_factors': int((spread < 0.01 * spread.max()).sum()),
+    }
+
+  def _parts(self, images):
+    for first in range(0, len(images), _AT_ONCE):
+      yield self.maps(images[first : first + _AT_ONCE])
+
+  def _loss(self, paraphrased, real):
+    """Returns the sum of the images' losses."""
+    each = losses.reconstruction(paraphrased, real, self._kind)
+    return float(np.sum(each, dtype=np.float64))

@@ -1,10 +1,13 @@
 """The one step under every stage: terms, gradients, update; and many of it."""
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.backend.common import global_state
+from keras.src.random import seed_generator
 
 INPUT_WAIT = 'input_wait'
 
@@ -26,7 +29,7 @@ def compile_steps(
       mean; 'loss' is what the gradients are of. It runs the models in training.
     terms: The names of the terms.
     models: Whose trainable variables the optimizer moves, and whose others
-      (batch-norm statistics) the forward pass does.
+      (batch-norm statistics, states of random layers) the forward pass does.
     optimizer: Built on those trainable variables.
     jit: Whether XLA compiles the terms and their gradients.
 
@@ -37,12 +40,17 @@ def compile_steps(
   models = list(models)
   moved = [v for model in models for v in model.trainable_variables]
   others = [v for model in models for v in model.non_trainable_variables]
+  generator = keras.random.SeedGenerator()
+  seed, _ = generator.state.numpy()
 
-  def differentiate(values, scale, batch):
+  def differentiate(values, scale, number, batch):
     """Returns terms, gradients and the others' new values: a pure function."""
-    scope = keras.StatelessScope(zip(moved + others, values, strict=True))
+    state = tf.stack([tf.cast(seed, number.dtype), number])
+    scope = keras.StatelessScope(
+      [*zip(moved + others, values, strict=True), (generator.state, state)]
+    )
     watched = values[: len(moved)]
-    with scope, tf.GradientTape() as tape:
+    with scope, drawing_from(generator), tf.GradientTape() as tape:
       tape.watch(watched)
       found = forward(batch)
       loss = found['loss'] * scale
@@ -55,7 +63,8 @@ def compile_steps(
   def step(batch):
     values = [tf.convert_to_tensor(v.value) for v in moved + others]
     scale = optimizer.scale_loss(tf.constant(1.0))
-    found, gradients, updated = differentiate(values, scale, batch)
+    number = tf.convert_to_tensor(optimizer.iterations.value)
+    found, gradients, updated = differentiate(values, scale, number, batch)
     for variable, value in zip(others, updated, strict=True):
       variable.assign(value)
     optimizer.apply(gradients, moved)
@@ -68,6 +77,22 @@ def compile_steps(
     return repeat(strategy, step, terms, iterator, count)
 
   return train_steps
+
+
+@contextlib.contextmanager
+def drawing_from(generator: keras.random.SeedGenerator) -> Iterator[None]:
+  """Makes random operations without a seed of their own use a generator.
+
+  ConvNeXt's stochastic depth has such. Keras makes one generator per thread for
+  them, inside the graph of the step if it is not there before, which fails.
+  """
+  name = seed_generator.GLOBAL_SEED_GENERATOR
+  before = global_state.get_global_attribute(name)
+  global_state.set_global_attribute(name, generator)
+  try:
+    yield
+  finally:
+    global_state.set_global_attribute(name, before)
 
 
 def repeat(

@@ -1,5 +1,6 @@
 """Stage 3: the student and what its method trains beside it."""
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -169,6 +170,9 @@ def train_student(
       evaluate=lambda: validate() | measure(),
       pictures=_pictures(student, signal, methods, dataset, own),
       keep_best=lambda: common.save(best, student),
+      precision=recipe.precision,
+      teacher=teacher or '',
+      teacher_terms=(*(m.name for m in methods), incumbent.DISTILLATION),
     )
     watch = loop.run(
       stage,
@@ -276,6 +280,9 @@ def _settle_beta(recipe, methods, measure, run) -> None:
   """Sets the factor loss's weight if the recipe leaves it to its gradient.
 
   It is kept in the run's folder: a run that continues has other gradients.
+
+  Raises:
+    TrainingError: the gradient is not finite.
   """
   if recipe.student.beta != recipes.AUTO:
     return
@@ -290,6 +297,12 @@ def _settle_beta(recipe, methods, measure, run) -> None:
     betas = {}
     for method in ours:
       ratio = measured[f'gradient_ratio_{method.name}']
+      if not math.isfinite(ratio):
+        raise errors.TrainingError(
+          f'{method.name} is not finite on the images that --beta=auto is set '
+          'from: the outputs of the teacher are the likely cause; give another '
+          'teacher'
+        )
       beta = method.weight * recipe.student.beta_ratio / max(ratio, 1e-12)
       betas[method.name] = beta
       print(
@@ -353,13 +366,14 @@ def _test(student, best, test, teacher, its_test) -> dict[str, float]:
     kept = evaluation.evaluate(_predictor(zoo.load(best)), test)
     scores['best_accuracy'] = kept['accuracy']
   if teacher is not None:
-    theirs = evaluation.logits(_predictor(teacher), its_test.images)
+    predict = _predictor(teacher, given='the teacher')
+    theirs = evaluation.logits(predict, its_test.images)
     scores |= evaluation.likeness(outputs, theirs)
   return scores
 
 
-def _predictor(model):
-  return evaluation.KerasPredictor(folding.fold(model))
+def _predictor(model, given=''):
+  return evaluation.KerasPredictor(folding.fold(model), given=given)
 
 
 def _pictures(student, signal, methods, dataset, own):

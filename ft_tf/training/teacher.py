@@ -61,7 +61,7 @@ def obtain_teacher(
     else:
       common.save(run.model, model)
     outputs = evaluation.logits(
-      evaluation.KerasPredictor(model), dataset.test.images
+      evaluation.KerasPredictor(model, given=path), dataset.test.images
     )
     scores = common.scores(outputs, dataset.test.labels)
     print(
@@ -151,6 +151,7 @@ def train_teacher(
       rate=rate,
       evaluate=common.validation(teacher, dataset.validation),
       pictures=lambda: None,
+      precision=recipe.precision,
     )
     watch = loop.run(
       stage,

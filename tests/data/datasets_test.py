@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import tempfile
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -486,6 +487,51 @@ class ExamplesTest(absltest.TestCase):
     self.assertLen(taken, 2)
     np.testing.assert_array_equal(taken.labels, [9, 7])
     np.testing.assert_array_equal(taken.images[:, 0, 0, 0], [8, 0])
+
+
+class MemoryTest(absltest.TestCase):
+  """Of digits: 600 images of 64 bytes to train on, 1,197 to test on."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+
+  def _dataset(self, free, **values):
+    recipe = recipes.override(catalogue.digits(), {'image_size': 0, **values})
+    with mock.patch.object(datasets.memory, 'available', lambda: free):
+      dataset = datasets.Dataset.from_recipe(recipe.data, self.folder)
+      dataset.read()
+    return dataset
+
+  def test_all_splits_and_copies_count_together(self):
+    # Those to train on are copied once; a quarter of the memory stays free.
+    wanted = 64 * (2 * 600 + 1197)
+    self._dataset(wanted / 0.75 + 1)
+    with self.assertRaisesRegex(
+      errors.UsageError, 'digits, .* take 0.000143 GiB.*--resizing=crop'
+    ):
+      self._dataset(wanted / 0.75 - 1)
+
+  def test_parts_of_splits_count_as_they_are(self):
+    wanted = 64 * (2 * 60 + 1197)
+    values = {'train_split': 'train[:10%]', 'validation_examples': 8}
+    self._dataset(wanted / 0.75 + 1, **values)
+    with self.assertRaisesRegex(errors.UsageError, 'free memory'):
+      self._dataset(wanted / 0.75 - 1, **values)
+
+  def test_split_alone_is_checked_too(self):
+    source = datasets.Source('digits', data_dir=self.folder)
+    with (
+      mock.patch.object(datasets.memory, 'available', lambda: 64 * 1197),
+      self.assertRaisesRegex(errors.UsageError, r'such as test\[:10%\]'),
+    ):
+      source.read('test')
+
+  def test_streams_share_one_tensor(self):
+    dataset = self._dataset(2**40)
+    self.assertIs(dataset.train.tensor, dataset.train.tensor)
+    np.testing.assert_array_equal(dataset.train.tensor, dataset.train.images)
 
 
 if __name__ == '__main__':

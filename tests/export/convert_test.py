@@ -1,13 +1,15 @@
 """What comes out of the converter computes what Keras computes."""
 
 import os
+from unittest import mock
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
-from ft_tf import evaluation
+from ft_tf import errors, evaluation
 from ft_tf.export import convert
 from ft_tf.models import layers, zoo
 
@@ -28,7 +30,27 @@ def _model():
   return model
 
 
-class ConvertTest(absltest.TestCase):
+def _without_integers():
+  """Returns a network whose first layer takes no integers."""
+  image = keras.Input((8, 8, 3))
+  x = keras.layers.Conv2D(8, 3, strides=2, activation='relu')(image)
+  x = keras.layers.GlobalAveragePooling2D()(x)
+  return keras.Model(image, keras.layers.Dense(4)(x))
+
+
+def _sequential():
+  """Returns a Sequential network without a convolution."""
+  return keras.Sequential(
+    [
+      keras.Input((8, 8, 3)),
+      keras.layers.Rescaling(1 / 127.5, offset=-1),
+      keras.layers.Flatten(),
+      keras.layers.Dense(4),
+    ]
+  )
+
+
+class ConvertTest(parameterized.TestCase):
   def _predict(self, content):
     path = os.path.join(self.create_tempdir().full_path, 'm.tflite')
     with open(path, 'wb') as file:
@@ -110,6 +132,46 @@ class ConvertTest(absltest.TestCase):
     outputs = predict(images)
     spread = expected.max() - expected.min()
     self.assertLess(np.abs(outputs - expected).max(), 0.1 * spread)
+
+  @parameterized.parameters(_model, _without_integers, _sequential)
+  def test_int8_input_is_raw_bytes_whatever_the_calibration_images(self, build):
+    keras.utils.set_random_seed(1)
+    twin = convert.float32_twin(build(), 'float32')
+    shape = (12, 8, 8, 3)
+    bright = _images(200)
+    wanted = np.argmax(twin(bright.astype(np.float32)), axis=1)
+    rng = np.random.default_rng(1)
+    for name, calibration, agreement in (
+      ('dark', rng.integers(5, 121, shape), 0.9),
+      ('bright', rng.integers(140, 256, shape), 0.9),
+      ('one', rng.integers(121, size=(1, *shape[1:])), 0),
+      ('constant', np.full(shape, 77), 0),
+      ('black', np.zeros(shape), 0),
+    ):
+      with self.subTest(name):
+        content = convert.tflite_int8(twin, calibration.astype(np.uint8))
+        predict = self._predict(content)
+        (details,) = predict.interpreter.get_input_details()
+        self.assertEqual(details['dtype'], np.uint8)
+        self.assertEqual(details['quantization'], (1.0, 0))
+        same = np.mean(predict(bright).argmax(axis=1) == wanted)
+        self.assertGreaterEqual(same, agreement)
+
+  @pytest.mark.slow
+  def test_int8_input_of_a_network_of_keras_is_raw_bytes(self):
+    twin = convert.float32_twin(zoo.build('mobilenetx0.25', _SPEC), 'float32')
+    black = np.zeros((2, 8, 8, 3), np.uint8)
+    predict = self._predict(convert.tflite_int8(twin, black))
+    (details,) = predict.interpreter.get_input_details()
+    self.assertEqual(details['quantization'], (1.0, 0))
+
+  def test_int8_file_of_another_scale_is_refused(self):
+    twin = convert.float32_twin(_sequential(), 'float32')
+    with (
+      mock.patch.object(convert, '_over_full_range', lambda images: images),
+      self.assertRaisesRegex(errors.UsageError, 'has scale 0.27.* not 1 and 0'),
+    ):
+      convert.tflite_int8(twin, np.full((3, 8, 8, 3), 70, np.uint8))
 
   def test_twin_of_a_mixed_precision_model_converts_to_built_in_operations(
     self,

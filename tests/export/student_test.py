@@ -1,6 +1,8 @@
 """The export folder: complete, measured, and whole or not there."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
 from unittest import mock
@@ -70,6 +72,38 @@ class ExportTest(absltest.TestCase):
       self.assertEqual(entry['accuracy'], again['accuracy'])
     self.assertEqual(figures['student_int8.tflite']['input_dtype'], 'uint8')
     self.assertEqual(figures['student_int8.tflite']['output_dtype'], 'int8')
+
+  def test_softmax_is_left_out_and_said(self):
+    model = keras.models.load_model(self.model)
+    soft = keras.Model(
+      model.input, keras.layers.Softmax()(model.output), name='soft'
+    )
+    path = os.path.join(self.root, 'soft.keras')
+    soft.save(path)
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+      figures = student.export(path, self.dataset, self.folder)
+    self.assertIn('export: gives probabilities', said.getvalue())
+    for name in ('saved_model', 'student_fp32.tflite'):
+      self.assertLess(figures[name]['max_logit_difference'], 1e-4)
+    wanted = evaluation.evaluate(
+      evaluation.predictor(self.model), self.dataset.test
+    )
+    self.assertAlmostEqual(
+      figures['saved_model']['loss'], wanted['loss'], places=4
+    )
+
+  def test_model_of_values_that_are_not_finite_is_refused_by_its_path(self):
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.GlobalAveragePooling2D()(image)
+    model = keras.Model(image, keras.layers.Dense(3)((x - x) / (x - x)))
+    path = os.path.join(self.root, 'diverged.keras')
+    model.save(path)
+    with self.assertRaisesRegex(
+      errors.UsageError, r'diverged\.keras.* not finite .* 24 of 24 images'
+    ):
+      student.export(path, self.dataset, self.folder)
+    self.assertFalse(os.path.exists(self.folder))
 
   def test_preprocessing_that_is_written_is_found_again(self):
     made = records.Preprocessing('crop', ((24, 24), (8, 8)))

@@ -1,5 +1,8 @@
 """Names and files to models, and what is refused with its fix."""
 
+import contextlib
+import dataclasses
+import io
 import json
 import os
 import zipfile
@@ -10,7 +13,7 @@ from absl.testing import absltest, parameterized
 
 from ft_tf import errors
 from ft_tf.models import layers, zoo
-from tests import fixtures
+from tests import fixtures, networks
 
 
 def _spec(image_shape=(8, 8, 3), classes=10):
@@ -113,6 +116,63 @@ class BuildTest(parameterized.TestCase):
       zoo.build('vgg13', _spec(shape))
 
 
+class FileTest(parameterized.TestCase):
+  def _save(self, model):
+    path = os.path.join(self.create_tempdir().full_path, 'student.keras')
+    model.save(path)
+    return path
+
+  @parameterized.parameters(
+    ('float32', True), ('mixed_bfloat16', False), ('mixed_bfloat16', True)
+  )
+  def test_file_has_the_precision_and_batch_norm_of_the_run(
+    self, precision, synchronized
+  ):
+    given = networks.disturb(networks.random_student((8, 8, 3), 10))
+    given.layers[2].trainable = False
+    spec = dataclasses.replace(
+      _spec(), precision=precision, sync_batch_norm=synchronized
+    )
+    model = zoo.build(self._save(given), spec)
+    *hidden, last = model.layers[1:]
+    self.assertEqual({x.dtype_policy.name for x in hidden}, {precision})
+    self.assertEqual(last.compute_dtype, 'float32')
+    (norm,) = (
+      x for x in hidden if isinstance(x, keras.layers.BatchNormalization)
+    )
+    self.assertEqual(norm.synchronized, synchronized)
+    self.assertFalse(model.layers[2].trainable)
+    images = np.random.default_rng(0).integers(256, size=(4, 8, 8, 3))
+    images = images.astype(np.uint8)
+    np.testing.assert_allclose(
+      model(images, training=False),
+      given(images, training=False),
+      atol=0 if precision == 'float32' else 0.02,
+    )
+
+  def test_file_of_mixed_precision_becomes_float32(self):
+    spec = dataclasses.replace(_spec(), precision='mixed_bfloat16')
+    path = self._save(zoo.build('resnet8x0.25', spec))
+    model = zoo.build(path, _spec())
+    self.assertEqual({x.compute_dtype for x in model.layers[1:]}, {'float32'})
+
+  def test_layers_within_layers_that_keep_their_precision_are_named(self):
+    inner = keras.layers.Dense(4, name='within')
+    model = keras.Sequential(
+      [
+        keras.Input((8, 8, 3)),
+        keras.layers.TimeDistributed(inner),
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(10),
+      ]
+    )
+    said = io.StringIO()
+    spec = dataclasses.replace(_spec(), precision='mixed_bfloat16')
+    with contextlib.redirect_stderr(said):
+      zoo.build(self._save(model), spec)
+    self.assertIn('student: within do not compute in', said.getvalue())
+
+
 class LoadTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
@@ -178,6 +238,19 @@ class LoadTest(absltest.TestCase):
       loaded = zoo.load(self._path('model.keras'))
     images = np.ones((1, 8, 8, 3), np.float32)
     np.testing.assert_allclose(loaded(images), model(images))
+
+  def test_weights_that_are_not_finite_are_refused_by_file_and_weight(self):
+    for value in (np.nan, np.inf):
+      model = _classifier()
+      kernel, bias = model.get_weights()
+      kernel[0, 0] = value
+      model.set_weights([kernel, bias])
+      path = os.path.join(self.create_tempdir().full_path, 'diverged.keras')
+      model.save(path)
+      with self.assertRaisesRegex(
+        errors.UsageError, r'^\S*diverged\.keras has values in \S*kernel that'
+      ):
+        zoo.load(path)
 
   def test_class_or_function_that_keras_does_not_know_is_named(self):
     class Mine(keras.layers.Layer):

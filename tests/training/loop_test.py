@@ -1,5 +1,7 @@
 """The loop's own promises: intervals, options, and where a run stops."""
 
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
@@ -21,6 +23,37 @@ def _stage(state, train_steps, epochs=2):
     evaluate=lambda: {'validation_accuracy': 0.25},
     pictures=lambda: None,
   )
+
+
+class CauseTest(parameterized.TestCase):
+  @parameterized.parameters(
+    # Of the terms that are not finite, the first update and the precision.
+    (['loss', 'ft'], 0, 'float32', r'the teacher t\.keras are .*another teac'),
+    (['loss', 'ft'], 7, 'float32', r'the teacher t\.keras are .*, or the rate'),
+    (['ft'], 0, 'mixed_float16', 'teacher .*in float16.*--precision=float32'),
+    (['loss', 'cross_entropy'], 3, 'mixed_float16', '--precision=float32$'),
+    (['loss', 'cross_entropy', 'ft'], 3, 'float32', 'a lower learning rate$'),
+    (['loss', 'cross_entropy'], 0, 'mixed_bfloat16', 'no weight was changed'),
+  )
+  def test_cause_is_told_by_term_step_and_precision(
+    self, names, step, precision, message
+  ):
+    stage = dataclasses.replace(
+      _stage(tf.Variable(0.0), None),
+      precision=precision,
+      teacher='t.keras',
+      teacher_terms=('ft',),
+    )
+    terms = {
+      name: np.array([1, np.inf if name in names else 1], np.float32)
+      for name in ('loss', 'cross_entropy', 'ft', 'train_accuracy')
+    }
+    # The second of the steps that were run at once, or the very first.
+    if not step:
+      terms = {name: values[1:] for name, values in terms.items()}
+    with self.assertRaisesRegex(errors.TrainingError, message) as caught:
+      loop._check_finite(stage, terms, max(step - 1, 0), 'ckpt')
+    self.assertIn(f'at step {step + 1};', str(caught.exception))
 
 
 class LoopTest(parameterized.TestCase):

@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 
 from ft_tf import catalogue
 from ft_tf.training import sgd, step
-from tests import fixtures
+from tests import fixtures, networks
 
 
 def _batches(strategy, count=4):
@@ -51,7 +51,38 @@ def _train(precision='float32', *, jit=False, replicas=1, count=4, scale=1.0):
   return model.get_weights(), terms['loss'].numpy(), optimizer
 
 
+def _draw(seed=0, replicas=1, count=4):
+  """Returns sums of random numbers by step, of a layer without a seed."""
+  strategy = fixtures.strategy(replicas)
+  keras.utils.set_random_seed(seed)
+  with strategy.scope():
+    inputs = keras.Input((3,))
+    x = networks.StochasticDepth()(inputs)
+    dense = keras.layers.Dense(1, kernel_initializer='ones')
+    model = keras.Model(inputs, dense(x))
+    optimizer = keras.optimizers.SGD(0.0)
+    optimizer.build(model.trainable_variables)
+  train_steps = step.compile_steps(
+    strategy,
+    lambda batch: {'loss': tf.reduce_sum(model(batch, training=True))},
+    terms=('loss',),
+    models=[model],
+    optimizer=optimizer,
+  )
+  stream = tf.data.Dataset.from_tensors(tf.ones((32, 3))).repeat()
+  batches = iter(strategy.experimental_distribute_dataset(stream))
+  return train_steps(batches, tf.constant(count))['loss'].numpy()
+
+
 class CompileStepsTest(parameterized.TestCase):
+  @parameterized.parameters(1, 2)
+  def test_layer_without_a_seed_draws_anew_in_each_step(self, replicas):
+    drawn = _draw(replicas=replicas)
+    self.assertGreater(len(set(drawn)), 1)
+    # Whatever this process drew before.
+    np.testing.assert_array_equal(_draw(replicas=replicas), drawn)
+    self.assertNotEqual(list(_draw(seed=1, replicas=replicas)), list(drawn))
+
   @parameterized.parameters(1, 2)
   @pytest.mark.slow
   def test_xla_gives_the_same_weights(self, replicas):

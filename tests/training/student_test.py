@@ -16,7 +16,7 @@ from ft_tf import errors, evaluation, factors, run_dir
 from ft_tf.models import taps, zoo
 from ft_tf.signals import cache
 from ft_tf.training import common, distillation, loop, monitor, student
-from tests import fixtures
+from tests import fixtures, networks
 
 
 class TrainStudentTest(parameterized.TestCase):
@@ -204,16 +204,49 @@ class TrainStudentTest(parameterized.TestCase):
     self.assertIn('run/gradient_ratio_factor_transfer', tags)
 
   def test_resumed_run_equals_one_that_was_never_cut_off(self):
-    self._resumes('ft')
+    self._resumes(fixtures.recipe(method='ft'))
 
   @parameterized.parameters('ofd', 'sp')
   @pytest.mark.slow
   def test_other_methods_resume_too(self, method):
-    self._resumes(method)
+    self._resumes(fixtures.recipe(method=method))
 
-  def _resumes(self, method):
-    recipe = fixtures.recipe(method=method)
-    whole, expected = self._train('whole', recipe, checkpoint_steps=2)
+  def test_resumed_run_draws_the_same_random_numbers(self):
+    self._resumes_with_random_layers('scratch')
+
+  @pytest.mark.slow
+  def test_resumed_run_of_a_method_draws_the_same_random_numbers(self):
+    self._resumes_with_random_layers('sp')
+
+  def _resumes_with_random_layers(self, method):
+    path = os.path.join(self.runs, 'random.keras')
+    networks.random_student((8, 8, 1), 3).save(path)
+    self._resumes(fixtures.recipe(method=method, student=path), exactly=True)
+
+  @pytest.mark.slow
+  def test_resumed_mobilenet_draws_the_same_random_numbers(self):
+    self.teacher = None  # the class's is of smaller images
+    recipe = fixtures.recipe(method='scratch', student='mobilenetv3small')
+    self._resumes(recipe, exactly=True, dataset=fixtures.blobs((32, 32, 1)))
+
+  def test_checkpoint_without_random_states_is_refused(self):
+    path = os.path.join(self.runs, 'random.keras')
+    networks.random_student((8, 8, 1), 3).save(path)
+    recipe = fixtures.recipe(method='scratch', student=path)
+    with (
+      mock.patch.object(loop, '_random_states', return_value={}),
+      mock.patch.object(common, 'finish', side_effect=KeyboardInterrupt),
+      self.assertRaises(KeyboardInterrupt),
+    ):
+      self._train('old', recipe)
+    with self.assertRaisesRegex(errors.UsageError, 'another --workdir'):
+      self._train('old', recipe)
+
+  def _resumes(self, recipe, *, exactly=False, dataset=None):
+    tolerance = 0 if exactly else 1e-5
+    whole, expected = self._train(
+      'whole', recipe, dataset=dataset, checkpoint_steps=2
+    )
     row = monitor.Monitor.row
 
     def cut(watch, values):
@@ -225,8 +258,12 @@ class TrainStudentTest(parameterized.TestCase):
       mock.patch.object(monitor.Monitor, 'row', cut),
       self.assertRaises(KeyboardInterrupt),
     ):
-      self._train('cut', recipe, checkpoint_steps=2, log_steps=1)
-    resumed, result = self._train('cut', recipe, checkpoint_steps=2)
+      self._train(
+        'cut', recipe, dataset=dataset, checkpoint_steps=2, log_steps=1
+      )
+    resumed, result = self._train(
+      'cut', recipe, dataset=dataset, checkpoint_steps=2
+    )
     same = (
       'accuracy',
       'loss',
@@ -236,16 +273,30 @@ class TrainStudentTest(parameterized.TestCase):
       'best_epoch',
     )
     for name in same:
-      self.assertAlmostEqual(result[name], expected[name], places=5)
+      self.assertAlmostEqual(result[name], expected[name], delta=tolerance)
     for a, b in zip(
       keras.models.load_model(resumed.model).get_weights(),
       keras.models.load_model(whole.model).get_weights(),
       strict=True,
     ):
-      np.testing.assert_allclose(a, b, atol=1e-5)
+      np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
     steps = [r['step'] for r in resumed.metrics()]
     self.assertEqual(steps, sorted(set(steps)))
     self.assertLen(resumed.read('environment.json'), 2)
+
+  def test_teacher_of_values_that_are_not_finite_is_named(self):
+    image = keras.Input((8, 8, 1), dtype='uint8')
+    x = keras.layers.Rescaling(1 / 255)(image)
+    maps = keras.layers.Conv2D(4, 3, name='maps')(x)
+    maps = keras.layers.ReLU()(maps / (maps - maps))
+    x = keras.layers.GlobalAveragePooling2D()(maps)
+    self.teacher = os.path.join(self.runs, 'infinite.keras')
+    keras.Model(image, keras.layers.Dense(3)(x)).save(self.teacher)
+    recipe = fixtures.recipe(method='kd')
+    with self.assertRaisesRegex(
+      errors.TrainingError, r'at step 1; .*the teacher \S*infinite\.keras are'
+    ):
+      self._train('a', recipe)
 
   def test_complete_run_is_not_trained_again(self):
     run, result = self._train('a')
