@@ -16,6 +16,7 @@ _LAST, _FIRST = 'HWC', 'CHW'
 _SEED = 0
 _TOLERANCE = 1e-6
 _UNKNOWN = object()  # The graph does not tell.
+_BORDERS = (keras.layers.ZeroPadding2D, keras.layers.Cropping2D)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,8 @@ class Layouts:
     maps = [each for each in node.input_tensors if len(each.shape) == 4]
     order = self.order(maps[0]) if maps else self._of_reshaped(node, tensor)
     data_format = getattr(node.operation, 'data_format', None)
+    if maps and isinstance(node.operation, _BORDERS):
+      return order  # They may widen the channels, called by another name.
     if data_format == 'channels_first':
       return order if order[0] == 'C' else _FIRST
     if data_format == 'channels_last':

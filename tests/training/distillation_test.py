@@ -238,7 +238,11 @@ class ConformanceTest(parameterized.TestCase):
 
 class StepTest(parameterized.TestCase):
   def test_first_step_is_the_papers_equation(self):
-    recipe = fixtures.recipe(beta=7.0, beta_elements=0)
+    # Without strided 1x1 convolutions, whose gradient in plain layers, which
+    # stand for the equation here, oneDNN gets wrong; see models/fused.py.
+    recipe = fixtures.recipe(
+      beta=7.0, beta_elements=0, student='resnet8x0.25-parameter-free'
+    )
     strategy = fixtures.strategy()
     net, teacher, methods, optimizer = _parts(recipe, strategy)
     (method,) = methods
