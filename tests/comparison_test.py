@@ -103,6 +103,7 @@ class CompareTest(parameterized.TestCase):
       ['teacher', 'scratch,student_learning_rate=0.1'],
     )
 
+  @pytest.mark.slow
   def test_unexpected_failure_does_not_stop_the_others(self):
     train = student.train_student
 

@@ -5,6 +5,7 @@ import re
 
 import keras
 import numpy as np
+import pytest
 from absl.testing import absltest
 from keras import ops
 from PIL import Image
@@ -84,6 +85,7 @@ class DoctorTest(absltest.TestCase):
     self.assertIn('bytes in int8', says['student'].says)
     self.assertNotIn('unscaled', says['values in the teacher'].says)
 
+  @pytest.mark.slow
   def test_students_own_size_and_images_without_labels_are_said(self):
     _teacher(self._file)
     recipe = self._recipe(preprocessing='-1..1', student_image_size=6)

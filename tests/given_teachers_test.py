@@ -110,17 +110,25 @@ class GivenTeacherTest(parameterized.TestCase):
     return run_dir.RunDir(os.path.join(folder, name))
 
   @parameterized.named_parameters(
-    ('sequential', _sequential, 'auto', 'float32'),
-    ('normalised', _normalised, 'auto', 'float32'),
     ('nested', _nested, 'backbone/maps', 'float32'),
-    ('mixed_precision', _mixed, 'maps', 'float32'),
-    ('of_a_mixed_precision_student', _sequential, 'maps', 'mixed_bfloat16'),
-    ('seven_by_seven_maps', _seven, 'auto', 'float32', '-2'),  # on 4x4
     ('transformer', _transformer, 'tokens', 'float32'),
-    ('mixed_precision_transformer', _transformer, 'auto', 'mixed_bfloat16'),
     ('two_layers', _normalised, 'maps,-1', 'float32', '-2,auto'),
   )
   def test_goes_the_whole_way_to_a_student(
+    self, make, layer, precision, student_layer='auto'
+  ):
+    self._assert_serves(make, layer, precision, student_layer)
+
+  @parameterized.named_parameters(
+    ('sequential', _sequential, 'auto', 'float32'),
+    ('normalised', _normalised, 'auto', 'float32'),
+    ('mixed_precision', _mixed, 'maps', 'float32'),
+    ('of_a_mixed_precision_student', _sequential, 'maps', 'mixed_bfloat16'),
+    ('seven_by_seven_maps', _seven, 'auto', 'float32', '-2'),  # on 4x4
+    ('mixed_precision_transformer', _transformer, 'auto', 'mixed_bfloat16'),
+  )
+  @pytest.mark.slow
+  def test_goes_the_whole_way_whatever_its_layers(
     self, make, layer, precision, student_layer='auto'
   ):
     self._assert_serves(make, layer, precision, student_layer)

@@ -92,6 +92,7 @@ def _result(out):
 
 
 class CompressTest(absltest.TestCase):
+  @pytest.mark.slow
   def test_whole_way_leaves_the_contract_and_runs_once(self):
     folder = self.create_tempdir().full_path
     workdir, data = (os.path.join(folder, name) for name in ('run', 'data'))
@@ -348,6 +349,7 @@ class GivenTest(absltest.TestCase):
       self.assertRegex(err, r'^import_torch.py: .*\n$')
     self.assertFalse(os.path.exists(f'{folder}/other'))
 
+  @pytest.mark.slow
   def test_models_of_other_inputs_and_outputs_are_refused_by_every_program(
     self,
   ):

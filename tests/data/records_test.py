@@ -430,6 +430,7 @@ class JoinedTest(absltest.TestCase):
 
 
 class TrainingTest(absltest.TestCase):
+  @pytest.mark.slow
   def test_teacher_and_student_train_on_stored_images(self):
     recipe = _recipe(method='ft_no_paraphraser')
     dataset = datasets.Dataset.from_recipe(recipe.data, _FOLDER.name)

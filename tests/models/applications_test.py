@@ -207,6 +207,7 @@ class PhoneTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(32, 64)
+  @pytest.mark.slow
   def test_fused_twin_trains_alike(self, size):
     model, images = _small(size)
     before = model.get_weights()
@@ -229,6 +230,7 @@ class PhoneTest(parameterized.TestCase):
     )
     np.testing.assert_allclose(signal(images), expected, atol=1e-4)
 
+  @pytest.mark.slow
   def test_file_brings_it_back(self):
     model, images = _small(32)
     path = os.path.join(self.create_tempdir().full_path, 'm.keras')

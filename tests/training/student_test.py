@@ -99,6 +99,7 @@ class TrainStudentTest(parameterized.TestCase):
     said = self._signals(fixtures.recipe(views=2, seed=1), store)
     self.assertIn('all 2 views were there', said)
 
+  @pytest.mark.slow
   def test_kept_signals_reach_to_the_end_of_the_last_batch(self):
     # 3 epochs of 48 images are 7.2 batches of 20: the last is full.
     recipe = fixtures.recipe(batch_size=20)
@@ -467,6 +468,7 @@ class TrainStudentTest(parameterized.TestCase):
       )
     self.assertFalse(os.path.exists(run.path))
 
+  @pytest.mark.slow
   def test_images_without_labels_make_longer_epochs_for_every_method(self):
     # 48 with a label and 24 without: 3 epochs of 4.5 batches.
     dataset = fixtures.blobs_and_unlabelled()
