@@ -196,6 +196,7 @@ class FoldTest(parameterized.TestCase):
   def test_layers_changed_after_they_were_built_stay_themselves(
     self, mode, dtype
   ):
+    keras.utils.set_random_seed(0)
     image = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(6, 3, use_bias=False, name='conv')(image)
     x = keras.layers.BatchNormalization()(x)
@@ -216,6 +217,10 @@ class FoldTest(parameterized.TestCase):
     signal = constant.ConstantSignal(folding.fold(tapped, dtype), (8, 8, 3))
     logits, found = signal(images)
     tolerance = 1e-5 if dtype == 'float32' else 0.05
+    if mode == 'float8':
+      # What folding rounds otherwise may fall on the next of its values, which
+      # are an eighth apart.
+      tolerance = 1 / 8
     for ours, theirs in (
       (logits, expected),
       *((found[name], maps[name]) for name in maps),

@@ -103,7 +103,7 @@ class ConformanceTest(parameterized.TestCase):
   def test_compiled_equals_eager(self, method):
     self._compiled_equals_eager(method)
 
-  @parameterized.parameters('ft')
+  @parameterized.parameters(('ft',))
   def test_two_replicas_equal_one_when_batch_norm_is_synchronised(self, method):
     self._two_replicas_equal_one_when_batch_norm_is_synchronised(method)
 
