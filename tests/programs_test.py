@@ -507,6 +507,7 @@ class GivenTest(absltest.TestCase):
       self.assertAlmostEqual(losses[kind], wanted['loss'], places=4)
     self.assertNotAlmostEqual(losses['crop'], losses['stretch'], places=2)
 
+  @pytest.mark.slow
   def test_images_own_statistics_stand_for_a_recipe_of_other_channels(self):
     folder = self.create_tempdir().full_path
     for label, value in (('cat', 30), ('dog', 70)):
