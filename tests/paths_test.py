@@ -1,6 +1,7 @@
 """Paths as users write them."""
 
 import os
+import pwd
 
 from absl.testing import absltest, parameterized
 
@@ -11,14 +12,14 @@ class PathsTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.enter_context(
-      absltest.mock.patch.dict(os.environ, {'HOME': '/home/somebody'})
+      absltest.mock.patch.dict(os.environ, {'HOME': '/homes/somebody'})
     )
 
   @parameterized.parameters(
-    ('~', '/home/somebody'),
-    ('~/a/b.keras', '/home/somebody/a/b.keras'),
-    ('~root/a', '/root/a'),
-    ('folder:~/images', 'folder:/home/somebody/images'),
+    ('~', '/homes/somebody'),
+    ('~/a/b.keras', '/homes/somebody/a/b.keras'),
+    ('~root/a', os.path.join(pwd.getpwnam('root').pw_dir, 'a')),
+    ('folder:~/images', 'folder:/homes/somebody/images'),
     ('folder:images', 'folder:images'),
     ('a/~/b~', 'a/~/b~'),
     ('./~', './~'),
