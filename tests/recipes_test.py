@@ -130,13 +130,13 @@ class OverrideTest(parameterized.TestCase):
     )
 
   def test_home_in_a_path_is_written_out(self):
-    with absltest.mock.patch.dict(os.environ, {'HOME': '/home/somebody'}):
+    with absltest.mock.patch.dict(os.environ, {'HOME': '/homes/somebody'}):
       changed = recipes.override(
         catalogue.digits(),
         {'teacher': '~/teacher.keras', 'dataset': 'folder:~/images'},
       )
-    self.assertEqual(changed.teacher.model, '/home/somebody/teacher.keras')
-    self.assertEqual(changed.data.dataset, 'folder:/home/somebody/images')
+    self.assertEqual(changed.teacher.model, '/homes/somebody/teacher.keras')
+    self.assertEqual(changed.data.dataset, 'folder:/homes/somebody/images')
 
   @parameterized.parameters(
     ('student_learning_rate', -0.1, 'a value above 0'),
