@@ -20,7 +20,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from bin import program
-from ft_tf import arms, catalogue, comparison, errors
+from ft_tf import arms, catalogue, comparison, errors, rehearsal, workshop
 from ft_tf.data import datasets
 from ft_tf.report import comparison as report
 from ft_tf.report import tables
@@ -59,7 +59,8 @@ program.define_signals()
 
 
 def main():
-  recipe, _, work = program.setting()
+  setting = program.setting()
+  recipe = setting.recipe
   for name in ('seeds', 'jobs'):
     if flags.FLAGS[name].value < 1:
       raise errors.UsageError(
@@ -67,12 +68,12 @@ def main():
       )
   program.signals()  # checks the flags
   arguments = {
-    'devices': work['strategy'],
-    'workshop': comparison.Workshop(
+    'devices': setting.strategy,
+    'workshop': workshop.Workshop(
       open_dataset=functools.partial(
         datasets.Dataset.from_recipe, recipe.data, flags.FLAGS.data_dir
       ),
-      options=work['options'],
+      options=setting.options,
       num_replicas=flags.FLAGS.num_replicas,
       signal_cache=flags.FLAGS.signal_cache,
       signal_cache_gib=flags.FLAGS.signal_cache_gib,
@@ -80,10 +81,10 @@ def main():
     ),
     'chosen': arms.make(flags.FLAGS.methods, program.sweep()),
     'seeds': flags.FLAGS.seeds,
-    'jobs': flags.FLAGS.jobs,
+    'given': setting.given,
   }
   if flags.FLAGS.dry_run:
-    parts = comparison.rehearse(recipe, **arguments)
+    parts = rehearsal.rehearse(recipe, **arguments)
     total = sum(part['seconds'] for part in parts)
     header = ['', 'runs', 'images/s', 'minutes']
     lines = [
@@ -98,16 +99,18 @@ def main():
     lines.append(['all', '', '', f'{total / 60:.1f}'])
     print(tables.markdown(header, lines))
     return {'parts': parts, 'seconds': total}
-  found = comparison.compare(recipe, run=work['run'], **arguments)
-  print(report.markdown(report.rows(report.runs(work['run']))))
-  print('\n' + '\n'.join(found['verdicts']))
-  print(f'\nReport:  {os.path.join(work["run"].path, "comparison.html")}\n')
-  if found['failures']:
+  compared = comparison.compare(
+    recipe, run=setting.run, jobs=flags.FLAGS.jobs, **arguments
+  )
+  print(report.markdown(report.rows(report.runs(setting.run))))
+  print('\n' + '\n'.join(compared['verdicts']))
+  print(f'\nReport:  {os.path.join(setting.run.path, "comparison.html")}\n')
+  if compared['failures']:
     raise errors.TrainingError(
-      f'{", ".join(found["failures"])} failed, see above; the same command '
+      f'{", ".join(compared["failures"])} failed, see above; the same command '
       'tries again, and the others are complete'
     )
-  return found
+  return compared
 
 
 if __name__ == '__main__':

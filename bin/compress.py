@@ -33,28 +33,32 @@ program.define_students()
 
 
 def main():
-  recipe, dataset, work = program.setting()
+  setting = program.setting()
+  recipe, dataset = setting.recipe, setting.dataset
   signals = program.signals()
   seeds = program.seeds()
   limits = program.limits()
   expected = flags.FLAGS.expect_teacher_accuracy
-  doctor.check_expectation(expected, recipe, dataset)
-  recipe, choice = compression.within(limits, recipe, dataset, work['run'])
+  doctor.check_expectation(expected, setting.given)
+  recipe, choice = compression.within(limits, recipe, dataset, setting.run)
   if choice is not None:
     print(program.candidates(choice))
-  if not work['run'].begun():
-    for finding in doctor.examine(recipe, dataset, expected=expected):
+  if not setting.run.begun():
+    for finding in doctor.examine(
+      recipe, dataset, given=setting.given, expected=expected
+    ):
       print(finding, file=sys.stderr, flush=True)
   result = compression.compress(
     recipe,
     dataset,
+    given=setting.given,
     choice=choice,
     seeds=seeds,
     baseline=flags.FLAGS.baseline,
     signals=signals,
-    **work,
+    **setting.work,
   )
-  print(summary.markdown(summary.rows(summary.runs(work['run']))))
+  print(summary.markdown(summary.rows(summary.runs(setting.run))))
   print(f'\nReport:  {result["report"]}\nExport:  {result["export"]}\n')
   return result
 

@@ -23,7 +23,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from bin import program
-from ft_tf import comparison, compression, doctor
+from ft_tf import compression, doctor, workshop
 from ft_tf.data import datasets
 
 program.define_recipe(['data', 'teacher', 'paraphraser', 'student'])
@@ -36,29 +36,34 @@ program.define_students()
 
 
 def main():
-  recipe, dataset, work = program.setting()
+  setting = program.setting()
+  recipe, dataset, given = setting.recipe, setting.dataset, setting.given
   program.signals()  # refused if they are wrong; rehearsed without
   seeds = program.seeds()
   recipe, choice = compression.within(
-    program.limits(), recipe, dataset, work['run']
+    program.limits(), recipe, dataset, setting.run
   )
   if choice is not None:
     print(program.candidates(choice))
   findings = []
   looks = itertools.chain(
     doctor.examine(
-      recipe, dataset, expected=flags.FLAGS.expect_teacher_accuracy
+      recipe,
+      dataset,
+      given=given,
+      expected=flags.FLAGS.expect_teacher_accuracy,
     ),
     doctor.rehearse(
       recipe,
       seeds=seeds,
       baseline=flags.FLAGS.baseline,
-      devices=work['strategy'],
-      workshop=comparison.Workshop(
+      devices=setting.strategy,
+      given=given,
+      workshop=workshop.Workshop(
         open_dataset=functools.partial(
           datasets.Dataset.from_recipe, recipe.data, flags.FLAGS.data_dir
         ),
-        options=work['options'],
+        options=setting.options,
         num_replicas=flags.FLAGS.num_replicas,
       ),
     ),

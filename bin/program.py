@@ -40,16 +40,25 @@ def _quiet() -> Iterator[None]:
 
 with _quiet():
   import ft_tf  # noqa: F401  Before TensorFlow: it sets how that computes.
+  import keras
   import tensorflow as tf
   import tensorflow_datasets as tfds
 
-  from ft_tf import catalogue, errors, evaluation, paths, recipes, run_dir
+  from ft_tf import (
+    catalogue,
+    errors,
+    paths,
+    recipes,
+    run_dir,
+    specs,
+    teachers,
+  )
   from ft_tf.data import datasets, folder
   from ft_tf.export import budget, student
   from ft_tf.models import zoo
   from ft_tf.report import tables
   from ft_tf.signals import cache
-  from ft_tf.training import common, loop, strategy
+  from ft_tf.training import loop, strategy
 
   tf.config.list_physical_devices()
 
@@ -306,18 +315,29 @@ def recipe() -> recipes.Recipe:
   for name in ('teacher', 'student'):
     model = getattr(which, name).model
     zoo.check_name(model, f'--{name}={model}')
-  if not zoo.is_file(which.teacher.model):
+  return which
+
+
+def _as_teacher_takes(
+  which: recipes.Recipe, original: keras.Model | None
+) -> recipes.Recipe:
+  """Returns the recipe with images as the given teacher takes them.
+
+  That is where the recipe leaves it open.
+
+  Args:
+    which: The recipe.
+    original: The given teacher's model; None: there is none.
+  """
+  if original is None:
     return which
-  # Images are as the given teacher takes them, where nothing is said.
   data, as_taken = which.data, {}
-  crops = data.resizing == 'crop' and not data.image_size
+  height, width, channels = original.inputs[0].shape[1:]
+  if data.resizing == 'crop' and not data.image_size and height == width:
+    as_taken['image_size'] = height or 0
   converts = data.dataset.startswith(folder.PREFIX) and not data.channels
-  if crops or converts:
-    its = evaluation.predictor(which.teacher.model)
-    if crops:
-      as_taken['image_size'] = its.image_size
-    if converts and its.image_shape[-1] in (1, 3):
-      as_taken['channels'] = its.image_shape[-1]
+  if converts and channels in (1, 3):
+    as_taken['channels'] = channels
   return recipes.override(which, as_taken)
 
 
@@ -355,11 +375,36 @@ def _parsed(leaf: recipes.Leaf, text: str) -> Any:
     ) from error
 
 
-def setting() -> tuple[recipes.Recipe, datasets.Dataset, dict[str, Any]]:
-  """Returns recipe, data set, and where and on what to work, of the flags.
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """What the flags ask for.
 
-  The latter are the arguments `run`, `strategy` and `options` of a stage.
+  Attributes:
+    recipe: What to run.
+    dataset: The images.
+    given: The trained teacher that the recipe gives; None: it has a network to
+      train, or the program takes its teacher from a flag of its own.
+    run: Where to work.
+    strategy: The devices.
+    options: Intervals.
   """
+
+  recipe: recipes.Recipe
+  dataset: datasets.Dataset
+  given: teachers.Teacher | None
+  run: run_dir.RunDir
+  strategy: tf.distribute.Strategy
+  options: loop.Options
+
+  @property
+  def work(self) -> dict[str, Any]:
+    """The arguments of a stage on where and how to work."""
+    names = ('run', 'strategy', 'options')
+    return {name: getattr(self, name) for name in names}
+
+
+def setting() -> Setting:
+  """Returns what the flags ask for; a given teacher is loaded here, once."""
   which = recipe()
   run = run_dir.RunDir(required('workdir'))
   run_dir.check_writable(run.path)
@@ -371,16 +416,28 @@ def setting() -> tuple[recipes.Recipe, datasets.Dataset, dict[str, Any]]:
   )
   # Before anything else uses TensorFlow: it may split the CPU.
   devices = strategy.make(flags.FLAGS.num_replicas)
+  original = None
+  if zoo.is_file(which.teacher.model):
+    original = zoo.load(which.teacher.model)
+    zoo.check_classifier(original, which.teacher.model)
+  which = _as_teacher_takes(which, original)
   data_dir = flags.FLAGS.data_dir
   dataset = datasets.Dataset.from_recipe(which.data, data_dir)
-  if zoo.is_file(which.teacher.model) and not which.data.channels:
-    takes = evaluation.predictor(which.teacher.model).image_shape[-1]
+  if original is not None and not which.data.channels:
+    takes = original.inputs[0].shape[-1]
     if takes in (1, 3) and takes != dataset.image_shape[-1]:
       which = recipes.override(which, {'channels': takes})
       dataset = datasets.Dataset.from_recipe(which.data, data_dir)
   if not (flags.FLAGS['mean'].present or flags.FLAGS['std'].present):
-    which = common.settle_statistics(which, dataset)
-  return which, dataset, {'run': run, 'strategy': devices, 'options': options}
+    which = specs.settle_statistics(which, dataset)
+  return Setting(
+    recipe=which,
+    dataset=dataset,
+    given=teachers.resolve(which, dataset, original),
+    run=run,
+    strategy=devices,
+    options=options,
+  )
 
 
 def required(name: str) -> Any:

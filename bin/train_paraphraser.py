@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from bin import program
+from ft_tf import teachers
 from ft_tf.training import paraphraser
 
 program.define_recipe(['data', 'paraphraser'])
@@ -26,9 +27,14 @@ program.define_devices()
 
 
 def main():
-  teacher = program.required('teacher')
-  recipe, dataset, work = program.setting()
-  return paraphraser.train_paraphraser(recipe, dataset, teacher=teacher, **work)
+  path = program.required('teacher')
+  setting = program.setting()
+  return paraphraser.train_paraphraser(
+    setting.recipe,
+    setting.dataset,
+    teacher=teachers.load(path, setting.dataset),
+    **setting.work,
+  )
 
 
 if __name__ == '__main__':

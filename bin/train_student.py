@@ -16,7 +16,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from bin import program
-from ft_tf.training import student
+from ft_tf import recipes, teachers
+from ft_tf.training import paraphraser, student
 
 program.define_recipe(['data', 'student'])
 flags.DEFINE_string(
@@ -35,14 +36,20 @@ program.define_signals()
 
 
 def main():
-  recipe, dataset, work = program.setting()
+  setting = program.setting()
+  teacher = None
+  if flags.FLAGS.teacher:
+    teacher = teachers.load(flags.FLAGS.teacher, setting.dataset)
+  paraphrasers = []
+  if recipes.needs_paraphraser(setting.recipe.student.method):
+    paraphrasers = [paraphraser.load(path) for path in flags.FLAGS.paraphraser]
   return student.train_student(
-    recipe,
-    dataset,
-    teacher=flags.FLAGS.teacher,
-    paraphrasers=flags.FLAGS.paraphraser,
+    setting.recipe,
+    setting.dataset,
+    teacher=teacher,
+    paraphrasers=paraphrasers,
     signals=program.signals(),
-    **work,
+    **setting.work,
   )
 
 

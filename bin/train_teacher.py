@@ -22,8 +22,11 @@ program.define_devices()
 
 
 def main():
-  recipe, dataset, work = program.setting()
-  return teacher.obtain_teacher(recipe, dataset, **work)
+  setting = program.setting()
+  teacher.obtain_teacher(
+    setting.recipe, setting.dataset, given=setting.given, **setting.work
+  )
+  return setting.run.read('result.json')
 
 
 if __name__ == '__main__':

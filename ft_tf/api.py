@@ -15,10 +15,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import catalogue, compression, errors, recipes, run_dir
+from ft_tf import (
+  catalogue,
+  compression,
+  errors,
+  recipes,
+  run_dir,
+  teachers,
+)
 from ft_tf.data import datasets
 from ft_tf.models import zoo
-from ft_tf.training import common, loop, strategy
+from ft_tf.training import loop, stage, strategy
 
 # Numbers of a recipe that say how images come out of their files.
 _OF_FILES = {
@@ -91,7 +98,8 @@ def distill(
     _check_arguments(numbers)
     run = run_dir.RunDir(_path('workdir', workdir))
     source = datasets.Arrays(train, test, label_names=label_names)
-    source = _as_teacher_takes(teacher, source, numbers)
+    original = _loaded_teacher(teacher)
+    source = _as_teacher_takes(original, source, numbers)
     training = source.read('train')
     images = training.images
     mean, std = datasets.statistics(training)
@@ -107,11 +115,16 @@ def distill(
       **{name: _value(value) for name, value in numbers.items()},
     }
     which = recipes.override(catalogue.get(recipe), given)
+    dataset = datasets.Dataset(
+      source, validation_examples=which.data.validation_examples
+    )
+    # A model in memory stays as it is: its file is what is frozen and trained
+    # from.
+    from_file = None if original is teacher else original
     compression.compress(
       which,
-      datasets.Dataset(
-        source, validation_examples=which.data.validation_examples
-      ),
+      dataset,
+      given=teachers.resolve(which, dataset, from_file),
       run=run,
       strategy=_devices(),
       options=loop.Options(),
@@ -166,8 +179,19 @@ def _path(name: str, given: Any) -> str:
   return os.path.expanduser(os.fspath(given))
 
 
+def _loaded_teacher(teacher: Any) -> keras.Model | None:
+  """Returns the trained teacher that is given; None: a network to train."""
+  if isinstance(teacher, (str, os.PathLike)):
+    path = _path('teacher', teacher)
+    if not zoo.is_file(path):
+      return None
+    teacher = zoo.load(path)
+  _check_model('teacher', teacher)
+  return teacher
+
+
 def _as_teacher_takes(
-  teacher: Any, source: datasets.Arrays, numbers: dict[str, Any]
+  teacher: keras.Model | None, source: datasets.Arrays, numbers: dict[str, Any]
 ) -> datasets.Arrays:
   """Returns the images with the channels that a trained teacher takes.
 
@@ -175,12 +199,8 @@ def _as_teacher_takes(
     UsageError: it takes images of another size, or it is not certain what it
       takes where images are in 0..1.
   """
-  if isinstance(teacher, (str, os.PathLike)):
-    path = _path('teacher', teacher)
-    if not zoo.is_file(path):
-      return source
-    teacher = zoo.load(path)
-  _check_model('teacher', teacher)
+  if teacher is None:
+    return source
   *size, channels = teacher.input_shape[1:]
   has = source.image_shape
   if any(w not in (None, h) for w, h in zip(size, has[:2], strict=True)):
@@ -250,7 +270,7 @@ def _model(run, name, given: Any, images) -> str:
   path = os.path.join(run.path, 'given', f'{name}.keras')
   if not (os.path.exists(path) and _same(zoo.load(path), given, images[:1])):
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    common.save(path, given)
+    stage.save(path, given)
   return path
 
 

@@ -5,7 +5,9 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
-from ft_tf import catalogue, compression, errors, recipes
+import keras
+
+from ft_tf import catalogue, compression, errors, recipes, specs
 from ft_tf.data import datasets
 
 # What comparisons have flags of their own for: --seeds, --methods.
@@ -102,20 +104,47 @@ def plan(
   recipe: recipes.Recipe,
   dataset: datasets.Dataset,
   *,
+  teacher_model: keras.Model,
   chosen: list[Arm],
   seeds: int,
 ) -> list[Task]:
   """Returns the students to train, all arms of a seed before the next seed.
 
+  Args:
+    recipe: What the arms change, its precision settled.
+    dataset: The images.
+    teacher_model: The value of `teachers.network`.
+    chosen: The arms.
+    seeds: Number of students of each arm, of the seeds from `recipe.seed` on.
+
   Raises:
     UsageError: a part does not fit; nothing has been written.
   """
-  checked = [
-    compression.check_parts(recipes.override(recipe, arm.changes), dataset)
-    for arm in chosen
-  ]
+  students = {}  # Arms differ in the method; few have another network.
+  checked = []
+  for arm in chosen:
+    arm_recipe = recipes.override(recipe, arm.changes)
+    network = (
+      arm_recipe.student.model,
+      arm_recipe.student.student_image_size,
+      arm_recipe.data.mean,
+      arm_recipe.data.std,
+      arm_recipe.sync_batch_norm,
+      arm_recipe.precision,
+    )
+    if network not in students:
+      students[network] = specs.build_student(arm_recipe, dataset)
+    checked.append(
+      compression.check_parts(
+        arm_recipe, dataset, teacher_model, students[network]
+      )
+    )
   return [
-    Task(f'{arm.name}-{seed}', arm.name, recipes.override(own, {'seed': seed}))
+    Task(
+      f'{arm.name}-{seed}',
+      arm.name,
+      recipes.override(arm_recipe, {'seed': seed}),
+    )
     for seed in range(recipe.seed, recipe.seed + seeds)
-    for arm, own in zip(chosen, checked, strict=True)
+    for arm, arm_recipe in zip(chosen, checked, strict=True)
   ]

@@ -3,60 +3,23 @@
 import contextlib
 import dataclasses
 import json
-import os
 import sys
-import tempfile
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 
 from ft_tf import (
   arms,
-  compression,
   errors,
-  knowledge,
   processes,
   recipes,
   run_dir,
+  teachers,
 )
-from ft_tf.data import datasets
-from ft_tf.models import zoo
+from ft_tf import workshop as workshops
 from ft_tf.report import comparison as report
-from ft_tf.signals import cache
-from ft_tf.training import (
-  common,
-  loop,
-  paraphraser,
-  precision,
-  strategy,
-  student,
-  teacher,
-)
-
-_REHEARSED = 16  # batches
-
-
-@dataclasses.dataclass(frozen=True)
-class Workshop:
-  """What students are trained with; it can be sent to another process.
-
-  Attributes:
-    open_dataset: Returns the images.
-    options: Intervals.
-    num_replicas: As of `strategy.make`.
-    signal_cache: Where the teacher's signals are kept, as of `cache.Store`.
-    signal_cache_gib: What they may take.
-    allow_unsafe_model: Whether models may run code, as of `zoo.allow_unsafe`.
-  """
-
-  open_dataset: Callable[[], datasets.Dataset]
-  options: loop.Options
-  num_replicas: int = 0
-  signal_cache: str = 'off'
-  signal_cache_gib: float = 8.0
-  allow_unsafe_model: bool = False
+from ft_tf.training import paraphraser, precision, stage, teacher
 
 
 def compare(
@@ -64,11 +27,12 @@ def compare(
   *,
   run: run_dir.RunDir,
   devices: tf.distribute.Strategy,
-  workshop: Workshop,
+  workshop: workshops.Workshop,
   chosen: list[arms.Arm],
   seeds: int = 1,
   jobs: int = 1,
   exports: bool = True,
+  given: teachers.Teacher | None = None,
 ) -> dict[str, Any]:
   """Trains what is not there yet, and writes the tables of what is.
 
@@ -85,6 +49,8 @@ def compare(
     jobs: Students that are trained at once, each in a process of its own.
     exports: Whether the teacher and the first student of each arm are exported
       and measured, too.
+    given: The value of `teachers.resolve` for recipe and images; None: it is
+      resolved here.
 
   Returns:
     The comparison as in `comparison.json`.
@@ -96,7 +62,15 @@ def compare(
   """
   recipe = precision.settle(recipe)
   dataset = workshop.open_dataset()
-  tasks = arms.plan(recipe, dataset, chosen=chosen, seeds=seeds)
+  if given is None:
+    given = teachers.resolve(recipe, dataset)
+  tasks = arms.plan(
+    recipe,
+    dataset,
+    teacher_model=teachers.network(recipe, dataset, given),
+    chosen=chosen,
+    seeds=seeds,
+  )
   if jobs > 1 and workshop.signal_cache == 'memory':
     raise errors.UsageError(
       '--signal_cache=memory is not shared by --jobs: give a folder, or off'
@@ -106,15 +80,30 @@ def compare(
     names = [arm.name for arm in chosen if arm.name not in known]
     run.write(report.PLAN, known + names)
     work = {'strategy': devices, 'options': workshop.options}
-    teacher_run = run.child('teacher')
-    teacher.obtain_teacher(recipe, dataset, run=teacher_run, **work)
+    trained_teacher = teacher.obtain_teacher(
+      recipe, dataset, run=run.child('teacher'), given=given, **work
+    )
     paraphrasers, failures = _paraphrase(
-      run, recipe, tasks, dataset, teacher_run.model, work
+      run, recipe, tasks, dataset, trained_teacher, work
     )
     tasks = [task for task in tasks if task.name not in failures]
-    for task, failure in _train(
-      run, tasks, paraphrasers, workshop, devices, dataset, jobs
-    ):
+    bench = workshops.Bench(
+      workshop,
+      devices,
+      dataset,
+      teacher=trained_teacher,
+      paraphrasers=[p for each in paraphrasers.values() for p in each],
+    )
+    orders = [
+      workshops.Order(
+        task=task,
+        teacher=trained_teacher.path,
+        paraphrasers=[p.path for p in paraphrasers.get(task.name, ())],
+        folder=run.child(f'runs/{task.name}').path,
+      )
+      for task in tasks
+    ]
+    for task, failure in _train(orders, bench, workshop, jobs):
       if failure:
         failures[task.name] = failure
       report.write(run, failures)
@@ -127,114 +116,39 @@ def compare(
     return report.write(run, failures)
 
 
-def rehearse(
-  recipe: recipes.Recipe,
-  *,
-  devices: tf.distribute.Strategy,
-  workshop: Workshop,
-  chosen: list[arms.Arm],
-  seeds: int = 1,
-  jobs: int = 1,
-) -> list[dict[str, Any]]:
-  """Returns the plan with the seconds that each of its parts will take.
-
-  Every part is really run, on a few batches and in a folder that goes again.
-  Speeds are those of its last steps, the time to compile is added. The signals
-  are computed in every step.
-
-  Args:
-    recipe: As of `compare`, like the others.
-    devices: Those that are measured.
-    workshop: Likewise.
-    chosen: The arms.
-    seeds: Number of students of each arm.
-    jobs: Students at once, which are taken to go no faster in all than one.
-
-  Returns:
-    `{'part', 'runs', 'images_per_epoch', 'images_per_second', 'seconds'}` for
-    teacher, paraphrasers and arms; `seconds` are of all runs of the part.
-  """
-  del jobs
-  recipe = precision.settle(recipe)
-  dataset = workshop.open_dataset()
-  small = dataset.part(_REHEARSED * recipe.data.batch_size)
-  short = {f'{s}_epochs': 1 for s in ('teacher', 'paraphraser', 'student')}
-  with tempfile.TemporaryDirectory() as folder:
-    run = run_dir.RunDir(folder)
-    compare(
-      recipes.override(recipe, short),
-      run=run,
-      devices=devices,
-      workshop=dataclasses.replace(
-        workshop,
-        open_dataset=lambda: small,
-        options=dataclasses.replace(workshop.options, log_steps=5),
-        signal_cache='off',
-      ),
-      chosen=chosen,
-      exports=False,
-    )
-    failures = run.read('comparison.json')['failures']
-    if failures:
-      name, reason = next(iter(failures.items()))
-      raise errors.TrainingError(f'{name} failed in the rehearsal: {reason}')
-    parts = []
-    if not common.is_given(recipe.teacher, small):
-      parts.append(('teacher', 'teacher', recipe.teacher.epochs, 1))
-    names = run.child('paraphrasers').path
-    for name in sorted(os.listdir(names)) if os.path.isdir(names) else []:
-      for its in run.child(f'paraphrasers/{name}').parts():
-        where = os.path.relpath(its.path, run.path)
-        parts.append((where, where, recipe.paraphraser.epochs, 1))
-    for task in arms.plan(recipe, small, chosen=chosen, seeds=1):
-      epochs = task.recipe.student.epochs
-      parts.append((task.arm, f'runs/{task.name}', epochs, seeds))
-    found = []
-    for part, where, epochs, count in parts:
-      rows = run.child(where).metrics()
-      images = len(dataset.train if part == 'teacher' else dataset.every)
-      speed = rows[-1]['images_per_second']
-      seconds = epochs * images / speed + rows[0]['compile_seconds']
-      found.append(
-        {
-          'part': part,
-          'runs': count,
-          'images_per_epoch': images,
-          'images_per_second': speed,
-          'seconds': count * seconds,
-        }
-      )
-    return found
-
-
 def _paraphrase(
-  run, recipe, tasks, dataset, teacher, work
-) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+  run, recipe, tasks, dataset, trained_teacher, work
+) -> tuple[
+  dict[str, tuple[paraphraser.TrainedParaphraser, ...]], dict[str, str]
+]:
   """Trains the paraphrasers that tasks ask for.
 
   Returns:
-    By task's name the files of its paraphrasers, and of those whose paraphraser
-    cannot be trained what went wrong.
+    By task's name its paraphrasers, and of those whose paraphraser cannot be
+    trained what went wrong.
   """
-  files, failures, known, wrong = {}, {}, {}, {}
+  by_task, failures, by_folder, failed_folders = {}, {}, {}, {}
   for task in tasks:
     if not recipes.needs_paraphraser(task.recipe.student.method):
       continue
-    of_seed_0 = recipes.override(task.recipe, {'seed': recipe.seed})
-    its = run.child(f'paraphrasers/{_paraphraser_name(of_seed_0, recipe)}')
-    if its.path not in {*known, *wrong}:
+    # One paraphraser serves all seeds of the student.
+    of_first_seed = recipes.override(task.recipe, {'seed': recipe.seed})
+    folder = run.child(
+      f'paraphrasers/{_paraphraser_name(of_first_seed, recipe)}'
+    )
+    if folder.path not in {*by_folder, *failed_folders}:
       try:
-        known[its.path] = paraphraser.train_paraphrasers(
-          of_seed_0, dataset, teacher=teacher, run=its, **work
+        by_folder[folder.path] = paraphraser.train_paraphrasers(
+          of_first_seed, dataset, teacher=trained_teacher, run=folder, **work
         )
       except errors.TrainingError as error:
-        wrong[its.path] = f'its paraphraser: {error}'
-        _say(f'{its.path} failed: {error}')
-    if its.path in wrong:
-      failures[task.name] = wrong[its.path]
+        failed_folders[folder.path] = f'its paraphraser: {error}'
+        _print(f'{folder.path} failed: {error}')
+    if folder.path in failed_folders:
+      failures[task.name] = failed_folders[folder.path]
     else:
-      files[task.name] = known[its.path]
-  return files, failures
+      by_task[task.name] = by_folder[folder.path]
+  return by_task, failures
 
 
 def _paraphraser_name(own: recipes.Recipe, recipe: recipes.Recipe) -> str:
@@ -255,10 +169,10 @@ def _claimed(run, recipe, dataset) -> Iterator[None]:
   identity = json.loads(json.dumps(dataclasses.asdict(recipe)))
   for name in ('method', 'beta'):
     del identity['student'][name]
-  path = common.teacher_file(recipe.teacher)
+  path = teachers.source_file(recipe.teacher)
   if path:
     identity['teacher_sha256'] = run_dir.digest(path)
-  identity |= common.images_identity(dataset)
+  identity |= stage.images_identity(dataset)
   run.claim(identity)
   try:
     yield
@@ -266,35 +180,24 @@ def _claimed(run, recipe, dataset) -> Iterator[None]:
     run.release()
 
 
-def _train(
-  run, tasks, paraphrasers, workshop, devices, dataset, jobs
-) -> Iterator[tuple[arms.Task, str]]:
+def _train(orders, bench, workshop, jobs) -> Iterator[tuple[arms.Task, str]]:
   """Yields each task when it is over, with what went wrong if it did."""
-  arguments = {
-    task.name: {
-      'teacher': run.child('teacher').model,
-      'paraphrasers': paraphrasers.get(task.name, ()),
-      'folder': run.child(f'runs/{task.name}').path,
-    }
-    for task in tasks
-  }
   if jobs == 1:
-    bench = _Bench(workshop, devices, dataset)
-    for task in tasks:
-      yield task, bench.train(task, **arguments[task.name])
+    for order in orders:
+      yield order.task, bench.train(order)
     return
   for number, failure in processes.each(
-    _train_elsewhere,
-    [{'task': task, **arguments[task.name]} for task in tasks],
+    workshops.train,
+    [{'order': order} for order in orders],
     workers=jobs,
-    start=_open_bench,
+    start=workshops.open_bench,
     start_arguments=(workshop, jobs),
   ):
-    task = tasks[number]
+    task = orders[number].task
     if isinstance(failure, processes.Died):
       fewer = f', with --jobs={jobs - 1}' if failure.killed else ''
       failure = f'{failure}: run the same command again{fewer}'
-      _say(f'{task.name} failed: {failure}')
+      _print(f'{task.name} failed: {failure}')
     yield task, failure
 
 
@@ -305,83 +208,15 @@ def _export(folders, workshop) -> None:
   """
   waiting = [f for f in folders if not f.read('export/export.json')]
   for number, found in processes.each(
-    _export_elsewhere,
+    workshops.export,
     [{'path': folder.path} for folder in waiting],
     workers=1,
-    start=_open_bench,
+    start=workshops.open_bench,
     start_arguments=(workshop, 1),
   ):
     if isinstance(found, processes.Died):
-      _say(f'{waiting[number].path}: no TFLite file, {found}')
+      _print(f'{waiting[number].path}: no TFLite file, {found}')
 
 
-class _Bench:
-  """A process's means to train students.
-
-  Attributes:
-    dataset: The images.
-  """
-
-  def __init__(self, workshop, devices, dataset):
-    self._options = workshop.options
-    self._devices = devices
-    self.dataset = dataset
-    self._signals = cache.Store(
-      workshop.signal_cache, budget_gib=workshop.signal_cache_gib
-    )
-
-  def train(self, task, *, teacher, paraphrasers, folder) -> str:
-    """Trains a student; returns what went wrong, or ''."""
-    try:
-      student.train_student(
-        task.recipe,
-        self.dataset,
-        run=run_dir.RunDir(folder),
-        strategy=self._devices,
-        options=self._options,
-        teacher=teacher,
-        paraphrasers=paraphrasers,
-        signals=self._signals,
-        label=task.arm,
-      )
-      knowledge.look(
-        run_dir.RunDir(folder),
-        task.recipe,
-        self.dataset,
-        teacher=teacher,
-        paraphrasers=paraphrasers,
-      )
-    except (errors.UsageError, errors.TrainingError) as error:
-      _say(f'{task.name} failed: {error}')
-      return str(error)
-    except Exception as error:  # One run must not take the others with it.
-      _say(f'{task.name} failed:\n{traceback.format_exc()}')
-      return f'{type(error).__name__}: {error}'
-    return ''
-
-
-_bench: _Bench | None = None  # of a process that trains for another
-
-
-def _open_bench(workshop: Workshop, jobs: int) -> None:
-  global _bench
-  if workshop.allow_unsafe_model:
-    zoo.allow_unsafe()
-  if jobs > 1:
-    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-  _bench = _Bench(
-    workshop, strategy.make(workshop.num_replicas), workshop.open_dataset()
-  )
-
-
-def _train_elsewhere(task, **arguments) -> str:
-  return _bench.train(task, **arguments)
-
-
-def _export_elsewhere(path) -> None:
-  compression.export_beside(run_dir.RunDir(path), _bench.dataset)
-
-
-def _say(line: str) -> None:
+def _print(line: str) -> None:
   print(line, file=sys.stderr, flush=True)

@@ -6,10 +6,18 @@ import os
 import sys
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import evaluation, factors, recipes, run_dir
+from ft_tf import (
+  evaluation,
+  factors,
+  recipes,
+  run_dir,
+  specs,
+  teachers,
+)
 from ft_tf.data import datasets, sampling
 from ft_tf.export import budget
 from ft_tf.export import student as export_student
@@ -18,10 +26,10 @@ from ft_tf.models import taps
 from ft_tf.report import page, summary
 from ft_tf.signals import cache
 from ft_tf.training import (
-  common,
   loop,
   paraphraser,
   precision,
+  stage,
   student,
   teacher,
 )
@@ -37,6 +45,7 @@ def compress(
   run: run_dir.RunDir,
   strategy: tf.distribute.Strategy,
   options: loop.Options,
+  given: teachers.Teacher | None = None,
   seeds: int = 1,
   baseline: bool = False,
   signals: cache.Store | None = None,
@@ -53,8 +62,11 @@ def compress(
       `report.html` and `result.json`.
     strategy: The devices.
     options: Intervals.
+    given: The value of `teachers.resolve` for recipe and images; None: it is
+      resolved here.
     seeds: Number of students, of the seeds from `recipe.seed` on.
-    baseline: Whether to train the same students alone too, at equal budget.
+    baseline: Whether to train the same students without a teacher too, at equal
+      budget.
     signals: Where the teacher's signals are kept; all students share them.
     choice: How limits chose the recipe's student, if they did, as `within`
       says it; kept in the folder.
@@ -67,49 +79,56 @@ def compress(
     UsageError: something does not fit; nothing has been written.
     TrainingError: a loss is not finite.
   """
-  recipe = check_parts(precision.settle(recipe), dataset)
+  recipe = precision.settle(recipe)
+  if given is None:
+    given = teachers.resolve(recipe, dataset)
+  recipe = check_parts(
+    recipe, dataset, teachers.network(recipe, dataset, given)
+  )
   identity = {
     **dataclasses.asdict(recipe),
     'seeds': seeds,
     'baseline': baseline,
   }
-  path = common.teacher_file(recipe.teacher)
+  path = teachers.source_file(recipe.teacher)
   if path:
     identity['teacher_sha256'] = run_dir.digest(path)
-  with common.work(run, identity, strategy, recipe, dataset) as done:
-    if done:
-      _say(f'{run.path} is complete')
-      return done
+  with stage.claim(run, identity, strategy, recipe, dataset) as complete:
+    if complete:
+      _print(f'{run.path} is complete')
+      return complete
     if choice is not None:
       run.write(CANDIDATES, choice)
     work = {'strategy': strategy, 'options': options}
     teacher_run = run.child('teacher')
-    teacher.obtain_teacher(recipe, dataset, run=teacher_run, **work)
-    inputs = {'teacher': teacher_run.model, 'signals': signals}
+    trained_teacher = teacher.obtain_teacher(
+      recipe, dataset, run=teacher_run, given=given, **work
+    )
+    inputs = {'teacher': trained_teacher, 'signals': signals}
     if recipes.needs_paraphraser(recipe.student.method):
       inputs['paraphrasers'] = paraphraser.train_paraphrasers(
         recipe,
         dataset,
-        teacher=teacher_run.model,
+        teacher=trained_teacher,
         run=run.child('paraphraser'),
         **work,
       )
-    for name, its_recipe in _students(recipe, seeds, baseline).items():
-      result = student.train_student(
-        its_recipe, dataset, run=run.child(name), **inputs, **work
+    results = {
+      name: student.train_student(
+        student_recipe, dataset, run=run.child(name), **inputs, **work
       )
-      if name == 'student':
-        exported = result
+      for name, student_recipe in _students(recipe, seeds, baseline).items()
+    }
     export_student.export(
       run.child('student').model, dataset, os.path.join(run.path, 'export')
     )
-    export_beside(teacher_run, dataset)
+    export_compared(teacher_run, dataset, loaded=trained_teacher.model)
     if baseline:
-      export_beside(run.child(f'comparison/scratch-{recipe.seed}'), dataset)
-    own = common.as_student_sees(recipe, dataset)
-    run.write('samples.json', _samples(run, dataset, own))
+      export_compared(run.child(f'comparison/scratch-{recipe.seed}'), dataset)
+    seen = specs.student_dataset(recipe, dataset)
+    run.write('samples.json', _samples(run, dataset, seen, trained_teacher))
     report = page.write(run)
-    return _finish(run, exported, report)
+    return _finish(run, results['student'], report)
 
 
 def within(
@@ -134,11 +153,11 @@ def within(
   """
   if limits is None:
     return recipe, None
-  own = common.as_student_sees(recipe, dataset)
+  seen = specs.student_dataset(recipe, dataset)
   choice = budget.settle(
     recipe.student.model,
-    common.spec(recipe, own),
-    sampling.sample(own.train, budget.CALIBRATION).images[:],
+    specs.spec(recipe, seen),
+    sampling.sample(seen.train, budget.CALIBRATION).images[:],
     limits,
     known=run.read(CANDIDATES),
   )
@@ -146,19 +165,24 @@ def within(
 
 
 def check_parts(
-  recipe: recipes.Recipe, dataset: datasets.Dataset
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  teacher_model: keras.Model,
+  student_model: keras.Model | None = None,
 ) -> recipes.Recipe:
   """Returns the recipe with the paraphrase rate that its method asks for.
+
+  Args:
+    recipe: What to run, its precision settled.
+    dataset: The images.
+    teacher_model: The value of `teachers.network`.
+    student_model: The value of `specs.build_student` if it is there already.
 
   Raises:
     UsageError: a part does not fit. Nothing has been written.
   """
-  spec = common.spec(recipe, dataset)
-  if common.is_given(recipe.teacher, dataset):
-    teacher_model, _ = common.load_given_teacher(recipe.teacher, dataset)
-  else:
-    teacher_model = common.build_teacher(recipe, spec)
-  student_model = common.build_student(recipe, dataset)
+  if student_model is None:
+    student_model = specs.build_student(recipe, dataset)
   recipe = recipes.override(
     recipe,
     {'rate': registry.paraphrase_rate(recipe, teacher_model, student_model)},
@@ -193,54 +217,61 @@ def _students(recipe, seeds, baseline) -> dict[str, recipes.Recipe]:
   return students
 
 
-def export_beside(run: run_dir.RunDir, dataset: datasets.Dataset) -> None:
-  """Exports a network that is compared with, if it converts.
+def export_compared(
+  run: run_dir.RunDir,
+  dataset: datasets.Dataset,
+  *,
+  loaded: keras.Model | None = None,
+) -> None:
+  """Exports a network that the student is compared with, if it converts.
 
-  The student must convert; a teacher that a user brings may hold operations
-  that TFLite lacks, which is said and leaves its cells in the table empty.
+  The student must convert. A teacher that a user brings may hold operations
+  that TFLite lacks; then a line tells so, and its cells in the table stay
+  empty.
+
+  Args:
+    run: The network's run.
+    dataset: The images.
+    loaded: As of `export.student.export`.
   """
+  folder = os.path.join(run.path, 'export')
   try:
-    export_student.export(run.model, dataset, os.path.join(run.path, 'export'))
+    export_student.export(run.model, dataset, folder, loaded=loaded)
   except Exception as error:  # The converter's own class is not public.
     # The last line is the reason where the first names a place in the code.
     reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-    _say(f'{run.path}: no TFLite file to compare with ({reason})')
+    _print(f'{run.path}: no TFLite file to compare with ({reason})')
 
 
-def _samples(run, dataset, own) -> list[dict[str, str]]:
-  """Returns test images with what each network says of them.
+def _samples(run, dataset, seen, teacher) -> list[dict[str, str]]:
+  """Returns test images with the class that each network gives them.
 
-  The student sees them as `own` has them, the teacher as `dataset`.
+  The student sees them as `seen` has them, the teacher as `dataset`.
   """
   export = os.path.join(run.path, 'export')
-  predictors = {
-    'teacher': evaluation.predictor(run.child('teacher').model),
-    'student': evaluation.predictor(os.path.join(export, run_dir.KERAS)),
-    'int8': evaluation.predictor(os.path.join(export, run_dir.INT8)),
+  int8 = evaluation.predictor(os.path.join(export, run_dir.INT8))
+  answers = evaluation.logits(int8, seen.test.images).argmax(axis=1)
+  mistakes = np.flatnonzero(answers != seen.test.labels)
+  shown = _spread(np.arange(len(answers)))
+  chosen = np.concatenate([shown, _spread(np.setdiff1d(mistakes, shown))])
+  in_float = evaluation.predictor(os.path.join(export, run_dir.KERAS))
+  by_network = {
+    'teacher': teacher.logits(dataset.test)[chosen].argmax(axis=1),
+    'student': evaluation.logits(
+      in_float, seen.test.take(chosen).images
+    ).argmax(axis=1),
+    'int8': answers[chosen],
   }
-  test = own.test
-  wrong = np.flatnonzero(
-    evaluation.logits(predictors['int8'], test.images).argmax(axis=1)
-    != test.labels
-  )
-  shown = _spread(np.arange(len(test)))
-  chosen = np.concatenate([shown, _spread(np.setdiff1d(wrong, shown))])
-  some = dataset.test.take(chosen)
-  seen = {who: test.take(chosen).images for who in predictors}
-  seen['teacher'] = some.images
   names = np.array(dataset.label_names)
-  said = {
-    who: names[evaluation.logits(predict, seen[who]).argmax(axis=1)]
-    for who, predict in predictors.items()
-  }
+  samples = dataset.test.take(chosen)
   return [
     {
       'png': base64.b64encode(tf.io.encode_png(image).numpy()).decode(),
       'label': str(names[label]),
-      **{who: str(said[who][i]) for who in said},
+      **{who: str(names[classes[i]]) for who, classes in by_network.items()},
     }
     for i, (image, label) in enumerate(
-      zip(some.images, some.labels, strict=True)
+      zip(samples.images, samples.labels, strict=True)
     )
   ]
 
@@ -278,5 +309,5 @@ def _finish(run, exported, report) -> dict[str, Any]:
   return result
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
   print(line, file=sys.stderr, flush=True)

@@ -3,9 +3,7 @@
 Each finding names the flag that changes it. Nothing is written.
 """
 
-import contextlib
 import dataclasses
-import io
 import math
 import os
 import resource
@@ -18,17 +16,20 @@ from scipy import optimize
 
 from ft_tf import (
   arms,
-  comparison,
   compression,
   errors,
   evaluation,
   recipes,
+  rehearsal,
+  specs,
+  teachers,
 )
+from ft_tf import workshop as workshops
 from ft_tf.data import datasets, records, sampling
 from ft_tf.export import budget
 from ft_tf.methods import registry
 from ft_tf.models import taps
-from ft_tf.training import common, precision
+from ft_tf.training import precision
 
 _JUDGED = 2000  # test images that a given teacher is measured on
 _TRIED = 500  # of these, for each other preprocessing
@@ -58,7 +59,7 @@ class Finding:
 
 
 def check_expectation(
-  expected: float | None, recipe: recipes.Recipe, dataset: datasets.Dataset
+  expected: float | None, given: teachers.Teacher | None
 ) -> None:
   """Raises `UsageError` if nothing can be held against an expectation."""
   if expected is None:
@@ -67,7 +68,7 @@ def check_expectation(
     raise errors.UsageError(
       f'--expect_teacher_accuracy={expected}: give a share, such as 0.93'
     )
-  if not common.is_given(recipe.teacher, dataset):
+  if given is None:
     raise errors.UsageError(
       '--expect_teacher_accuracy is of a trained teacher: give --teacher, a '
       '.keras file'
@@ -78,6 +79,7 @@ def examine(
   recipe: recipes.Recipe,
   dataset: datasets.Dataset,
   *,
+  given: teachers.Teacher | None = None,
   expected: float | None = None,
 ) -> Iterator[Finding]:
   """Yields what is found of data, teacher, layers and student.
@@ -88,37 +90,42 @@ def examine(
   Args:
     recipe: What is to be run.
     dataset: The images.
+    given: The value of `teachers.resolve` for these; None: it is resolved here.
     expected: The accuracy (0..1) that a given teacher is known to have.
 
   Raises:
     UsageError: something does not fit, the student does not convert, or the
       teacher is below the expectation by more than two standard errors.
   """
-  check_expectation(expected, recipe, dataset)
-  recipe = compression.check_parts(precision.settle(recipe), dataset)
-  spec = common.spec(recipe, dataset)
+  if given is None:
+    given = teachers.resolve(recipe, dataset)
+  check_expectation(expected, given)
+  recipe = precision.settle(recipe)
+  teacher_model = teachers.network(recipe, dataset, given)
+  student_model = specs.build_student(recipe, dataset)
+  recipe = compression.check_parts(
+    recipe, dataset, teacher_model, student_model
+  )
   yield from _of_data(recipe, dataset)
-  if common.is_given(recipe.teacher, dataset):
-    teacher, _ = common.load_given_teacher(recipe.teacher, dataset)
-    yield from _of_given_teacher(recipe, dataset, teacher, expected)
+  if given is not None:
+    yield from _of_given_teacher(recipe, dataset, given, expected)
   else:
-    teacher = common.build_teacher(recipe, spec)
     yield Finding(
       'teacher',
       f'{recipe.teacher.model}, to be trained for {recipe.teacher.epochs} '
-      f'epochs, {common.parameters(teacher):,} parameters',
+      f'epochs, {specs.count_parameters(teacher_model):,} parameters',
       '--teacher',
     )
-  student = common.build_student(recipe, dataset)
-  yield from _of_layers(recipe, dataset, teacher, student)
-  yield _of_student(recipe, common.as_student_sees(recipe, dataset))
+  yield from _of_layers(recipe, dataset, teacher_model, student_model)
+  yield _of_student(recipe, specs.student_dataset(recipe, dataset))
 
 
 def rehearse(
   recipe: recipes.Recipe,
   *,
   devices: tf.distribute.Strategy,
-  workshop: comparison.Workshop,
+  workshop: workshops.Workshop,
+  given: teachers.Teacher | None = None,
   seeds: int = 1,
   baseline: bool = False,
 ) -> Iterator[Finding]:
@@ -127,7 +134,8 @@ def rehearse(
   Args:
     recipe: What is to be run.
     devices: Those that are measured.
-    workshop: As of `comparison.rehearse`.
+    workshop: As of `rehearsal.rehearse`.
+    given: Likewise.
     seeds: As of `compression.compress`.
     baseline: Likewise.
 
@@ -135,12 +143,13 @@ def rehearse(
     TrainingError: a stage fails.
   """
   methods = [recipe.student.method, *([recipes.SCRATCH] * baseline)]
-  parts = comparison.rehearse(
+  parts = rehearsal.rehearse(
     recipe,
     devices=devices,
     workshop=workshop,
     chosen=arms.make(dict.fromkeys(methods), {}),
     seeds=seeds,
+    given=given,
   )
   for part in parts:
     name = part['part'].partition('/')[0].removesuffix('s')
@@ -200,24 +209,28 @@ def _of_data(recipe, dataset) -> Iterator[Finding]:
   )
 
 
-def _of_given_teacher(recipe, dataset, teacher, expected) -> Iterator[Finding]:
-  its = recipe.teacher
-  (y,) = teacher.outputs
+def _of_given_teacher(recipe, dataset, given, expected) -> Iterator[Finding]:
+  settings = recipe.teacher
+  (y,) = given.model.outputs
   yield Finding(
     'teacher',
-    f'{common.teacher_file(its)}, {common.parameters(teacher):,} parameters; '
+    f'{teachers.source_file(settings)}, '
+    f'{specs.count_parameters(given.model):,} parameters; '
     f'its outputs are taken from {y._keras_history.operation.name} as logits, '
-    f'by {its.teacher_outputs}',
+    f'by {settings.teacher_outputs}',
     '--teacher, --teacher_outputs',
   )
   chosen = sampling.positions(dataset.test, _JUDGED)
-  test = dataset.test.take(chosen)
+  # A whole split is not computed again when the teacher is tested on it.
+  test = dataset.test
+  if len(chosen) < len(test):
+    test = test.take(chosen)
   yield Finding(
-    'values in the teacher', _seen(teacher, test), '--preprocessing'
+    'values in the teacher', _seen(given.model, test), '--preprocessing'
   )
-  outputs = _logits(teacher, test, recipe.teacher.model)
+  outputs = given.logits(test)
   accuracy = float((outputs.argmax(axis=1) == test.labels).mean())
-  hints = [*_other_preprocessing(recipe, dataset, chosen)]
+  hints = [*_other_preprocessing(recipe, dataset, given, chosen)]
   if not hints:
     names = dataset.label_names
     hints = [*_other_order(outputs, test.labels, accuracy, names)]
@@ -270,7 +283,7 @@ def _before_kernel(model) -> keras.KerasTensor | None:
   return None
 
 
-def _other_preprocessing(recipe, dataset, chosen) -> Iterator[str]:
+def _other_preprocessing(recipe, dataset, given, chosen) -> Iterator[str]:
   """Yields the preprocessing and resizing that a teacher does better with.
 
   First every preprocessing, then with the best one the other resizing: what is
@@ -279,6 +292,7 @@ def _other_preprocessing(recipe, dataset, chosen) -> Iterator[str]:
   Args:
     recipe: What is to be run.
     dataset: The images.
+    given: The teacher.
     chosen: Positions of the test images that the teacher is measured on.
   """
   its, resizing = recipe.teacher, recipe.data.resizing
@@ -286,10 +300,9 @@ def _other_preprocessing(recipe, dataset, chosen) -> Iterator[str]:
   chance = 2 * math.sqrt(0.25 / len(few))  # two standard errors at most
 
   def accuracy(kind, data):
-    with contextlib.redirect_stderr(io.StringIO()):
-      other, _ = common.open_given_teacher(
-        dataclasses.replace(its, preprocessing=kind), dataset
-      )
+    other, _ = teachers.fit(
+      dataclasses.replace(its, preprocessing=kind), dataset, given.original
+    )
     examples = data.test.take(few)
     outputs = _logits(other, examples, its.model)
     return float((outputs.argmax(axis=1) == examples.labels).mean())
@@ -409,7 +422,7 @@ def _of_student(recipe, own) -> Finding:
   """
   its = budget.measure(
     recipe.student.model,
-    common.spec(recipe, own),
+    specs.spec(recipe, own),
     sampling.sample(own.train, budget.CALIBRATION).images[:],
   )
   return Finding(

@@ -423,6 +423,19 @@ def score(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
   }
 
 
+def test_scores(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+  """Returns `score` and `calibration_error`: a run's figures on a split.
+
+  Args:
+    outputs: Logits, `[N, classes]`.
+    labels: `[N]`, integers.
+  """
+  return {
+    **score(outputs, labels),
+    'calibration_error': calibration_error(outputs, labels),
+  }
+
+
 def calibration_error(
   outputs: np.ndarray, labels: np.ndarray, bins: int = 15
 ) -> float:

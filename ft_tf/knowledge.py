@@ -12,11 +12,11 @@ import numpy as np
 import tensorflow as tf
 from sklearn import linear_model, pipeline, preprocessing
 
-from ft_tf import evaluation, factors, recipes, run_dir
+from ft_tf import evaluation, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets, sampling
 from ft_tf.methods import base, factor_transfer, registry
 from ft_tf.models import folding, taps, zoo
-from ft_tf.training import common, student
+from ft_tf.training import paraphraser, student
 
 FILE = 'knowledge.json'
 _PROBED = 5000  # training images that the linear probe is fitted to
@@ -88,8 +88,8 @@ def look(
   recipe: recipes.Recipe,
   dataset: datasets.Dataset,
   *,
-  teacher: str,
-  paraphrasers: Sequence[str],
+  teacher: teachers.Teacher,
+  paraphrasers: Sequence[paraphraser.TrainedParaphraser],
 ) -> dict[str, Any]:
   """Returns the figures of a finished run of a student, and keeps them there.
 
@@ -97,8 +97,8 @@ def look(
     run: The student's run; `knowledge.json` is left in it.
     recipe: The student's.
     dataset: The images; without validation images there are no figures.
-    teacher: The teacher's `.keras` file.
-    paraphrasers: The paraphrasers', if the method has some.
+    teacher: The teacher.
+    paraphrasers: The teacher's, if the method has some.
 
   Returns:
     `feature_cka`, of the two feature maps; `probe_accuracy` (0..1), of a
@@ -117,31 +117,40 @@ def look(
   images = _validation_sample(dataset)
   if not len(images):
     return {}
-  theirs = common.load_teacher(teacher, dataset)
-  ours = zoo.load(run.model)
-  terms = _terms(recipe, run, dataset, theirs, ours, paraphrasers)
-  *_, maps = registry.layers(recipe, theirs, ours)
-  said = []
-  own = common.as_student_sees(recipe, dataset)
-  for net, layer, which, seen in (
-    (theirs, maps[0], 'teacher_layers', images),
-    (ours, maps[1], 'student_layers', _validation_sample(own)),
-  ):
-    layers = {layer, *(each for term in terms for each in getattr(term, which))}
-    said.append(_outputs(net, sorted(layers), seen))
-  features = [s.features[layer] for s, layer in zip(said, maps, strict=True)]
-  found = _alignments('feature_cka', *features)
+  trained_student = zoo.load(run.model)
+  terms = _terms(
+    recipe, run, dataset, teacher.model, trained_student, paraphrasers
+  )
+  *_, (teacher_layer, student_layer) = registry.layers(
+    recipe, teacher.model, trained_student
+  )
+  of_teacher = _outputs(
+    teacher.model,
+    {teacher_layer, *(name for term in terms for name in term.teacher_layers)},
+    images,
+  )
+  seen = specs.student_dataset(recipe, dataset)
+  of_student = _outputs(
+    trained_student,
+    {student_layer, *(name for term in terms for name in term.student_layers)},
+    _validation_sample(seen),
+  )
+  teacher_feature = of_teacher.features[teacher_layer]
+  student_feature = of_student.features[student_layer]
+  figures = _alignments('feature_cka', teacher_feature, student_feature)
   for term in terms:
     if isinstance(term, factor_transfer.FactorTransfer):
       factor, adapted = (
         np.asarray(tf.cast(x, tf.float32))
-        for x in (term.signal(said[0]), term.adapt(said[1]))
+        for x in (term.signal(of_teacher), term.adapt(of_student))
       )
-      found |= _alignments('factor_cka', factor, adapted)
-      found |= _alignments('feature_factor_cka', factor, features[1])
-  found['probe_accuracy'] = _probe(ours, taps.last_feature_map(ours), own)
-  run.write(FILE, found)
-  return found
+      figures |= _alignments('factor_cka', factor, adapted)
+      figures |= _alignments('feature_factor_cka', factor, student_feature)
+  figures['probe_accuracy'] = _probe(
+    trained_student, taps.last_feature_map(trained_student), seen
+  )
+  run.write(FILE, figures)
+  return figures
 
 
 def _validation_sample(dataset) -> np.ndarray:
@@ -149,20 +158,18 @@ def _validation_sample(dataset) -> np.ndarray:
   return sampling.sample(dataset.validation, _COMPARED).images[:]
 
 
-def _terms(recipe, run, dataset, theirs, ours, paraphrasers):
+def _terms(
+  recipe, run, dataset, teacher_model, trained_student, paraphrasers
+) -> list[base.Method]:
   """Returns the terms of a student, with the adapters that it left."""
   if not recipes.terms(recipe.student.method):
     return []
-  loaded = []
-  if recipes.needs_paraphraser(recipe.student.method):
-    loaded = [zoo.load(path) for path in paraphrasers]
-    assert all(isinstance(each, factors.Paraphraser) for each in loaded)
   terms = registry.make(
     recipes.override(recipe, {'precision': 'float32'}),
     registry.Parts(
-      teacher=theirs,
-      student=ours,
-      paraphrasers=loaded,
+      teacher=teacher_model,
+      student=trained_student,
+      paraphrasers=[trained.model for trained in paraphrasers],
       examples=dataset.train,
     ),
   )
@@ -174,7 +181,8 @@ def _terms(recipe, run, dataset, theirs, ours, paraphrasers):
 
 
 def _outputs(net, layers, images) -> base.Outputs:
-  """Returns what a network says of images, in float32 arrays."""
+  """Returns a network's logits and feature maps of images, float32 arrays."""
+  layers = sorted(layers)
   outputs = tf.function(
     folding.fold(taps.logits_and_features(net, layers)), reduce_retracing=True
   )

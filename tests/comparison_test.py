@@ -19,11 +19,14 @@ from ft_tf import (
   errors,
   processes,
   recipes,
+  rehearsal,
   run_dir,
+  specs,
+  workshop,
 )
 from ft_tf.data import datasets
 from ft_tf.models import zoo
-from ft_tf.training import common, loop, paraphraser, student
+from ft_tf.training import loop, student
 from tests import fixtures
 
 
@@ -34,7 +37,7 @@ class CompareTest(parameterized.TestCase):
     keras.utils.set_random_seed(0)
     with fixtures.strategy().scope():
       cls.network = zoo.build(
-        'resnet14x0.5', common.spec(fixtures.recipe(), fixtures.blobs())
+        'resnet14x0.5', specs.spec(fixtures.recipe(), fixtures.blobs())
       )
 
   def setUp(self):
@@ -56,7 +59,7 @@ class CompareTest(parameterized.TestCase):
       fixtures.recipe(**{'teacher': self.teacher, **flags}),
       run=self.run_dir,
       devices=fixtures.strategy(),
-      workshop=comparison.Workshop(
+      workshop=workshop.Workshop(
         fixtures.blobs,
         loop.Options(),
         signal_cache=os.path.join(self.folder, 'signals'),
@@ -131,7 +134,7 @@ class CompareTest(parameterized.TestCase):
     self.assertEqual(list(found['failures']), ['scratch-1'])
     self.assertRegex(found['failures']['scratch-1'], message)
     calls = each.call_args.args[1]
-    self.assertEqual([c['task'].recipe.seed for c in calls], [0, 1, 2])
+    self.assertEqual([c['order'].task.recipe.seed for c in calls], [0, 1, 2])
 
   @pytest.mark.slow
   def test_killed_process_fails_its_own_student_alone(self):
@@ -154,7 +157,7 @@ class CompareTest(parameterized.TestCase):
         recipe,
         run=self.run_dir,
         devices=fixtures.strategy(),
-        workshop=comparison.Workshop(
+        workshop=workshop.Workshop(
           functools.partial(
             datasets.Dataset.from_recipe,
             recipe.data,
@@ -217,7 +220,7 @@ class CompareTest(parameterized.TestCase):
     ):
       self._compare(['scratch', 'ft'])
     self.assertIs(student.train_student, train)
-    with mock.patch.object(paraphraser.loop, 'run', wraps=loop.run) as trained:
+    with mock.patch.object(loop, 'run', wraps=loop.run) as trained:
       found = self._compare(['scratch', 'ft'])
     # The paraphraser was complete.
     self.assertEqual(trained.call_count, 2)
@@ -234,7 +237,7 @@ class CompareTest(parameterized.TestCase):
         fixtures.recipe(),
         run=self.run_dir,
         devices=fixtures.strategy(),
-        workshop=comparison.Workshop(
+        workshop=workshop.Workshop(
           fixtures.blobs, loop.Options(), signal_cache='memory'
         ),
         chosen=arms.make(['scratch'], {}),
@@ -257,10 +260,10 @@ class CompareTest(parameterized.TestCase):
 
   @pytest.mark.slow
   def test_rehearsal_estimates_every_part_and_leaves_nothing(self):
-    parts = comparison.rehearse(
+    parts = rehearsal.rehearse(
       fixtures.recipe(),
       devices=fixtures.strategy(),
-      workshop=comparison.Workshop(fixtures.blobs, loop.Options()),
+      workshop=workshop.Workshop(fixtures.blobs, loop.Options()),
       chosen=arms.make(['scratch', 'ft'], {}),
       seeds=3,
     )

@@ -12,11 +12,19 @@ import pytest
 import tensorflow as tf
 from absl.testing import absltest
 
-from ft_tf import compression, errors, evaluation, run_dir
+from ft_tf import (
+  compression,
+  errors,
+  evaluation,
+  run_dir,
+  specs,
+  teachers,
+)
 from ft_tf.data import datasets
 from ft_tf.export import student as export_student
 from ft_tf.models import standard, zoo
-from ft_tf.training import common, loop, student, teacher
+from ft_tf.signals import compiled
+from ft_tf.training import loop, student, teacher
 from tests import fixtures
 
 
@@ -27,7 +35,7 @@ class CompressTest(absltest.TestCase):
     keras.utils.set_random_seed(0)
     with fixtures.strategy().scope():
       cls.network = zoo.build(
-        'resnet14x0.5', common.spec(fixtures.recipe(), fixtures.blobs())
+        'resnet14x0.5', specs.spec(fixtures.recipe(), fixtures.blobs())
       )
 
   def setUp(self):
@@ -49,7 +57,30 @@ class CompressTest(absltest.TestCase):
     )
 
   def test_given_teacher_is_measured_and_not_trained(self):
-    result = self._compress(seeds=2, baseline=True)
+    opened, tested = [], []
+    load, logits = keras.models.load_model, evaluation.logits
+
+    def spy_load(path, **options):
+      opened.append(path)
+      return load(path, **options)
+
+    def spy_logits(predict, images):
+      tested.append((predict.given, len(images)))
+      return logits(predict, images)
+
+    with (
+      mock.patch.object(keras.models, 'load_model', spy_load),
+      mock.patch.object(evaluation, 'logits', spy_logits),
+      mock.patch.object(
+        compiled, 'compile_signal', wraps=compiled.compile_signal
+      ) as compile_signal,
+    ):
+      result = self._compress(seeds=2, baseline=True)
+    # Four students and the report share one load, one test and one signal.
+    self.assertEqual(opened.count(self.teacher), 1)
+    self.assertNotIn(self.run_dir.child('teacher').model, opened)
+    self.assertEqual(tested.count((f'--teacher={self.teacher}', 24)), 1)
+    compile_signal.assert_called_once()
     teacher = self.run_dir.child('teacher')
     self.assertEqual(teacher.read('result.json')['steps'], 0)
     with open(self.teacher, 'rb') as one, open(teacher.model, 'rb') as two:
@@ -166,12 +197,14 @@ class CompressTest(absltest.TestCase):
       preprocessing='0..1',
       teacher_layer=f'backbone/{name}',
     )
-    compression.check_parts(recipe, fixtures.blobs())
+    given = teachers.resolve(recipe, fixtures.blobs())
+    compression.check_parts(recipe, fixtures.blobs(), given.model)
     run = self.run_dir.child('teacher')
     teacher.obtain_teacher(
       recipe,
       fixtures.blobs(),
       run=run,
+      given=given,
       strategy=fixtures.strategy(),
       options=loop.Options(),
     )
@@ -187,10 +220,12 @@ class CompressTest(absltest.TestCase):
   def test_teacher_that_hardly_beats_chance_is_questioned(self):
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
+      recipe = fixtures.recipe(teacher=self.teacher)  # not trained
       teacher.obtain_teacher(
-        fixtures.recipe(teacher=self.teacher),  # not trained
+        recipe,
         fixtures.blobs(),
         run=self.run_dir.child('teacher'),
+        given=teachers.resolve(recipe, fixtures.blobs()),
         strategy=fixtures.strategy(),
         options=loop.Options(),
       )
@@ -213,7 +248,7 @@ class CompressTest(absltest.TestCase):
     recipe = fixtures.recipe(
       teacher=self.teacher, teacher_outputs='probabilities'
     )
-    compression.check_parts(recipe, fixtures.blobs())
+    self.assertIsNotNone(teachers.resolve(recipe, fixtures.blobs()))
 
   def test_teacher_that_is_no_softmax_though_it_looks_so_stays_so(self):
     image = keras.Input((8, 8, 1))
@@ -222,16 +257,18 @@ class CompressTest(absltest.TestCase):
     model = keras.Model(image, x)
     model.save(self.teacher)
     run = self.run_dir.child('teacher')
+    recipe = fixtures.recipe(teacher=self.teacher, teacher_outputs='logits')
     teacher.obtain_teacher(
-      fixtures.recipe(teacher=self.teacher, teacher_outputs='logits'),
+      recipe,
       fixtures.blobs(),
       run=run,
+      given=teachers.resolve(recipe, fixtures.blobs()),
       strategy=fixtures.strategy(),
       options=loop.Options(),
     )
     images = fixtures.blobs().test.images
     np.testing.assert_allclose(
-      common.load_teacher(run.model, fixtures.blobs())(images),
+      teachers.load(run.model, fixtures.blobs()).model(images),
       model(images),
       atol=1e-6,
     )
@@ -247,18 +284,16 @@ class CompressTest(absltest.TestCase):
       teacher=self.teacher, method='ft_no_paraphraser', student_epochs=1
     )
     with self.assertRaisesRegex(errors.UsageError, '--allow_unsafe_model'):
-      common.load_given_teacher(recipe.teacher, fixtures.blobs())
+      teachers.resolve(recipe, fixtures.blobs())
     images = fixtures.blobs().test.images
     with fixtures.unsafe():
-      given, as_given = common.load_given_teacher(
-        recipe.teacher, fixtures.blobs()
-      )
-      self.assertTrue(as_given)
-      np.testing.assert_allclose(given(images), model(images), atol=1e-6)
+      given = teachers.resolve(recipe, fixtures.blobs())
+      self.assertEqual(given.path, self.teacher)
+      np.testing.assert_allclose(given.model(images), model(images), atol=1e-6)
       result = student.train_student(
         recipe,
         fixtures.blobs(),
-        teacher=self.teacher,
+        teacher=given,
         run=self.run_dir,
         strategy=fixtures.strategy(),
         options=loop.Options(),
@@ -268,7 +303,7 @@ class CompressTest(absltest.TestCase):
   def test_student_may_be_a_file(self):
     path = self.teacher + '.student.keras'
     small = zoo.build(
-      'resnet8x0.25', common.spec(fixtures.recipe(), fixtures.blobs())
+      'resnet8x0.25', specs.spec(fixtures.recipe(), fixtures.blobs())
     )
     small.save(path)
     run = self.run_dir.child('student')
@@ -279,7 +314,7 @@ class CompressTest(absltest.TestCase):
       strategy=fixtures.strategy(),
       options=loop.Options(),
     )
-    self.assertEqual(result['parameters'], common.parameters(small))
+    self.assertEqual(result['parameters'], specs.count_parameters(small))
 
   def test_what_does_not_fit_is_refused_and_nothing_written(self):
     source = fixtures.Blobs()

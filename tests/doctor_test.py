@@ -10,7 +10,7 @@ from absl.testing import absltest
 from keras import ops
 from PIL import Image
 
-from ft_tf import comparison, doctor, errors
+from ft_tf import doctor, errors, workshop
 from ft_tf.data import datasets
 from ft_tf.training import loop
 from tests import fixtures
@@ -105,7 +105,7 @@ class DoctorTest(absltest.TestCase):
       for finding in doctor.rehearse(
         self._recipe(preprocessing='-1..1', student_image_size=6),
         devices=fixtures.strategy(),
-        workshop=comparison.Workshop(
+        workshop=workshop.Workshop(
           open_dataset=fixtures.blobs_and_unlabelled, options=loop.Options()
         ),
         seeds=3,
@@ -232,7 +232,7 @@ class DoctorTest(absltest.TestCase):
       doctor.rehearse(
         recipe,
         devices=fixtures.strategy(),
-        workshop=comparison.Workshop(
+        workshop=workshop.Workshop(
           open_dataset=_dataset, options=loop.Options()
         ),
       )

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from ft_tf import compression, evaluation, run_dir
+from ft_tf import compression, evaluation, run_dir, teachers
 from ft_tf.models import zoo
 from ft_tf.training import loop, paraphraser, student, teacher
 from tests import fixtures, networks
@@ -151,23 +151,24 @@ class GivenTeacherTest(parameterized.TestCase):
     path = os.path.join(folder, 'given.keras')
     given.save(path)
     dataset = fixtures.blobs()
-    recipe = compression.check_parts(
-      fixtures.recipe(
-        teacher=path,
-        teacher_layer=layer,
-        student_layer=student_layer,
-        precision=precision,
-        paraphraser_epochs=1,
-        student_epochs=1,
-      ),
-      dataset,
+    recipe = fixtures.recipe(
+      teacher=path,
+      teacher_layer=layer,
+      student_layer=student_layer,
+      precision=precision,
+      paraphraser_epochs=1,
+      student_epochs=1,
     )
+    resolved = teachers.resolve(recipe, dataset)
+    recipe = compression.check_parts(recipe, dataset, resolved.model)
     work = {'strategy': fixtures.strategy(), 'options': loop.Options()}
     runs = {
       name: self._run(folder, name)
       for name in ('teacher', 'paraphraser', 'student')
     }
-    teacher.obtain_teacher(recipe, dataset, run=runs['teacher'], **work)
+    placed = teacher.obtain_teacher(
+      recipe, dataset, run=runs['teacher'], given=resolved, **work
+    )
     # The class is the given model's, whatever was done to it.
     ours = evaluation.logits(
       evaluation.KerasPredictor(zoo.load(runs['teacher'].model)),
@@ -179,14 +180,14 @@ class GivenTeacherTest(parameterized.TestCase):
     paraphrasers = paraphraser.train_paraphrasers(
       recipe,
       dataset,
-      teacher=runs['teacher'].model,
+      teacher=placed,
       run=runs['paraphraser'],
       **work,
     )
     result = student.train_student(
       recipe,
       dataset,
-      teacher=runs['teacher'].model,
+      teacher=placed,
       paraphrasers=paraphrasers,
       run=runs['student'],
       **work,

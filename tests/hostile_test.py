@@ -13,12 +13,19 @@ import pytest
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from ft_tf import compression, doctor, evaluation, knowledge, run_dir
+from ft_tf import (
+  compression,
+  doctor,
+  evaluation,
+  knowledge,
+  run_dir,
+  specs,
+)
 from ft_tf.data import datasets
 from ft_tf.export import student as export_student
 from ft_tf.methods import overhaul, registry, soft_targets
 from ft_tf.models import taps, zoo
-from ft_tf.training import common, loop, student
+from ft_tf.training import gradients, loop, stage
 from tests import fixtures
 
 
@@ -50,7 +57,7 @@ class SampleTest(parameterized.TestCase):
     self.assertLen({*self.dataset.train.labels[:14]}, 1)
     recipe = _recipe()
     keras.utils.set_random_seed(3)
-    spec = common.spec(recipe, self.dataset)
+    spec = specs.spec(recipe, self.dataset)
     self.teacher = zoo.build('resnet8x0.25', spec)
     self.student = zoo.build('resnet8x0.25', spec)
 
@@ -64,10 +71,8 @@ class SampleTest(parameterized.TestCase):
 
     batches = []
     methods = [soft_targets.SoftTargets(alpha=0.5, temperature=4.0)]
-    with mock.patch.object(
-      student.gradients, 'compile_measure', compile_measure
-    ):
-      student._gradients(self.student, methods, None, _recipe(), self.dataset)()
+    with mock.patch.object(gradients, 'compile_measure', compile_measure):
+      gradients.term_figures(None, self.student, methods, self.dataset, 14)()
     (batch,) = batches
     self.assert_all_classes(batch['image'].numpy())
     np.testing.assert_array_equal(
@@ -102,7 +107,7 @@ class SampleTest(parameterized.TestCase):
     )
 
   def test_pictured_maps_are_of_several_classes(self):
-    self.assertGreater(len({*_classes(common.pictured(self.dataset))}), 1)
+    self.assertGreater(len({*_classes(stage.shown_images(self.dataset))}), 1)
 
   def test_margins_of_ofd_are_of_all_classes(self):
     seen = []

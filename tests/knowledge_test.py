@@ -9,9 +9,17 @@ import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 
-from ft_tf import evaluation, factors, knowledge, run_dir
+from ft_tf import (
+  evaluation,
+  factors,
+  knowledge,
+  recipes,
+  run_dir,
+  specs,
+  teachers,
+)
 from ft_tf.models import zoo
-from ft_tf.training import common, loop, student
+from ft_tf.training import loop, paraphraser, student
 from tests import fixtures
 
 
@@ -118,37 +126,43 @@ class LookTest(parameterized.TestCase):
     super().setUp()
     folder = self.create_tempdir().full_path
     self.run_dir = run_dir.RunDir(os.path.join(folder, 'run'))
-    self.teacher = os.path.join(folder, 'teacher.keras')
-    self.paraphraser = os.path.join(folder, 'paraphraser.keras')
+    paths = [
+      os.path.join(folder, f'{name}.keras')
+      for name in ('teacher', 'paraphraser')
+    ]
     keras.utils.set_random_seed(5)
     teacher = zoo.build(
-      'resnet8x0.25', common.spec(fixtures.recipe(), fixtures.blobs())
+      'resnet8x0.25', specs.spec(fixtures.recipe(), fixtures.blobs())
     )
-    teacher.save(self.teacher)
-    paraphraser = factors.Paraphraser(0.5)
-    paraphraser.build(teacher.get_layer('group3').output.shape)
-    paraphraser.save(self.paraphraser)
+    teacher.save(paths[0])
+    network = factors.Paraphraser(0.5)
+    network.build(teacher.get_layer('group3').output.shape)
+    network.save(paths[1])
+    self.teacher = teachers.load(paths[0], fixtures.blobs())
+    self.paraphraser = paraphraser.load(paths[1])
 
   def _look(self, method):
     recipe = fixtures.recipe(method=method)
-    files = {'teacher': self.teacher, 'paraphrasers': (self.paraphraser,)}
+    learned_from = {'teacher': self.teacher, 'paraphrasers': ()}
+    if recipes.needs_paraphraser(method):
+      learned_from['paraphrasers'] = (self.paraphraser,)
     student.train_student(
       recipe,
       fixtures.blobs(),
       run=self.run_dir,
       strategy=fixtures.strategy(),
       options=loop.Options(),
-      **files,
+      **learned_from,
     )
     return (
       recipe,
-      files,
-      knowledge.look(self.run_dir, recipe, fixtures.blobs(), **files),
+      learned_from,
+      knowledge.look(self.run_dir, recipe, fixtures.blobs(), **learned_from),
     )
 
   @pytest.mark.slow
   def test_figures_of_a_student_by_factor_transfer(self):
-    recipe, files, found = self._look('ft+kd')
+    recipe, learned_from, found = self._look('ft+kd')
     for name in ('feature_cka', 'factor_cka', 'feature_factor_cka'):
       self.assertBetween(found[name], -1, 1)
       self.assertBetween(found[f'{name}_shuffled'], -1, 1)
@@ -157,7 +171,9 @@ class LookTest(parameterized.TestCase):
     with mock.patch.object(
       evaluation, 'in_batches', side_effect=AssertionError
     ):
-      again = knowledge.look(self.run_dir, recipe, fixtures.blobs(), **files)
+      again = knowledge.look(
+        self.run_dir, recipe, fixtures.blobs(), **learned_from
+      )
     self.assertEqual(again, found)
 
   @parameterized.parameters('scratch', 'ofd')
@@ -169,16 +185,16 @@ class LookTest(parameterized.TestCase):
 
   def test_figures_of_an_older_version_are_computed_again(self):
     older = {'feature_cka': 0.8, 'probe_accuracy': 0.5}
-    files = {'teacher': self.teacher, 'paraphrasers': ()}
+    learned_from = {'teacher': self.teacher, 'paraphrasers': ()}
     arguments = (self.run_dir, fixtures.recipe(), fixtures.blobs())
     os.makedirs(self.run_dir.path)
     with mock.patch.object(zoo, 'load', side_effect=InterruptedError):
       self.run_dir.write('knowledge.json', older)
       with self.assertRaises(InterruptedError):
-        knowledge.look(*arguments, **files)
+        knowledge.look(*arguments, **learned_from)
       newer = {**older, 'feature_cka_shuffled': None}
       self.run_dir.write('knowledge.json', newer)
-      self.assertEqual(knowledge.look(*arguments, **files), newer)
+      self.assertEqual(knowledge.look(*arguments, **learned_from), newer)
 
 
 if __name__ == '__main__':

@@ -12,6 +12,7 @@ from ft_tf import catalogue, factors, recipes
 from ft_tf.data import datasets
 from ft_tf.methods import registry
 from ft_tf.models import layers, taps, zoo
+from ft_tf.signals import compiled
 from ft_tf.training import distillation, sgd
 from tests import fixtures
 
@@ -62,7 +63,7 @@ class RecipesTest(parameterized.TestCase):
       )
       optimizer, _ = sgd.make(recipe.student, 100.0)
       optimizer.build(distillation.trained_variables(net, methods))
-    signal = distillation.compile_signal(teacher, methods, 'float32')
+    signal = compiled.compile_signal(teacher, methods, 'float32')
     train_steps = distillation.compile_steps(
       strategy,
       net,

@@ -10,12 +10,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import catalogue, evaluation, factors, recipes, run_dir
+from ft_tf import (
+  catalogue,
+  evaluation,
+  factors,
+  recipes,
+  run_dir,
+  teachers,
+)
 from ft_tf.benchmark import jobs
 from ft_tf.data import datasets, views
 from ft_tf.methods import registry
 from ft_tf.models import layers, taps, zoo
-from ft_tf.signals import cache
+from ft_tf.signals import cache, compiled
 from ft_tf.training import (
   distillation,
   loop,
@@ -117,9 +124,7 @@ class _Setting:
       )
 
   def signal(self, methods):
-    return distillation.compile_signal(
-      self.teacher, methods, self.recipe.precision
-    )
+    return compiled.compile_signal(self.teacher, methods, self.recipe.precision)
 
   def optimizer(self, variables):
     with self.strategy.scope():
@@ -289,6 +294,11 @@ def _students(setting, where='off'):
     getattr(setting, name).save(files[name])
   dataset = datasets.Dataset(_Synthetic(setting.job.image_size))
 
+  handed_down = {
+    'teacher': teachers.load(files['teacher'], dataset),
+    'paraphrasers': [paraphraser.load(files['paraphraser'])],
+  }
+
   def run(count):
     store = cache.Store(where)
     for seed in range(count):
@@ -306,8 +316,7 @@ def _students(setting, where='off'):
         strategy=setting.strategy,
         options=loop.Options(),
         signals=store,
-        teacher=files['teacher'],
-        paraphrasers=[files['paraphraser']],
+        **handed_down,
       )
 
   return run

@@ -14,10 +14,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from ft_tf import errors, run_dir
+from ft_tf import errors, run_dir, specs
 from ft_tf.export import convert, latency
 from ft_tf.models import families, layers, zoo
-from ft_tf.training import common
 
 CALIBRATION = 16  # images
 
@@ -86,7 +85,7 @@ def measure(name: str, spec: layers.Spec, images: np.ndarray) -> Candidate:
     taken = latency.measure(path, images[0])
   return Candidate(
     name=name,
-    parameters=common.parameters(student),
+    parameters=specs.count_parameters(student),
     bytes=len(content),
     latency_ms=taken['p50'],
   )

@@ -20,7 +20,11 @@ _MADE_OF = '.model_sha256'
 
 
 def export(
-  model: str, dataset: datasets.Dataset, folder: str
+  model: str,
+  dataset: datasets.Dataset,
+  folder: str,
+  *,
+  loaded: keras.Model | None = None,
 ) -> dict[str, dict[str, Any]]:
   """Makes the export folder of a student, whole or not at all.
 
@@ -35,6 +39,7 @@ def export(
     folder: Becomes `student.keras`, `saved_model/`, `student_fp32.tflite`,
       `student_fp16.tflite`, `student_int8.tflite`, `labels.txt` and
       `export.json`.
+    loaded: The model of the file if it is loaded already.
 
   Returns:
     What `export.json` says: for each file `bytes`, `accuracy` on the test
@@ -48,7 +53,7 @@ def export(
     UsageError: the model is not one for the data set, gives values that are not
       finite, or the folder holds something else than its export.
   """
-  student = zoo.load(model)
+  student = zoo.load(model) if loaded is None else loaded
   digest = run_dir.digest(model)
   if os.path.exists(folder):
     return _read(folder, digest)

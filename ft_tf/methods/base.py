@@ -4,6 +4,7 @@ import abc
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -33,6 +34,7 @@ class Method(abc.ABC):
     teacher_layers: Names of the teacher's features that the signal reads.
     student_layers: Names of the student's features that the adapter reads.
     frozen: Models that the signal runs on the teacher's outputs.
+    constants: Arrays that the signal computes with beside these.
     says: What the signal is, as JSON can write it: with the teacher, the models
       of `frozen` and the images it decides every value.
     adapter: The model that is trained beside the student and left behind at
@@ -47,6 +49,7 @@ class Method(abc.ABC):
   teacher_layers: tuple[str, ...] = ()
   student_layers: tuple[str, ...] = ()
   frozen: tuple[keras.Model, ...] = ()
+  constants: tuple[np.ndarray, ...] = ()
   says: dict[str, Any]
   adapter: keras.Model | None = None
 

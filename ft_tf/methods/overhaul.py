@@ -60,8 +60,10 @@ class Overhaul(base.Method):
       'layers': self.teacher_layers,
       'images': len(images),
     }
-    self._floors = _mean_negative_responses(
-      taps.features(teacher, self.teacher_layers), self.teacher_layers, images
+    self.constants = tuple(
+      _mean_negative_responses(
+        taps.features(teacher, self.teacher_layers), self.teacher_layers, images
+      )
     )
     inputs, outputs = {}, {}
     for theirs, ours in zip(
@@ -92,7 +94,7 @@ class Overhaul(base.Method):
       tf.maximum(
         teacher.features[layer], tf.cast(floor, teacher.features[layer].dtype)
       )
-      for layer, floor in zip(self.teacher_layers, self._floors, strict=True)
+      for layer, floor in zip(self.teacher_layers, self.constants, strict=True)
     ]
 
   def adapt(self, student: base.Outputs, *, training=False) -> list[tf.Tensor]:

@@ -66,5 +66,13 @@ class ConstantSignal:
       ]
     )
 
+  def part_widths(self) -> list[int]:
+    """Returns the number of values of each part, of a function to a list."""
+    sizes = iter(self._sizes)
+    return [
+      sum(next(sizes) for _ in tf.nest.flatten(part))
+      for part in self._structure
+    ]
+
   def _pack(self, values):
     return tf.nest.pack_sequence_as(self._structure, values)

@@ -6,9 +6,9 @@ import tensorflow as tf
 from ft_tf import losses
 from ft_tf.data import datasets, records
 from ft_tf.methods import base
-from ft_tf.models import folding, fused, taps
+from ft_tf.models import fused, taps
 from ft_tf.signals import constant
-from ft_tf.training import common, step
+from ft_tf.training import step
 
 
 def trained_models(
@@ -27,29 +27,6 @@ def trained_variables(
     for model in trained_models(student, methods)
     for variable in model.trainable_variables
   ]
-
-
-def compile_signal(
-  teacher: keras.Model, methods: list[base.Method], policy: str
-) -> constant.ConstantSignal:
-  """Returns the frozen signals of some methods, a list, as one graph.
-
-  Args:
-    teacher: From raw images to logits; trained.
-    methods: The terms of the student's loss.
-    policy: Keras's dtype policy that the teacher computes in.
-  """
-  layers = sorted({layer for m in methods for layer in m.teacher_layers})
-  outputs = folding.fold(
-    taps.logits_and_features(teacher, layers),
-    keras.DTypePolicy(policy).compute_dtype,
-  )
-
-  def signals(images):
-    found = base.Outputs(*outputs(images, training=False))
-    return [method.signal(found) for method in methods]
-
-  return constant.ConstantSignal(signals, teacher.input_shape[1:])
 
 
 def make_forward(
@@ -76,7 +53,7 @@ def make_forward(
     student: From raw images to logits.
     methods: The terms beside cross entropy.
     batch_size: The global batch.
-    signal: As of `compile_signal`.
+    signal: As of `compiled.compile_signal`; None without terms.
     image_size: Height and width that the student sees images at; None: as they
       are.
     labelled_share: Of the images that batches are drawn from, 0..1.
@@ -109,7 +86,7 @@ def make_forward(
     return {
       'loss': loss,
       **terms,
-      'train_accuracy': common.hits(said.logits, labels)
+      'train_accuracy': step.count_correct(said.logits, labels)
       / (batch_size * labelled_share),
     }
 
@@ -134,7 +111,7 @@ def compile_steps(
   *,
   jit=False,
 ):
-  """Returns the compiled loop of student steps; see `loop.Stage`.
+  """Returns the compiled loop of student steps; see `loop.Training`.
 
   Args:
     strategy: The devices.

@@ -4,9 +4,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from ft_tf.training import step
+from ft_tf.data import datasets, sampling
+from ft_tf.methods import base
+from ft_tf.training import distillation, step
 
 
 def compile_measure(
@@ -59,6 +62,69 @@ def compile_measure(
     return figures
 
   return measure
+
+
+def term_figures(
+  forward: Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]],
+  student: keras.Model,
+  methods: list[base.Method],
+  dataset: datasets.Dataset,
+  batch_size: int,
+) -> Callable[[], dict[str, float]]:
+  """Returns a function to the figures of the terms' gradients, by name.
+
+  They are of a sample of the training images, as many as a batch, not
+  augmented; of those without labels as many as there are in a batch on average.
+
+  Args:
+    forward: As of `compile_measure`.
+    student: Likewise.
+    methods: The terms beside cross entropy.
+    dataset: The images.
+    batch_size: The global batch.
+
+  Returns:
+    To `{'gradient_ratio_<term>', 'gradient_cosine_<term>'}`: the norm of the
+    weighted term's gradient over that of the weighted cross entropy's, and the
+    cosine of their angle.
+  """
+  measure = compile_measure(
+    forward,
+    student=student,
+    models=distillation.trained_models(student, methods),
+    terms=[method.name for method in methods],
+  )
+  batch = _sample(dataset, batch_size)
+  labels_weight = np.prod([method.labels_weight for method in methods])
+
+  def figures():
+    measured = measure(batch)
+    named = {}
+    for method in methods:
+      ratio, cosine = map(float, measured[method.name])
+      ratio *= method.weight / labels_weight
+      named[f'gradient_ratio_{method.name}'] = float(ratio)
+      named[f'gradient_cosine_{method.name}'] = cosine
+    return named
+
+  return figures
+
+
+def _sample(dataset, batch_size) -> dict[str, tf.Tensor]:
+  """Returns a batch of training images with labels and without, as they are."""
+  labelled, every = len(dataset.train), len(dataset.every)
+  count = round(batch_size * dataset.labelled_share)
+  unlabelled = np.random.default_rng(0).permutation(every - labelled)
+  # Repeated where there are less than a batch.
+  positions = [
+    np.resize(sampling.positions(dataset.train, count), count),
+    np.resize(labelled + unlabelled, batch_size - count),
+  ]
+  some = dataset.every.take(np.concatenate(positions).astype(np.int64))
+  return {
+    'image': tf.constant(some.images[:]),
+    'label': tf.constant(some.labels),
+  }
 
 
 def _flat(tape, loss, values):

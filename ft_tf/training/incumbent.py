@@ -24,7 +24,7 @@ def compile_steps(
   optimizer: keras.optimizers.Optimizer,
   method: str,
 ):
-  """Returns the loop of the Distiller's steps; see `loop.Stage`.
+  """Returns the loop of the Distiller's steps; see `loop.Training`.
 
   Args:
     strategy: The device.

@@ -65,8 +65,8 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
-  """What the loop needs of a stage.
+class Training:
+  """What the loop needs of a training.
 
   Attributes:
     name: 'teacher', 'paraphraser' or 'student'.
@@ -108,7 +108,7 @@ class Stage:
 
 
 def run(
-  stage: Stage,
+  training: Training,
   *,
   data: recipes.Data,
   seed: int,
@@ -119,7 +119,7 @@ def run(
   """Trains a stage to its end, from its newest checkpoint if there is one.
 
   Args:
-    stage: The stage, with everything built under the strategy's scope.
+    training: What is trained, everything built under the strategy's scope.
     data: Batch size and augmentation.
     seed: Order of the examples.
     run: The claimed run folder.
@@ -134,9 +134,10 @@ def run(
     TrainingError: a loss term is not finite. The last checkpoint is from
       before.
   """
-  count, batch = stage.images_per_epoch or len(stage.examples), data.batch_size
-  total = views.steps(count, batch_size=batch, epochs=stage.epochs)
-  state = {**stage.state, **_random_states(stage.state)}
+  count = training.images_per_epoch or len(training.examples)
+  batch = data.batch_size
+  total = views.steps(count, batch_size=batch, epochs=training.epochs)
+  state = {**training.state, **_random_states(training.state)}
   checkpoint = tf.train.Checkpoint(
     step=tf.Variable(0, dtype=tf.int64),
     epoch=tf.Variable(0.0, dtype=tf.float64),
@@ -150,19 +151,19 @@ def run(
   if manager.latest_checkpoint:
     _restore(checkpoint, manager.latest_checkpoint)
   step = int(checkpoint.step)
-  watch = monitor.Monitor(run, name=stage.name, step=step, steps=total)
+  watch = monitor.Monitor(run, name=training.name, step=step, steps=total)
   best = max((_accuracy(row) for row in run.metrics()), default=-1.0)
   stream = views.stream(
-    stage.examples,
+    training.examples,
     data,
     seed=seed,
     first_step=step,
     last_step=total,
-    labels=stage.labels,
-    signals=stage.signals,
+    labels=training.labels,
+    signals=training.signals,
   )
   batches = iter(strategy.experimental_distribute_dataset(stream))
-  turn = _Turn(stage.train_steps, batches, batch)
+  turn = _Turn(training.train_steps, batches, batch)
   while step < total:
     epoch_end = views.steps(
       count, batch_size=batch, epochs=math.floor(step * batch / count) + 1
@@ -174,21 +175,21 @@ def run(
       _next_multiple(step, options.checkpoint_steps),
     )
     terms, speed = turn(after - step)
-    _check_finite(stage, terms, step, manager.latest_checkpoint)
+    _check_finite(training, terms, step, manager.latest_checkpoint)
     row = {
       'step': after,
       'epoch': after * batch / count,
       **{name: float(values.mean()) for name, values in terms.items()},
-      'learning_rate': float(stage.rate(after - 1)),
+      'learning_rate': float(training.rate(after - 1)),
       **speed,
     }
     step = after
     if step in (epoch_end, total):
-      row |= stage.evaluate()
+      row |= training.evaluate()
       if _accuracy(row) > best:
         best = _accuracy(row)
-        stage.keep_best()
-      picture = stage.pictures()
+        training.keep_best()
+      picture = training.pictures()
       if picture is not None:
         watch.pictures(step, picture)
     watch.row(row)
@@ -279,7 +280,7 @@ def _next_multiple(step: int, interval: int) -> int:
   return (step // interval + 1) * interval
 
 
-def _check_finite(stage, terms, step, last_checkpoint):
+def _check_finite(training, terms, step, last_checkpoint):
   """Raises if a term is not finite, naming its first step and likely cause."""
   bad = {
     name: int(np.argmin(np.isfinite(values)))
@@ -292,24 +293,25 @@ def _check_finite(stage, terms, step, last_checkpoint):
     names = ', '.join(f'{name} is {terms[name][first]}' for name in bad)
     raise errors.TrainingError(
       f'{names} at step {step + first + 1}; the last good checkpoint is '
-      f'{last_checkpoint or "none"}: {_fix(stage, set(bad), step + first)}'
+      f'{last_checkpoint or "none"}: {_fix(training, set(bad), step + first)}'
     )
 
 
-def _fix(stage: Stage, bad: set[str], updates: int) -> str:
+def _fix(training: Training, bad: set[str], updates: int) -> str:
   """Returns what to do about terms that are not finite, by the likely cause.
 
   Args:
-    stage: The stage.
+    training: What is trained.
     bad: The names of the terms.
     updates: How many updates of the weights there were before.
   """
   again = 'start again in another --workdir with'
-  half = stage.precision == 'mixed_float16'
-  from_teacher = bad & set(stage.teacher_terms)
+  half = training.precision == 'mixed_float16'
+  from_teacher = bad & set(training.teacher_terms)
   if from_teacher and bad <= from_teacher | {'loss'}:
     # The labels' term is finite, and so are the student's logits.
-    cause = f'the outputs of the teacher {stage.teacher} are the likely cause'
+    teacher = f'the teacher {training.teacher}'
+    cause = f'the outputs of {teacher} are the likely cause'
     if half:
       return f'{cause}, in float16: {again} --precision=float32'
     if not updates:

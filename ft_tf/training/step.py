@@ -21,7 +21,7 @@ def compile_steps(
   optimizer: keras.optimizers.Optimizer,
   jit: bool = False,
 ) -> Callable[..., dict[str, tf.Tensor]]:
-  """Returns the compiled loop of a stage's steps; see `loop.Stage`.
+  """Returns the compiled loop of a stage's steps; see `loop.Training`.
 
   Args:
     strategy: The devices.
@@ -77,6 +77,12 @@ def compile_steps(
     return repeat(strategy, step, terms, iterator, count)
 
   return train_steps
+
+
+def count_correct(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+  """Returns how many of the logits `[B, classes]` have the label on top."""
+  correct = tf.argmax(logits, axis=1, output_type=labels.dtype) == labels
+  return tf.reduce_sum(tf.cast(correct, tf.float32))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Stage 1: the teacher, by cross entropy."""
+"""Stage 1: the teacher, trained by cross entropy or taken as it is given."""
 
 import dataclasses
 import shutil
@@ -8,10 +8,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ft_tf import evaluation, losses, recipes, run_dir
+from ft_tf import evaluation, losses, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets
 from ft_tf.models import folding, fused
-from ft_tf.training import common, loop, precision, sgd, step
+from ft_tf.training import loop, precision, sgd, stage, step
 
 TERMS = ('loss', 'cross_entropy', 'train_accuracy')
 _DOUBTFUL = 2.0  # times chance, which a given teacher should be far above
@@ -24,24 +24,38 @@ def obtain_teacher(
   run: run_dir.RunDir,
   strategy: tf.distribute.Strategy,
   options: loop.Options,
-) -> dict[str, Any]:
-  """Trains the recipe's teacher, or takes one that is trained.
+  given: teachers.Teacher | None = None,
+) -> teachers.Teacher:
+  """Returns the teacher: the given one, put into the run, or a trained one.
 
-  That is a `.keras` file, or a network of keras.applications and weights with a
-  head of the data's classes. It is laid into the run folder, from raw images to
-  logits and without models in it, and measured on the test split. Arguments,
-  result and errors are those of `train_teacher`.
+  Args:
+    recipe: Its `data`, `teacher` and `seed` count.
+    dataset: The images.
+    run: Where to work; `model.keras` and `result.json` are there at the end.
+    strategy: The devices.
+    options: Intervals.
+    given: The value of `teachers.resolve`; None: the recipe's network is
+      trained.
+
+  Raises:
+    UsageError: the folder holds another run, or a part does not fit.
+    TrainingError: the loss is not finite.
   """
-  if not common.is_given(recipe.teacher, dataset):
-    return train_teacher(
-      recipe, dataset, run=run, strategy=strategy, options=options
-    )
-  path = common.teacher_file(recipe.teacher)
+  if given is not None:
+    return _put_into(run, given, recipe, dataset, strategy)
+  train_teacher(recipe, dataset, run=run, strategy=strategy, options=options)
+  return teachers.load(run.model, dataset)
+
+
+def _put_into(run, teacher, recipe, dataset, strategy) -> teachers.Teacher:
+  """Writes a given teacher and its figures into a run's folder."""
+  settings = recipe.teacher
+  path = teachers.source_file(settings)
   identity = {
     'stage': 'teacher',
     'data': dataclasses.asdict(recipe.data),
     'teacher': {
-      name: getattr(recipe.teacher, name)
+      name: getattr(settings, name)
       for name in (
         'model',
         'teacher_outputs',
@@ -51,19 +65,16 @@ def obtain_teacher(
     },
     'teacher_sha256': run_dir.digest(path),
   }
-  with common.work(run, identity, strategy, recipe, dataset) as done:
-    if done:
-      return done
-    model, as_given = common.load_given_teacher(recipe.teacher, dataset)
-    if as_given:
+  with stage.claim(run, identity, strategy, recipe, dataset) as complete:
+    if complete:
+      return teacher.stored_at(run.model)
+    if teacher.path:
       with run_dir.replacing(run.model) as copy:
-        shutil.copyfile(path, copy)
+        shutil.copyfile(teacher.path, copy)
     else:
-      common.save(run.model, model)
-    outputs = evaluation.logits(
-      evaluation.KerasPredictor(model, given=path), dataset.test.images
-    )
-    scores = common.scores(outputs, dataset.test.labels)
+      stage.save(run.model, teacher.model)
+    test = dataset.test
+    scores = evaluation.test_scores(teacher.logits(test), test.labels)
     print(
       f'teacher: {path}, test accuracy {scores["accuracy"]:.4f}',
       file=sys.stderr,
@@ -73,20 +84,22 @@ def obtain_teacher(
       print(
         'teacher: that is hardly better than chance: are the classes in '
         f'the order {", ".join(dataset.label_names[:4])}, ..., and is '
-        f'--preprocessing={recipe.teacher.preprocessing} right?',
+        f'--preprocessing={settings.preprocessing} right?',
         file=sys.stderr,
         flush=True,
       )
-    result = {
-      'method': 'teacher',
-      'seed': None,
-      **scores,
-      'parameters': common.parameters(model),
-      'steps': 0,
-      'wall_seconds': 0.0,
-    }
-    run.write('result.json', result)
-    return result
+    run.write(
+      'result.json',
+      {
+        'method': 'teacher',
+        'seed': None,
+        **scores,
+        'parameters': specs.count_parameters(teacher.model),
+        'steps': 0,
+        'wall_seconds': 0.0,
+      },
+    )
+    return teacher.stored_at(run.model)
 
 
 def train_teacher(
@@ -113,65 +126,80 @@ def train_teacher(
     UsageError: the folder holds another run, or the network is unknown.
     TrainingError: the loss is not finite.
   """
-  recipe = precision.settle(recipe)
-  path = common.teacher_file(recipe.teacher)
-  identity = common.identity(
-    'teacher', recipe, **({'teacher': path} if path else {})
+  return stage.run_stage(
+    _TeacherStage(recipe, dataset), run=run, strategy=strategy, options=options
   )
-  spec = common.spec(recipe, dataset)
-  with common.work(run, identity, strategy, recipe, dataset) as done:
-    if done:
-      return done
-    if recipe.teacher.teacher_weights:
-      common.say_weights(
-        recipe.teacher, 'is where training starts, but for a fresh head'
+
+
+class _TeacherStage(stage.Stage):
+  """The network that a recipe names, by the labels' cross entropy alone."""
+
+  method = 'teacher'
+
+  def __init__(self, recipe, dataset):
+    self.recipe = precision.settle(recipe)
+    self.dataset = dataset
+    self._spec = specs.spec(self.recipe, dataset)
+
+  def identity(self):
+    path = teachers.source_file(self.recipe.teacher)
+    digests = {'teacher': run_dir.digest(path)} if path else {}
+    return stage.identity('teacher', self.recipe, **digests)
+
+  def build(self, strategy):
+    settings = self.recipe.teacher
+    if settings.teacher_weights:
+      note = teachers.weights_note(
+        settings, 'is where training starts, but for a fresh head'
       )
-    keras.utils.set_random_seed(recipe.seed)
+      print(f'teacher: {note}', file=sys.stderr, flush=True)
     with strategy.scope():
-      teacher = common.build_teacher(recipe, spec)
+      self.model = teachers.build(self.recipe, self._spec)
+
+  def prepare(self, run, strategy, options):
+    recipe, dataset = self.recipe, self.dataset
+    with strategy.scope():
       optimizer, rate = sgd.make(
         recipe.teacher,
         len(dataset.train) / recipe.data.batch_size,
         recipe.precision,
       )
-      optimizer.build(teacher.trainable_variables)
-    stage = loop.Stage(
+      optimizer.build(self.model.trainable_variables)
+    return loop.Training(
       name='teacher',
       epochs=recipe.teacher.epochs,
       examples=dataset.train,
       labels=True,
       train_steps=compile_steps(
         strategy,
-        teacher,
+        self.model,
         optimizer,
         recipe.data.batch_size,
         jit=options.compiles_by_xla(recipe),
       ),
-      state={'teacher': teacher, 'optimizer': optimizer},
+      state={'teacher': self.model, 'optimizer': optimizer},
       rate=rate,
-      evaluate=common.validation(teacher, dataset.validation),
+      evaluate=stage.validation(self.model, dataset.validation),
       pictures=lambda: None,
       precision=recipe.precision,
     )
-    watch = loop.run(
-      stage,
-      data=recipe.data,
-      seed=recipe.seed,
-      run=run,
-      strategy=strategy,
-      options=options,
-    )
-    outputs = evaluation.logits(
-      evaluation.KerasPredictor(folding.fold(teacher)), dataset.test.images
-    )
-    scores = common.scores(outputs, dataset.test.labels)
-    return common.finish(
-      run, watch, teacher, scores, method='teacher', seed=recipe.seed
-    )
+
+  def score(self, run):
+    test = self.dataset.test
+    predict = evaluation.KerasPredictor(folding.fold(self.model))
+    outputs = evaluation.logits(predict, test.images)
+    return evaluation.test_scores(outputs, test.labels)
 
 
-def compile_steps(strategy, teacher, optimizer, batch_size, *, jit=False):
-  """Returns the compiled loop of teacher steps; see `loop.Stage`."""
+def compile_steps(
+  strategy: tf.distribute.Strategy,
+  teacher: keras.Model,
+  optimizer: keras.optimizers.Optimizer,
+  batch_size: int,
+  *,
+  jit: bool = False,
+):
+  """Returns the compiled loop of teacher steps; see `loop.Training`."""
   training = fused.fuse(teacher)
 
   def forward(batch):
@@ -181,7 +209,7 @@ def compile_steps(strategy, teacher, optimizer, batch_size, *, jit=False):
     return {
       'loss': loss,
       'cross_entropy': loss,
-      'train_accuracy': common.hits(logits, batch['label']) / batch_size,
+      'train_accuracy': step.count_correct(logits, batch['label']) / batch_size,
     }
 
   return step.compile_steps(

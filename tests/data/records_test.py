@@ -11,10 +11,18 @@ import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from ft_tf import catalogue, errors, evaluation, recipes, run_dir
+from ft_tf import (
+  catalogue,
+  errors,
+  evaluation,
+  recipes,
+  run_dir,
+  specs,
+  teachers,
+)
 from ft_tf.data import datasets, records, views
 from ft_tf.models import zoo
-from ft_tf.training import common, loop, student, teacher
+from ft_tf.training import loop, student, teacher
 from tests import fixtures
 
 _COUNT = 40
@@ -438,9 +446,10 @@ class TrainingTest(absltest.TestCase):
     work = {'strategy': fixtures.strategy(), 'options': loop.Options()}
     of_teacher = run_dir.RunDir(os.path.join(folder, 'teacher'))
     teacher.train_teacher(recipe, dataset, run=of_teacher, **work)
+    learned_from = teachers.load(of_teacher.model, dataset)
     run = run_dir.RunDir(os.path.join(folder, 'student'))
     found = student.train_student(
-      recipe, dataset, run=run, teacher=of_teacher.model, **work
+      recipe, dataset, run=run, teacher=learned_from, **work
     )
     self.assertEqual(found['examples'], 10)
     self.assertEqual(found['steps'], 4)
@@ -454,13 +463,13 @@ class TrainingTest(absltest.TestCase):
     dataset = datasets.Dataset.from_recipe(recipe.data, _FOLDER.name)
     folder = self.create_tempdir().full_path
     path = os.path.join(folder, 'teacher.keras')
-    zoo.build(recipe.teacher.model, common.spec(recipe, dataset)).save(path)
+    zoo.build(recipe.teacher.model, specs.spec(recipe, dataset)).save(path)
     run = run_dir.RunDir(os.path.join(folder, 'student'))
     found = student.train_student(
       recipe,
       dataset,
       run=run,
-      teacher=path,
+      teacher=teachers.load(path, dataset),
       strategy=fixtures.strategy(),
       options=loop.Options(),
     )

@@ -10,11 +10,10 @@ from unittest import mock
 import keras
 from absl.testing import absltest
 
-from ft_tf import errors, evaluation, run_dir
+from ft_tf import errors, evaluation, run_dir, specs
 from ft_tf.data import datasets, records
 from ft_tf.export import convert, student
 from ft_tf.models import zoo
-from ft_tf.training import common
 from tests import fixtures
 
 
@@ -24,7 +23,7 @@ class ExportTest(absltest.TestCase):
     keras.utils.set_random_seed(0)
     self.dataset = fixtures.blobs()
     model = zoo.build(
-      'resnet8x0.25', common.spec(fixtures.recipe(), self.dataset)
+      'resnet8x0.25', specs.spec(fixtures.recipe(), self.dataset)
     )
     for _ in range(10):
       model(self.dataset.train.images, training=True)
@@ -160,7 +159,7 @@ class ExportTest(absltest.TestCase):
   def test_export_of_another_model_is_not_passed_off_as_this_ones(self):
     student.export(self.model, self.dataset, self.folder)
     other = os.path.join(self.root, 'other.keras')
-    zoo.build('resnet8', common.spec(fixtures.recipe(), self.dataset)).save(
+    zoo.build('resnet8', specs.spec(fixtures.recipe(), self.dataset)).save(
       other
     )
     with self.assertRaisesRegex(errors.UsageError, 'another model'):

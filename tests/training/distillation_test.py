@@ -8,11 +8,12 @@ import pytest
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from ft_tf import factors, losses
+from ft_tf import factors, losses, specs
 from ft_tf.data import views
 from ft_tf.methods import registry
 from ft_tf.models import fused, taps, zoo
-from ft_tf.training import common, distillation, sgd, step
+from ft_tf.signals import compiled
+from ft_tf.training import distillation, sgd, step
 from tests import fixtures
 
 _METHODS = (
@@ -39,10 +40,10 @@ _CORE = ('scratch', 'fitnet', 'kd', 'ft')
 def _parts(recipe, strategy, seed=0, shape=(8, 8, 1)):
   """Returns student, teacher, terms and optimizer, with weights by seed."""
   dataset = fixtures.blobs(shape)
-  spec = common.spec(recipe, dataset)
+  spec = specs.spec(recipe, dataset)
   keras.utils.set_random_seed(seed)
   with strategy.scope():
-    net = common.build_student(recipe, dataset)
+    net = specs.build_student(recipe, dataset)
     teacher = zoo.build(recipe.teacher.model, spec)
     rate = registry.paraphrase_rate(recipe, teacher, net)
     paraphraser = factors.Paraphraser(rate)
@@ -65,7 +66,7 @@ def _compile(recipe, strategy, net, teacher, methods, optimizer, **options):
   """Returns the compiled loop at batch size 16."""
   signal = None
   if methods:
-    signal = distillation.compile_signal(teacher, methods, recipe.precision)
+    signal = compiled.compile_signal(teacher, methods, recipe.precision)
   return distillation.compile_steps(
     strategy,
     net,
@@ -197,12 +198,12 @@ class ConformanceTest(parameterized.TestCase):
     found = []
     for kept in (False, True):
       net, teacher, methods, optimizer = _parts(recipe, strategy)
-      signal = distillation.compile_signal(teacher, methods, recipe.precision)
+      signal = compiled.compile_signal(teacher, methods, recipe.precision)
       train = fixtures.blobs().train.take(np.arange(16))
       batch = {'image': train.images, 'label': train.labels}
       if kept:
         rows = [
-          distillation.compile_signal(teacher, [m], recipe.precision).rows(
+          compiled.compile_signal(teacher, [m], recipe.precision).rows(
             train.images
           )
           for m in methods
@@ -301,7 +302,7 @@ class StepTest(parameterized.TestCase):
     )
 
   def _forward(self, net, teacher, methods, **options):
-    signal = distillation.compile_signal(teacher, methods, 'float32')
+    signal = compiled.compile_signal(teacher, methods, 'float32')
     return distillation.make_forward(net, methods, 16, signal=signal, **options)
 
   def test_images_without_labels_are_learned_from_by_the_terms_alone(self):

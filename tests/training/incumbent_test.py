@@ -7,10 +7,10 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from ft_tf import errors, losses, recipes, run_dir
+from ft_tf import errors, losses, recipes, run_dir, specs, teachers
 from ft_tf.data import views
 from ft_tf.models import zoo
-from ft_tf.training import common, incumbent, loop, sgd, step, student
+from ft_tf.training import incumbent, loop, sgd, step, student
 from tests import fixtures
 
 # Plain layers train here: no strided 1x1 convolutions, see models/fused.py.
@@ -18,7 +18,7 @@ _PLAIN = 'resnet8x0.25-parameter-free'
 
 
 def _networks(recipe, strategy):
-  spec = common.spec(recipe, fixtures.blobs())
+  spec = specs.spec(recipe, fixtures.blobs())
   keras.utils.set_random_seed(0)
   with strategy.scope():
     teacher, net = (zoo.build(_PLAIN, spec) for _ in range(2))
@@ -96,7 +96,7 @@ class StageTest(absltest.TestCase):
       run=run,
       strategy=strategy,
       options=loop.Options(),
-      teacher=path,
+      teacher=teachers.load(path, fixtures.blobs()),
     )
     self.assertEqual(result['method'], 'keras_distiller_kl')
     self.assertEqual(result['steps'], 9)

@@ -12,7 +12,7 @@ from tests import fixtures
 
 
 def _stage(state, train_steps, epochs=2):
-  return loop.Stage(
+  return loop.Training(
     name='toy',
     epochs=epochs,
     examples=fixtures.blobs().train,

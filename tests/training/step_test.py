@@ -151,5 +151,11 @@ class MakeTest(absltest.TestCase):
       )
 
 
+class CountCorrectTest(absltest.TestCase):
+  def test_known_value(self):
+    logits = np.float32([[1, 0], [0, 1], [3, 2]])
+    self.assertEqual(float(step.count_correct(logits, np.int64([0, 1, 1]))), 2)
+
+
 if __name__ == '__main__':
   absltest.main()

@@ -12,10 +12,16 @@ import pytest
 from absl.testing import absltest, parameterized
 from tensorboard.backend.event_processing import event_accumulator
 
-from ft_tf import errors, evaluation, factors, run_dir
+from ft_tf import errors, evaluation, factors, run_dir, specs, teachers
 from ft_tf.models import taps, zoo
 from ft_tf.signals import cache
-from ft_tf.training import common, distillation, loop, monitor, student
+from ft_tf.training import (
+  distillation,
+  loop,
+  monitor,
+  paraphraser,
+  student,
+)
 from tests import fixtures, networks
 
 
@@ -27,15 +33,15 @@ class TrainStudentTest(parameterized.TestCase):
     recipe = fixtures.recipe()
     cls.strategy = fixtures.strategy()
     keras.utils.set_random_seed(5)
-    spec = common.spec(recipe, fixtures.blobs())
+    spec = specs.spec(recipe, fixtures.blobs())
     teacher = zoo.build(recipe.teacher.model, spec)
-    paraphraser = factors.Paraphraser(recipe.paraphraser.rate)
-    paraphraser.build(teacher.get_layer('group3').output.shape)
+    network = factors.Paraphraser(recipe.paraphraser.rate)
+    network.build(teacher.get_layer('group3').output.shape)
     cls.folder = cls.enterClassContext(tempfile.TemporaryDirectory())
     cls.teacher = os.path.join(cls.folder, 'teacher.keras')
     cls.paraphraser = os.path.join(cls.folder, 'paraphraser.keras')
     teacher.save(cls.teacher)
-    paraphraser.save(cls.paraphraser)
+    network.save(cls.paraphraser)
 
   def setUp(self):
     super().setUp()
@@ -51,11 +57,14 @@ class TrainStudentTest(parameterized.TestCase):
     **options,
   ):
     run = run_dir.RunDir(os.path.join(self.runs, name))
+    dataset = dataset or fixtures.blobs()
     result = student.train_student(
       recipe or fixtures.recipe(),
-      dataset or fixtures.blobs(),
-      teacher=self.teacher,
-      paraphrasers=paraphrasers or [self.paraphraser],
+      dataset,
+      teacher=teachers.load(self.teacher, dataset),
+      paraphrasers=[
+        paraphraser.load(path) for path in paraphrasers or [self.paraphraser]
+      ],
       run=run,
       strategy=self.strategy,
       options=loop.Options(**{'log_steps': 2, **options}),
@@ -140,12 +149,12 @@ class TrainStudentTest(parameterized.TestCase):
     self.assertEqual(result['examples'], 24)
     self.assertGreater(result['wall_seconds'], 0)
     alone = keras.models.load_model(run.model)
-    self.assertEqual(result['parameters'], common.parameters(alone))
+    self.assertEqual(result['parameters'], specs.count_parameters(alone))
     # The student alone: no translator, no teacher.
     self.assertEqual(
       alone.count_params(),
       zoo.build(
-        'resnet8x0.25', common.spec(fixtures.recipe(), fixtures.blobs())
+        'resnet8x0.25', specs.spec(fixtures.recipe(), fixtures.blobs())
       ).count_params(),
     )
     rows = run.metrics()
@@ -236,7 +245,9 @@ class TrainStudentTest(parameterized.TestCase):
     recipe = fixtures.recipe(method='scratch', student=path)
     with (
       mock.patch.object(loop, '_random_states', return_value={}),
-      mock.patch.object(common, 'finish', side_effect=KeyboardInterrupt),
+      mock.patch.object(
+        student._StudentStage, 'score', side_effect=KeyboardInterrupt
+      ),
       self.assertRaises(KeyboardInterrupt),
     ):
       self._train('old', recipe)
@@ -603,12 +614,12 @@ class NetworkOfKerasTest(parameterized.TestCase):
     )
     folder = self.create_tempdir().full_path
     teacher = os.path.join(folder, 'teacher.keras')
-    zoo.build('resnet8x0.25', common.spec(recipe, dataset)).save(teacher)
+    zoo.build('resnet8x0.25', specs.spec(recipe, dataset)).save(teacher)
     run = run_dir.RunDir(os.path.join(folder, 'run'))
     result = student.train_student(
       recipe,
       dataset,
-      teacher=teacher,
+      teacher=teachers.load(teacher, dataset),
       run=run,
       strategy=fixtures.strategy(replicas),
       options=loop.Options(log_steps=1),

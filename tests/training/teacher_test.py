@@ -8,9 +8,9 @@ import keras
 import numpy as np
 from absl.testing import absltest
 
-from ft_tf import errors, run_dir
+from ft_tf import errors, run_dir, teachers
 from ft_tf.models import applications, zoo
-from ft_tf.training import common, loop, teacher
+from ft_tf.training import loop, teacher
 from tests import fixtures
 
 
@@ -63,22 +63,24 @@ class WeightsTest(absltest.TestCase):
   def _obtain(self, path):
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
-      result = teacher.obtain_teacher(
-        fixtures.recipe(
-          mean=(0.5,) * 3,
-          std=(0.25,) * 3,
-          teacher='mobilenetx0.25',
-          teacher_weights=path,
-          teacher_epochs=1,
-          teacher_drop_epochs=(),
-          teacher_learning_rate=1e-3,
-        ),
+      recipe = fixtures.recipe(
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+        teacher='mobilenetx0.25',
+        teacher_weights=path,
+        teacher_epochs=1,
+        teacher_drop_epochs=(),
+        teacher_learning_rate=1e-3,
+      )
+      teacher.obtain_teacher(
+        recipe,
         self.dataset,
         run=self.run_dir,
+        given=teachers.resolve(recipe, self.dataset),
         strategy=fixtures.strategy(),
         options=loop.Options(),
       )
-    return result, said.getvalue()
+    return self.run_dir.read('result.json'), said.getvalue()
 
   def test_with_a_head_of_the_classes_they_are_taken_as_trained(self):
     network, path = self._weights(3)
@@ -88,7 +90,7 @@ class WeightsTest(absltest.TestCase):
     self.assertEqual(result['steps'], 0)
     images = self.dataset.test.images
     expected = network(images / 127.5 - 1, training=False)
-    later = common.load_teacher(self.run_dir.model, self.dataset)
+    later = teachers.load(self.run_dir.model, self.dataset).model
     np.testing.assert_allclose(
       later(images, training=False), expected, atol=1e-5
     )
@@ -123,9 +125,9 @@ class WeightsTest(absltest.TestCase):
       ('t.keras', 'has its weights: leave out --teacher_weights'),
       ('resnet20', 'are not for --teacher=resnet20'),
     ):
-      its = fixtures.recipe(teacher=name, teacher_weights=path).teacher
+      settings = fixtures.recipe(teacher=name, teacher_weights=path).teacher
       with self.assertRaisesRegex(errors.UsageError, message):
-        common.is_given(its, self.dataset)
+        teachers.is_given(settings, self.dataset)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,120 @@
+"""How long a comparison will take: every part run for a few real steps."""
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from ft_tf import arms, comparison, errors, recipes, run_dir, teachers
+from ft_tf import workshop as workshops
+from ft_tf.training import precision
+
+_BATCHES = 16  # of each part
+
+
+def rehearse(
+  recipe: recipes.Recipe,
+  *,
+  devices: tf.distribute.Strategy,
+  workshop: workshops.Workshop,
+  chosen: list[arms.Arm],
+  seeds: int = 1,
+  given: teachers.Teacher | None = None,
+) -> list[dict[str, Any]]:
+  """Returns the plan with the seconds that each of its parts will take.
+
+  Every part is really run, on a few batches and in a folder that goes again.
+  Speeds are those of its last steps, the time to compile is added. The signals
+  are computed in every step.
+
+  Args:
+    recipe: As of `comparison.compare`, like the others.
+    devices: Those that are measured.
+    workshop: As of `comparison.compare`.
+    chosen: The arms.
+    seeds: Number of students of each arm.
+    given: As of `comparison.compare`.
+
+  Returns:
+    `{'part', 'runs', 'images_per_epoch', 'images_per_second', 'seconds'}` for
+    teacher, paraphrasers and arms; `seconds` are of all runs of the part.
+  """
+  recipe = precision.settle(recipe)
+  dataset = workshop.open_dataset()
+  if given is None:
+    given = teachers.resolve(recipe, dataset)
+  small = dataset.part(_BATCHES * recipe.data.batch_size)
+  short = {f'{s}_epochs': 1 for s in ('teacher', 'paraphraser', 'student')}
+  with tempfile.TemporaryDirectory() as folder:
+    run = run_dir.RunDir(folder)
+    comparison.compare(
+      recipes.override(recipe, short),
+      run=run,
+      devices=devices,
+      workshop=dataclasses.replace(
+        workshop,
+        open_dataset=lambda: small,
+        options=dataclasses.replace(workshop.options, log_steps=5),
+        signal_cache='off',
+      ),
+      chosen=chosen,
+      exports=False,
+      given=given,
+    )
+    failures = run.read('comparison.json')['failures']
+    if failures:
+      name, reason = next(iter(failures.items()))
+      raise errors.TrainingError(f'{name} failed in the rehearsal: {reason}')
+    return [
+      _estimate(part, run.child(part.folder), dataset)
+      for part in _parts(recipe, run, chosen, seeds, trains=given is None)
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+  """One kind of run: its name, a folder where it was run, and how much of it.
+
+  Attributes:
+    name: What the plan calls it.
+    folder: Within the rehearsal's.
+    epochs: Of each run.
+    runs: How many there will be.
+  """
+
+  name: str
+  folder: str
+  epochs: int
+  runs: int
+
+
+def _parts(recipe, run, chosen, seeds, *, trains) -> Iterator[_Part]:
+  """Yields teacher (if one is trained), paraphrasers and arms."""
+  if trains:
+    yield _Part('teacher', 'teacher', recipe.teacher.epochs, 1)
+  folder = run.child('paraphrasers').path
+  for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+    for layer_run in run.child(f'paraphrasers/{name}').parts():
+      where = os.path.relpath(layer_run.path, run.path)
+      yield _Part(where, where, recipe.paraphraser.epochs, 1)
+  for arm in chosen:
+    epochs = recipes.override(recipe, arm.changes).student.epochs
+    yield _Part(arm.name, f'runs/{arm.name}-{recipe.seed}', epochs, seeds)
+
+
+def _estimate(part, run, dataset) -> dict[str, Any]:
+  """Returns a part's line of the plan, from the rows of its few steps."""
+  rows = run.metrics()
+  images = len(dataset.train if part.name == 'teacher' else dataset.every)
+  speed = rows[-1]['images_per_second']
+  seconds = part.epochs * images / speed + rows[0]['compile_seconds']
+  return {
+    'part': part.name,
+    'runs': part.runs,
+    'images_per_epoch': images,
+    'images_per_second': speed,
+    'seconds': part.runs * seconds,
+  }

@@ -1,0 +1,32 @@
+"""The teacher signals of a student's loss terms, as one compiled graph."""
+
+import keras
+
+from ft_tf.methods import base
+from ft_tf.models import folding, taps
+from ft_tf.signals import constant
+
+
+def compile_signal(
+  teacher: keras.Model, methods: list[base.Method], policy: str
+) -> constant.ConstantSignal:
+  """Returns the frozen signals of some methods, a list, as one graph.
+
+  The teacher runs once for all of them, up to the last layer that one reads.
+
+  Args:
+    teacher: From raw images `[B, H, W, C]` to logits; trained.
+    methods: The terms of the student's loss.
+    policy: Keras's dtype policy that the teacher computes in.
+  """
+  layers = sorted({layer for m in methods for layer in m.teacher_layers})
+  network = folding.fold(
+    taps.logits_and_features(teacher, layers),
+    keras.DTypePolicy(policy).compute_dtype,
+  )
+
+  def signals(images):
+    outputs = base.Outputs(*network(images, training=False))
+    return [method.signal(outputs) for method in methods]
+
+  return constant.ConstantSignal(signals, teacher.input_shape[1:])

@@ -1,0 +1,68 @@
+"""The views that a student will train on, their signals kept in a store."""
+
+import sys
+from collections.abc import Mapping
+
+from ft_tf import recipes
+from ft_tf.data import datasets, views
+from ft_tf.methods import base
+from ft_tf.signals import cache, constant
+
+
+def fill(
+  store: cache.Store,
+  signal: constant.ConstantSignal,
+  methods: list[base.Method],
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  *,
+  teacher_sha256: str,
+  frozen_sha256: Mapping[int, str],
+) -> cache.Joined:
+  """Returns the signals of every view that a student will train on.
+
+  Each term's are kept on their own, so that sums of terms share them.
+
+  Args:
+    store: Where they are kept, those of earlier students among them.
+    signal: Of all terms, in their order.
+    methods: The terms.
+    recipe: The student's.
+    dataset: The images.
+    teacher_sha256: The digest of the teacher's file.
+    frozen_sha256: The digest of each frozen model's file, by the model's id.
+
+  Raises:
+    UsageError: they take more than the store may, or it cannot be written.
+    TrainingError: a value does not fit into float16.
+  """
+  data, examples = recipe.data, dataset.every
+  numbers = views.numbers(len(examples), data, recipe.student.epochs)
+  parts, end = [], 0
+  for method, width in zip(methods, signal.part_widths(), strict=True):
+    first, end = end, end + width
+    key = {
+      **method.says,
+      'precision': recipe.precision,
+      'teacher_sha256': teacher_sha256,
+      'images_sha256': examples.digest,
+      'shape': examples.images.shape,
+      'views': {
+        name: getattr(data, name)
+        for name in ('resizing', 'pad', 'flip', 'view_seed')
+      },
+    }
+    if method.frozen:
+      (paraphraser,) = method.frozen
+      key['paraphraser_sha256'] = frozen_sha256[id(paraphraser)]
+    kept = store.open(key, examples=len(examples), width=width)
+
+    def compute(number, columns=slice(first, end)):
+      batches = views.view(examples, data, number).as_numpy_iterator()
+      return (signal.rows(batch)[:, columns] for batch in batches)
+
+    kept.fill(
+      numbers, compute, lambda line: print(line, file=sys.stderr, flush=True)
+    )
+    parts.append(kept)
+  return cache.Joined(parts)

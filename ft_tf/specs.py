@@ -1,0 +1,105 @@
+"""What a recipe and its images ask of a network: its spec, and the student."""
+
+import sys
+
+import keras
+import numpy as np
+
+from ft_tf import errors, recipes
+from ft_tf.data import datasets
+from ft_tf.models import layers, zoo
+
+
+def settle_statistics(
+  recipe: recipes.Recipe, dataset: datasets.Dataset
+) -> recipes.Recipe:
+  """Returns the recipe with a mean and std for the images' channels.
+
+  The recipe's own stand if they have as many channels; otherwise those of the
+  training images replace them, and a line on standard error tells so.
+  """
+  channels = dataset.image_shape[-1]
+  if len(recipe.data.mean) == channels:
+    return recipe
+  mean, std = datasets.statistics(dataset.train)
+  texts = (','.join(map(str, each)) for each in (mean, std))
+  print(
+    'mean and std: {} and {}, of the training images; the recipe has those of '
+    '{} channels, the images have {}'.format(
+      *texts, len(recipe.data.mean), channels
+    ),
+    file=sys.stderr,
+    flush=True,
+  )
+  return recipes.override(recipe, {'mean': mean, 'std': std})
+
+
+def spec(recipe: recipes.Recipe, dataset: datasets.Dataset) -> layers.Spec:
+  """Returns what a fresh network needs to know.
+
+  Raises:
+    UsageError: the recipe's mean and std are for another number of channels.
+  """
+  channels = dataset.image_shape[-1]
+  if len(recipe.data.mean) != channels:
+    mean, std = (
+      ','.join(map(str, each)) for each in datasets.statistics(dataset.train)
+    )
+    raise errors.UsageError(
+      f"{recipe.data.dataset} has {channels} channels, the recipe's mean and "
+      f'std {len(recipe.data.mean)}: give one value per channel, of images in '
+      f'[0, 1], such as --mean={mean} --std={std}, which these have'
+    )
+  return layers.Spec(
+    image_shape=dataset.image_shape,
+    classes=len(dataset.label_names),
+    mean=recipe.data.mean,
+    std=recipe.data.std,
+    sync_batch_norm=recipe.sync_batch_norm,
+    precision=recipe.precision,
+  )
+
+
+def shape_alone(dataset: datasets.Dataset) -> layers.Spec:
+  """Returns the spec of a network that has statistics of its own."""
+  return layers.Spec(
+    image_shape=dataset.image_shape,
+    classes=len(dataset.label_names),
+    mean=(),
+    std=(),
+  )
+
+
+def student_dataset(
+  recipe: recipes.Recipe, dataset: datasets.Dataset
+) -> datasets.Dataset:
+  """Returns the data set at the student's image size.
+
+  Raises:
+    UsageError: its images are smaller than that.
+  """
+  return dataset.at(recipe.student.student_image_size)
+
+
+def build_student(
+  recipe: recipes.Recipe, dataset: datasets.Dataset
+) -> keras.Model:
+  """Returns the student to train, for the images of its own size.
+
+  Args:
+    recipe: Names it.
+    dataset: The images as the teacher sees them.
+
+  Raises:
+    UsageError: there is no such network, or it does not fit the images.
+  """
+  seen = student_dataset(recipe, dataset)
+  return zoo.build(recipe.student.model, spec(recipe, seen))
+
+
+def count_parameters(model: keras.Model) -> int:
+  """Returns the number of weights that training moves, frozen or not."""
+  statistics = {'moving_mean', 'moving_variance'}
+  return sum(
+    int(np.prod(w.shape)) for w in model.weights if w.name not in statistics
+  )

@@ -1,0 +1,247 @@
+"""The skeleton of a stage: teacher, paraphraser and student run by it alike.
+
+What a run does, in this order; a run that was cut off does it again and passes
+over what is done:
+
+  1. Check devices, folder and data. Nothing has been written so far.
+  2. Return the result if the folder holds a complete run of this identity.
+  3. Seed, then build the networks under the strategy: whatever does not fit
+     shows here, and one seed gives the same first weights.
+  4. Claim the folder: from here on it is this run's, and no other process's.
+  5. Prepare: the optimizer, the compiled steps, whatever is measured first.
+  6. Restore the newest checkpoint over the first weights, and loop from its
+     step to the last (`loop.run`).
+  7. Score on the test split, once.
+  8. Write `model.keras`, then `result.json`, which marks the run complete.
+"""
+
+import abc
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ft_tf import evaluation, recipes, run_dir, specs
+from ft_tf.data import datasets, sampling
+from ft_tf.training import loop, precision
+from ft_tf.training import strategy as strategies
+
+# Of the recipe's own numbers, those that tell what a stage sees of networks.
+_LAYERS = {
+  'teacher': (),
+  'paraphraser': ('before_activation', 'teacher_layer'),
+  'student': ('before_activation', 'teacher_layer', 'student_layer'),
+}
+_SHOWN = 4  # images whose maps TensorBoard shows
+
+
+class Stage(abc.ABC):
+  """One network's training, from its parts to its result.
+
+  Attributes:
+    recipe: Its numbers, with the precision settled.
+    dataset: The images.
+    method: What the result calls the method.
+    model: What the run leaves, once it is built.
+  """
+
+  recipe: recipes.Recipe
+  dataset: datasets.Dataset
+  method: str
+  model: keras.Model
+
+  @abc.abstractmethod
+  def identity(self) -> dict[str, Any]:
+    """Returns what decides the outcome, but for the images; see `identity`."""
+
+  @abc.abstractmethod
+  def build(self, strategy: tf.distribute.Strategy) -> None:
+    """Builds the networks under the strategy; the seed is set.
+
+    Raises:
+      UsageError: parts do not fit each other. Nothing has been written.
+    """
+
+  @abc.abstractmethod
+  def prepare(
+    self,
+    run: run_dir.RunDir,
+    strategy: tf.distribute.Strategy,
+    options: loop.Options,
+  ) -> loop.Training:
+    """Returns what the loop needs; the folder is claimed."""
+
+  @abc.abstractmethod
+  def score(self, run: run_dir.RunDir) -> dict[str, Any]:
+    """Returns the figures of the test split after the last epoch."""
+
+
+def run_stage(
+  stage: Stage,
+  *,
+  run: run_dir.RunDir,
+  strategy: tf.distribute.Strategy,
+  options: loop.Options,
+) -> dict[str, Any]:
+  """Trains a stage's network, or continues, or returns what is there.
+
+  The order is that of the module's docstring.
+
+  Args:
+    stage: The stage.
+    run: Its folder.
+    strategy: The devices.
+    options: Intervals.
+
+  Returns:
+    The result, as in `result.json`.
+
+  Raises:
+    UsageError: the folder holds another run, or a part does not fit.
+    TrainingError: a loss term is not finite.
+  """
+  recipe, dataset = stage.recipe, stage.dataset
+  identity = stage.identity()
+  if complete := check(run, identity, strategy, recipe, dataset):
+    return complete
+  keras.utils.set_random_seed(recipe.seed)
+  stage.build(strategy)
+  with claim(run, identity, strategy, recipe, dataset) as complete:
+    if complete:
+      return complete
+    monitor = loop.run(
+      stage.prepare(run, strategy, options),
+      data=recipe.data,
+      seed=recipe.seed,
+      run=run,
+      strategy=strategy,
+      options=options,
+    )
+    scores = stage.score(run)
+    save(run.model, stage.model)
+    last_row = run.metrics()[-1]
+    result = {
+      'method': stage.method,
+      'seed': recipe.seed,
+      **scores,
+      **{k: v for k, v in last_row.items() if k.startswith('validation_')},
+      'parameters': specs.count_parameters(stage.model),
+      'steps': last_row['step'],
+      'wall_seconds': round(monitor.wall_seconds, 3),
+    }
+    monitor.close(result)
+    run.write('result.json', result)
+    return result
+
+
+def check(
+  run: run_dir.RunDir,
+  recipe_json: dict[str, Any],
+  strategy: tf.distribute.Strategy,
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+) -> dict[str, Any] | None:
+  """Returns the result of a complete run; checks what a new one would need.
+
+  Args:
+    run: The folder; nothing is written.
+    recipe_json: The run's identity, but for the images.
+    strategy: The devices.
+    recipe: Whose batch they split.
+    dataset: The images, which are read.
+
+  Raises:
+    UsageError: devices, folder or data do not serve.
+  """
+  strategies.check_batch(strategy, recipe.data.batch_size)
+  run.check(recipe_json | images_identity(dataset))
+  dataset.read()
+  return run.read('result.json')
+
+
+@contextlib.contextmanager
+def claim(
+  run: run_dir.RunDir,
+  recipe_json: dict[str, Any],
+  strategy: tf.distribute.Strategy,
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+) -> Iterator[dict[str, Any] | None]:
+  """Holds a run's folder; yields its result if it is complete.
+
+  Args and errors are those of `check`, which comes first: whatever can be wrong
+  with devices and data shows before the folder is made.
+  """
+  check(run, recipe_json, strategy, recipe, dataset)
+  run.claim(recipe_json | images_identity(dataset))
+  try:
+    # Again: another process may have completed it before the lock was ours.
+    result = run.read('result.json')
+    if result is None:
+      precision.say(recipe)
+    yield result
+  finally:
+    run.release()
+
+
+def identity(
+  name: str, recipe: recipes.Recipe, **sha256: str
+) -> dict[str, Any]:
+  """Returns what decides a stage's outcome, as its `recipe.json`.
+
+  Args:
+    name: 'teacher', 'paraphraser' or 'student'.
+    recipe: The recipe; other stages' numbers are left out.
+    **sha256: The digests of the files that the stage reads, by their names.
+  """
+  return {
+    'stage': name,
+    'seed': recipe.seed,
+    'sync_batch_norm': recipe.sync_batch_norm,
+    'precision': recipe.precision,
+    'data': dataclasses.asdict(recipe.data),
+    **{field: getattr(recipe, field) for field in _LAYERS[name]},
+    name: dataclasses.asdict(getattr(recipe, name)),
+    **{f'{file}_sha256': digest for file, digest in sha256.items()},
+  }
+
+
+def images_identity(dataset: datasets.Dataset) -> dict[str, str]:
+  """Returns what of the images decides an outcome beyond their names."""
+  if not dataset.fingerprint:
+    return {}
+  return {'images_sha256': dataset.fingerprint}
+
+
+def validation(
+  model: keras.Model, examples: datasets.Examples
+) -> Callable[[], dict[str, float]]:
+  """Returns a function that scores a model on the validation images."""
+  if not len(examples):
+    return dict
+  predict = evaluation.KerasPredictor(model)
+
+  def evaluate():
+    scores = evaluation.evaluate(predict, examples)
+    return {
+      'validation_accuracy': scores['accuracy'],
+      'validation_cross_entropy': scores['loss'],
+    }
+
+  return evaluate
+
+
+def shown_images(dataset: datasets.Dataset) -> np.ndarray:
+  """Returns the images whose maps are shown, `[N, H, W, C]` uint8."""
+  examples = dataset.validation if len(dataset.validation) else dataset.train
+  return sampling.sample(examples, _SHOWN).images[:]
+
+
+def save(path: str, model: keras.Model) -> None:
+  """Writes a `.keras` file, whole or not at all."""
+  with run_dir.replacing(path) as temporary:
+    model.save(temporary)
