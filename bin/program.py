@@ -53,7 +53,7 @@ with _quiet():
     specs,
     teachers,
   )
-  from ft_tf.data import datasets, folder
+  from ft_tf.data import datasets, folder, sources
   from ft_tf.export import budget, student
   from ft_tf.models import zoo
   from ft_tf.report import tables
@@ -178,7 +178,7 @@ def seeds() -> int:
 
 def source(
   image_shape: tuple[int | None, int | None, int | None], *, model: str = ''
-) -> datasets.Source:
+) -> sources.Source:
   """Returns the data set of the flags, with images as a model was made for.
 
   Args:
@@ -196,7 +196,7 @@ def source(
   # What compress takes where nothing is said; without a size nothing is cut.
   default = catalogue.get(catalogue.DEFAULT).data.resizing
   unsaid = recorded.get('resizing', default) if size else 'stretch'
-  return datasets.Source(
+  return sources.Source(
     required('dataset'),
     data_dir=flags.FLAGS.data_dir,
     image_size=size,

@@ -18,7 +18,7 @@ from ft_tf import (
   specs,
   teachers,
 )
-from ft_tf.data import datasets, sampling
+from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.export import budget
 from ft_tf.export import student as export_student
 from ft_tf.methods import registry
@@ -196,7 +196,7 @@ def check_parts(
     teacher=teacher_model,
     student=student_model,
     paraphrasers=blank,
-    examples=datasets.Examples(
+    examples=example_sets.Examples(
       np.zeros((1, *dataset.image_shape), np.uint8), np.zeros(1, np.int64)
     ),
   )

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from ft_tf import losses
-from ft_tf.data import datasets, records
+from ft_tf.data import example_sets, records
 from ft_tf.methods import base
 from ft_tf.models import fused, taps
 from ft_tf.signals import constant
@@ -93,7 +93,7 @@ def make_forward(
   def _of_labelled(logits, labels):
     each = losses.cross_entropy(logits, tf.maximum(labels, 0))
     if labelled_share < 1:
-      each = tf.where(labels == datasets.UNLABELLED, 0.0, each)
+      each = tf.where(labels == example_sets.UNLABELLED, 0.0, each)
     return tf.reduce_sum(each) / (batch_size * labelled_share)
 
   def _mean(each):

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from ft_tf import errors, recipes, run_dir
-from ft_tf.data import datasets, views
+from ft_tf.data import example_sets, views
 from ft_tf.training import monitor
 from ft_tf.training import step as steps
 
@@ -92,7 +92,7 @@ class Training:
 
   name: str
   epochs: int
-  examples: datasets.Examples
+  examples: example_sets.Examples
   labels: bool
   train_steps: Callable[..., dict[str, tf.Tensor]]
   state: dict[str, Any]
