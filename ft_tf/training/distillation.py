@@ -64,7 +64,7 @@ def make_forward(
   )
 
   def forward(batch):
-    if not methods:
+    if signal is None:
       signals = []
     elif 'signal' in batch:
       signals = signal.from_rows(batch['signal'])
@@ -73,20 +73,20 @@ def make_forward(
     images = batch['image']
     if image_size is not None:
       images = records.shrink(images, image_size)
-    said = base.Outputs(*outputs(images, training=True))
+    student_outputs = base.Outputs(*outputs(images, training=True))
     labels = batch['label']
-    terms = {'cross_entropy': _of_labelled(said.logits, labels)}
+    terms = {'cross_entropy': _of_labelled(student_outputs.logits, labels)}
     loss = terms['cross_entropy']
     for method in methods:
       loss *= method.labels_weight
-    for method, theirs in zip(methods, signals, strict=True):
-      ours = method.adapt(said, training=True)
-      terms[method.name] = _mean(method.loss(ours, theirs, labels))
+    for method, target in zip(methods, signals, strict=True):
+      adapted = method.adapt(student_outputs, training=True)
+      terms[method.name] = _mean(method.loss(adapted, target, labels))
       loss += method.weight * terms[method.name]
     return {
       'loss': loss,
       **terms,
-      'train_accuracy': step.count_correct(said.logits, labels)
+      'train_accuracy': step.count_correct(student_outputs.logits, labels)
       / (batch_size * labelled_share),
     }
 
