@@ -1,17 +1,13 @@
-"""Holds BUILD against the tree: the files, what they import, what is pinned.
+"""Holds BUILD and the pins against the tree and what its sources import.
 
-Bazel sees neither a file that no target has, nor a package that `deps` lack
-where the environment has it; so this reads the sources.
+BUILD is Starlark, a part of Python: it is run here with rules that take notes.
 """
 
 import ast
-import contextlib
-import dataclasses
 import functools
+import glob as globs
 import os
-import re
 import sys
-import textwrap
 import tomllib
 from collections.abc import Iterable, Iterator
 
@@ -19,9 +15,6 @@ from absl.testing import absltest
 from packaging import requirements, utils
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_FOLDERS = ('bin', 'ft_tf', 'tests')
-_RULES = ('py_binary', 'py_library', 'py_test')
-
 # Packages of PyPI whose name is not that of the import.
 _PACKAGES = {
   'PIL': 'pillow',
@@ -29,59 +22,8 @@ _PACKAGES = {
   'google': 'protobuf',
   'sklearn': 'scikit-learn',
 }
-# What a package of PyPI imports without asking for it.
-_UNASKED = {
-  # Its backend.
-  'keras': ('tensorflow',),
-  'tensorflow-datasets': ('importlib-resources', 'tensorflow'),
-}
-# What one part of the library imports where a user has installed it.
+# What the library imports only where a user has installed it.
 _OPTIONAL = ('torch',)
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-  """A target of BUILD: of one source, or `pypi/x` for a package of PyPI."""
-
-  rule: str
-  name: str
-  srcs: tuple[str, ...] = ()
-  main: str | None = None
-  data: tuple[str, ...] = ()
-  deps: tuple[str, ...] = ()
-
-
-@functools.cache
-def _targets() -> tuple[Target, ...]:
-  """Returns the Python targets of BUILD."""
-  return tuple(
-    Target(
-      node.func.id,
-      **{
-        keyword.arg: _value(keyword.value)
-        for keyword in node.keywords
-        if keyword.arg in ('name', 'srcs', 'main', 'data', 'deps')
-      },
-    )
-    for node in ast.walk(_tree('BUILD'))
-    if isinstance(node, ast.Call)
-    and isinstance(node.func, ast.Name)
-    and node.func.id in _RULES
-  )
-
-
-def _value(node):
-  """Returns a string, the parts of a list, or anything else as written."""
-  if isinstance(node, ast.List):
-    return tuple(map(_value, node.elts))
-  if isinstance(node, ast.Constant):
-    return node.value
-  return ast.unparse(node).replace("'", '"')
-
-
-@functools.cache
-def _tree(path: str) -> ast.Module:
-  return ast.parse(_read(path), path)
 
 
 def _read(path: str) -> str:
@@ -89,302 +31,165 @@ def _read(path: str) -> str:
     return file.read()
 
 
-@functools.cache
-def _files() -> tuple[str, ...]:
-  """Returns the path of every file there is, but for what Python keeps."""
-  return tuple(
-    sorted(
-      os.path.relpath(os.path.join(folder, name), _ROOT)
-      for top in _FOLDERS
-      for folder, _, names in os.walk(os.path.join(_ROOT, top))
-      for name in names
-      if not folder.endswith('__pycache__')
-    )
+def _glob(include, exclude=(), allow_empty=False) -> list[str]:
+  """Returns the files of some patterns, as Bazel's `glob` does."""
+  names, left_out = (
+    {
+      os.path.relpath(path, _ROOT)
+      for pattern in patterns
+      for path in globs.glob(os.path.join(_ROOT, pattern), recursive=True)
+      if os.path.isfile(path)
+    }
+    for patterns in (include, exclude)
   )
+  if not (names or allow_empty):
+    raise AssertionError(f'glob({include}) finds nothing')
+  return sorted(names - left_out)
+
+
+@functools.cache
+def _targets() -> dict[str, dict]:
+  """Returns the attributes of each target of BUILD, by its name."""
+  targets = {}
+
+  def rule(name, **attributes):
+    assert name not in targets, f'there are two targets {name}'
+    targets[name] = attributes
+
+  names = ('py_binary', 'py_library', 'py_test', 'filegroup')
+  ignored = ('load', 'package', 'licenses', 'exports_files')
+  scope = {
+    **dict.fromkeys(names, rule),
+    **dict.fromkeys(ignored, lambda *args, **attributes: None),
+    'glob': _glob,
+    'requirement': lambda package: f'@pypi//{package}',
+  }
+  exec(compile(_read('BUILD'), 'BUILD', 'exec'), scope)
+  return targets
+
+
+@functools.cache
+def _closure(name: str) -> frozenset[str]:
+  """Returns the sources and PyPI labels that a target can import."""
+  attributes = _targets()[name]
+  found = set(attributes.get('srcs', ()))
+  for dep in attributes.get('deps', ()):
+    found |= {dep} if dep.startswith('@') else _closure(dep.removeprefix(':'))
+  return frozenset(found)
 
 
 def _sources() -> list[str]:
-  return [path for path in _files() if path.endswith('.py')]
-
-
-def _name(path: str) -> str:
-  """Returns the name of a source's target."""
-  stem = path.removesuffix('.py')
-  return stem.removeprefix('tests/' if _rule(path) == 'py_test' else 'ft_tf/')
-
-
-def _rule(path: str) -> str:
-  """Returns the rule that makes a source's target."""
-  if path.endswith('_test.py'):
-    return 'py_test'
-  return 'py_binary' if _has_main(path) else 'py_library'
-
-
-def _has_main(path: str) -> bool:
-  return any(
-    isinstance(node, ast.If)
-    and ast.unparse(node.test) == "__name__ == '__main__'"
-    for node in _tree(path).body
-  )
-
-
-def _deps(path: str) -> set[str]:
-  """Returns the deps that a source calls for, as BUILD writes them."""
-  sources = {*_package(path), *_programs(path)}
-  packages = set()
-  for module in _imports(path):
-    top = module.partition('.')[0]
-    if source := _source(module):
-      sources.add(source)
-    elif top in ('', *_FOLDERS):
-      raise AssertionError(f'{path} imports {module}, which is not there')
-    elif top not in (*sys.stdlib_module_names, *_OPTIONAL):
-      packages.add(_PACKAGES.get(top, utils.canonicalize_name(top)))
-  return {f':{_name(source)}' for source in sources - {path}} | {
-    f':pypi/{package}' for package in packages
-  }
-
-
-def _package_deps(package: str) -> set[str]:
-  """Returns the deps of the target of a package, as BUILD writes them."""
-  unasked = _UNASKED.get(package, ())
-  return {f'requirement("{package}")', *(f':pypi/{name}' for name in unasked)}
-
-
-def _needed(paths: Iterable[str]) -> dict[str, str]:
-  """Returns, for each package that some sources need, one that needs it."""
-  found = {}
-  for path in paths:
-    for dep in _deps(path):
-      if dep.startswith(':pypi/'):
-        package = dep.removeprefix(':pypi/')
-        for name in (package, *_UNASKED.get(package, ())):
-          found[name] = path
-  return found
+  return _glob(['bin/*.py', 'ft_tf/**/*.py', 'tests/**/*.py'])
 
 
 def _imports(path: str) -> Iterator[str]:
-  """Yields the full name of each module that a source imports, anywhere."""
-  for node in ast.walk(_tree(path)):
-    yield from _imported(node)
-    # What a test runs in another process.
-    if path.startswith('tests/') and 'import ' in _text(node):
-      with contextlib.suppress(SyntaxError):
-        for inner in ast.walk(ast.parse(textwrap.dedent(_text(node)))):
-          yield from _imported(inner)
+  """Yields the full name of what a source imports, anywhere in it."""
+  for node in ast.walk(ast.parse(_read(path), path)):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      yield from (f'{node.module}.{alias.name}' for alias in node.names)
 
 
-def _imported(node: ast.AST) -> Iterator[str]:
-  if isinstance(node, ast.Import):
-    for alias in node.names:
-      yield alias.name
-  elif isinstance(node, ast.ImportFrom):
-    module = '.' * node.level + (node.module or '')
-    for alias in node.names:
-      inner = f'{module}.{alias.name}'
-      yield inner if _source(inner) else module
+def _package(module: str) -> str:
+  """Returns the PyPI package of a module; '' of the tree's and Python's own."""
+  top = module.partition('.')[0]
+  own = ('bin', 'ft_tf', 'tests', *sys.stdlib_module_names, *_OPTIONAL)
+  return '' if top in own else _PACKAGES.get(top, utils.canonicalize_name(top))
 
 
-def _text(node: ast.AST) -> str:
-  """Returns a string that stands in a source, '' for anything else."""
-  if isinstance(node, ast.Constant) and isinstance(node.value, str):
-    return node.value
+def _file(module: str) -> str:
+  """Returns the tree's file that a module, or a name in it, is of; or ''."""
+  while module:
+    stem = module.replace('.', '/')
+    for path in (f'{stem}.py', f'{stem}/__init__.py'):
+      if os.path.isfile(os.path.join(_ROOT, path)):
+        return path
+    module = module.rpartition('.')[0]
   return ''
 
 
-def _source(module: str) -> str | None:
-  """Returns the file of a module of this tree, if there is one."""
-  stem = module.replace('.', '/')
-  for path in (f'{stem}.py', f'{stem}/__init__.py'):
-    if path in _files():
-      return path
-  return None
-
-
-def _package(path: str) -> Iterator[str]:
-  """Yields the file that Python runs before a module of its package."""
-  folder, base = os.path.split(path)
-  if base == '__init__.py':
-    folder = os.path.dirname(folder)
-  if f'{folder}/__init__.py' in _files():
-    yield f'{folder}/__init__.py'
-
-
-def _programs(path: str) -> Iterator[str]:
-  """Yields the programs that a test runs.
-
-  They are those that it names, if it starts processes and knows bin/, or has
-  that from another module of tests/.
-  """
-  if not path.startswith('tests/'):
-    return
-  near = {path, *filter(None, map(_source, _imports(path)))}
-  near = [other for other in near if other.startswith('tests/')]
-  modules = {module for other in near for module in _imports(other)}
-  texts = [_text(node) for other in near for node in ast.walk(_tree(other))]
-  if 'subprocess' in modules and any(re.search(r'\bbin\b', t) for t in texts):
-    for text in map(_text, ast.walk(_tree(path))):
-      for program in re.findall(r'^(\w+)$|\b(\w+)\.py\b', text):
-        source = f'bin/{"".join(program)}.py'
-        if source in _files() and _rule(source) == 'py_binary':
-          yield source
-
-
-def _pins() -> list[requirements.Requirement]:
-  return list(_requirements(_read('requirements.txt').splitlines()))
-
-
-def _requirements(lines: Iterable[str]) -> Iterator[requirements.Requirement]:
-  for line in lines:
-    text = line.partition('#')[0].strip()
-    if text:
-      yield requirements.Requirement(text)
-
-
-def _pyproject() -> list[requirements.Requirement]:
-  project = tomllib.loads(_read('pyproject.toml'))['project']
-  return list(_requirements(project['dependencies']))
-
-
-def _key(requirement: requirements.Requirement) -> str:
-  return utils.canonicalize_name(requirement.name)
+def _requirements(lines: Iterable[str]) -> dict[str, requirements.Requirement]:
+  """Returns the requirements of some lines by the packages' plain names."""
+  texts = (line.partition('#')[0].strip() for line in lines)
+  parsed = [requirements.Requirement(text) for text in texts if text]
+  return {utils.canonicalize_name(each.name): each for each in parsed}
 
 
 class BuildTest(absltest.TestCase):
-  def _check(self, problems: Iterable[str]) -> None:
-    """Fails with a line for each problem, if there are any."""
-    lines = list(problems)
-    if lines:
-      self.fail('\n'.join(['', *lines]))
-
   def test_every_source_has_one_target(self):
-    having = [path for target in _targets() for path in target.srcs]
-    self._check(
-      f'{path}: {having.count(path)} targets have it in srcs, not one'
-      for path in _sources()
-      if having.count(path) != 1
-    )
+    having = [
+      path
+      for name, attributes in _targets().items()
+      if name != 'sources'
+      for path in attributes.get('srcs', ())
+    ]
+    self.assertCountEqual(having, _sources())
 
-  def test_every_target_has_one_source_or_package(self):
-    needed = {f'pypi/{package}' for package in _needed(_sources())}
-    names = [target.name for target in _targets()]
-    self._check(
-      f'//:{name}: there is no such target' for name in needed - {*names}
-    )
-    self._check(
-      f'//:{target.name}: is neither of one file, nor of a package in use'
-      for target in _targets()
-      if (len(target.srcs) != 1 or target.srcs[0] not in _sources())
-      if (target.srcs or target.name not in needed)
-    )
-
-  def test_targets_are_what_their_sources_ask_for(self):
+  def test_every_source_can_import_what_it_imports(self):
     problems = []
-    for target in _targets():
-      for path in {*target.srcs} & {*_sources()}:
-        wanted = {
-          'rule': _rule(path),
-          'name': _name(path),
-          'main': None if _rule(path) == 'py_library' else path,
-        }
-        problems += [
-          f'//:{target.name}: {field} is {getattr(target, field)}, not {value}'
-          for field, value in wanted.items()
-          if getattr(target, field) != value
-        ]
-    self._check(problems)
+    for name, attributes in _targets().items():
+      for path in attributes.get('srcs', ()):
+        if name == 'sources' or not path.endswith('.py'):
+          continue
+        for module in _imports(path):
+          package = _package(module)
+          wanted = f'@pypi//{package}' if package else _file(module)
+          if wanted and wanted not in _closure(name):
+            problems.append(f'{path} imports {module}, not in //:{name}')
+    self.assertEmpty(problems, '\n'.join(problems))
 
   def test_every_test_runs_when_its_file_does(self):
     # Bazel takes a file that runs nothing for a test that passes.
-    self._check(
-      f'{path}: does not end in a call of absltest.main()'
-      for path in _sources()
-      if path.endswith('_test.py') and not _has_main(path)
-    )
+    for path in _glob(['tests/**/*_test.py']):
+      self.assertEndsWith(_read(path), '  absltest.main()\n', path)
 
-  def test_deps_are_the_imports(self):
-    problems = []
-    for target in _targets():
-      if target.srcs:
-        wanted = set()
-        for path in {*target.srcs} & {*_sources()}:
-          wanted |= _deps(path)
-      else:
-        wanted = _package_deps(target.name.removeprefix('pypi/'))
-      problems += [
-        f'//:{target.name}: deps lack {dep}'
-        for dep in sorted(wanted - {*target.deps})
-      ]
-      problems += [
-        f'//:{target.name}: deps have {dep}, which it does not import'
-        for dep in sorted({*target.deps} - wanted)
-      ]
-    self._check(problems)
+  def test_build_stays_short(self):
+    self.assertLess(len(_read('BUILD').splitlines()), 250)
 
-  def test_other_files_of_the_library_are_data(self):
-    having = [path for target in _targets() for path in target.data]
-    self._check(
-      f'{path}: {having.count(path)} targets have it in data, not one'
-      for path in _files()
-      if path.startswith('ft_tf/') and not path.endswith('.py')
-      if having.count(path) != 1
-    )
 
-  def test_every_requirement_is_pinned(self):
-    pinned = {f'requirement("{_key(pin)}")' for pin in _pins()}
-    self._check(
-      f'//:{target.name}: requirements.txt does not pin {dep}'
-      for target in _targets()
-      for dep in target.deps
-      if not dep.startswith(':') and dep not in pinned
-    )
+class PinsTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.pins = _requirements(_read('requirements.txt').splitlines())
+    self.project = tomllib.loads(_read('pyproject.toml'))['project']
 
-  def test_everything_is_pinned(self):
-    self._check(
-      f'requirements.txt: {pin} is not one version after =='
-      for pin in _pins()
-      if [clause.operator for clause in pin.specifier] != ['==']
-      or '*' in str(pin.specifier)
-    )
+  def test_everything_is_pinned_to_one_version(self):
+    lines = _read('requirements.txt').splitlines()
+    for line in lines + _read('requirements-benchmark.txt').splitlines():
+      for pin in _requirements([line]).values():
+        operators = [clause.operator for clause in pin.specifier]
+        self.assertEqual((operators, '*' in str(pin)), (['=='], False), pin)
 
   def test_pins_satisfy_what_is_asked_for(self):
-    asked = {
-      'pyproject.toml': _pyproject(),
-      'requirements.in': _requirements(_read('requirements.in').splitlines()),
-    }
-    problems = []
-    for file, wanted in asked.items():
-      for requirement in wanted:
-        pins = [pin for pin in _pins() if _key(pin) == _key(requirement)]
-        if not pins:
-          problems.append(
-            f'{file}: requirements.txt does not pin {requirement}'
+    for asked in (
+      _requirements(self.project['dependencies']),
+      _requirements(_read('requirements.in').splitlines()),
+    ):
+      for name, requirement in asked.items():
+        self.assertIn(name, self.pins)
+        for clause in self.pins[name].specifier:
+          self.assertTrue(
+            requirement.specifier.contains(clause.version, True), requirement
           )
-        problems += [
-          f'{file}: {pin} in requirements.txt does not satisfy {requirement}'
-          for pin in pins
-          for clause in pin.specifier
-          if not requirement.specifier.contains(clause.version, True)
-        ]
-    self._check(problems)
 
   def test_library_asks_for_what_it_imports(self):
-    asked = {_key(requirement) for requirement in _pyproject()}
-    own = [path for path in _sources() if not path.startswith('tests/')]
-    self._check(
-      f'pyproject.toml: dependencies lack {package}, which {path} needs'
-      for package, path in _needed(own).items()
-      if package not in asked
-    )
+    asked = _requirements(self.project['dependencies'])
+    for path in _glob(['bin/*.py', 'ft_tf/**/*.py']):
+      for module in _imports(path):
+        self.assertIn(_package(module), {'', *asked}, path)
+
+  def test_packages_of_build_are_pinned(self):
+    for name in _targets():
+      if name.startswith('pypi/'):
+        self.assertIn(name.removeprefix('pypi/'), self.pins)
 
   def test_optional_packages_are_pinned_in_a_file_of_their_own(self):
-    pinned = _read('requirements-benchmark.txt')
-    extra = tomllib.loads(_read('pyproject.toml'))['project'][
-      'optional-dependencies'
-    ]
+    pins = _requirements(_read('requirements-benchmark.txt').splitlines())
+    extra = _requirements(self.project['optional-dependencies']['benchmark'])
     for package in _OPTIONAL:
-      self.assertRegex(pinned, rf'(?m)^{package}==[\d.]+$')
-      self.assertTrue(any(package in each for each in extra['benchmark']))
+      self.assertIn(package, pins)
+      self.assertIn(package, extra)
 
 
 if __name__ == '__main__':

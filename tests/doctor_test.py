@@ -222,6 +222,7 @@ class DoctorTest(absltest.TestCase):
   def test_expectation_needs_a_trained_teacher_and_a_share(self):
     with self.assertRaisesRegex(errors.UsageError, 'is of a trained teacher'):
       _says(fixtures.recipe(), expected=0.9)
+    _teacher(self._file)
     with self.assertRaisesRegex(errors.UsageError, 'give a share'):
       _says(self._recipe(), expected=93.0)
 
