@@ -28,7 +28,7 @@ from ft_tf import workshop as workshops
 from ft_tf.data import datasets, example_sets, records, sampling
 from ft_tf.export import budget
 from ft_tf.methods import registry
-from ft_tf.models import taps
+from ft_tf.models import graph, taps
 from ft_tf.training import precision
 
 _JUDGED = 2000  # test images that a given teacher is measured on
@@ -216,7 +216,7 @@ def _of_given_teacher(recipe, dataset, given, expected) -> Iterator[Finding]:
     'teacher',
     f'{teachers.source_file(settings)}, '
     f'{specs.count_parameters(given.model):,} parameters; '
-    f'its outputs are taken from {y._keras_history.operation.name} as logits, '
+    f'its outputs are taken from {graph.producer(y).operation.name} as logits, '
     f'by {settings.teacher_outputs}',
     '--teacher, --teacher_outputs',
   )
@@ -274,12 +274,10 @@ def _seen(teacher, examples) -> str:
 
 def _before_kernel(model) -> keras.KerasTensor | None:
   """Returns what goes into the first layer that has a kernel."""
-  graph = keras.Model(model.inputs, model.outputs)
-  for depth in sorted(graph._nodes_by_depth, reverse=True):
-    for node in graph._nodes_by_depth[depth]:
-      weights = getattr(node.operation, 'weights', ())
-      if any(weight.name == 'kernel' for weight in weights):
-        return node.input_tensors[0]
+  for call in graph.calls(model):
+    weights = getattr(call.operation, 'weights', ())
+    if any(weight.name == 'kernel' for weight in weights):
+      return call.inputs[0]
   return None
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 
 from ft_tf import errors, evaluation
-from ft_tf.models import rebuilding
+from ft_tf.models import graph, rebuilding
 
 _STRETCHED = 16  # calibration images repeated over the full range of values
 
@@ -36,10 +36,7 @@ def float32_twin(model: keras.Model, input_dtype: str) -> keras.Model:
   if image.dtype != input_dtype:
     # Its first layer need not take integers.
     image = keras.Input(model.input_shape[1:], dtype=input_dtype, name='image')
-    graph = keras.Model(twin.inputs, twin.outputs)
-    (logits,) = graph._run_through_graph(
-      [keras.ops.cast(image, 'float32')], operation_fn=lambda each: each
-    )
+    (logits,) = graph.run(twin, [keras.ops.cast(image, 'float32')])
     twin = keras.Model(image, logits, name=twin.name)
   return twin
 

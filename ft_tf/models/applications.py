@@ -14,7 +14,7 @@ from collections.abc import Callable
 import keras
 
 from ft_tf import errors
-from ft_tf.models import layers, standard
+from ft_tf.models import graph, layers, standard
 
 _STRIDE = 32  # of every network here, from image to last map
 _LARGE = 96  # pixels from which on a network stays as it is
@@ -208,8 +208,7 @@ def _adapted(model, spec, wanted):
     kept.append(y)  # so that no other tensor gets its id
     return y
 
-  graph = keras.Model(model.inputs, model.outputs)
-  (logits,) = graph._run_through_graph([start], operation_fn=call)
+  (logits,) = graph.run(model, [start], call)
   pairs = [copies[id(each)] for each in model.layers if id(each) in copies]
   return keras.Model(image, logits, name=model.name), pairs
 
@@ -233,12 +232,12 @@ def _loosen(layer, config, x, less):
   windows do not eat up the border of a small map. Changes the configuration.
   """
   config['strides'] = tuple(stride // less for stride in layer.strides)
-  producer, node, _ = x._keras_history
-  padded = isinstance(producer, keras.layers.ZeroPadding2D)
+  producer = graph.producer(x)
+  padded = isinstance(producer.operation, keras.layers.ZeroPadding2D)
   if less > 1:
     config['padding'] = 'same'
     if padded:
-      (x,) = producer._inbound_nodes[node].input_tensors
+      (x,) = producer.inputs
   elif not padded and max(_window(layer)) > max(layer.strides):
     config['padding'] = 'same'
   return x

@@ -10,6 +10,8 @@ import collections
 import keras
 import numpy as np
 
+from ft_tf.models import graph
+
 
 class _Passed(keras.layers.Layer):
   """What stands in the place of a folded batch norm, under its name."""
@@ -36,18 +38,13 @@ def fold(model: keras.Model, dtype: str = 'float32') -> keras.Model:
   """
   sequential = isinstance(model, keras.Sequential)
   outputs = model.outputs[0] if sequential else model.output
-  graph = keras.Model(model.inputs[0], outputs, name=model.name)
-  nodes = [
-    node
-    for depth in graph._nodes_by_depth.values()
-    for node in depth
-    if not node.is_input
-  ]
-  norms = _foldable(nodes, kept=graph.outputs)
+  functional = keras.Model(model.inputs[0], outputs, name=model.name)
+  calls = graph.calls(functional)
+  norms = _foldable(calls, kept=functional.outputs)
   maps = {
-    id(node.operation)
-    for node in nodes
-    if len(node.outputs[0].shape) in (3, 4)  # Tokens are maps, too.
+    id(call.operation)
+    for call in calls
+    if len(call.outputs[0].shape) in (3, 4)  # Tokens are maps, too.
   }
   passed = {id(norm) for norm in norms.values()}
   policy = keras.DTypePolicy(
@@ -58,7 +55,7 @@ def fold(model: keras.Model, dtype: str = 'float32') -> keras.Model:
   def copy(layer):
     if id(layer) in copies:
       return copies[id(layer)][1]
-    if type(layer) in (keras.Sequential, type(graph)):
+    if graph.is_plain_model(layer):
       twin = fold(layer, dtype) if len(layer.inputs) == 1 else layer
     elif id(layer) in passed:
       twin = _Passed(name=layer.name, dtype=policy)
@@ -73,7 +70,7 @@ def fold(model: keras.Model, dtype: str = 'float32') -> keras.Model:
     copies[id(layer)] = layer, twin
     return twin
 
-  folded = keras.models.clone_model(graph, clone_function=copy)
+  folded = keras.models.clone_model(functional, clone_function=copy)
   for layer, twin in copies.values():
     if id(layer) in norms:
       twin.set_weights(_folded_weights(layer, norms[id(layer)]))
@@ -92,38 +89,38 @@ def _follows_its_config(layer) -> bool:
   return (
     isinstance(layer, keras.layers.Layer)
     and not isinstance(layer, (keras.Model, keras.layers.Lambda))
-    and type(layer).__module__.split('.')[0] == 'keras'
+    and graph.is_of_keras(layer)
     and not any(
       getattr(each, 'quantization_mode', None)
       or getattr(each, 'lora_enabled', False)
-      for each in layer._flatten_layers()
+      for each in graph.flat_layers(layer)
     )
   )
 
 
-def _foldable(nodes, kept) -> dict[int, keras.layers.BatchNormalization]:
+def _foldable(calls, kept) -> dict[int, keras.layers.BatchNormalization]:
   """Returns the batch norm to fold into each convolution, by the latter's id.
 
   Args:
-    nodes: Of a functional model.
+    calls: Those of a functional model's graph.
     kept: Its outputs, which must stay what they are.
   """
-  calls = collections.Counter(id(node.operation) for node in nodes)
+  call_counts = collections.Counter(id(call.operation) for call in calls)
   readers = collections.defaultdict(list)
-  for node in nodes:
-    for tensor in node.input_tensors:
-      readers[id(tensor)].append(node.operation)
+  for call in calls:
+    for tensor in call.inputs:
+      readers[id(tensor)].append(call.operation)
   for tensor in kept:
     readers[id(tensor)].append(None)
   norms = {}
-  for node in nodes:
-    layer = node.operation
-    read_by = readers[id(node.outputs[0])]
+  for call in calls:
+    layer = call.operation
+    read_by = readers[id(call.outputs[0])]
     norm = read_by[0] if len(read_by) == 1 else None
     if (
       type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
       and type(norm) is keras.layers.BatchNormalization
-      and calls[id(layer)] == calls[id(norm)] == 1
+      and call_counts[id(layer)] == call_counts[id(norm)] == 1
       and layer.activation is keras.activations.linear
       and layer.data_format == 'channels_last'
       and norm.axis in (-1, 3)

@@ -10,6 +10,8 @@ evaluated and saved; any model fits, a user's own included.
 import keras
 import tensorflow as tf
 
+from ft_tf.models import graph
+
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
   """Keras's layer, its training pass by `FusedBatchNormV3`.
@@ -22,11 +24,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
   def sharing(cls, layer: keras.layers.BatchNormalization):
     """Returns a layer with the very variables of one that is built."""
     fused = cls.from_config(layer.get_config())
-    for name in ('gamma', 'beta', 'moving_mean', 'moving_variance'):
-      setattr(fused, name, getattr(layer, name))
-    fused.input_spec = layer.input_spec
-    fused._reduction_axes = layer._reduction_axes
-    fused.built = True
+    graph.share_batch_norm(layer, fused)
     return fused
 
   def call(self, inputs, training=None, mask=None):
@@ -101,19 +99,19 @@ def fuse(model: keras.Model) -> keras.Model:
     does not cover stays Keras's: synchronised over replicas, renormalised, of
     another axis than the last, or not of maps `[B, H, W, C]`.
   """
-  graph = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+  functional = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
   made = {}
 
   def share(layer):
     if id(layer) not in made:
-      made[id(layer)] = _fused(layer, functional=type(graph))
+      made[id(layer)] = _fused(layer)
     return made[id(layer)]
 
-  return keras.models.clone_model(graph, clone_function=share)
+  return keras.models.clone_model(functional, clone_function=share)
 
 
-def _fused(layer, functional):
-  if type(layer) in (keras.Sequential, functional):
+def _fused(layer):
+  if graph.is_plain_model(layer):
     single = len(layer.inputs) == len(layer.outputs) == 1
     return fuse(layer) if single else layer
   if _is_subsampling(layer):

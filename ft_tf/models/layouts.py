@@ -8,9 +8,12 @@ operation itself: which of its outputs change with a part of its inputs?
 
 import dataclasses
 import itertools
+from collections.abc import Iterable
 
 import keras
 import numpy as np
+
+from ft_tf.models import graph
 
 _LAST, _FIRST = 'HWC', 'CHW'
 _SEED = 0
@@ -37,19 +40,19 @@ class Tokens:
 class Layouts:
   """What is known of the tensors of one graph."""
 
-  def __init__(self, nodes):
+  def __init__(self, calls: Iterable[graph.Call]):
     """Looks at a graph.
 
     Args:
-      nodes: Keras's, from the input to the output.
+      calls: As of `graph.calls`.
     """
     self._known = {}
-    for node in nodes:
-      for tensor in node.outputs:
+    for call in calls:
+      for tensor in call.outputs:
         if len(tensor.shape) == 4:
-          self._known[id(tensor)] = self._order_of(node, tensor)
+          self._known[id(tensor)] = self._order_of(call, tensor)
         elif len(tensor.shape) == 3 and None not in tensor.shape[1:]:
-          layout = self._tokens_of(node, tensor)
+          layout = self._tokens_of(call, tensor)
           if layout is not _UNKNOWN:
             self._known[id(tensor)] = layout
 
@@ -65,55 +68,53 @@ class Layouts:
     """
     return self._known[id(tensor)]
 
-  def _order_of(self, node, tensor) -> str:
-    maps = [each for each in node.input_tensors if len(each.shape) == 4]
-    order = self.order(maps[0]) if maps else self._of_reshaped(node, tensor)
-    data_format = getattr(node.operation, 'data_format', None)
-    if maps and isinstance(node.operation, _BORDERS):
+  def _order_of(self, call, tensor) -> str:
+    maps = [each for each in call.inputs if len(each.shape) == 4]
+    order = self.order(maps[0]) if maps else self._of_reshaped(call, tensor)
+    data_format = getattr(call.operation, 'data_format', None)
+    if maps and isinstance(call.operation, _BORDERS):
       return order  # They may widen the channels, called by another name.
     if data_format == 'channels_first':
       return order if order[0] == 'C' else _FIRST
     if data_format == 'channels_last':
       return order if order[2] == 'C' else _LAST
-    if len(node.input_tensors) == 1 and maps:
-      axes = _transposition(node, tensor)
+    if len(call.inputs) == 1 and maps:
+      axes = _transposition(call, tensor)
       return ''.join(order[axis - 1] for axis in axes)
     return order
 
-  def _of_reshaped(self, node, tensor):
+  def _of_reshaped(self, call, tensor):
     """Returns the order of a map that is made of something else."""
-    for each in node.input_tensors:
+    for each in call.inputs:
       layout = self._known.get(id(each))
       if isinstance(layout, Tokens) and layout.axis == 2:
         return _FIRST if tensor.shape[2:] == layout.size else _LAST
     return _LAST
 
-  def _tokens_of(self, node, tensor):
+  def _tokens_of(self, call, tensor):
     """Returns `Tokens`, None if it is not of a map's places, or _UNKNOWN."""
     sources = [
       each
-      for each in node.input_tensors
+      for each in call.inputs
       if isinstance(self._known.get(id(each)), Tokens)
     ]
     if sources:
-      return self._of_tokens(node, tensor, sources)
-    if any(len(each.shape) == 3 for each in node.input_tensors):
+      return self._of_tokens(call, tensor, sources)
+    if any(len(each.shape) == 3 for each in call.inputs):
       known = all(
-        id(each) in self._known
-        for each in node.input_tensors
-        if len(each.shape) == 3
+        id(each) in self._known for each in call.inputs if len(each.shape) == 3
       )
       return None if known else _UNKNOWN
-    maps = [each for each in node.input_tensors if len(each.shape) == 4]
+    maps = [each for each in call.inputs if len(each.shape) == 4]
     if len(maps) == 1 and None not in maps[0].shape[1:]:
-      return self._of_map(node, tensor, maps[0])
+      return self._of_map(call, tensor, maps[0])
     return _UNKNOWN
 
-  def _of_tokens(self, node, tensor, sources):
+  def _of_tokens(self, call, tensor, sources):
     source = sources[0]
     layout = self._known[id(source)]
-    if len(node.input_tensors) == 1:
-      axes = _transposition(node, tensor)
+    if len(call.inputs) == 1:
+      axes = _transposition(call, tensor)
       if axes != (1, 2):
         return dataclasses.replace(layout, axis=3 - layout.axis)
     axis = layout.axis
@@ -124,13 +125,13 @@ class Layouts:
     count = layout.size[0] * layout.size[1]
     part = [slice(None)] * 3
     part[axis] = slice(layout.first, layout.first + count)
-    (changed,) = _changed(node, tensor, source, [tuple(part)])
+    (changed,) = _changed(call, tensor, source, [tuple(part)])
     places = np.flatnonzero(changed.any(axis=2 - axis))
     if len(places) == count == places[-1] - places[0] + 1:
       return dataclasses.replace(layout, first=int(places[0]))
     return None
 
-  def _of_map(self, node, tensor, source):
+  def _of_map(self, call, tensor, source):
     """Returns the layout of tokens that an operation makes of a map.
 
     Its first row must change the first w of the tokens that change with it, and
@@ -142,7 +143,7 @@ class Layouts:
       part = [slice(None)] * 4
       part[1 + order.index(axis)] = slice(0, 1)
       parts.append(tuple(part))
-    changed = _changed(node, tensor, source, parts)
+    changed = _changed(call, tensor, source, parts)
     opaque = True
     for axis in (1, 2):
       places, in_row, in_column = (
@@ -162,19 +163,18 @@ class Layouts:
     return _UNKNOWN if opaque else None  # Opaque: each token sees it all.
 
 
-def _transposition(node, tensor) -> tuple[int, ...]:
+def _transposition(call, tensor) -> tuple[int, ...]:
   """Returns the axes of the one input that an operation's output has.
 
   Only what may transpose is asked: not Keras's layers but for two.
   """
-  (source,) = node.input_tensors
+  (source,) = call.inputs
   axes = tuple(range(1, len(tensor.shape)))
-  operation = node.operation
+  operation = call.operation
   may = isinstance(operation, (keras.layers.Permute, keras.layers.Lambda)) or (
     not getattr(operation, 'weights', ())
     and not (
-      isinstance(operation, keras.layers.Layer)
-      and type(operation).__module__.startswith('keras.')
+      isinstance(operation, keras.layers.Layer) and graph.is_of_keras(operation)
     )
   )
   sizes = source.shape[1:]
@@ -186,29 +186,29 @@ def _transposition(node, tensor) -> tuple[int, ...]:
   ):
     return axes
   values = _values(source)
-  found = _call(node, {id(source): values}, tensor)
+  found = _compute(call, {id(source): values}, tensor)
   for order in itertools.permutations(axes):
     if np.array_equal(found, values.transpose(0, *order)):
       return order
   return axes
 
 
-def _changed(node, tensor, source, parts) -> list[np.ndarray]:
+def _changed(call, tensor, source, parts) -> list[np.ndarray]:
   """Returns which values of an output `[...]` change with parts of an input.
 
   Args:
-    node: Of the graph.
+    call: Of the graph.
     tensor: The output.
     source: The input that is changed.
     parts: Indices of it.
   """
-  values = {id(each): _values(each) for each in node.input_tensors}
-  before = _call(node, values, tensor)
+  values = {id(each): _values(each) for each in call.inputs}
+  before = _compute(call, values, tensor)
   changed = []
   for part in parts:
     other = values[id(source)].copy()
     other[part] = _values(source, _SEED + 1)[part]
-    after = _call(node, {**values, id(source): other}, tensor)
+    after = _compute(call, {**values, id(source): other}, tensor)
     changed.append(np.abs(after - before)[0] > _TOLERANCE)
   return changed
 
@@ -222,14 +222,13 @@ def _values(tensor, seed=_SEED) -> np.ndarray:
   return rng.normal(size=shape).astype(np.float32)
 
 
-def _call(node, values, tensor) -> np.ndarray:
+def _compute(call, values, tensor) -> np.ndarray:
   """Returns an output of an operation; no variable moves."""
-  filled = {
-    id(each): keras.ops.convert_to_tensor(values[id(each)], each.dtype)
-    for each in node.input_tensors
-  }
-  args, kwargs = node.arguments.fill_in(filled)
+  inputs = [
+    keras.ops.convert_to_tensor(values[id(each)], each.dtype)
+    for each in call.inputs
+  ]
   with keras.StatelessScope():
-    outputs = keras.tree.flatten(node.operation(*args, **kwargs))
-  index = [id(each) for each in node.outputs].index(id(tensor))
+    outputs = call.compute(inputs)
+  index = [id(each) for each in call.outputs].index(id(tensor))
   return np.float32(keras.ops.convert_to_numpy(outputs[index]))

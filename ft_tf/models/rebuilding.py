@@ -2,6 +2,8 @@
 
 import keras
 
+from ft_tf.models import graph
+
 
 def rebuild(
   model: keras.Model,
@@ -24,7 +26,7 @@ def rebuild(
     The model, with weights of its own. A layer inside a layer keeps its
     precision if that layer's configuration says so.
   """
-  last = {tensor._keras_history.operation for tensor in model.outputs}
+  last = {graph.producer(tensor).operation for tensor in model.outputs}
 
   def clone(layer):
     config = layer.get_config()
@@ -48,7 +50,7 @@ def rebuild(
   finally:
     keras.config.set_dtype_policy(before)
   copy.set_weights(model.get_weights())
-  for layer in copy._flatten_layers():
+  for layer in graph.flat_layers(copy):
     if isinstance(layer, keras.layers.Normalization):
       layer.finalize_state()  # It computes with what follows from its weights.
   return copy

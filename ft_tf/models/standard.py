@@ -1,6 +1,5 @@
 """Anyone's classifier made like ours: raw images in, logits out, flat."""
 
-import functools
 import math
 
 import keras
@@ -8,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from ft_tf import catalogue, errors
-from ft_tf.models import layers
+from ft_tf.models import graph, layers
 
 _LEAST = 1e-7  # probability
 _AS_TOLD = 'logits_as_told'  # behind an activation that stays
@@ -162,23 +161,15 @@ def _run(model, tensors, prefix) -> list[keras.KerasTensor]:
       operation.name = prefix + operation.name
     return operation
 
-  graph = keras.Model(model.inputs, model.outputs)
-  return graph._run_through_graph(tensors, operation_fn=call)
+  return graph.run(model, tensors, call)
 
 
 def _opens(operation) -> bool:
   """Tells whether an operation is a model to look into."""
   return (
-    type(operation) in (keras.Sequential, keras.Model, _functional())
+    graph.is_plain_model(operation)
     and len(getattr(operation, 'inputs', None) or ()) == 1
   )
-
-
-@functools.cache
-def _functional():
-  """Returns the class of functional models, which Keras does not export."""
-  x = keras.Input((1,))
-  return type(keras.Model(x, x))
 
 
 def is_nested(model: keras.Model) -> bool:
@@ -251,16 +242,16 @@ def _end(model) -> tuple[keras.KerasTensor, list[keras.Operation]]:
   """
   (y,) = model.outputs
   tail = []
-  while not _activation(y) and _is_harmless(y._keras_history.operation):
-    operation, index, _ = y._keras_history
-    tail.append(operation)
-    (y,) = operation._inbound_nodes[index].input_tensors
+  while not _activation(y) and _is_harmless(graph.producer(y).operation):
+    call = graph.producer(y)
+    tail.append(call.operation)
+    (y,) = call.inputs
   return y, tail
 
 
 def _activation(tensor) -> str:
   """Returns what made a tensor, if it is `softmax` or `sigmoid` of classes."""
-  operation = tensor._keras_history.operation
+  operation = graph.producer(tensor).operation
   kind = ''
   if isinstance(operation, keras.layers.Softmax):
     kind = 'softmax'
@@ -289,14 +280,14 @@ def _is_harmless(operation) -> bool:
 
 def _name_of(operation) -> str:
   """Returns the name of an operation of keras.ops; '' of any other."""
-  its = type(operation)
-  return its.__name__.lower() if its.__module__.startswith('keras.') else ''
+  of_keras = graph.is_of_keras(operation)
+  return type(operation).__name__.lower() if of_keras else ''
 
 
 def _without_activation(tensor) -> keras.KerasTensor:
   """Returns a tensor as it was before the activation that made it."""
-  operation, index, _ = tensor._keras_history
-  (x,) = operation._inbound_nodes[index].input_tensors
+  call = graph.producer(tensor)
+  operation, (x,) = call.operation, call.inputs
   if not isinstance(operation, _ACTIVATED) or isinstance(
     operation, keras.layers.Activation
   ):

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from ft_tf import errors
-from ft_tf.models import layouts, tokens
+from ft_tf.models import graph, layouts, tokens
 
 # Their maps are those before them, with another border.
 _PADDED = (keras.layers.ZeroPadding2D, keras.layers.Cropping2D)
@@ -36,7 +36,7 @@ def last_feature_map(model: keras.Model) -> str:
   """
   tensors = _tensors(model)
   for name in reversed(_maps(model)):
-    if not isinstance(tensors[name]._keras_history.operation, _PADDED):
+    if not isinstance(graph.producer(tensors[name]).operation, _PADDED):
       return name
   *_, last = [name for name in tensors if len(tensors[name].shape) == 3] or ['']
   raise errors.UsageError(
@@ -125,7 +125,7 @@ def candidates(model: keras.Model) -> list[Candidate]:
     called.setdefault(name, []).append(f'-{number}')
   found, before, maps = [], 0, _maps(model)
   for name, tensor in _tensors(model).items():
-    operation = tensor._keras_history.operation
+    operation = graph.producer(tensor).operation
     if isinstance(operation, keras.layers.Layer):
       before += operation.count_params()
     if name in maps:
@@ -175,7 +175,7 @@ def _last_of_each_size(model) -> dict[tuple[int, int], str]:
   return {
     shape[:2]: name
     for name, shape in _maps(model).items()
-    if not isinstance(tensors[name]._keras_history.operation, _PADDED)
+    if not isinstance(graph.producer(tensors[name]).operation, _PADDED)
   }
 
 
@@ -208,7 +208,7 @@ def _maps(model, *, pooled=False) -> dict[str, tuple[int | None, ...]]:
 
 def _found_maps(model) -> dict[str, _Map]:
   """Returns each layer's feature map, in order."""
-  known = layouts.Layouts(_nodes(model))
+  known = layouts.Layouts(_calls(model))
   image_size = tuple(model.inputs[0].shape[1:3])
   found = {}
   for name, tensor in _tensors(model).items():
@@ -232,10 +232,11 @@ def _found_maps(model) -> dict[str, _Map]:
 def before_activation(model: keras.Model, name: str) -> str:
   """Returns the layer that feeds an activation; another layer's own name."""
   tensor = _tensors(model)[name]
-  if not _is_activation(tensor._keras_history.operation):
+  call = graph.producer(tensor)
+  if not _is_activation(call.operation):
     return name
-  (before,) = _inputs(tensor)
-  return before._keras_history.operation.name
+  (before,) = call.inputs
+  return graph.producer(before).operation.name
 
 
 def block_output(model: keras.Model, name: str) -> str:
@@ -263,15 +264,15 @@ def block_output(model: keras.Model, name: str) -> str:
   maps, readers = _maps(model), _readers(model)
   total, path = _tensors(model)[name], []  # path: from the sum to the layer
   while not _is_sum(total):
-    inputs = _inputs(total)
+    inputs = graph.producer(total).inputs
     if len(inputs) != 1:
       return name
     path.insert(0, total)
     (total,) = inputs
-  output = total._keras_history.operation.name
+  output = graph.producer(total).operation.name
   if not path or output not in maps or maps[output][:2] != maps[name][:2]:
     return name
-  operations = [tensor._keras_history.operation for tensor in path]
+  operations = [graph.producer(tensor).operation for tensor in path]
   normalized = isinstance(operations[0], _NORMALIZED)
   activation = 1 if normalized else 0
   if len(path) <= activation or not _is_activation(operations[activation]):
@@ -356,27 +357,17 @@ def _outputs(model, names):
   return found
 
 
-def _inputs(tensor):
-  """Returns the symbolic tensors that a tensor is made from."""
-  operation, node, _ = tensor._keras_history
-  return operation._inbound_nodes[node].input_tensors
-
-
 def _readers(model) -> collections.Counter:
   """Returns by the id of each tensor how many inputs in the model it is."""
-  graph = keras.Model(model.inputs, model.outputs)
   return collections.Counter(
-    id(tensor)
-    for nodes in graph._nodes_by_depth.values()
-    for node in nodes
-    for tensor in node.input_tensors
+    id(tensor) for call in graph.calls(model) for tensor in call.inputs
   )
 
 
 def _is_sum(tensor) -> bool:
   """Whether a layer or an operation adds tensors to one another."""
-  name = type(tensor._keras_history.operation).__name__
-  return name == 'Add' and len(_inputs(tensor)) > 1
+  call = graph.producer(tensor)
+  return type(call.operation).__name__ == 'Add' and len(call.inputs) > 1
 
 
 def _is_activation(operation) -> bool:
@@ -393,26 +384,20 @@ def _tensors(model):
   layer may have been called before.
   """
   tensors, shared = {}, set()
-  for node in _nodes(model):
-    name = node.operation.name
+  for call in _calls(model):
+    name = call.operation.name
     if name in tensors:
       shared.add(name)  # Called twice: which output is meant?
-    if len(node.outputs) == 1:
-      tensors[name] = node.outputs[0]
+    if len(call.outputs) == 1:
+      tensors[name] = call.outputs[0]
   return {name: t for name, t in tensors.items() if name not in shared}
 
 
-def _nodes(model):
+def _calls(model) -> list[graph.Call]:
   """Returns the calls of a model's own graph, from its input on."""
   if not getattr(model, 'inputs', None):
     raise errors.UsageError(
       f'{model.name} is a subclassed model, whose layers have no symbolic '
       'outputs: give one built by the functional API or keras.Sequential'
     )
-  graph = keras.Model(model.inputs, model.outputs)
-  return [
-    node
-    for depth in sorted(graph._nodes_by_depth, reverse=True)
-    for node in graph._nodes_by_depth[depth]
-    if not node.is_input
-  ]
+  return graph.calls(model)

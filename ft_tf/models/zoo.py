@@ -13,6 +13,7 @@ import numpy as np
 from ft_tf import errors
 from ft_tf.models import (
   applications,
+  graph,
   layers,
   pretrained,
   rebuilding,
@@ -162,18 +163,19 @@ def _as_specified(model, spec, what):
   """
 
   def others(model):
-    last = {tensor._keras_history.operation for tensor in model.outputs}
+    last = {graph.producer(tensor).operation for tensor in model.outputs}
     return [
       layer
-      for layer in model._flatten_layers(include_self=False)
-      if not isinstance(layer, keras.layers.InputLayer)
+      for layer in graph.flat_layers(model)
+      if layer is not model
+      and not isinstance(layer, keras.layers.InputLayer)
       and layer not in last
       and layer.dtype_policy.name != spec.precision
     ]
 
   norms = [
     layer
-    for layer in model._flatten_layers()
+    for layer in graph.flat_layers(model)
     if isinstance(layer, keras.layers.BatchNormalization)
   ]
   if not others(model) and all(
@@ -359,7 +361,7 @@ def check_not_quantized(model: keras.Model, what: str) -> None:
     model: The model.
     what: How the message calls it.
   """
-  for layer in model._flatten_layers():
+  for layer in graph.flat_layers(model):
     mode = getattr(layer, 'quantization_mode', None)
     if mode:
       raise errors.UsageError(

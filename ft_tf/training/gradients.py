@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from ft_tf.data import datasets, sampling
 from ft_tf.methods import base
-from ft_tf.training import distillation, step
+from ft_tf.models import graph
+from ft_tf.training import distillation
 
 
 def compile_measure(
@@ -45,7 +46,7 @@ def compile_measure(
       value for v, value in zip(every, values, strict=True) if id(v) in own
     ]
     scope = keras.StatelessScope(zip(every, values, strict=True))
-    random = step.drawing_from(generator)
+    random = graph.drawing_from(generator)
     with scope, random, tf.GradientTape(persistent=True) as tape:
       tape.watch(watched)
       found = forward(batch)

@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import ops
 
 from ft_tf import recipes
+from ft_tf.models import graph
 
 
 @keras.saving.register_keras_serializable('ft_tf')
@@ -43,7 +44,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
     ]
 
   def update_step(self, gradient, variable, learning_rate):
-    velocity = self._velocities[self._get_variable_index(variable)]
+    velocity = self._velocities[graph.variable_index(self, variable)]
     if isinstance(variable, keras.Variable):
       variable = variable.value
     tf.raw_ops.ResourceApplyMomentum(

@@ -1,13 +1,12 @@
 """The one step under every stage: terms, gradients, update; and many of it."""
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.backend.common import global_state
-from keras.src.random import seed_generator
+
+from ft_tf.models import graph
 
 INPUT_WAIT = 'input_wait'
 
@@ -50,7 +49,7 @@ def compile_steps(
       [*zip(moved + others, values, strict=True), (generator.state, state)]
     )
     watched = values[: len(moved)]
-    with scope, drawing_from(generator), tf.GradientTape() as tape:
+    with scope, graph.drawing_from(generator), tf.GradientTape() as tape:
       tape.watch(watched)
       found = forward(batch)
       loss = found['loss'] * scale
@@ -83,22 +82,6 @@ def count_correct(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
   """Returns how many of the logits `[B, classes]` have the label on top."""
   correct = tf.argmax(logits, axis=1, output_type=labels.dtype) == labels
   return tf.reduce_sum(tf.cast(correct, tf.float32))
-
-
-@contextlib.contextmanager
-def drawing_from(generator: keras.random.SeedGenerator) -> Iterator[None]:
-  """Makes random operations without a seed of their own use a generator.
-
-  ConvNeXt's stochastic depth has such. Keras makes one generator per thread for
-  them, inside the graph of the step if it is not there before, which fails.
-  """
-  name = seed_generator.GLOBAL_SEED_GENERATOR
-  before = global_state.get_global_attribute(name)
-  global_state.set_global_attribute(name, generator)
-  try:
-    yield
-  finally:
-    global_state.set_global_attribute(name, before)
 
 
 def repeat(

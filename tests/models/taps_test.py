@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.models import folding, layers, taps, zoo
+from ft_tf.models import folding, graph, layers, taps, zoo
 from tests import networks
 
 _SHAPE = (8, 8, 3)
@@ -277,7 +277,7 @@ class BeforeActivationTest(absltest.TestCase):
     ):
       x = _conv(image, 4, name=f'before{number}')
       y = activate(x)
-      name = y._keras_history.operation.name
+      name = graph.producer(y).operation.name
       self.assertEqual(
         taps.before_activation(_classifier(image, y), name), f'before{number}'
       )
@@ -354,7 +354,7 @@ class BlockOutputTest(parameterized.TestCase):
     y = _conv(y, 6, strides=2) + keras.layers.Conv2D(6, 1, strides=2)(total)
     model = _classifier(image, y)
     # The sum of 8x8 goes past its activation, as the shortcut.
-    output = total._keras_history.operation.name
+    output = graph.producer(total).operation.name
     self.assertIn(output, self._outputs(model).values())
 
   def test_sum_that_is_only_activated_is_no_output(self):
@@ -369,7 +369,7 @@ class BlockOutputTest(parameterized.TestCase):
     x = _conv(image, 4)
     x = keras.layers.Add(name='sum')([x, _conv(_norm_relu(x), 4)])
     x = _norm_relu(_conv(_norm_relu(x), 9))
-    last = x._keras_history.operation.name
+    last = graph.producer(x).operation.name
     self.assertEqual(taps.block_output(_classifier(image, x), last), last)
 
   def test_sum_of_another_size_is_no_output(self):
