@@ -3,10 +3,12 @@
 import abc
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
+from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 
@@ -225,7 +227,9 @@ class LiteRTPredictor(Predictor):
     return values.clip(limits.min, limits.max).astype(dtype)
 
 
-def _input_quantisation(path, details) -> tuple[float, int] | None:
+def _input_quantisation(
+  path: str, details: Mapping[str, Any]
+) -> tuple[float, int] | None:
   """Returns scale and zero point of a .tflite file's input; None: it has none.
 
   Raises:
@@ -251,7 +255,7 @@ def _input_quantisation(path, details) -> tuple[float, int] | None:
   )
 
 
-def _check_single(path, inputs, outputs) -> None:
+def _check_single(path: str, inputs: Sized, outputs: Sized) -> None:
   """Raises `UsageError` unless there is one input and one output."""
   if (len(inputs), len(outputs)) != (1, 1):
     raise errors.UsageError(
@@ -260,7 +264,9 @@ def _check_single(path, inputs, outputs) -> None:
     )
 
 
-def _check_images(path, shape, dtype) -> None:
+def _check_images(
+  path: str, shape: Sequence[int | None], dtype: npt.DTypeLike
+) -> None:
   """Raises `UsageError` unless an input is of images `[B, H, W, C]`."""
   if np.dtype(dtype).kind not in 'iuf' and dtype != tf.bfloat16.as_numpy_dtype:
     raise errors.UsageError(
@@ -279,7 +285,7 @@ def _check_images(path, shape, dtype) -> None:
     )
 
 
-def _checked(outputs, count, path) -> np.ndarray:
+def _checked(outputs: np.ndarray, count: int, path: str) -> np.ndarray:
   """Returns outputs; raises `UsageError` if they are not `[count, classes]`."""
   if outputs.ndim != 2 or len(outputs) != count:
     raise errors.UsageError(
@@ -289,7 +295,12 @@ def _checked(outputs, count, path) -> np.ndarray:
   return outputs
 
 
-def _in_fixed_batches(run, images, size, path) -> np.ndarray:
+def _in_fixed_batches(
+  run: Callable[[np.ndarray], np.ndarray],
+  images: np.ndarray,
+  size: int | None,
+  path: str,
+) -> np.ndarray:
   """Returns the outputs of a model that takes batches of one size, or of any.
 
   Args:
@@ -340,7 +351,7 @@ def predictor(path: str) -> Predictor:
 
 def check_classes(
   predict: Predictor,
-  examples: example_sets.Examples,
+  examples: example_sets.AnyExamples,
   label_names: Sequence[str],
 ) -> None:
   """Raises `UsageError` if a model has not as many classes as a data set."""
@@ -353,7 +364,7 @@ def check_classes(
 
 
 def in_batches(
-  function: Callable[[np.ndarray], np.ndarray], inputs: np.ndarray
+  function: Callable[[np.ndarray], np.ndarray], inputs: example_sets.Images
 ) -> np.ndarray:
   """Returns a function's values of many inputs, a batch at a time.
 
@@ -369,7 +380,7 @@ def in_batches(
   )
 
 
-def logits(predict: Predictor, images: np.ndarray) -> np.ndarray:
+def logits(predict: Predictor, images: example_sets.Images) -> np.ndarray:
   """Returns the logits `[N, classes]` of raw images `[N, H, W, C]` uint8.
 
   Of a model that gives probabilities they are their logarithms, which is said.
@@ -487,7 +498,7 @@ def _log_probabilities(outputs):
 
 
 def evaluate(
-  predict: Predictor, examples: example_sets.Examples
+  predict: Predictor, examples: example_sets.AnyExamples
 ) -> dict[str, float | int]:
   """Returns `score` of a predictor on labelled images.
 

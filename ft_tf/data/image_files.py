@@ -152,7 +152,7 @@ def encode(content: bytes, *, channels: int, bits: int) -> bytes:
     return kept.getvalue()
 
 
-def _look(image, content: bytes) -> Look:
+def _look(image: Image.Image, content: bytes) -> Look:
   if image.width * image.height > _MOST_PIXELS:
     return Look(f'{image.width}x{image.height} pixels are too many')
   frames = 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
@@ -177,7 +177,7 @@ def _look(image, content: bytes) -> Look:
   )
 
 
-def _deep(image, content: bytes) -> np.ndarray | None:
+def _deep(image: Image.Image, content: bytes) -> np.ndarray | None:
   """Returns values of 16 bits, `[H, W]` or `[H, W, 3]`; None of 8 bits."""
   if image.format == 'PNG' and content[24] == 16:  # the depth in its header
     # Pillow drops the lower 8 bits of colours.
@@ -191,11 +191,11 @@ def _deep(image, content: bytes) -> np.ndarray | None:
   return None
 
 
-def _open(content: bytes):
+def _open(content: bytes) -> Image.Image:
   return Image.open(io.BytesIO(content), formats=_formats())
 
 
-def _plain(image) -> bool:
+def _plain(image: Image.Image) -> bool:
   return (image.format, image.mode) in _PLAIN
 
 
