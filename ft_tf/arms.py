@@ -93,7 +93,7 @@ def make(methods: Iterable[str], sweep: dict[str, list[Any]]) -> list[Arm]:
   return arms
 
 
-def _hears(method, flag) -> bool:
+def _hears(method: str, flag: str) -> bool:
   """Tells whether a flag may change what a method does."""
   (leaf,) = [leaf for leaf in recipes.leaves() if leaf.flag == flag]
   if leaf.group == 'paraphraser':

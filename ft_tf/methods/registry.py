@@ -36,7 +36,7 @@ class Parts:
   teacher: keras.Model
   student: keras.Model
   paraphrasers: Sequence[factors.Paraphraser]
-  examples: example_sets.Examples
+  examples: example_sets.AnyExamples
 
 
 def make(recipe: recipes.Recipe, parts: Parts) -> list[base.Method]:
