@@ -116,7 +116,9 @@ class SavedModelPredictor(Predictor):
     outputs = self._serve.structured_outputs
     _check_single(path, inputs, outputs)
     ((self._name, spec),) = inputs.items()
-    shape = [None] * 4 if spec.shape.rank is None else spec.shape.as_list()
+    shape: list[int | None] = [None] * 4
+    if spec.shape.rank is not None:
+      shape = spec.shape.as_list()
     _check_images(path, shape, spec.dtype.as_numpy_dtype)
     if spec.dtype == tf.int8:
       raise errors.UsageError(
@@ -124,8 +126,8 @@ class SavedModelPredictor(Predictor):
         'that takes uint8 or float32'
       )
     self._dtype = spec.dtype
-    self._batch, *image_shape = shape
-    self.image_shape = tuple(image_shape)
+    self._batch, height, width, channels = shape
+    self.image_shape = height, width, channels
 
   def __call__(self, images: np.ndarray) -> np.ndarray:
     return _in_fixed_batches(self._run, images, self._batch, self.given)
@@ -182,12 +184,12 @@ class LiteRTPredictor(Predictor):
     _check_images(path, shape, self._input['dtype'])
     self._quantisation = _input_quantisation(path, self._input)
     self.given = path
-    self.image_shape = tuple(shape[1:])
+    self._batch, height, width, channels = shape
+    self.image_shape = height, width, channels
     self.input_dtype = np.dtype(self._input['dtype']).name
     self.output_dtype = np.dtype(self._output['dtype']).name
     self.output_step = float(self._output['quantization'][0])
-    self.flexible_batch = shape[0] is None
-    self._batch = shape[0]
+    self.flexible_batch = self._batch is None
 
   def __call__(self, images: np.ndarray) -> np.ndarray:
     if self.flexible_batch:

@@ -9,7 +9,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from multiprocessing.process import BaseProcess
+from typing import Any, cast
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,8 @@ def each(
         with contextlib.suppress(OSError):
           worker.connection.send(call)
         busy[worker.connection] = worker, number
-      for connection in multiprocessing.connection.wait(list(busy)):
+      ready = multiprocessing.connection.wait(list(busy))
+      for connection in [each for each in busy if each in ready]:
         worker, number = busy.pop(connection)
         try:
           returned, value = connection.recv()
@@ -113,7 +115,7 @@ class _Worker:
     """Waits for the process's end; returns its exit code."""
     self.process.join()
     self.connection.close()
-    return self.process.exitcode
+    return cast(int, self.process.exitcode)  # None only before its end
 
 
 def _work(connection, function, start, start_arguments) -> None:
@@ -135,5 +137,6 @@ def _work(connection, function, start, start_arguments) -> None:
 
 def _end_with_parent() -> None:
   """Ends this process when its parent has ended, killed or not."""
-  multiprocessing.parent_process().join()
+  # None only in a process that was not started by another.
+  cast(BaseProcess, multiprocessing.parent_process()).join()
   os._exit(1)

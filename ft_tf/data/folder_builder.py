@@ -208,14 +208,14 @@ def _duplicates(listing: folder.Listing, kept: _Kept) -> Iterable[str]:
     (1, 'class', 'one of the labels is wrong'),
   ):
     groups = [
-      files
-      for files in same.values()
-      if len({each[place] for each in files}) > 1
+      copies
+      for copies in same.values()
+      if len({each[place] for each in copies}) > 1
     ]
     pairs = []
-    for files in groups[: folder.NAMED]:
-      other = next(each for each in files if each[place] != files[0][place])
-      pairs.append(f'{folder.shown(files[0][2])} = {folder.shown(other[2])}')
+    for first, *others in groups[: folder.NAMED]:
+      other = next(each for each in others if each[place] != first[place])
+      pairs.append(f'{folder.shown(first[2])} = {folder.shown(other[2])}')
     if groups:
       yield (
         f'{folder.shown(listing.root)}: warning: '

@@ -14,7 +14,7 @@ import stat
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 # What Pillow opens but does not decode by itself, vector graphics and video.
 _NOT_IMAGES = {'BUFR', 'EPS', 'FLI', 'GRIB', 'HDF5', 'IPTC', 'MPEG', 'WMF'}
@@ -162,7 +162,7 @@ def _look(image: Image.Image, content: bytes) -> Look:
     return Look(f'pixels of 32 bits (mode {image.mode}): save it with 8 or 16')
   if image.format == 'PNG' or _plain(image):
     tf.io.decode_image(content, expand_animations=False)
-  if image.format == 'TIFF' and deep is None:
+  if isinstance(image, TiffImagePlugin.TiffImageFile) and deep is None:
     bits = image.tag_v2.get(_BITS_PER_SAMPLE, (8,))
     # Pillow drops the lower 8 bits of colours, and these may be all there is.
     if max(bits) > 8 and np.asarray(image).max() < 16:

@@ -32,7 +32,8 @@ class Row(summary.Row):
   def figure(self, name: str) -> float | None:
     """Returns the mean of a figure of the results, or None if one lacks it."""
     values = [run.result.get(name) for run in self.runs]
-    return None if None in values else statistics.mean(values)
+    known = [value for value in values if value is not None]
+    return statistics.mean(known) if len(known) == len(values) else None
 
 
 def runs(root: run_dir.RunDir) -> list[summary.Run]:
@@ -138,8 +139,10 @@ def cells(row: Row) -> list[str]:
   gain, interval, p = '-', '-', '-'
   if row.gain is not None:
     gain = f'{100 * row.gain.mean:+.2f}'
+    if row.gain.interval is not None:
+      low, high = row.gain.interval
+      interval = f'{100 * low:+.2f} .. {100 * high:+.2f}'
     if row.gain.p is not None:
-      interval = f'{100 * row.gain.low:+.2f} .. {100 * row.gain.high:+.2f}'
       p = '< 0.001' if row.gain.p < 0.001 else f'{row.gain.p:.3f}'
   int8 = row.export and row.export[run_dir.INT8]
   return [
@@ -204,7 +207,7 @@ def _pictures(root, table) -> dict[str, dict[str, str]]:
 
   By arm's label and step, as base64 of PNG.
   """
-  found = {}
+  found: dict[str, dict[str, str]] = {}
   for row in table:
     run = root.child(row.runs[0].name)
     known = os.path.isdir(run.pictures)
@@ -246,7 +249,7 @@ def write(
   failures = failures or {}
   found = runs(root)
   table = rows(found)
-  comparison = {
+  comparison: dict[str, Any] = {
     'rows': [_plain(row) for row in table],
     'verdicts': verdicts(table),
     'failures': failures,

@@ -42,7 +42,7 @@ def colors(methods: Iterable[str]) -> dict[str, str]:
 
 
 def curves(
-  runs: list[summary.Run], field: str, label: str, percent=False
+  runs: list[summary.Run], field: str, label: str, percent: bool = False
 ) -> str:
   """Returns the plot of a metrics field by epoch: a line per run.
 
@@ -75,7 +75,7 @@ def curves(
 
 
 def bands(
-  runs: list[summary.Run], field: str, label: str, percent=False
+  runs: list[summary.Run], field: str, label: str, percent: bool = False
 ) -> str:
   """Returns the plot of a metrics field by epoch: a line and band per method.
 
