@@ -118,7 +118,12 @@ class _Worker:
     return cast(int, self.process.exitcode)  # None only before its end
 
 
-def _work(connection, function, start, start_arguments) -> None:
+def _work(
+  connection: multiprocessing.connection.Connection,
+  function: Callable[..., Any],
+  start: Callable[..., None],
+  start_arguments: Iterable[Any],
+) -> None:
   """Makes the calls that come, in a process of its own."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's.
   threading.Thread(target=_end_with_parent, daemon=True).start()

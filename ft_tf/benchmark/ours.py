@@ -377,7 +377,7 @@ def convolution_flops(job: jobs.Job) -> dict[str, float]:
   }
 
 
-def _flops(model) -> list[int]:
+def _flops(model: keras.Model) -> list[int]:
   """Returns the operations of each convolution, in order."""
   return [
     2 * int(np.prod(layer.output.shape[1:3])) * int(np.prod(layer.kernel.shape))

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import statistics
+from collections.abc import Iterable
 from typing import Any
 
 from ft_tf import run_dir
@@ -88,7 +89,7 @@ def rows(found: list[summary.Run]) -> list[Row]:
   ]
 
 
-def _baseline(method, methods) -> str | None:
+def _baseline(method: str, methods: Iterable[str]) -> str | None:
   """Returns the student alone at the same point of a sweep, if there is one."""
   name, point = _parts(method)
   if name in ('teacher', _ALONE):
@@ -202,7 +203,9 @@ def knowledge(root: run_dir.RunDir, table: list[Row]) -> list[list[str]]:
   return lines
 
 
-def _pictures(root, table) -> dict[str, dict[str, str]]:
+def _pictures(
+  root: run_dir.RunDir, table: list[Row]
+) -> dict[str, dict[str, str]]:
   """Returns the maps of each arm's first run: at first, halfway, and last.
 
   By arm's label and step, as base64 of PNG.
@@ -284,7 +287,7 @@ def markdown(table: list[Row]) -> str:
   return tables.markdown(HEADER, [cells(row) for row in table])
 
 
-def _plots(found, table) -> dict[str, str]:
+def _plots(found: list[summary.Run], table: list[Row]) -> dict[str, str]:
   students = [run for run in found if run.method != 'teacher']
   exported = [row for row in table if row.export]
   return {
@@ -367,7 +370,7 @@ def _write(root, extension, text):
       file.write(text)
 
 
-def _paraphrasers(root) -> dict[str, dict[str, Any]]:
+def _paraphrasers(root: run_dir.RunDir) -> dict[str, dict[str, Any]]:
   """Returns the results of the paraphrasers by their folders' names."""
   folder = root.child('paraphrasers').path
   names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []

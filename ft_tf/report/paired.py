@@ -105,7 +105,7 @@ def gains(
   return found
 
 
-def _standard_error(differences) -> float:
+def _standard_error(differences: np.ndarray) -> float:
   """Returns that of their mean, infinite if all are equal: it is not known."""
   if np.ptp(differences) < _RESOLUTION:
     return np.inf

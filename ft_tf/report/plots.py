@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterable
 
 import numpy as np
+from matplotlib import axes as plot_axes
 from matplotlib import figure, ticker
 
 from ft_tf import run_dir
@@ -154,7 +155,7 @@ def accuracy_by_size(table: list[summary.Row]) -> str:
   return _svg(drawn, axes)
 
 
-def _svg(drawn: figure.Figure, axes) -> str:
+def _svg(drawn: figure.Figure, axes: plot_axes.Axes) -> str:
   """Returns the figure as an <svg> element to stand in a page."""
   axes.spines[['top', 'right']].set_visible(False)
   axes.grid(alpha=0.25, linewidth=0.6)
