@@ -28,7 +28,7 @@ from ft_tf import workshop as workshops
 from ft_tf.data import datasets, records, sampling
 from ft_tf.export import budget
 from ft_tf.methods import registry
-from ft_tf.models import graph, taps
+from ft_tf.models import feature_maps, graph, layer_choice
 from ft_tf.training import precision
 
 _JUDGED = 2000  # test images that a given teacher is measured on
@@ -369,11 +369,11 @@ def _of_layers(recipe, dataset, teacher, student) -> Iterator[Finding]:
   ):
     others = ', '.join(
       f'{each.layer} {_shape(each.shape)}'
-      for each in taps.candidates(net)
+      for each in layer_choice.candidates(net)
       if each.called
     )
     layers_said = ', '.join(
-      f'{layer.replace(".", "/")} {_shape(taps.shape(net, layer))}'
+      f'{layer.replace(".", "/")} {_shape(feature_maps.shape(net, layer))}'
       for layer in chosen
     )
     yield Finding(
@@ -388,7 +388,7 @@ def _of_layers(recipe, dataset, teacher, student) -> Iterator[Finding]:
 def _match(recipe, teacher, student, chosen) -> str:
   """Returns how a pair of maps comes to factors of one shape."""
   theirs, ours = (
-    taps.shape(net, layer)
+    feature_maps.shape(net, layer)
     for net, layer in zip((teacher, student), chosen, strict=True)
   )
   size = tuple(min(pair) for pair in zip(theirs[:2], ours[:2], strict=True))

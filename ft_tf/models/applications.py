@@ -158,7 +158,7 @@ def build(
   original = plain(
     name, (height * taken, width * taken, channels), classes=spec.classes
   )
-  return _adapted(standard.flat(original), spec, taken)
+  return _adapted(standard.flatten(original), spec, taken)
 
 
 def head_of(model: keras.Model) -> keras.layers.Layer:

@@ -97,8 +97,8 @@ def build(
     spec: The data's shape; its statistics give way to those that the network
       was trained with.
     path: An `.h5` file.
-    preprocessing: What was done to its images instead, as of `standard.flat`;
-      `none`: what its family does.
+    preprocessing: What was done to the images that it was trained on, as of
+      `standard.flatten`; `none`: what is usual for its family.
 
   Returns:
     A model from raw images `[B, H, W, C]` uint8 to logits `[B, classes]`.
@@ -138,7 +138,7 @@ def build(
   )
   theirs = [
     layer
-    for layer in standard.flat(loaded).layers
+    for layer in standard.flatten(loaded).layers
     if layer.weights and not isinstance(layer, keras.layers.Normalization)
   ]
   ours = [copy for layer, copy in pairs if layer.weights]

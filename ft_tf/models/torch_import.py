@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from ft_tf import errors
-from ft_tf.models import layers, zoo
+from ft_tf.models import layers, model_files, zoo
 
 # Theirs -> ours, of the last part of a weight's name.
 _NORM = {
@@ -65,7 +65,7 @@ def network(
   Raises:
     UsageError: the arrays are not exactly those of the network; they are named.
   """
-  if zoo.is_file(name):
+  if model_files.is_file(name):
     raise errors.UsageError(
       f'--network={name}: give a name, such as resnet56 or wrn-40-2'
     )
