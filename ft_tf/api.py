@@ -23,7 +23,7 @@ from ft_tf import (
   run_dir,
   teachers,
 )
-from ft_tf.data import datasets
+from ft_tf.data import datasets, example_sets, sources
 from ft_tf.models import checks, model_files
 from ft_tf.training import loop, stage, strategy
 
@@ -97,12 +97,12 @@ def distill(
   with _in_python_terms():
     _check_arguments(numbers)
     run = run_dir.RunDir(_path('workdir', workdir))
-    source = datasets.Arrays(train, test, label_names=label_names)
+    source = sources.Arrays(train, test, label_names=label_names)
     original = _loaded_teacher(teacher)
     source = _as_teacher_takes(original, source, numbers)
     training = source.read('train')
     images = training.images
-    mean, std = datasets.statistics(training)
+    mean, std = example_sets.statistics(training)
     given = {
       'dataset': source.name,
       'image_size': 0,
@@ -191,8 +191,8 @@ def _loaded_teacher(teacher: Any) -> keras.Model | None:
 
 
 def _as_teacher_takes(
-  teacher: keras.Model | None, source: datasets.Arrays, numbers: dict[str, Any]
-) -> datasets.Arrays:
+  teacher: keras.Model | None, source: sources.Arrays, numbers: dict[str, Any]
+) -> sources.Arrays:
   """Returns the images with the channels that a trained teacher takes.
 
   Raises:

@@ -127,7 +127,10 @@ def _paraphrase(
     By task's name its paraphrasers, and of those whose paraphraser cannot be
     trained what went wrong.
   """
-  by_task, failures, by_folder, failed_folders = {}, {}, {}, {}
+  by_task: dict[str, tuple[paraphraser.TrainedParaphraser, ...]] = {}
+  by_folder: dict[str, tuple[paraphraser.TrainedParaphraser, ...]] = {}
+  failures: dict[str, str] = {}
+  failed_folders: dict[str, str] = {}
   for task in tasks:
     if not recipes.needs_paraphraser(task.recipe.student.method):
       continue

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -18,7 +19,7 @@ from ft_tf import (
   specs,
   teachers,
 )
-from ft_tf.data import datasets, sampling
+from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.export import budget
 from ft_tf.export import student as export_student
 from ft_tf.methods import registry
@@ -99,23 +100,35 @@ def compress(
       return complete
     if choice is not None:
       run.write(CANDIDATES, choice)
-    work = {'strategy': strategy, 'options': options}
     teacher_run = run.child('teacher')
     trained_teacher = teacher.obtain_teacher(
-      recipe, dataset, run=teacher_run, given=given, **work
+      recipe,
+      dataset,
+      run=teacher_run,
+      strategy=strategy,
+      options=options,
+      given=given,
     )
-    inputs = {'teacher': trained_teacher, 'signals': signals}
+    paraphrasers: Sequence[paraphraser.TrainedParaphraser] = ()
     if recipes.needs_paraphraser(recipe.student.method):
-      inputs['paraphrasers'] = paraphraser.train_paraphrasers(
+      paraphrasers = paraphraser.train_paraphrasers(
         recipe,
         dataset,
         teacher=trained_teacher,
         run=run.child('paraphraser'),
-        **work,
+        strategy=strategy,
+        options=options,
       )
     results = {
       name: student.train_student(
-        student_recipe, dataset, run=run.child(name), **inputs, **work
+        student_recipe,
+        dataset,
+        run=run.child(name),
+        strategy=strategy,
+        options=options,
+        teacher=trained_teacher,
+        paraphrasers=paraphrasers,
+        signals=signals,
       )
       for name, student_recipe in _students(recipe, seeds, baseline).items()
     }
@@ -196,7 +209,7 @@ def check_parts(
     teacher=teacher_model,
     student=student_model,
     paraphrasers=blank,
-    examples=datasets.Examples(
+    examples=example_sets.Examples(
       np.zeros((1, *dataset.image_shape), np.uint8), np.zeros(1, np.int64)
     ),
   )

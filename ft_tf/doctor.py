@@ -25,7 +25,7 @@ from ft_tf import (
   teachers,
 )
 from ft_tf import workshop as workshops
-from ft_tf.data import datasets, records, sampling
+from ft_tf.data import datasets, example_sets, records, sampling
 from ft_tf.export import budget
 from ft_tf.methods import registry
 from ft_tf.models import feature_maps, graph, layer_choice
@@ -194,7 +194,7 @@ def _of_data(recipe, dataset) -> Iterator[Finding]:
   yield Finding(
     'values',
     f'{some.min()} to {some.max()}; of 0..1, mean and deviation '
-    f'{_figures(*datasets.statistics(train))}; the student normalises '
+    f'{_figures(*example_sets.statistics(train))}; the student normalises '
     f'by {_figures(data.mean, data.std)}',
     '--mean, --std',
   )

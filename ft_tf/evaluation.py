@@ -11,7 +11,7 @@ import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 
 from ft_tf import errors
-from ft_tf.data import datasets
+from ft_tf.data import example_sets
 from ft_tf.models import checks, heads, model_files, standard
 
 SIGNATURE = 'serving_default'
@@ -340,7 +340,7 @@ def predictor(path: str) -> Predictor:
 
 def check_classes(
   predict: Predictor,
-  examples: datasets.Examples,
+  examples: example_sets.Examples,
   label_names: Sequence[str],
 ) -> None:
   """Raises `UsageError` if a model has not as many classes as a data set."""
@@ -487,7 +487,7 @@ def _log_probabilities(outputs):
 
 
 def evaluate(
-  predict: Predictor, examples: datasets.Examples
+  predict: Predictor, examples: example_sets.Examples
 ) -> dict[str, float | int]:
   """Returns `score` of a predictor on labelled images.
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from ft_tf import errors, recipes
-from ft_tf.data import datasets
+from ft_tf.data import datasets, example_sets
 from ft_tf.models import layers, zoo
 
 
@@ -21,7 +21,7 @@ def settle_statistics(
   channels = dataset.image_shape[-1]
   if len(recipe.data.mean) == channels:
     return recipe
-  mean, std = datasets.statistics(dataset.train)
+  mean, std = example_sets.statistics(dataset.train)
   texts = (','.join(map(str, each)) for each in (mean, std))
   print(
     'mean and std: {} and {}, of the training images; the recipe has those of '
@@ -43,7 +43,8 @@ def spec(recipe: recipes.Recipe, dataset: datasets.Dataset) -> layers.Spec:
   channels = dataset.image_shape[-1]
   if len(recipe.data.mean) != channels:
     mean, std = (
-      ','.join(map(str, each)) for each in datasets.statistics(dataset.train)
+      ','.join(map(str, each))
+      for each in example_sets.statistics(dataset.train)
     )
     raise errors.UsageError(
       f"{recipe.data.dataset} has {channels} channels, the recipe's mean and "

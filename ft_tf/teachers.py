@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from ft_tf import errors, evaluation, recipes, run_dir, specs
-from ft_tf.data import datasets, sampling
+from ft_tf.data import datasets, example_sets, records, sampling
 from ft_tf.methods import base
 from ft_tf.models import (
   checks,
@@ -65,7 +65,7 @@ class Teacher:
     return dataclasses.replace(self, path=path)
 
   def logits(
-    self, examples: datasets.Examples | datasets.records.StoredExamples
+    self, examples: example_sets.Examples | records.StoredExamples
   ) -> np.ndarray:
     """Returns the logits `[N, classes]` float32, computed once for the images.
 

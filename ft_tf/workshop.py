@@ -99,21 +99,26 @@ class Bench:
     """Trains a student; returns what went wrong, or ''."""
     task, run = order.task, run_dir.RunDir(order.folder)
     try:
-      learned_from = {
-        'teacher': self._teacher(order.teacher),
-        'paraphrasers': [self._paraphraser(p) for p in order.paraphrasers],
-      }
+      teacher = self._teacher(order.teacher)
+      paraphrasers = [self._paraphraser(p) for p in order.paraphrasers]
       student.train_student(
         task.recipe,
         self.dataset,
         run=run,
         strategy=self._devices,
         options=self._options,
+        teacher=teacher,
+        paraphrasers=paraphrasers,
         signals=self._signals,
         label=task.arm,
-        **learned_from,
       )
-      knowledge.look(run, task.recipe, self.dataset, **learned_from)
+      knowledge.look(
+        run,
+        task.recipe,
+        self.dataset,
+        teacher=teacher,
+        paraphrasers=paraphrasers,
+      )
     except (errors.UsageError, errors.TrainingError) as error:
       _print(f'{task.name} failed: {error}')
       return str(error)
@@ -133,7 +138,7 @@ class Bench:
     return self._paraphrasers[path]
 
 
-_bench: Bench | None = None  # of a process that was started by `open_bench`
+_bench: Bench  # of a process that was started by `open_bench`
 
 
 def open_bench(workshop: Workshop, jobs: int) -> None:

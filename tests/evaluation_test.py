@@ -10,7 +10,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors, evaluation
-from ft_tf.data import datasets
+from ft_tf.data import example_sets
 from ft_tf.export import convert
 from ft_tf.models import layers, zoo
 from tests import fixtures
@@ -18,7 +18,7 @@ from tests import fixtures
 
 def _examples(count=7, channels=1, size=8):
   rng = np.random.default_rng(0)
-  return datasets.Examples(
+  return example_sets.Examples(
     rng.integers(256, size=(count, size, size, channels)).astype(np.uint8),
     rng.integers(3, size=count),
   )
@@ -197,7 +197,7 @@ class GivenFileTest(parameterized.TestCase):
 
   @parameterized.parameters({}, {'dtype': tf.int8, 'to': 255.0})
   def test_loss_of_probabilities_is_that_of_logits(self, **quantised):
-    examples = datasets.Examples(self.images, np.arange(9) % 3)
+    examples = example_sets.Examples(self.images, np.arange(9) % 3)
     wanted = evaluation.score(self.wanted, examples.labels)
     predict = self._tflite(
       lambda images: tf.nn.softmax(_logits(images)), **quantised

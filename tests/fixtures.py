@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras.src.saving import serialization_lib
 
 from ft_tf import catalogue, recipes
-from ft_tf.data import datasets
+from ft_tf.data import datasets, example_sets
 from ft_tf.models import model_files
 from ft_tf.training import strategy as strategies
 
@@ -34,7 +34,7 @@ def unsafe() -> Iterator[None]:
 class Blobs:
   """A source of images whose class shows: a bright spot in its place.
 
-  Stands for `datasets.Source` where a test needs no TFDS.
+  Stands for `sources.Source` where a test needs no TFDS.
   """
 
   name = 'blobs'
@@ -44,14 +44,16 @@ class Blobs:
   def __init__(self, image_shape: tuple[int, int, int] = (8, 8, 1)):
     self.image_shape = image_shape
 
-  def read(self, split: str) -> datasets.Examples:
+  def read(self, split: str) -> example_sets.Examples:
     count, seed = {'train': (56, 0), 'test': (24, 1)}[split]
     rng = np.random.default_rng(seed)
     labels = rng.integers(3, size=count)
     images = rng.integers(60, size=(count, *self.image_shape))
     for image, label in zip(images, labels, strict=True):
       image[2:6, 3 * label : 3 * label + 2] += 150
-    return datasets.Examples(images.astype(np.uint8), labels.astype(np.int64))
+    return example_sets.Examples(
+      images.astype(np.uint8), labels.astype(np.int64)
+    )
 
 
 class Hostile(Blobs):
@@ -66,14 +68,16 @@ class Hostile(Blobs):
   def __init__(self, image_shape: tuple[int, int, int] = (10, 14, 3)):
     super().__init__(image_shape)
 
-  def read(self, split: str) -> datasets.Examples:
+  def read(self, split: str) -> example_sets.Examples:
     unit, seed = {'train': (10, 0), 'test': (5, 1)}[split]
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(3), (4 * unit, 2 * unit, unit))
     images = rng.integers(30, size=(len(labels), *self.image_shape))
     for image, label in zip(images, labels, strict=True):
       image[2:8, 4 * label : 4 * label + 4] += 90
-    return datasets.Examples(images.astype(np.uint8), labels.astype(np.int64))
+    return example_sets.Examples(
+      images.astype(np.uint8), labels.astype(np.int64)
+    )
 
 
 def hostile(

@@ -21,7 +21,7 @@ from ft_tf import (
   run_dir,
   specs,
 )
-from ft_tf.data import datasets
+from ft_tf.data import datasets, example_sets
 from ft_tf.export import student as export_student
 from ft_tf.methods import overhaul, registry, soft_targets
 from ft_tf.models import layer_choice, zoo
@@ -85,8 +85,8 @@ class SampleTest(parameterized.TestCase):
     images = brightness[:, None, None, None] + rng.integers(
       5, size=(3000, 2, 3, 1)
     )
-    examples = datasets.Examples(images.astype(np.uint8), brightness // 50)
-    (mean,), (std,) = datasets.statistics(examples)
+    examples = example_sets.Examples(images.astype(np.uint8), brightness // 50)
+    (mean,), (std,) = example_sets.statistics(examples)
     self.assertAlmostEqual(mean, images.mean() / 255, delta=0.005)
     self.assertAlmostEqual(std, images.std() / 255, delta=0.005)
 

@@ -15,7 +15,7 @@ from absl.testing import absltest, parameterized
 from PIL import Image
 
 from ft_tf import evaluation
-from ft_tf.data import datasets
+from ft_tf.data import sources
 from ft_tf.models import layers, zoo
 from tests import in_one_process, networks
 
@@ -493,7 +493,7 @@ class GivenTest(absltest.TestCase):
       strict=True,
     ):
       self.assertEqual(code, 0, f'{path}: {err}')
-      source = datasets.Source(
+      source = sources.Source(
         dataset,
         data_dir=f'{folder}/data',
         image_size=8,

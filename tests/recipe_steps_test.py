@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf import catalogue, factors, recipes
-from ft_tf.data import datasets
+from ft_tf.data import example_sets
 from ft_tf.methods import registry
 from ft_tf.models import feature_maps, layers, zoo
 from ft_tf.signals import compiled
@@ -58,7 +58,7 @@ class RecipesTest(parameterized.TestCase):
           teacher,
           net,
           [paraphraser],
-          datasets.Examples(batch['image'], batch['label']),
+          example_sets.Examples(batch['image'], batch['label']),
         ),
       )
       optimizer, _ = sgd.make(recipe.student, 100.0)

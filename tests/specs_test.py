@@ -6,7 +6,7 @@ import io
 from absl.testing import absltest
 
 from ft_tf import errors, specs
-from ft_tf.data import datasets
+from ft_tf.data import example_sets
 from ft_tf.models import layers, zoo
 from tests import fixtures
 
@@ -25,7 +25,7 @@ class StatisticsTest(absltest.TestCase):
     printed = io.StringIO()
     with contextlib.redirect_stderr(printed):
       settled = specs.settle_statistics(recipe, dataset)
-    mean, std = datasets.statistics(dataset.train)
+    mean, std = example_sets.statistics(dataset.train)
     self.assertEqual((settled.data.mean, settled.data.std), (mean, std))
     self.assertRegex(
       printed.getvalue(), rf'^mean and std: {mean[0]} and .*\n\Z'

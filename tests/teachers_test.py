@@ -8,7 +8,7 @@ import numpy as np
 from absl.testing import absltest
 
 from ft_tf import errors, evaluation, run_dir, specs, teachers
-from ft_tf.data import datasets
+from ft_tf.data import datasets, example_sets
 from ft_tf.methods import registry
 from ft_tf.models import model_files, zoo
 from ft_tf.signals import compiled
@@ -81,7 +81,9 @@ class TeacherTest(absltest.TestCase):
     class Brighter(fixtures.Blobs):
       def read(self, split):
         examples = super().read(split)
-        return datasets.Examples(examples.images // 2 + 100, examples.labels)
+        return example_sets.Examples(
+          examples.images // 2 + 100, examples.labels
+        )
 
     brighter = datasets.Dataset(Brighter(), validation_examples=8)
     here = self.teacher.signal(self._terms('ofd'), 'float32')

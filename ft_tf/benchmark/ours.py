@@ -19,7 +19,7 @@ from ft_tf import (
   teachers,
 )
 from ft_tf.benchmark import jobs
-from ft_tf.data import datasets, views
+from ft_tf.data import datasets, example_sets, views
 from ft_tf.methods import registry
 from ft_tf.models import layers, taps, zoo
 from ft_tf.signals import cache, compiled
@@ -172,10 +172,10 @@ class _Setting:
     return self.repeat(train_steps, signals=rows)
 
 
-def synthetic(count: int, size: int) -> datasets.Examples:
+def synthetic(count: int, size: int) -> example_sets.Examples:
   """Returns made-up images `[count, size, size, 3]`, with labels."""
   rng = np.random.default_rng(0)
-  return datasets.Examples(
+  return example_sets.Examples(
     rng.integers(256, size=(count, size, size, 3), dtype=np.uint8),
     rng.integers(_CLASSES, size=count),
   )

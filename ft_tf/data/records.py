@@ -128,7 +128,7 @@ class Pictures(Sequence):
 
 
 class StoredExamples:
-  """Labelled images in files: what `datasets.Examples` is in memory.
+  """Labelled images in files: what `example_sets.Examples` is in memory.
 
   Attributes:
     images: As evaluation sees them, `[N, H, W, C]` uint8, read by parts.

@@ -11,7 +11,9 @@ import numpy as np
 # Labels of images in files are read one by one: of these alone, at least.
 _LEAST_DRAWN = 2000
 
-Examples = TypeVar('Examples')  # `datasets.Examples`, `records.StoredExamples`
+Examples = TypeVar(
+  'Examples'
+)  # `example_sets.Examples`, `records.StoredExamples`
 
 
 def sample(examples: Examples, count: int, *, seed: int = 0) -> Examples:

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from ft_tf import recipes
-from ft_tf.data import datasets, records
+from ft_tf.data import example_sets, records
 
 
 def steps(examples: int, *, batch_size: int, epochs: float) -> int:
@@ -47,7 +47,7 @@ class Signals(Protocol):
 
 
 def stream(
-  examples: datasets.Examples,
+  examples: example_sets.Examples,
   data: recipes.Data,
   *,
   seed: int,
@@ -109,7 +109,7 @@ def stream(
 
 
 def view(
-  examples: datasets.Examples, data: recipes.Data, number: int
+  examples: example_sets.Examples, data: recipes.Data, number: int
 ) -> tf.data.Dataset:
   """Returns every training image as one view shows it, in their order.
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from ft_tf import errors, evaluation, run_dir
-from ft_tf.data import datasets, sampling
+from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.export import convert, latency
 from ft_tf.models import checks, model_files, standard
 
@@ -167,7 +167,7 @@ def _write_models(student: keras.Model, calibration: np.ndarray, folder: str):
 
 
 def _measure(
-  folder: str, test: datasets.Examples, model: str
+  folder: str, test: example_sets.Examples, model: str
 ) -> dict[str, dict[str, Any]]:
   """Runs every format of a model on the test images."""
   figures = {}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import keras
 
 from ft_tf import errors, factors, recipes
-from ft_tf.data import datasets, sampling
+from ft_tf.data import example_sets, sampling
 from ft_tf.methods import (
   attention_transfer,
   base,
@@ -36,7 +36,7 @@ class Parts:
   teacher: keras.Model
   student: keras.Model
   paraphrasers: Sequence[factors.Paraphraser]
-  examples: datasets.Examples
+  examples: example_sets.Examples
 
 
 def make(recipe: recipes.Recipe, parts: Parts) -> list[base.Method]:

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from ft_tf import losses
-from ft_tf.data import datasets, records
+from ft_tf.data import example_sets, records
 from ft_tf.methods import base
 from ft_tf.models import fused, taps
 from ft_tf.signals import constant
@@ -64,7 +64,7 @@ def make_forward(
   )
 
   def forward(batch):
-    if not methods:
+    if signal is None:
       signals = []
     elif 'signal' in batch:
       signals = signal.from_rows(batch['signal'])
@@ -73,27 +73,27 @@ def make_forward(
     images = batch['image']
     if image_size is not None:
       images = records.shrink(images, image_size)
-    said = base.Outputs(*outputs(images, training=True))
+    student_outputs = base.Outputs(*outputs(images, training=True))
     labels = batch['label']
-    terms = {'cross_entropy': _of_labelled(said.logits, labels)}
+    terms = {'cross_entropy': _of_labelled(student_outputs.logits, labels)}
     loss = terms['cross_entropy']
     for method in methods:
       loss *= method.labels_weight
-    for method, theirs in zip(methods, signals, strict=True):
-      ours = method.adapt(said, training=True)
-      terms[method.name] = _mean(method.loss(ours, theirs, labels))
+    for method, target in zip(methods, signals, strict=True):
+      adapted = method.adapt(student_outputs, training=True)
+      terms[method.name] = _mean(method.loss(adapted, target, labels))
       loss += method.weight * terms[method.name]
     return {
       'loss': loss,
       **terms,
-      'train_accuracy': step.count_correct(said.logits, labels)
+      'train_accuracy': step.count_correct(student_outputs.logits, labels)
       / (batch_size * labelled_share),
     }
 
   def _of_labelled(logits, labels):
     each = losses.cross_entropy(logits, tf.maximum(labels, 0))
     if labelled_share < 1:
-      each = tf.where(labels == datasets.UNLABELLED, 0.0, each)
+      each = tf.where(labels == example_sets.UNLABELLED, 0.0, each)
     return tf.reduce_sum(each) / (batch_size * labelled_share)
 
   def _mean(each):

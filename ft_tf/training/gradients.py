@@ -103,8 +103,8 @@ def term_figures(
     named = {}
     for method in methods:
       ratio, cosine = map(float, measured[method.name])
-      ratio *= method.weight / labels_weight
-      named[f'gradient_ratio_{method.name}'] = float(ratio)
+      weighted = ratio * method.weight / labels_weight
+      named[f'gradient_ratio_{method.name}'] = float(weighted)
       named[f'gradient_cosine_{method.name}'] = cosine
     return named
 

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from ft_tf import errors, recipes, run_dir
-from ft_tf.data import datasets, views
+from ft_tf.data import example_sets, views
 from ft_tf.training import monitor
 from ft_tf.training import step as steps
 
@@ -92,7 +92,7 @@ class Training:
 
   name: str
   epochs: int
-  examples: datasets.Examples
+  examples: example_sets.Examples
   labels: bool
   train_steps: Callable[..., dict[str, tf.Tensor]]
   state: dict[str, Any]
@@ -137,20 +137,9 @@ def run(
   count = training.images_per_epoch or len(training.examples)
   batch = data.batch_size
   total = views.steps(count, batch_size=batch, epochs=training.epochs)
-  state = {**training.state, **_random_states(training.state)}
-  checkpoint = tf.train.Checkpoint(
-    step=tf.Variable(0, dtype=tf.int64),
-    epoch=tf.Variable(0.0, dtype=tf.float64),
-    seed=tf.Variable(seed, dtype=tf.int64),
-    view_seed=tf.Variable(data.view_seed, dtype=tf.int64),
-    **state,
-  )
-  manager = tf.train.CheckpointManager(
-    checkpoint, run.checkpoints, max_to_keep=2
-  )
-  if manager.latest_checkpoint:
-    _restore(checkpoint, manager.latest_checkpoint)
+  checkpoint, manager = _restored(training, data, seed, run)
   step = int(checkpoint.step)
+  # Drops the rows after the checkpoint: they are logged again.
   watch = monitor.Monitor(run, name=training.name, step=step, steps=total)
   best = max((_accuracy(row) for row in run.metrics()), default=-1.0)
   stream = views.stream(
@@ -168,6 +157,7 @@ def run(
     epoch_end = views.steps(
       count, batch_size=batch, epochs=math.floor(step * batch / count) + 1
     )
+    # One call of the compiled loop goes on to whatever comes first.
     after = min(
       total,
       epoch_end if epoch_end > step else step + 1,
@@ -192,12 +182,39 @@ def run(
       picture = training.pictures()
       if picture is not None:
         watch.pictures(step, picture)
+    # The row comes before its checkpoint: a kill in between logs it again,
+    # while the other order would lose it.
     watch.row(row)
     if step % options.checkpoint_steps == 0 or step == total:
       checkpoint.step.assign(step)
       checkpoint.epoch.assign(step * batch / count)
       manager.save(checkpoint_number=step)
   return watch
+
+
+def _restored(
+  training: Training, data: recipes.Data, seed: int, run: run_dir.RunDir
+) -> tuple[tf.train.Checkpoint, tf.train.CheckpointManager]:
+  """Returns what is checkpointed, as the newest checkpoint has it, if any.
+
+  Raises:
+    UsageError: the checkpoint lacks a part of the run's state.
+  """
+  checkpoint = tf.train.Checkpoint(
+    step=tf.Variable(0, dtype=tf.int64),
+    epoch=tf.Variable(0.0, dtype=tf.float64),
+    seed=tf.Variable(seed, dtype=tf.int64),
+    view_seed=tf.Variable(data.view_seed, dtype=tf.int64),
+    **training.state,
+    **_random_states(training.state),
+  )
+  # Two, so that one is whole if the process is killed while it writes.
+  manager = tf.train.CheckpointManager(
+    checkpoint, run.checkpoints, max_to_keep=2
+  )
+  if manager.latest_checkpoint:
+    _restore(checkpoint, manager.latest_checkpoint)
+  return checkpoint, manager
 
 
 class _Turn:
@@ -282,14 +299,14 @@ def _next_multiple(step: int, interval: int) -> int:
 
 def _check_finite(training, terms, step, last_checkpoint):
   """Raises if a term is not finite, naming its first step and likely cause."""
-  bad = {
+  first_bad = {
     name: int(np.argmin(np.isfinite(values)))
     for name, values in terms.items()
     if not np.isfinite(values).all()
   }
-  if bad:
-    first = min(bad.values())
-    bad = [name for name in bad if bad[name] == first]
+  if first_bad:
+    first = min(first_bad.values())
+    bad = [name for name in first_bad if first_bad[name] == first]
     names = ', '.join(f'{name} is {terms[name][first]}' for name in bad)
     raise errors.TrainingError(
       f'{names} at step {step + first + 1}; the last good checkpoint is '

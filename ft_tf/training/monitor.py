@@ -140,21 +140,21 @@ class Monitor:
 
 
 def mosaic(
-  images: np.ndarray, ours: np.ndarray, theirs: np.ndarray
+  images: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> np.ndarray:
-  """Returns images, teacher maps, student maps and differences side by side.
+  """Returns images, two kinds of maps and their differences side by side.
 
   Args:
     images: `[N, H, W, 1 or 3]` uint8.
-    ours: The teacher's maps, `[N, h, w, C]`.
-    theirs: Those to compare, of the same shape.
+    first: The teacher's maps, `[N, h, w, C]`.
+    second: Those to compare, of the same shape.
 
   Returns:
     `[N * tile, (1 + 3 * maps) * tile, 3]` uint8, the first channels of each.
   """
   rows = []
-  for image, *pair in zip(images, ours, theirs, strict=True):
-    maps = [m[..., :_MAPS] for m in pair]
+  for image, *pair in zip(images, first, second, strict=True):
+    maps: list[np.ndarray] = [each[..., :_MAPS] for each in pair]
     # Factors differ in norm; the loss compares them at norm 1.
     maps = [m / max(np.linalg.norm(m), 1e-12) for m in maps]
     low = min(m.min() for m in maps)

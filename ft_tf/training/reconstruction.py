@@ -58,11 +58,11 @@ class Figures:
       loss += self._loss(rebuilt, real)
       mean += real.sum(axis=0, dtype=np.float64)
       factor_mean += factor.mean(axis=(1, 2), dtype=np.float64).sum(axis=0)
-    mean = np.float32(mean / len(images))
+    mean_map = np.float32(mean / len(images))
     factor_mean /= len(images)
     loss_of_mean, variance = 0.0, 0.0
     for real, factor, _ in self._parts(images):
-      loss_of_mean += self._loss(np.broadcast_to(mean, real.shape), real)
+      loss_of_mean += self._loss(np.broadcast_to(mean_map, real.shape), real)
       variance += ((factor - factor_mean) ** 2).mean(axis=(1, 2)).sum(axis=0)
     spread = np.sqrt(variance / len(images))
     return {

@@ -26,7 +26,7 @@ import numpy as np
 import tensorflow as tf
 
 from ft_tf import evaluation, recipes, run_dir, specs
-from ft_tf.data import datasets, sampling
+from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.training import loop, precision
 from ft_tf.training import strategy as strategies
 
@@ -218,7 +218,7 @@ def images_identity(dataset: datasets.Dataset) -> dict[str, str]:
 
 
 def validation(
-  model: keras.Model, examples: datasets.Examples
+  model: keras.Model, examples: example_sets.Examples
 ) -> Callable[[], dict[str, float]]:
   """Returns a function that scores a model on the validation images."""
   if not len(examples):

@@ -86,7 +86,7 @@ class _StudentStage(stage.Stage):
     self.method = label or recipe.student.method
     self._seen = specs.student_dataset(recipe, dataset)
     self._teacher = teacher
-    self._paraphrasers = ()
+    self._paraphrasers: tuple[paraphraser.TrainedParaphraser, ...] = ()
     if recipes.needs_paraphraser(recipe.student.method):
       self._paraphrasers = tuple(paraphrasers)
     self._signals = signals

@@ -5,7 +5,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.data import arrays, datasets
+from ft_tf.data import arrays, sources
 
 _RNG = np.random.default_rng(0)
 _IMAGES = _RNG.integers(121, size=(6, 5, 7, 3)).astype(np.uint8)  # none bright
@@ -13,7 +13,7 @@ _LABELS = np.array([2, 0, 1, 1, 2, 0])
 
 
 def _source(train=(_IMAGES, _LABELS), test=(_IMAGES, _LABELS), **values):
-  return datasets.Arrays(train, test, **values)
+  return sources.Arrays(train, test, **values)
 
 
 class Torchlike:

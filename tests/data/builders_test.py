@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.data import builders, datasets
+from ft_tf.data import builders, sources
 
 
 def setUpModule():
@@ -86,8 +86,8 @@ class VersionsTest(parameterized.TestCase):
       f'{asked} .*is not prepared in {self.folder}, which has {there}: give '
       f'--dataset={there}, or',
     ):
-      datasets.Source(asked, data_dir=self.folder)
-    source = datasets.Source(there, data_dir=self.folder)
+      sources.Source(asked, data_dir=self.folder)
+    source = sources.Source(there, data_dir=self.folder)
     self.assertLen(source.read('train'), 4)
 
   @parameterized.parameters(
@@ -96,7 +96,7 @@ class VersionsTest(parameterized.TestCase):
   )
   def test_what_tfds_has_is_named_where_nothing_is_prepared(self, asked, has):
     with self.assertRaisesRegex(errors.UsageError, f'no {asked}: {has}'):
-      datasets.Source(asked, data_dir=self.create_tempdir().full_path)
+      sources.Source(asked, data_dir=self.create_tempdir().full_path)
 
 
 class PrepareTest(absltest.TestCase):
@@ -109,12 +109,12 @@ class PrepareTest(absltest.TestCase):
     self.assertEqual(found['examples'], {'train': 600, 'test': 1197})
     self.assertTrue(os.listdir(found['folder']))
     self.assertEqual(builders.prepare('digits', data_dir=self.folder), found)
-    source = datasets.Source('digits', data_dir=self.folder)
+    source = sources.Source('digits', data_dir=self.folder)
     self.assertLen(source.read('train'), 600)
 
   def test_files_of_random_access_serve_crops(self):
     builders.prepare('digits', data_dir=self.folder, file_format='array_record')
-    source = datasets.Source(
+    source = sources.Source(
       'digits', data_dir=self.folder, image_size=6, resizing='crop'
     )
     self.assertEqual(source.read('test').images[:2].shape, (2, 6, 6, 1))

@@ -1,4 +1,4 @@
-"""Data sets by TFDS name: what they give, and what is refused with its fix."""
+"""The images of a run: set aside, joined, made smaller, counted."""
 
 import dataclasses
 import os
@@ -7,132 +7,13 @@ from unittest import mock
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_datasets as tfds
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
 from PIL import Image
 
 from ft_tf import catalogue, errors, recipes
-from ft_tf.data import datasets, records
-
-
-class _Tiny(tfds.core.GeneratorBasedBuilder):
-  """Images of one colour each: the value of image k is 40 * k."""
-
-  VERSION = tfds.core.Version('1.0.0')
-  SHAPE = (None, None, 3)
-  DTYPE = np.uint8
-  KEYS = ('image', 'label')
-  SIZES = ((4, 6), (9, 5), (7, 7), (2, 2))
-
-  def _info(self):
-    return tfds.core.DatasetInfo(
-      builder=self,
-      features=tfds.features.FeaturesDict(
-        {
-          'image': tfds.features.Image(shape=self.SHAPE, dtype=self.DTYPE),
-          'label': tfds.features.ClassLabel(names=['cat', 'dog']),
-          'caption': tfds.features.Text(),
-        }
-      ),
-      supervised_keys=self.KEYS,
-    )
-
-  def _split_generators(self, dl_manager):
-    del dl_manager
-    return {'train': self._generate_examples()}
-
-  def _generate_examples(self):
-    for key, (height, width) in enumerate(self.SIZES):
-      shape = (height, width, self.SHAPE[-1] or 3)
-      image = np.full(shape, 40 * key, self.DTYPE)
-      yield key, {'image': image, 'label': key % 2, 'caption': 'an image'}
-
-
-class TinyPhotos(_Tiny):
-  """Photos of different sizes."""
-
-
-class TinyGrey(_Tiny):
-  """Grey images, all of one size that is not square."""
-
-  SHAPE = (6, 4, 1)
-  SIZES = ((6, 4),) * 3
-
-
-class TinyStripes(_Tiny):
-  """One image whose every fourth row is white, the others black."""
-
-  SHAPE = (16, 16, 1)
-
-  def _generate_examples(self):
-    image = np.zeros(self.SHAPE, np.uint8)
-    image[::4] = 255
-    yield 0, {'image': image, 'label': 0, 'caption': 'stripes'}
-
-
-class TinyShards(_Tiny):
-  """Images in several files, as those of large data sets."""
-
-  SHAPE = (1, 1, 1)
-
-  def _generate_examples(self):
-    for key in range(120):
-      image = np.full(self.SHAPE, key, self.DTYPE)
-      yield key, {'image': image, 'label': key % 2, 'caption': 'a pixel'}
-
-
-class TinyDepth(_Tiny):
-  """Images of 16 bits."""
-
-  SHAPE = (4, 4, 1)
-  DTYPE = np.uint16
-  SIZES = ((4, 4),) * 3
-
-
-class TinyAlpha(_Tiny):
-  """Images of 4 channels."""
-
-  SHAPE = (4, 4, 4)
-  SIZES = ((4, 4),) * 3
-
-
-class TinyMixed(_Tiny):
-  """Images with any number of channels."""
-
-  SHAPE = (None, None, None)
-
-
-class TinyUnlabelled(_Tiny):
-  """A data set that does not say what its input and target are."""
-
-  KEYS = None
-
-
-class TinyCaptions(_Tiny):
-  """A data set whose target is a text."""
-
-  KEYS = ('image', 'caption')
-
+from ft_tf.data import datasets, example_sets, memory, records, sources
 
 _FOLDER = tempfile.TemporaryDirectory(dir=os.environ.get('TEST_TMPDIR'))
-
-
-def setUpModule():
-  tfds.disable_progress_bar()
-  for builder in (
-    TinyPhotos,
-    TinyGrey,
-    TinyStripes,
-    TinyDepth,
-    TinyAlpha,
-    TinyMixed,
-    TinyUnlabelled,
-    TinyCaptions,
-  ):
-    builder(data_dir=_FOLDER.name).download_and_prepare()
-  TinyShards(data_dir=_FOLDER.name).download_and_prepare(
-    download_config=tfds.download.DownloadConfig(num_shards=3)
-  )
 
 
 def tearDownModule():
@@ -140,7 +21,7 @@ def tearDownModule():
 
 
 def _source(name, **kwargs):
-  return datasets.Source(name, data_dir=_FOLDER.name, **kwargs)
+  return sources.Source(name, data_dir=_FOLDER.name, **kwargs)
 
 
 def _dataset(**kwargs):
@@ -150,177 +31,6 @@ def _dataset(**kwargs):
 def _keys(examples):
   """Returns each image as bytes: those of the digits are all different."""
   return [image.tobytes() for image in examples.images]
-
-
-class SourceTest(parameterized.TestCase):
-  def test_unknown_name_is_refused_with_names_that_work(self):
-    with self.assertRaisesRegex(
-      errors.UsageError, "'cifar11'.*--dataset takes digits.*cifar10"
-    ):
-      _source('cifar11')
-
-  def test_unknown_version_is_refused(self):
-    with self.assertRaisesRegex(errors.UsageError, 'cifar10:9.9.9.*--dataset'):
-      _source('cifar10:9.9.9')
-
-  def test_data_set_that_is_not_prepared_is_refused_with_the_command(self):
-    with self.assertRaisesRegex(
-      errors.UsageError,
-      f'cifar10 is not prepared in {_FOLDER.name}: run `bin/prepare_data.py '
-      f'--dataset=cifar10 --data_dir={_FOLDER.name}`, or give the --data_dir',
-    ):
-      _source('cifar10')
-
-  def test_folder_that_is_not_there_is_refused_and_not_made(self):
-    missing = os.path.join(self.create_tempdir().full_path, 'missing')
-    with self.assertRaisesRegex(
-      errors.UsageError, f'there is no folder {missing}: --data_dir is'
-    ):
-      datasets.Source('cifar10', data_dir=missing)
-    self.assertFalse(os.path.exists(missing))
-
-  def test_digits_in_a_folder_that_cannot_be_written_are_refused(self):
-    file = self.create_tempfile().full_path
-    source = datasets.Source('digits', data_dir=os.path.join(file, 'below'))
-    with self.assertRaisesRegex(
-      errors.UsageError, 'cannot prepare digits in .*another --data_dir'
-    ):
-      source.read('train')
-
-  def test_no_image_is_read_and_none_prepared_before_read(self):
-    folder = self.create_tempdir().full_path
-    source = datasets.Source('digits', data_dir=folder)
-    self.assertEqual(source.image_shape, (8, 8, 1))
-    self.assertEmpty(os.listdir(folder))
-
-  @parameterized.parameters('trian', 'train[:abc]', '', 'train[700:800]')
-  def test_unknown_split_is_refused_with_the_splits_there_are(self, split):
-    with self.assertRaisesRegex(
-      errors.UsageError, 'digits has no split .*train, test.*train\\[:80%\\]'
-    ):
-      _source('digits').read(split)
-
-  @parameterized.parameters('train[:0]', 'train[:0%]')
-  def test_split_without_images_is_refused(self, split):
-    with self.assertRaisesRegex(errors.UsageError, 'digits'):
-      _source('digits').read(split)
-
-  def test_slices_of_a_split_lie_end_to_end(self):
-    source = _source('digits')
-    whole = source.read('train')
-    first, second = source.read('train[:80%]'), source.read('train[80%:]')
-    self.assertLen(first, 480)
-    self.assertLen(second, 120)
-    both = np.concatenate([first.images, second.images])
-    np.testing.assert_array_equal(both, whole.images)
-    self.assertLen(source.read('train+test[:100]'), 700)
-
-  def test_files_are_read_one_after_the_other(self):
-    source = _source('tiny_shards')
-    whole = source.read('train').images.ravel()
-    parts = [
-      source.read(f'train[{k}%:{k + 25}%]').images.ravel()
-      for k in (0, 25, 50, 75)
-    ]
-    np.testing.assert_array_equal(np.concatenate(parts), whole)
-    np.testing.assert_array_equal(np.sort(whole), np.arange(120))
-
-  def test_images_of_one_size_are_kept_as_they_are(self):
-    source = _source('tiny_grey')
-    examples = source.read('train')
-    self.assertEqual(source.image_shape, (6, 4, 1))
-    self.assertEqual(examples.images.shape, (3, 6, 4, 1))
-    self.assertEqual(examples.images.dtype, np.uint8)
-    self.assertEqual(examples.labels.dtype, np.int64)
-    # Value 40k came with label k % 2.
-    values = examples.images[:, 0, 0, 0]
-    self.assertEqual(set(values), {0, 40, 80})
-    np.testing.assert_array_equal(examples.labels, values // 40 % 2)
-
-  def test_squares_of_one_size_are_seen_whole_however_they_are_resized(self):
-    for size in (0, 8, 12, 5):
-      crop, stretch = (
-        _source('digits', image_size=size, resizing=kind, trains=False)
-        for kind in ('crop', 'stretch')
-      )
-      self.assertEqual(crop.image_shape, stretch.image_shape)
-      np.testing.assert_array_equal(
-        crop.read('test[:9]').images, stretch.read('test[:9]').images
-      )
-      self.assertIsNone(crop.otherwise())
-    with self.assertRaisesRegex(errors.UsageError, 'wants one size'):
-      _source('tiny_grey', resizing='crop')
-
-  @parameterized.parameters('stretch', 'crop')
-  def test_channels_are_converted_to_those_asked_for(self, resizing):
-    values = {'image_size': 4, 'resizing': resizing, 'trains': False}
-    grey = _source('tiny_grey', **values).read('train')
-    colours = _source('tiny_grey', channels=3, **values)
-    self.assertEqual(colours.image_shape, (4, 4, 3))
-    np.testing.assert_array_equal(
-      colours.read('train').images, np.repeat(grey.images, 3, axis=-1)
-    )
-    back = _source('tiny_photos', channels=1, **values).read('train')
-    self.assertEqual(back.images.shape, (4, 4, 4, 1))
-    self.assertCountEqual(back.images[:, 0, 0, 0], [0, 40, 80, 120])
-
-  def test_preprocessing_goes_along(self):
-    dataset = datasets.Dataset(_source('digits', image_size=12))
-    self.assertEqual(
-      dataset.for_model((6, 6, 1)).test.take(np.arange(2)).preprocessing,
-      records.Preprocessing('stretch', ((12, 12), (6, 6))),
-    )
-    self.assertIs(dataset.for_model((None, None, 1)), dataset)
-    self.assertIs(dataset.for_model((16, 16, 1)), dataset)
-    self.assertEqual(
-      _dataset().test.preprocessing, records.Preprocessing('none', ())
-    )
-
-  def test_label_names_are_the_data_sets(self):
-    self.assertEqual(_source('tiny_grey').label_names, ['cat', 'dog'])
-
-  def test_images_that_differ_in_size_are_refused_without_image_size(self):
-    with self.assertRaisesRegex(
-      errors.UsageError, 'tiny_photos differ in size: give --image_size'
-    ):
-      _source('tiny_photos')
-
-  def test_images_that_differ_in_size_are_resized_to_image_size(self):
-    source = _source('tiny_photos', image_size=5)
-    examples = source.read('train')
-    self.assertEqual(source.image_shape, (5, 5, 3))
-    self.assertEqual(examples.images.shape, (4, 5, 5, 3))
-    # One colour stays that colour, whatever the size was.
-    np.testing.assert_array_equal(
-      np.sort(examples.images.reshape(4, -1), axis=0),
-      np.repeat([[0], [40], [80], [120]], 75, axis=1),
-    )
-
-  def test_shrinking_averages_pixels_instead_of_dropping_them(self):
-    # Bilinear interpolation alone would see black rows only.
-    small = _source('tiny_stripes', image_size=4).read('train').images[0]
-    self.assertEqual(small.dtype, np.uint8)
-    np.testing.assert_allclose(small, 255 / 4, atol=25)
-
-  @parameterized.parameters('tiny_unlabelled', 'tiny_captions')
-  def test_data_set_that_is_not_classification_is_refused(self, name):
-    with self.assertRaisesRegex(
-      errors.UsageError,
-      f'{name} is not an image classification data set: --dataset takes',
-    ):
-      _source(name)
-
-  def test_images_of_16_bits_are_refused_rather_than_cut_to_8(self):
-    with self.assertRaisesRegex(errors.UsageError, 'tiny_depth'):
-      _source('tiny_depth').read('train')
-
-  def test_images_of_4_channels_are_refused_when_they_are_opened(self):
-    with self.assertRaisesRegex(errors.UsageError, 'tiny_alpha .* 4 channels'):
-      _source('tiny_alpha')
-
-  def test_images_with_any_number_of_channels_are_refused(self):
-    with self.assertRaisesRegex(errors.UsageError, 'tiny_mixed'):
-      _source('tiny_mixed', image_size=8).read('train')
 
 
 class DatasetTest(absltest.TestCase):
@@ -420,7 +130,9 @@ class UnlabelledTest(absltest.TestCase):
     self.assertAlmostEqual(dataset.labelled_share, 500 / 505)
     np.testing.assert_array_equal(every.images[:500], train.images)
     np.testing.assert_array_equal(every.labels[:500], train.labels)
-    np.testing.assert_array_equal(every.labels[500:], [datasets.UNLABELLED] * 5)
+    np.testing.assert_array_equal(
+      every.labels[500:], [example_sets.UNLABELLED] * 5
+    )
     np.testing.assert_array_equal(
       every.images[500:, 8, 8, 0], [0, 50, 100, 150, 200]
     )
@@ -468,27 +180,6 @@ class SmallerTest(absltest.TestCase):
       _dataset().at(16)
 
 
-class StatisticsTest(absltest.TestCase):
-  def test_channel_that_does_not_vary_is_divided_by_nothing(self):
-    images = np.full((3, 4, 4, 2), 51, np.uint8)
-    images[0, ..., 1] = 255
-    examples = datasets.Examples(images, np.arange(3))
-    mean, std = datasets.statistics(examples)
-    self.assertEqual(mean, (0.2, 0.467))
-    self.assertEqual(std, (1.0, 0.377))
-
-
-class ExamplesTest(absltest.TestCase):
-  def test_take_keeps_images_and_labels_together(self):
-    examples = datasets.Examples(
-      np.arange(12, dtype=np.uint8).reshape(3, 2, 2, 1), np.array([7, 8, 9])
-    )
-    taken = examples.take(np.array([2, 0]))
-    self.assertLen(taken, 2)
-    np.testing.assert_array_equal(taken.labels, [9, 7])
-    np.testing.assert_array_equal(taken.images[:, 0, 0, 0], [8, 0])
-
-
 class MemoryTest(absltest.TestCase):
   """Of digits: 600 images of 64 bytes to train on, 1,197 to test on."""
 
@@ -499,7 +190,7 @@ class MemoryTest(absltest.TestCase):
 
   def _dataset(self, free, **values):
     recipe = recipes.override(catalogue.digits(), {'image_size': 0, **values})
-    with mock.patch.object(datasets.memory, 'available', lambda: free):
+    with mock.patch.object(memory, 'available', lambda: free):
       dataset = datasets.Dataset.from_recipe(recipe.data, self.folder)
       dataset.read()
     return dataset
@@ -521,9 +212,9 @@ class MemoryTest(absltest.TestCase):
       self._dataset(wanted / 0.75 - 1, **values)
 
   def test_split_alone_is_checked_too(self):
-    source = datasets.Source('digits', data_dir=self.folder)
+    source = sources.Source('digits', data_dir=self.folder)
     with (
-      mock.patch.object(datasets.memory, 'available', lambda: 64 * 1197),
+      mock.patch.object(memory, 'available', lambda: 64 * 1197),
       self.assertRaisesRegex(errors.UsageError, r'such as test\[:10%\]'),
     ):
       source.read('test')

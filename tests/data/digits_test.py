@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 from sklearn import datasets as sklearn_datasets
 
 from ft_tf import catalogue
-from ft_tf.data import datasets
+from ft_tf.data import datasets, sources
 
 
 def _rows(images, labels):
@@ -31,7 +31,7 @@ class DigitsTest(parameterized.TestCase):
     cls._folder = folder.name
     offline = AssertionError('the digits reached for the network')
     with mock.patch.object(socket.socket, 'connect', side_effect=offline):
-      cls._source = datasets.Source('digits', data_dir=cls._folder)
+      cls._source = sources.Source('digits', data_dir=cls._folder)
       cls._train = cls._source.read('train')
       cls._test = cls._source.read('test')
     cls._theirs = sklearn_datasets.load_digits()
@@ -68,7 +68,7 @@ class DigitsTest(parameterized.TestCase):
     self.assertEmpty(train & test)
 
   def test_read_again_gives_the_same_order(self):
-    again = datasets.Source('digits', data_dir=self._folder).read('train')
+    again = sources.Source('digits', data_dir=self._folder).read('train')
     np.testing.assert_array_equal(again.images, self._train.images)
     np.testing.assert_array_equal(again.labels, self._train.labels)
 

@@ -11,7 +11,7 @@ from absl.testing import absltest, parameterized
 from PIL import Image
 
 from ft_tf import catalogue, errors, recipes
-from ft_tf.data import datasets, folder_builder, image_files
+from ft_tf.data import datasets, folder_builder, image_files, sources
 
 
 def setUpModule():
@@ -45,7 +45,7 @@ class _Case(parameterized.TestCase):
         self._picture(f'{part}{label}/{i}.png', (red, i, 0))
 
   def _source(self, **values):
-    return datasets.Source(
+    return sources.Source(
       f'folder:{self.root}',
       data_dir=self.data_dir,
       **{'image_size': 8, **values},
@@ -178,7 +178,7 @@ class FolderTest(_Case):
     self._picture('a.png', (10, 20, 30))
     self._picture('deep/er/b.jpg', 90)
     self._file('notes.txt', b'no picture')
-    source = datasets.Source(
+    source = sources.Source(
       f'unlabeled:{self.root}', data_dir=self.data_dir, image_size=8
     )
     self.assertEqual(source.image_shape, (8, 8, 3))
@@ -192,7 +192,7 @@ class FolderTest(_Case):
     self, channels, colour
   ):
     self._picture('a.png', colour or (90, 90, 90))
-    source = datasets.Source(
+    source = sources.Source(
       f'unlabeled:{self.root}',
       data_dir=self.data_dir,
       image_size=8,
@@ -292,7 +292,7 @@ class DepthTest(_Case):
     labelled = self._source()
     self.root = self.create_tempdir().full_path
     self._grey('dark.png', 160)
-    dark = datasets.Source(
+    dark = sources.Source(
       f'unlabeled:{self.root}',
       data_dir=self.data_dir,
       image_size=8,
@@ -303,7 +303,7 @@ class DepthTest(_Case):
     with self.assertRaisesRegex(
       errors.UsageError, 'values up to 5000, .* use 12 bits: give --unlabeled'
     ):
-      datasets.Source(
+      sources.Source(
         f'unlabeled:{self.root}',
         data_dir=self.data_dir,
         image_size=8,

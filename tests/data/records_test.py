@@ -20,7 +20,7 @@ from ft_tf import (
   specs,
   teachers,
 )
-from ft_tf.data import datasets, records, views
+from ft_tf.data import datasets, records, sources, views
 from ft_tf.models import model_files, zoo
 from ft_tf.training import loop, student, teacher
 from tests import fixtures
@@ -88,7 +88,7 @@ def tearDownModule():
 
 
 def _source(name='tiny_scenes', image_size=32, **values):
-  return datasets.Source(
+  return sources.Source(
     name,
     data_dir=_FOLDER.name,
     image_size=image_size,

@@ -3,14 +3,14 @@
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from ft_tf.data import datasets, sampling
+from ft_tf.data import example_sets, sampling
 
 
 def _examples(labels):
   """Returns examples of some labels; an image's pixel is its position."""
   labels = np.asarray(labels, np.int64)
   images = np.arange(len(labels)).astype(np.uint8).reshape(-1, 1, 1, 1)
-  return datasets.Examples(images, labels)
+  return example_sets.Examples(images, labels)
 
 
 class SampleTest(parameterized.TestCase):
@@ -63,7 +63,7 @@ class SampleTest(parameterized.TestCase):
     self.assertEmpty(sampling.positions(none, 5))
 
   def test_of_many_images_few_labels_are_read(self):
-    class Counted(datasets.Examples):
+    class Counted(example_sets.Examples):
       def labels_at(self, indices):
         read.append(len(indices))
         return super().labels_at(indices)

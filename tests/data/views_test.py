@@ -7,7 +7,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf import catalogue
-from ft_tf.data import datasets, views
+from ft_tf.data import example_sets, views
 from tests import fixtures
 
 _COUNT = 10
@@ -20,7 +20,7 @@ def _examples():
   """Returns images of noise, so that every view differs; label k is image k."""
   rng = np.random.default_rng(0)
   images = rng.integers(1, 256, size=(_COUNT, 6, 5, 3)).astype(np.uint8)
-  return datasets.Examples(images, np.arange(_COUNT))
+  return example_sets.Examples(images, np.arange(_COUNT))
 
 
 def _data(**values):

@@ -5,7 +5,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from ft_tf import catalogue, errors, factors, recipes
-from ft_tf.data import datasets
+from ft_tf.data import example_sets
 from ft_tf.methods import registry
 from ft_tf.models import layers, zoo
 
@@ -23,7 +23,7 @@ class RegistryTest(parameterized.TestCase):
     cls.parts = {
       'teacher': teacher,
       'student': zoo.build('resnet8x0.5', _SPEC),
-      'examples': datasets.Examples(
+      'examples': example_sets.Examples(
         np.zeros((2, 16, 16, 1), np.uint8), np.zeros(2, np.int64)
       ),
     }

@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors, factors, run_dir, specs, teachers
-from ft_tf.data import datasets, views
+from ft_tf.data import datasets, example_sets, views
 from ft_tf.models import model_files, taps, zoo
 from ft_tf.training import loop, paraphraser, sgd
 from tests import fixtures
@@ -20,7 +20,9 @@ class Mislabelled(fixtures.Blobs):
 
   def read(self, split):
     examples = super().read(split)
-    return datasets.Examples(examples.images, np.zeros_like(examples.labels))
+    return example_sets.Examples(
+      examples.images, np.zeros_like(examples.labels)
+    )
 
 
 class TrainParaphraserTest(parameterized.TestCase):
