@@ -234,7 +234,7 @@ def _check(model, path, dataset) -> None:
     f'--teacher={path}',
     image_shape=dataset.image_shape,
     label_names=dataset.label_names,
-    size='--image_size and --channels',
+    size_flags='--image_size and --channels',
   )
 
 

@@ -39,7 +39,7 @@ def block_output(model: keras.Model, name: str) -> str:
   before its activation.
 
   Args:
-    model: A model as of `layer_choice.last_feature_map`.
+    model: A model as for `layer_choice.last_feature_map`.
     name: A layer, the last of its map's size.
 
   Returns:

@@ -35,7 +35,7 @@ def check_fits(
   *,
   image_shape: tuple[int, int, int],
   label_names: list[str],
-  size: str = '--image_size',
+  size_flags: str = '--image_size',
 ) -> None:
   """Raises `UsageError` if a given model is not one for the data set.
 
@@ -44,24 +44,27 @@ def check_fits(
     what: How the message calls it.
     image_shape: `(H, W, C)` of the data set's images.
     label_names: The data set's classes.
-    size: The flag, or flags, that change the images which the model is given.
+    size_flags: The flag or flags that change the size of the model's images.
   """
   check_classifier(model, what)
-  wanted = model.inputs[0].shape[1:]
+  input_shape = model.inputs[0].shape[1:]
   height, width, channels = image_shape
-  if wanted == (channels, height, width) != image_shape:
+  if input_shape == (channels, height, width) != image_shape:
     raise errors.UsageError(
-      f'{what} takes images with their channels first, {wanted}: give a model '
-      'of [B, H, W, C], such as this one behind keras.layers.Permute((3, 1, 2))'
+      f'{what} takes channels-first images, {input_shape}: give a model of '
+      '[B, H, W, C], such as this one after keras.layers.Permute((3, 1, 2))'
     )
-  if any(w not in (None, h) for w, h in zip(wanted, image_shape, strict=True)):
+  if any(
+    size not in (None, given)
+    for size, given in zip(input_shape, image_shape, strict=True)
+  ):
     raise errors.UsageError(
-      f'{what} takes images of {wanted}, the data set has {image_shape}: give '
-      f'the data set it was trained on, or its {size}'
+      f'{what} takes images of {input_shape}, the data set has {image_shape}: '
+      f'give the data set it was trained on, or its {size_flags}'
     )
   classes = model.outputs[0].shape[-1]
   if classes == 1 and len(label_names) == 2:
-    return  # See `heads.to_logits`.
+    return  # `heads.to_logits` makes two logits of it.
   if classes == 1:
     raise errors.UsageError(
       f'{what} has one output, the data set {len(label_names)} classes: give a '

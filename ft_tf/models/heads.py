@@ -37,7 +37,7 @@ def to_logits(
   """Returns a flat model with logits in place of probabilities.
 
   Args:
-    model: As of `standard.flatten`.
+    model: See `standard.flatten`.
     outputs: What the model returns: `logits`; `probabilities`; or `auto`, which
       looks for a softmax or sigmoid at the end, whatever harmless operations
       follow it. It is removed. Probabilities that no softmax makes get a

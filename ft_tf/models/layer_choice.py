@@ -38,7 +38,7 @@ def resolve_layer(
   """Returns the name of the layer that a recipe means.
 
   Args:
-    model: A model as of `last_feature_map`.
+    model: A model as for `last_feature_map`.
     layer: 'auto', the last feature map; a number below 0, which counts the
       sizes of maps from the last, each standing for its last map (a model of
       fewer sizes gives its first); or a layer's name, with / between the name
@@ -137,7 +137,7 @@ def pair_by_size(
   """Returns the last feature maps of each size that both models have.
 
   Args:
-    teacher: A model as of `last_feature_map`.
+    teacher: A model as for `last_feature_map`.
     student: Another such model.
 
   Returns:

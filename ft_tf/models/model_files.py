@@ -38,15 +38,15 @@ def check_name(name: str, what: str) -> None:
     name: A network's name or a file.
     what: How the message calls it, such as '--teacher=old.h5'.
   """
-  saved_model = os.path.exists(os.path.join(name, 'saved_model.pb'))
-  elsewhere = os.sep in name or name.endswith(_OTHER_FILES)
-  if is_file(name) or not (saved_model or elsewhere):
+  is_saved_model = os.path.exists(os.path.join(name, 'saved_model.pb'))
+  is_path = os.sep in name or name.endswith(_OTHER_FILES)
+  if is_file(name) or not (is_saved_model or is_path):
     return
   if not os.path.exists(name):
     raise errors.UsageError(
       f'{what}: there is no such file or folder; give a .keras file'
     )
-  if saved_model:
+  if is_saved_model:
     raise errors.UsageError(
       f'{what} is a SavedModel, which does not have the layers of its model: '
       "give the .keras file that model.save('it.keras') writes where the model "
@@ -59,28 +59,29 @@ def check_name(name: str, what: str) -> None:
       f'{what} is not a .keras file: give one that model.save wrote, or that '
       'bin/import_torch.py makes of a PyTorch checkpoint'
     )
-  if not _is_whole(name):
+  if not _has_model(name):
     raise errors.UsageError(
-      f'{what} holds weights without a model: give as --teacher the network of '
-      'keras.applications that they are of and this file as --teacher_weights, '
-      'or load_weights it into your model and save that as .keras'
+      f'{what} holds weights without a model: give the network of '
+      'keras.applications that they belong to as --teacher and this file as '
+      '--teacher_weights, or load_weights it into your model and save that as '
+      '.keras'
     )
   target = f'{os.path.splitext(name)[0]}.keras'
   raise errors.UsageError(
-    f'{what} is of an older format than .keras: convert it by python -c '
+    f'{what} has an older format than .keras: convert it by python -c '
     f"\"import keras; keras.models.load_model('{name}', compile=False)"
     f".save('{target}')\" and give {target}; if Keras does not load it, build "
     'the model by its code, load_weights from the file, and model.save'
   )
 
 
-def _is_whole(path) -> bool:
-  """Tells whether an HDF5 file has a model beside weights."""
+def _has_model(path) -> bool:
+  """Tells whether an HDF5 file holds a model as well as its weights."""
   try:
     with h5py.File(path) as file:
       return 'model_config' in file.attrs
   except OSError:
-    return True  # Keras says what is wrong with it.
+    return True  # The command in the message shows what is wrong with it.
 
 
 def load(path: str) -> keras.Model:
@@ -98,33 +99,38 @@ def load(path: str) -> keras.Model:
   try:
     model = keras.models.load_model(path, compile=False)
   except Exception as error:  # Keras raises many kinds, down to zipfile's.
-    if 'arbitrary code execution' in str(error):
-      raise errors.UsageError(
-        f'{path} holds the code of a Lambda layer, which would run here: give '
-        '--allow_unsafe_model if you trust who made it, or a model of layers '
-        'without code'
-      ) from error
-    version = _keras_version(path)
-    if version.startswith('2.'):
-      raise errors.UsageError(
-        f'{path} was written by Keras {version}, and Keras {keras.__version__} '
-        "does not read it: there write model.save_weights('it.h5'), here build "
-        "the model anew by its code, load_weights('it.h5'), model.save"
-      ) from error
-    unknown = _UNKNOWN.search(str(error))
-    if unknown:
-      raise errors.UsageError(
-        f'{path} holds the {unknown[1]} {unknown[2]!r}, which is not one of '
-        "Keras's: build the model of Keras's own, or register yours by "
-        'keras.saving.register_keras_serializable before the library loads it'
-      ) from error
-    reason = str(error).strip().splitlines() or [type(error).__name__]
-    raise errors.UsageError(
-      f'{path} does not load as a Keras model ({reason[0]}): give a .keras '
-      'file written by model.save'
-    ) from error
+    raise errors.UsageError(_why_not_loaded(path, error)) from error
   checks.check_finite(model, path)
   return model
+
+
+def _why_not_loaded(path, error) -> str:
+  """Returns what is wrong with a file that Keras does not load, and the fix."""
+  if 'arbitrary code execution' in str(error):
+    return (
+      f'{path} holds the code of a Lambda layer, which would run here: give '
+      '--allow_unsafe_model if you trust who made it, or a model of layers '
+      'without code'
+    )
+  version = _keras_version(path)
+  if version.startswith('2.'):
+    return (
+      f'{path} was written by Keras {version}, which Keras {keras.__version__} '
+      "does not read: call model.save_weights('it.h5') there; here build the "
+      "model anew by its code, load_weights('it.h5'), model.save"
+    )
+  unknown = _UNKNOWN.search(str(error))
+  if unknown:
+    return (
+      f'{path} holds the {unknown[1]} {unknown[2]!r}, which is not one of '
+      "Keras's: build the model of Keras's own, or register yours by "
+      'keras.saving.register_keras_serializable before the library loads it'
+    )
+  reason = str(error).strip().splitlines() or [type(error).__name__]
+  return (
+    f'{path} does not load as a Keras model ({reason[0]}): give a .keras file '
+    'written by model.save'
+  )
 
 
 def _keras_version(path) -> str:
@@ -137,5 +143,5 @@ def _keras_version(path) -> str:
 
 
 def allow_unsafe() -> None:
-  """Lets `load` run the code that Lambda layers bring along, from now on."""
+  """Lets `load` run the code in Lambda layers, for the rest of the process."""
   keras.config.enable_unsafe_deserialization()

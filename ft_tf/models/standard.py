@@ -18,9 +18,9 @@ def standardize(
 
   Args:
     model: A classifier of one input and one output.
-    outputs: As of `heads.to_logits`.
-    preprocessing: As of `flatten`.
-    image_shape: As of `flatten`.
+    outputs: See `heads.to_logits`.
+    preprocessing: See `flatten`.
+    image_shape: See `flatten`.
 
   Returns:
     The model, itself if it has that form, and what was changed, in words.

@@ -21,14 +21,14 @@ from ft_tf.models import (
 )
 
 NAMES = (
-  'resnet<6n+2>, such as resnet20 or resnet56, with x<width> behind it for '
+  'resnet<6n+2>, such as resnet20 or resnet56, with the suffix x<width> for '
   'other channel numbers (resnet8x0.25) and -parameter-free for shortcuts '
   'without weights; wrn-<6n+4>-<width>, such as wrn-16-2; vgg13; resnet18 and '
-  'resnet34, which are those for ImageNet; or one of keras.applications in '
-  'lower case: mobilenet, mobilenetv2, mobilenetv3small and mobilenetv3large, '
-  'these with x<width> (mobilenetv2x0.35), efficientnetb0, efficientnetv2b0, '
+  'resnet34, as for ImageNet; or one of keras.applications in lower case: '
+  'mobilenet, mobilenetv2, mobilenetv3small and mobilenetv3large, these with '
+  'the suffix x<width> (mobilenetv2x0.35), efficientnetb0, efficientnetv2b0, '
   'resnet50, resnet50v2, densenet121, convnexttiny, inceptionv3, '
-  'inceptionresnetv2, nasnetmobile, vgg16, xception and their larger kin'
+  'inceptionresnetv2, nasnetmobile, vgg16, xception and their larger variants'
 )
 
 _RESNET = re.compile(r'resnet(\d+)(?:x(\d+(?:\.\d+)?))?(-parameter-free)?')
@@ -42,70 +42,63 @@ def build(
   weights: str = '',
   preprocessing: str = 'none',
 ) -> keras.Model:
-  """Returns a network, fresh but for the weights that are given.
+  """Returns a network with fresh weights, or with those that are given.
 
   Args:
-    name: As in `NAMES`, or a `.keras` file, whose weights are the first ones;
+    name: As in `NAMES`, or a `.keras` file, whose weights training starts from;
       its layers get the precision and the batch norm of `spec`.
     spec: The data's shape and statistics.
-    weights: A file for a network of keras.applications, see `pretrained.build`;
-      '': none.
-    preprocessing: What these weights want, likewise.
+    weights: A file of weights for a network of keras.applications, see
+      `pretrained.build`; '': none.
+    preprocessing: The preprocessing that the file's weights were trained with,
+      see `pretrained.build`.
 
   Returns:
     A model from raw images `[B, H, W, C]` uint8 to logits `[B, classes]`
-    float32. Of our own networks the layers `group1`, `group2`, ... are the
+    float32. In our own networks the layers `group1`, `group2`, ... are the
     named features.
 
   Raises:
     UsageError: there is no such network, or it does not fit the images.
   """
   if model_files.is_file(name):
-    model, what = model_files.load(name), f'--student={name}'
-    checks.check_fits(
-      model,
-      what,
-      image_shape=spec.image_shape,
-      label_names=[''] * spec.classes,
-      size='--student_image_size (at most --image_size) and --channels',
-    )
-    checks.check_not_quantized(model, what)
-    model = standard.standardize(model, image_shape=spec.image_shape)[0]
-    return _as_specified(model, spec, what)
+    return _build_from_file(name, spec)
   before = keras.config.dtype_policy()
   keras.config.set_dtype_policy(spec.precision)
   try:
     if weights:
       return pretrained.build(name, spec, weights, preprocessing)
-    return _build(name, spec)
+    return _build_by_name(name, spec)
   finally:
     keras.config.set_dtype_policy(before)
+
+
+def _build_from_file(path, spec):
+  model, what = model_files.load(path), f'--student={path}'
+  checks.check_fits(
+    model,
+    what,
+    image_shape=spec.image_shape,
+    label_names=[''] * spec.classes,
+    size_flags='--student_image_size (at most --image_size) and --channels',
+  )
+  checks.check_not_quantized(model, what)
+  model = standard.standardize(model, image_shape=spec.image_shape)[0]
+  return _as_specified(model, spec, what)
 
 
 def _as_specified(model, spec, what):
   """Returns a file's model in the precision and with the batch norm of a run.
 
   Raises:
-    UsageError: a layer of its maker's does not build again.
+    UsageError: a layer of a user's own cannot be built again.
   """
-
-  def others(model):
-    last = {graph.producer(tensor).operation for tensor in model.outputs}
-    return [
-      layer
-      for layer in graph.flat_layers(model)
-      if layer is not model
-      and not isinstance(layer, keras.layers.InputLayer)
-      and layer not in last
-      and layer.dtype_policy.name != spec.precision
-    ]
-
   norms = [
     layer
     for layer in graph.flat_layers(model)
     if isinstance(layer, keras.layers.BatchNormalization)
   ]
-  if not others(model) and all(
+  if not _layers_of_other_precision(model, spec.precision) and all(
     norm.synchronized == spec.sync_batch_norm for norm in norms
   ):
     return model
@@ -113,25 +106,42 @@ def _as_specified(model, spec, what):
     model = rebuilding.rebuild(
       model, precision=spec.precision, synchronized=spec.sync_batch_norm
     )
-  except Exception as error:  # Of a user's own code, any.
+  except Exception as error:  # A user's own code may raise anything.
     reason = str(error).strip().splitlines() or [type(error).__name__]
     raise errors.UsageError(
       f'{what} cannot be rebuilt with --precision={spec.precision} and '
       f'--sync_batch_norm={spec.sync_batch_norm} ({reason[0]}): give a model '
       "of Keras's own layers, or the precision it was saved in"
     ) from error
-  kept = [layer.name for layer in others(model) if layer.weights]
-  if kept:
+  unchanged = [
+    layer.name
+    for layer in _layers_of_other_precision(model, spec.precision)
+    if layer.weights
+  ]
+  if unchanged:
     print(
-      f'student: {", ".join(kept)} do not compute in {spec.precision}, as '
-      'their configurations have it',
+      f'student: {", ".join(unchanged)} do not compute in {spec.precision}, '
+      'because their own configuration sets another precision',
       file=sys.stderr,
       flush=True,
     )
   return model
 
 
-def _build(name, spec):
+def _layers_of_other_precision(model, precision) -> list[keras.layers.Layer]:
+  """Returns the layers whose policy is another; outputs may stay float32."""
+  last = {graph.producer(tensor).operation for tensor in model.outputs}
+  return [
+    layer
+    for layer in graph.flat_layers(model)
+    if layer is not model
+    and not isinstance(layer, keras.layers.InputLayer)
+    and layer not in last
+    and layer.dtype_policy.name != precision
+  ]
+
+
+def _build_by_name(name, spec):
   if not name:
     raise errors.UsageError(
       'give --teacher: a trained .keras file, or a network to train, which is '

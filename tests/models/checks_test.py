@@ -58,7 +58,7 @@ class CheckFitsTest(parameterized.TestCase):
         'it',
         image_shape=(9, 9, 3),
         label_names=['a'] * 10,
-        size='--width',
+        size_flags='--width',
       )
 
   def test_other_channels_are_refused_where_the_size_is_free(self):
@@ -134,7 +134,7 @@ class CheckFitsTest(parameterized.TestCase):
     image = keras.Input((3, 8, 12))
     y = keras.layers.Dense(10)(keras.layers.Flatten()(image))
     with self.assertRaisesRegex(
-      errors.UsageError, r'^.*channels first.*Permute\(\(3, 1, 2\)\)$'
+      errors.UsageError, r'^.*channels-first.*Permute\(\(3, 1, 2\)\)$'
     ):
       checks.check_fits(
         keras.Model(image, y),
