@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from ft_tf import losses
 from ft_tf.methods import base
-from ft_tf.models import taps
+from ft_tf.models import blocks, layer_choice
 
 
 class AttentionTransfer(base.Method):
@@ -13,7 +13,7 @@ class AttentionTransfer(base.Method):
 
   Signal: the attention map of the last feature map of each size that both
   networks have, of a pre-activation network the raw sum (the authors' code; see
-  `taps.block_output`). No adapter. Loss: the mean squared difference of
+  `blocks.block_output`). No adapter. Loss: the mean squared difference of
   normalised attention maps, a sum over sizes (the authors' code; section 3.1 of
   the paper has the norm itself).
   """
@@ -34,12 +34,12 @@ class AttentionTransfer(base.Method):
       UsageError: no maps of the two have one size.
     """
     self.weight = beta
-    theirs, ours = taps.pairs(teacher, student)
+    theirs, ours = layer_choice.pair_by_size(teacher, student)
     self.teacher_layers = tuple(
-      taps.block_output(teacher, layer) for layer in theirs
+      blocks.block_output(teacher, layer) for layer in theirs
     )
     self.student_layers = tuple(
-      taps.block_output(student, layer) for layer in ours
+      blocks.block_output(student, layer) for layer in ours
     )
     self.says = {'signal': 'attention', 'layers': self.teacher_layers}
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from ft_tf import errors, factors, losses
 from ft_tf.methods import base
-from ft_tf.models import taps
+from ft_tf.models import feature_maps, layer_choice, taps
 
 
 class FactorTransfer(base.Method):
@@ -68,12 +68,12 @@ class FactorTransfer(base.Method):
     self.name = f'factor_transfer_{number}' if number else 'factor_transfer'
     self._p = p
     self._normalized = normalized
-    self._theirs = teacher_layer or taps.last_feature_map(teacher)
-    self._ours = student_layer or taps.last_feature_map(student)
+    self._theirs = teacher_layer or layer_choice.last_feature_map(teacher)
+    self._ours = student_layer or layer_choice.last_feature_map(student)
     self.teacher_layers = (self._theirs,)
     self.student_layers = (self._ours,)
-    theirs = taps.shape(teacher, self._theirs)
-    ours = taps.shape(student, self._ours)
+    theirs = feature_maps.shape(teacher, self._theirs)
+    ours = feature_maps.shape(student, self._ours)
     self._size = tuple(np.minimum(theirs[:2], ours[:2]).tolist())
     self.says = {
       'signal': 'factor',
@@ -132,11 +132,11 @@ class FactorTransfer(base.Method):
     factor = teacher.features[self._theirs]
     if self._paraphraser is not None:
       factor = self._paraphraser.encode(factor)
-    return taps.averaged(factor, self._size)
+    return taps.average_to_size(factor, self._size)
 
   def adapt(self, student: base.Outputs, *, training=False) -> tf.Tensor:
     """Returns the student factor, `[B, H, W, mk]`."""
-    feature = taps.averaged(student.features[self._ours], self._size)
+    feature = taps.average_to_size(student.features[self._ours], self._size)
     if self.adapter is None:
       return feature
     return self.adapter(feature, training=training)

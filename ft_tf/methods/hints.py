@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from ft_tf import losses
 from ft_tf.methods import base
-from ft_tf.models import layers, taps
+from ft_tf.models import blocks, feature_maps, layer_choice, layers
 
 
 class Hints(base.Method):
@@ -13,7 +13,7 @@ class Hints(base.Method):
 
   Signal: the middle one of the feature maps that both networks have a size of,
   of a pre-activation network the raw sum (RepDistiller; see
-  `taps.block_output`). Adapter: a 1x1 convolution with bias, batch norm and
+  `blocks.block_output`). Adapter: a 1x1 convolution with bias, batch norm and
   ReLU. Loss: mean squared error (equation 3 of the paper, as a mean). The paper
   trains up to the hint first; here the term stands beside cross entropy
   throughout, and both that and the regressor's batch norm are RepDistiller's.
@@ -44,13 +44,13 @@ class Hints(base.Method):
       UsageError: no maps of the two have one size.
     """
     self.weight = weight
-    theirs, ours = taps.pairs(teacher, student)
+    theirs, ours = layer_choice.pair_by_size(teacher, student)
     middle = len(theirs) // 2
-    self.teacher_layers = (taps.block_output(teacher, theirs[middle]),)
-    self.student_layers = (taps.block_output(student, ours[middle]),)
+    self.teacher_layers = (blocks.block_output(teacher, theirs[middle]),)
+    self.student_layers = (blocks.block_output(student, ours[middle]),)
     self.says = {'signal': 'feature', 'layers': self.teacher_layers}
-    channels = taps.shape(teacher, self.teacher_layers[0])[-1]
-    shape = taps.shape(student, self.student_layers[0])
+    channels = feature_maps.shape(teacher, self.teacher_layers[0])[-1]
+    shape = feature_maps.shape(student, self.student_layers[0])
     feature = keras.Input(shape, dtype='float32', name='feature')
     x = keras.layers.Conv2D(
       channels,

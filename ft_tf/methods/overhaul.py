@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from ft_tf import losses
 from ft_tf.methods import base
-from ft_tf.models import layers, taps
+from ft_tf.models import blocks, feature_maps, layer_choice, layers, taps
 
 
 class Overhaul(base.Method):
@@ -48,12 +48,12 @@ class Overhaul(base.Method):
       UsageError: no maps of the two have one size.
     """
     self.weight = weight
-    theirs, ours = taps.pairs(teacher, student)
+    theirs, ours = layer_choice.pair_by_size(teacher, student)
     self.teacher_layers = tuple(
-      taps.before_activation(teacher, layer) for layer in theirs
+      blocks.before_activation(teacher, layer) for layer in theirs
     )
     self.student_layers = tuple(
-      taps.before_activation(student, layer) for layer in ours
+      blocks.before_activation(student, layer) for layer in ours
     )
     self.says = {
       'signal': 'feature above its floor',
@@ -69,10 +69,10 @@ class Overhaul(base.Method):
     for theirs, ours in zip(
       self.teacher_layers, self.student_layers, strict=True
     ):
-      shape = taps.shape(student, ours)
+      shape = feature_maps.shape(student, ours)
       inputs[ours] = keras.Input(shape, dtype='float32', name=ours)
       x = keras.layers.Conv2D(
-        taps.shape(teacher, theirs)[-1],
+        feature_maps.shape(teacher, theirs)[-1],
         1,
         use_bias=False,
         kernel_initializer=layers.uniform_fan_in(),

@@ -16,7 +16,7 @@ from ft_tf.methods import (
   similarity,
   soft_targets,
 )
-from ft_tf.models import taps
+from ft_tf.models import feature_maps, layer_choice
 
 _IMAGES = 1024  # that statistics of the teacher's features are taken over
 
@@ -71,8 +71,8 @@ def layers(
   before = recipe.before_activation
   found = [
     (
-      taps.choose(teacher, theirs, before=before),
-      taps.choose(student, ours, before=before),
+      layer_choice.resolve_layer(teacher, theirs, before=before),
+      layer_choice.resolve_layer(student, ours, before=before),
     )
     for theirs, ours in recipes.taps(recipe)
   ]
@@ -99,7 +99,8 @@ def paraphrase_rate(
   if 'ft_no_translator' not in recipes.terms(recipe.student.method):
     return recipe.paraphraser.rate
   rates = {
-    taps.shape(student, ours)[-1] / taps.shape(teacher, theirs)[-1]
+    feature_maps.shape(student, ours)[-1]
+    / feature_maps.shape(teacher, theirs)[-1]
     for theirs, ours in layers(recipe, teacher, student)
   }
   if len(rates) > 1:

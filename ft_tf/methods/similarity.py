@@ -5,14 +5,14 @@ import tensorflow as tf
 
 from ft_tf import losses
 from ft_tf.methods import base
-from ft_tf.models import taps
+from ft_tf.models import blocks, layer_choice
 
 
 class Similarity(base.Method):
   """Images that are alike to the teacher are to be alike to the student.
 
   Signal: the last feature map, of a pre-activation network the raw sum
-  (RepDistiller, whose weight is the paper's; see `taps.block_output`). No
+  (RepDistiller, whose weight is the paper's; see `blocks.block_output`). No
   adapter. Loss: the squared difference of the row-normalised Gram matrices of a
   batch over its size squared (equation 4 of the paper). The batch is the global
   one, of all replicas.
@@ -26,7 +26,7 @@ class Similarity(base.Method):
     """Taps the last maps; gamma is the weight of the loss."""
     self.weight = gamma
     self.teacher_layers, self.student_layers = (
-      (taps.block_output(network, taps.last_feature_map(network)),)
+      (blocks.block_output(network, layer_choice.last_feature_map(network)),)
       for network in (teacher, student)
     )
     self.says = {'signal': 'feature', 'layers': self.teacher_layers}
