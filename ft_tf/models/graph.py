@@ -166,12 +166,12 @@ def drawing_from(generator: keras.random.SeedGenerator) -> Iterator[None]:
     global_state.set_global_attribute(name, before)
 
 
-def _function(model) -> keras.Function:
+def _function(model: keras.Model) -> keras.Function:
   """Returns a model's graph, which a Sequential model does not hold itself."""
   return keras.Function(model.inputs, model.outputs)
 
 
-def _call(node) -> Call:
+def _call(node: Any) -> Call:
   return Call(
     node.operation,
     tuple(node.input_tensors),

@@ -1,7 +1,7 @@
 """The report's plots, as SVG text."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from matplotlib import axes as plot_axes
@@ -114,7 +114,7 @@ def bands(
   return _svg(drawn, axes)
 
 
-def accuracy_by_size(table: list[summary.Row]) -> str:
+def accuracy_by_size(table: Sequence[summary.Row]) -> str:
   """Returns the plot of exported files' test accuracy against their size."""
   drawn = figure.Figure(figsize=(6, 3.6), layout='constrained')
   axes = drawn.subplots()
