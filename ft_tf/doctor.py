@@ -17,6 +17,7 @@ from scipy import optimize
 from ft_tf import (
   arms,
   compression,
+  definitions,
   errors,
   evaluation,
   recipes,
@@ -358,10 +359,11 @@ def _other_order(outputs, labels, accuracy, names) -> Iterator[str]:
 
 
 def _of_layers(recipe, dataset, teacher, student) -> Iterator[Finding]:
+  known = definitions.registered()
   terms = recipes.terms(recipe.student.method)
-  if not any(name.startswith('ft') for name in terms):
+  if not any(known[name].reads('teacher_layer') for name in terms):
     return
-  pairs = registry.layers(recipe, teacher, student)
+  pairs = registry.resolve_layer_pairs(recipe, teacher, student)
   theirs, ours = zip(*pairs, strict=True)
   for name, net, chosen, asked in (
     ('teacher', teacher, theirs, recipe.teacher_layer),
@@ -395,7 +397,7 @@ def _match(recipe, teacher, student, chosen) -> str:
   terms = recipes.terms(recipe.student.method)
   channels = theirs[-1]
   steps = [f'teacher {_shape(theirs)}']
-  if 'ft_no_paraphraser' not in terms:
+  if recipes.needs_paraphraser(recipe.student.method):
     channels = round(channels * recipe.paraphraser.rate)
     steps.append(f'paraphraser to {channels} channels')
   if theirs[:2] != size:
