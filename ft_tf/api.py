@@ -266,15 +266,15 @@ def _model(run, name, given: Any, images) -> str:
 
 def _same(one: keras.Model, other: keras.Model, images: np.ndarray) -> bool:
   """Tells whether two models have the same weights and give the same."""
-  ours, theirs = one.get_weights(), other.get_weights()
+  weights, other_weights = one.get_weights(), other.get_weights()
   if not (
     one.input_shape == other.input_shape
-    and len(ours) == len(theirs)
-    and all(map(np.array_equal, ours, theirs))
+    and len(weights) == len(other_weights)
+    and all(map(np.array_equal, weights, other_weights))
   ):
     return False
   # A student may see smaller images.
   sizes = zip(one.input_shape[1:3], images.shape[1:3], strict=True)
-  height, width = (own or its for own, its in sizes)
+  height, width = (taken or given for taken, given in sizes)
   images = images[:, :height, :width]
   return np.allclose(one(images), other(images), rtol=1e-3, atol=1e-3)

@@ -66,7 +66,7 @@ def make(methods: Iterable[str], sweep: dict[str, list[Any]]) -> list[Arm]:
         f'--sweep={leaf.path}: all students of a comparison share it; give '
         f'--{leaf.flag} and a --workdir for each value'
       )
-  found = []
+  arms = []
   for method in methods:
     changes = catalogue.VARIANTS.get(method) or {'method': method}
     recipes.terms(changes['method'])
@@ -78,12 +78,14 @@ def make(methods: Iterable[str], sweep: dict[str, list[Any]]) -> list[Arm]:
     for values in itertools.product(*concerned.values()):
       point = dict(zip(concerned, values, strict=True))
       name = ','.join([method, *(f'{k}={v}' for k, v in point.items())])
-      found.append(Arm(name, {**changes, **point}))
-  names = [arm.name for arm in found]
+      arms.append(Arm(name, {**changes, **point}))
+  names = [arm.name for arm in arms]
   twice = sorted({name for name in names if names.count(name) > 1})
   if twice:
-    raise errors.UsageError(f'--methods has {", ".join(twice)} twice')
-  return found
+    raise errors.UsageError(
+      f'--methods has {", ".join(twice)} twice: give each once'
+    )
+  return arms
 
 
 def _concerns(flag, method) -> bool:

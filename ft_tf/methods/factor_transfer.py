@@ -11,7 +11,7 @@ from ft_tf import definitions, errors, factors, fields, losses, recipes
 from ft_tf.methods import base, registry
 from ft_tf.models import taps
 
-_NO_TRANSLATOR = 'ft_no_translator'
+NO_TRANSLATOR = 'ft_no_translator'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +188,7 @@ def paraphrase_rate(
   Raises:
     UsageError: several layer pairs need different rates.
   """
-  if _NO_TRANSLATOR not in recipes.terms(recipe.student.method):
+  if NO_TRANSLATOR not in recipes.terms(recipe.student.method):
     return recipe.paraphraser.rate
   pairs = registry.resolve_layer_pairs(recipe, teacher, student)
   rates = {
@@ -308,7 +308,7 @@ definitions.register(
 definitions.register(
   dataclasses.replace(
     _FT,
-    name=_NO_TRANSLATOR,
+    name=NO_TRANSLATOR,
     make=functools.partial(_make, translates=False),
     variant_of='ft',
   )
