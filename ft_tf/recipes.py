@@ -270,7 +270,7 @@ def _distinct_fields(
   groups = (Recipe, Data, Teacher, Paraphraser, Student)
   taken = {f.name for group in groups for f in dataclasses.fields(group)}
   taken.add('method')
-  distinct = {}
+  distinct: dict[str, dataclasses.Field] = {}
   for method in methods:
     if method.name in (SCRATCH, *INCUMBENTS):
       raise ValueError(f'{method.name} means another method: choose a new name')
