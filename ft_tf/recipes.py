@@ -211,7 +211,7 @@ class Student(Optimization):
     def __getattr__(self, name: str) -> Any:
       """The method and its numbers, which only the made class has."""
 
-  def __reduce__(self):
+  def __reduce__(self) -> tuple[Any, ...]:
     # pickle looks a class up by its name, and the made class has none.
     return functools.partial(student, **vars(self)), ()
 

@@ -52,7 +52,7 @@ class Teacher:
   _logits: dict = dataclasses.field(default_factory=dict, repr=False)
   _signals: dict = dataclasses.field(default_factory=dict, repr=False)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     self.model.trainable = False
 
   @functools.cached_property

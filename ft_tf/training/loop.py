@@ -38,7 +38,7 @@ class Options:
   checkpoint_steps: int = 200
   jit: str = 'auto'
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for name in ('log_steps', 'checkpoint_steps'):
       if getattr(self, name) < 1:
         raise errors.UsageError(
