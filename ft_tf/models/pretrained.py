@@ -142,7 +142,7 @@ def build(
 
 
 def _load(name, spec, path, classes) -> keras.Model:
-  """Returns Keras's network with a file's weights; `classes` of `classes_of`."""
+  """Returns the network with a file's weights; `classes`: see `classes_of`."""
   network = applications.plain(
     name,
     _shape(name, spec),
