@@ -20,11 +20,11 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from bin import program
-from ft_tf import compression, doctor
+from ft_tf import compression, doctor, teacher_check
 from ft_tf.report import summary
 
 program.define_recipe(['data', 'teacher', 'paraphraser', 'student'])
-program.define_workdir('everything that is made')
+program.define_workdir('output directory')
 program.define_data_dir()
 program.define_devices()
 program.define_signals()
@@ -39,7 +39,7 @@ def main():
   seeds = program.seeds()
   limits = program.limits()
   expected = flags.FLAGS.expect_teacher_accuracy
-  doctor.check_expectation(expected, setting.given)
+  teacher_check.check_expectation(expected, setting.given)
   recipe, choice = compression.within(limits, recipe, dataset, setting.run)
   if choice is not None:
     print(program.candidates(choice))

@@ -79,8 +79,8 @@ class DoctorTest(absltest.TestCase):
     self.assertIn('--preprocessing', says['teacher accuracy'].flag)
     self.assertIn('72 to train on, 8 to validate on', says['images'].says)
     self.assertIn('left, middle, right;', says['classes'].says)
-    self.assertIn('bump 8x8x2', says["the teacher's layer"].says)
-    self.assertIn('group3 2x2x16', says["the student's layer"].says)
+    self.assertIn('bump 8x8x2', says['teacher layer'].says)
+    self.assertIn('group3 2x2x16', says['student layer'].says)
     self.assertIn('8x8 to 2x2', says['match'].says)
     self.assertIn('bytes in int8', says['student'].says)
     self.assertNotIn('unscaled', says['values in the teacher'].says)
@@ -94,7 +94,7 @@ class DoctorTest(absltest.TestCase):
       finding.what: finding for finding in doctor.examine(recipe, dataset)
     }
     self.assertIn(
-      '48 to train on, 24 without labels beside them, 8 to validate on',
+      '48 to train on, 24 more without labels, 8 to validate on',
       says['images'].says,
     )
     self.assertIn('--unlabeled', says['images'].flag)
@@ -112,7 +112,7 @@ class DoctorTest(absltest.TestCase):
         baseline=True,
       )
     }
-    for name in ('time of the student', 'time of the student alone'):
+    for name in ('time of the student', 'time of the student baseline'):
       self.assertIn('in all, of 3 seeds', times[name])
     seconds, speed = (
       float(number.replace(',', ''))
@@ -132,7 +132,7 @@ class DoctorTest(absltest.TestCase):
     self.assertIn('looks unscaled', says['values in the teacher'].says)
     with self.assertRaisesRegex(
       errors.UsageError,
-      'not 99.00 %; it has 100.00 % with .* looks wrong: give the --pre',
+      'not 99.00 %; its accuracy is 100.00 % with .* looks wrong: give the --p',
     ):
       _says(self._recipe(), expected=0.99)
 
@@ -149,11 +149,11 @@ class DoctorTest(absltest.TestCase):
         Image.fromarray(image).save(path)
     _teacher(self._file)
     for preprocessing, wanted in (
-      ('-1..1', '100.00 % with --resizing=stretch, so that --resizing=crop lo'),
+      ('-1..1', '100.00 % with --resizing=stretch, so --resizing=crop looks'),
       (
         'none',
         # To tell bright from dark scaling to 0..1 is as good.
-        '100.00 % with --preprocessing=-?[01]..1 --resizing=stretch, so that '
+        '100.00 % with --preprocessing=-?[01]..1 --resizing=stretch, so '
         '--preprocessing=none and --resizing=crop look wrong',
       ),
     ):

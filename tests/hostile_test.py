@@ -143,13 +143,13 @@ class SampleTest(parameterized.TestCase):
       self.assertLen({*examples.labels}, 3)
 
   def test_doctor_looks_at_all_classes(self):
-    with mock.patch.object(doctor, '_TRIED', 7):
+    with mock.patch.object(doctor, '_SAMPLED', 7):
       values = next(
         finding
-        for finding in doctor._of_data(_recipe(), self.dataset)
+        for finding in doctor._check_data(_recipe(), self.dataset)
         if finding.what == 'values'
       )
-    self.assertRegex(values.says, r'0 to 11\d;')
+    self.assertRegex(values.says, r'values 0 to 11\d;')
 
 
 class MainPathTest(absltest.TestCase):

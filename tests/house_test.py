@@ -16,6 +16,8 @@ _ROOMS = (
   'errors',
   'paths',
   'processes',
+  'fields',
+  'definitions',
   'recipes',
   'catalogue',
   'run_dir',
@@ -31,6 +33,7 @@ _ROOMS = (
   'training',
   'export',
   'report',
+  'findings',
   'compression',
   'api',
   'knowledge',
@@ -38,14 +41,20 @@ _ROOMS = (
   'workshop',
   'comparison',
   'rehearsal',
+  'teacher_check',
   'doctor',
   'benchmark',
   'bin',
 )
+# `definitions` imports the methods by name when they are first asked for: their
+# numbers are fields of a recipe, and their files need TensorFlow. So to make a
+# recipe needs it, to import `recipes` does not.
 _WITHOUT_TENSORFLOW = (
   'errors',
   'paths',
   'processes',
+  'fields',
+  'definitions',
   'recipes',
   'catalogue',
   'run_dir',

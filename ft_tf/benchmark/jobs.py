@@ -27,6 +27,7 @@ class Job:
     framework: 'ours' or 'pytorch'.
     part: What to time; see `ours.parts` and `pytorch.PARTS`.
     precision: Keras's dtype policy; PyTorch's autocast for the mixed ones.
+      'auto', of ours alone: what is fastest on this machine.
     batch_size: Images in a step.
     teacher: Network of the teacher.
     student: Network of the student.

@@ -27,6 +27,7 @@ from ft_tf.training import (
   distillation,
   loop,
   paraphraser,
+  precision,
   sgd,
   strategy,
   student,
@@ -83,6 +84,8 @@ class _Setting:
   """Networks, made-up images and batches of a job."""
 
   def __init__(self, job):
+    if job.precision == 'auto':
+      job = dataclasses.replace(job, precision=precision.automatic()[0])
     self.job = job
     self.recipe = recipes.override(
       catalogue.get('cifar10_resnet56_resnet20'),

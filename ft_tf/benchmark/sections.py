@@ -264,7 +264,7 @@ def _students(setting):
       setting.job,
       name=part,
       part=part,
-      precision=_HALF,
+      precision='auto',  # as students train on this machine
       epochs=setting.epochs,
     )
     worker = jobs.Worker(job)

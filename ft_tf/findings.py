@@ -1,0 +1,21 @@
+"""What a check before training found, and the flag that changes it."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+  """One thing that was checked.
+
+  Attributes:
+    what: Such as 'teacher accuracy'.
+    says: What was found, in words.
+    flag: The flag, or flags, that change it.
+  """
+
+  what: str
+  says: str
+  flag: str
+
+  def __str__(self) -> str:
+    return f'{self.what}: {self.says} [{self.flag}]'
