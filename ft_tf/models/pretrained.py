@@ -152,7 +152,7 @@ def _by_channel(
 def _load(
   name: str, spec: layers.Spec, path: str, classes: int | None
 ) -> keras.Model:
-  """Returns Keras's network with a file's weights; see `classes_of`."""
+  """Returns the network with a file's weights; `classes`: see `classes_of`."""
   network = applications.plain(
     name,
     _shape(name, spec),
