@@ -154,16 +154,20 @@ def _paraphrase(
   return by_task, failures
 
 
-def _paraphraser_name(own: recipes.Recipe, recipe: recipes.Recipe) -> str:
+def _paraphraser_name(
+  arm_recipe: recipes.Recipe, recipe: recipes.Recipe
+) -> str:
   """Returns a folder's name: the rate k, and what differs from the recipe."""
   changes = [
-    f'{leaf.flag}={leaf.value(own)}'
+    f'{leaf.flag}={leaf.value(arm_recipe)}'
     for leaf in recipes.leaves()
     if leaf.group in ('', 'data', 'paraphraser')
     and leaf.flag not in ('rate', 'student_layer')
-    and leaf.value(own) != leaf.value(recipe)
+    and leaf.value(arm_recipe) != leaf.value(recipe)
   ]
-  return ','.join([f'k{own.paraphraser.rate:g}', *changes]).replace('/', '.')
+  return ','.join([f'k{arm_recipe.paraphraser.rate:g}', *changes]).replace(
+    '/', '.'
+  )
 
 
 @contextlib.contextmanager
@@ -210,15 +214,15 @@ def _export(folders, workshop) -> None:
   LiteRT gives up its process over a network whose maps are all zero.
   """
   waiting = [f for f in folders if not f.read('export/export.json')]
-  for number, found in processes.each(
+  for number, outcome in processes.each(
     workshops.export,
     [{'path': folder.path} for folder in waiting],
     workers=1,
     start=workshops.open_bench,
     start_arguments=(workshop, 1),
   ):
-    if isinstance(found, processes.Died):
-      _print(f'{waiting[number].path}: no TFLite file, {found}')
+    if isinstance(outcome, processes.Died):
+      _print(f'{waiting[number].path}: no TFLite file, {outcome}')
 
 
 def _print(line: str) -> None:

@@ -118,19 +118,20 @@ def choose(
   Raises:
     UsageError: none fits.
   """
-  found = []
+  candidates = []
   for name in names:
-    found.append(measure(name, spec, images))
-    print(f'candidate: {_line(found[-1])}', file=sys.stderr, flush=True)
-    if not found[-1].fits(limits):
+    candidates.append(measure(name, spec, images))
+    print(f'candidate: {_line(candidates[-1])}', file=sys.stderr, flush=True)
+    if not candidates[-1].fits(limits):
       break
-  fitting = [each for each in found if each.fits(limits)]
+  fitting = [each for each in candidates if each.fits(limits)]
   if not fitting:
     raise errors.UsageError(
-      f'no student fits, the smallest is {_line(found[0])}: raise --max_bytes '
-      'or --max_latency_ms, or give a --student of a smaller kind'
+      f'no candidate meets the limits; the smallest is {_line(candidates[0])}: '
+      'raise --max_bytes or --max_latency_ms, or give a --student of a '
+      'smaller family'
     )
-  return fitting[-1], found
+  return fitting[-1], candidates
 
 
 def settle(
@@ -162,16 +163,16 @@ def settle(
   asked = {'family': list(names), 'limits': dataclasses.asdict(limits)}
   if known is not None and {k: known.get(k) for k in asked} == asked:
     return known
-  best, found = choose(names, spec, images, limits)
+  best, candidates = choose(names, spec, images, limits)
   return {
     **asked,
     'student': best.name,
-    'candidates': [dataclasses.asdict(each) for each in found],
+    'candidates': [dataclasses.asdict(each) for each in candidates],
   }
 
 
-def _line(its: Candidate) -> str:
+def _line(candidate: Candidate) -> str:
   return (
-    f'{its.name}, {its.parameters:,} parameters, {its.bytes:,} bytes in int8, '
-    f'{its.latency_ms:.3f} ms'
+    f'{candidate.name}, {candidate.parameters:,} parameters, '
+    f'{candidate.bytes:,} bytes in int8, {candidate.latency_ms:.3f} ms'
   )

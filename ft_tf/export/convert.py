@@ -26,10 +26,10 @@ def float32_twin(model: keras.Model, input_dtype: str) -> keras.Model:
     model: A functional or Sequential classifier of raw images.
     input_dtype: 'uint8' or 'float32'; the values are 0..255 in both.
   """
-  own = model.inputs[0].dtype
+  dtype = model.inputs[0].dtype
   image = keras.Input(
     model.input_shape[1:],
-    dtype=input_dtype if own == 'uint8' else 'float32',
+    dtype=input_dtype if dtype == 'uint8' else 'float32',
     name='image',
   )
   twin = rebuilding.rebuild(model, precision='float32', image=image)

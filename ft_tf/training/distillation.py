@@ -51,7 +51,7 @@ def make_forward(
 
   Args:
     student: From raw images to logits.
-    methods: The terms beside cross entropy.
+    methods: The terms of the loss besides cross entropy.
     batch_size: The global batch.
     signal: As of `compiled.compile_signal`; None without terms.
     image_size: Height and width that the student sees images at; None: as they
@@ -116,7 +116,7 @@ def compile_steps(
   Args:
     strategy: The devices.
     student: The student.
-    methods: The terms of its loss beside cross entropy.
+    methods: The terms of its loss besides cross entropy.
     optimizer: Built on `trained_variables`.
     forward: Of `make_forward`.
     jit: As of `step.compile_steps`.

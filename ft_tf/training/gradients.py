@@ -35,7 +35,7 @@ def compile_measure(
     float32 scalars.
   """
   every = [v for model in models for v in model.variables]
-  own = {id(v) for v in student.trainable_variables}
+  trained = {id(v) for v in student.trainable_variables}
   terms = tuple(terms)
   generator = keras.random.SeedGenerator()
 
@@ -43,18 +43,18 @@ def compile_measure(
   def measure(batch):
     values = [tf.convert_to_tensor(v.value) for v in every]
     watched = [
-      value for v, value in zip(every, values, strict=True) if id(v) in own
+      value for v, value in zip(every, values, strict=True) if id(v) in trained
     ]
     scope = keras.StatelessScope(zip(every, values, strict=True))
     random = graph.drawing_from(generator)
     with scope, random, tf.GradientTape(persistent=True) as tape:
       tape.watch(watched)
-      found = forward(batch)
-    labels = _flat(tape, found['cross_entropy'], watched)
+      terms_of_batch = forward(batch)
+    labels = _flat(tape, terms_of_batch['cross_entropy'], watched)
     length = tf.norm(labels)
     figures = {}
     for term in terms:
-      gradient = _flat(tape, found[term], watched)
+      gradient = _flat(tape, terms_of_batch[term], watched)
       ratio = tf.math.divide_no_nan(tf.norm(gradient), length)
       cosine = tf.math.divide_no_nan(
         tf.reduce_sum(gradient * labels), tf.norm(gradient) * length
@@ -80,7 +80,7 @@ def term_figures(
   Args:
     forward: As of `compile_measure`.
     student: Likewise.
-    methods: The terms beside cross entropy.
+    methods: The terms of the loss besides cross entropy.
     dataset: The images.
     batch_size: The global batch.
 

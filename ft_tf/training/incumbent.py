@@ -64,14 +64,14 @@ def compile_steps(
       batch = next(iterator)
       wait = tf.timestamp() - start
       distiller.reset_metrics()
-      found = distiller.train_on_batch(
+      metrics = distiller.train_on_batch(
         batch['image'], batch['label'], return_dict=True
       )
       rows.append(
         {
-          'loss': found['total_loss'],
-          'cross_entropy': found['student_loss'],
-          DISTILLATION: found['distillation_loss'],
+          'loss': metrics['total_loss'],
+          'cross_entropy': metrics['student_loss'],
+          DISTILLATION: metrics['distillation_loss'],
           step.INPUT_WAIT: wait,
         }
       )

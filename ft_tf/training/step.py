@@ -33,7 +33,7 @@ def compile_steps(
     jit: Whether XLA compiles the terms and their gradients.
 
   Returns:
-    `(iterator, count)` to `{term: [count] float32}`, and beside the terms
+    `(iterator, count)` to `{term: [count] float32}`, and with the terms
     `input_wait`, the seconds that each step waited for its batch.
   """
   models = list(models)
@@ -51,10 +51,16 @@ def compile_steps(
     watched = values[: len(moved)]
     with scope, graph.drawing_from(generator), tf.GradientTape() as tape:
       tape.watch(watched)
-      found = forward(batch)
-      loss = found['loss'] * scale
+      values_of_terms = forward(batch)
+      # Scaled for float16, whose small gradients would vanish; the optimizer
+      # divides them again.
+      loss = values_of_terms['loss'] * scale
     gradients = tape.gradient(loss, watched)
-    return found, gradients, [scope.get_current_value(v) for v in others]
+    return (
+      values_of_terms,
+      gradients,
+      [scope.get_current_value(v) for v in others],
+    )
 
   if jit:
     differentiate = tf.function(differentiate, jit_compile=True)
@@ -63,11 +69,13 @@ def compile_steps(
     values = [tf.convert_to_tensor(v.value) for v in moved + others]
     scale = optimizer.scale_loss(tf.constant(1.0))
     number = tf.convert_to_tensor(optimizer.iterations.value)
-    found, gradients, updated = differentiate(values, scale, number, batch)
+    values_of_terms, gradients, updated = differentiate(
+      values, scale, number, batch
+    )
     for variable, value in zip(others, updated, strict=True):
       variable.assign(value)
     optimizer.apply(gradients, moved)
-    return found
+    return values_of_terms
 
   terms = tuple(terms)
 
@@ -102,7 +110,7 @@ def repeat(
     count: Number of steps, an int32 tensor.
 
   Returns:
-    `{term: [count] float32}`, and `input_wait` likewise.
+    `{term: [count] float32}`, and `input_wait`, `[count]` seconds.
   """
   names = (*terms, INPUT_WAIT)
   rows = tf.TensorArray(tf.float32, size=count, element_shape=[len(names)])
