@@ -16,8 +16,8 @@ from keras.src.backend.common import global_state
 from keras.src.models.functional import Functional
 from keras.src.random import seed_generator
 
-# The releases (major, minor) that the tests pass with, oldest first. Before a new
-# one is added, here and to the range in pyproject.toml, run with it
+# The releases (major, minor) that the tests pass with, oldest first. Before a
+# new one is added, here and to the range in pyproject.toml, run with it
 #   python -m pytest tests/models tests/training/step_test.py \
 #     tests/training/sgd_test.py tests/export/convert_test.py \
 #     tests/compression_test.py
