@@ -4,7 +4,7 @@ Figures of validation images: the test split stays out of it.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -43,7 +43,9 @@ def cka(first: np.ndarray, second: np.ndarray) -> float | None:
   return _alignments('cka', first, second)['cka']
 
 
-def _alignments(name, first, second) -> dict[str, float | None]:
+def _alignments(
+  name: str, first: np.ndarray, second: np.ndarray
+) -> dict[str, float | None]:
   """Returns the CKA by a name, and beside it that of shuffled features."""
   shuffled, count = f'{name}_shuffled', len(first)
   if count < 4:
@@ -153,13 +155,18 @@ def look(
   return figures
 
 
-def _validation_sample(dataset) -> np.ndarray:
+def _validation_sample(dataset: datasets.Dataset) -> np.ndarray:
   """Returns the validation images whose features are compared."""
   return sampling.sample(dataset.validation, _COMPARED).images[:]
 
 
 def _terms(
-  recipe, run, dataset, teacher_model, trained_student, paraphrasers
+  recipe: recipes.Recipe,
+  run: run_dir.RunDir,
+  dataset: datasets.Dataset,
+  teacher_model: keras.Model,
+  trained_student: keras.Model,
+  paraphrasers: Sequence[paraphraser.TrainedParaphraser],
 ) -> list[base.Method]:
   """Returns the terms of a student, with the adapters that it left."""
   if not recipes.terms(recipe.student.method):
@@ -180,7 +187,9 @@ def _terms(
   return terms
 
 
-def _outputs(net, layers, images) -> base.Outputs:
+def _outputs(
+  net: keras.Model, layers: Iterable[str], images: np.ndarray
+) -> base.Outputs:
   """Returns a network's logits and feature maps of images, float32 arrays."""
   layers = sorted(layers)
   outputs = tf.function(
@@ -196,7 +205,7 @@ def _outputs(net, layers, images) -> base.Outputs:
   )
 
 
-def _probe(net, layer, dataset) -> float:
+def _probe(net: keras.Model, layer: str, dataset: datasets.Dataset) -> float:
   """Returns the validation accuracy of a linear classifier on a feature map."""
   features = taps.features(folding.fold(net), [layer])
   pool = tf.function(

@@ -1,12 +1,10 @@
 """Paths as users write them."""
 
 import os
-import re
 
 from ft_tf import errors
 
-# What may stand before a path.
-_PREFIX = re.compile('(?:folder:)?')
+_PREFIX = 'folder:'  # may stand before a path
 
 
 def expand(text: str) -> str:
@@ -21,7 +19,7 @@ def expand(text: str) -> str:
   Raises:
     UsageError: there is no such user.
   """
-  prefix = _PREFIX.match(text)[0]
+  prefix = _PREFIX if text.startswith(_PREFIX) else ''
   path = os.path.expanduser(text.removeprefix(prefix))
   if path.startswith('~'):
     user = path.partition(os.sep)[0]

@@ -9,7 +9,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from multiprocessing.process import BaseProcess
+from typing import Any, cast
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,8 @@ def each(
         with contextlib.suppress(OSError):
           worker.connection.send(call)
         busy[worker.connection] = worker, number
-      for connection in multiprocessing.connection.wait(list(busy)):
+      ready = multiprocessing.connection.wait(list(busy))
+      for connection in [each for each in busy if each in ready]:
         worker, number = busy.pop(connection)
         try:
           returned, value = connection.recv()
@@ -113,10 +115,15 @@ class _Worker:
     """Waits for the process's end; returns its exit code."""
     self.process.join()
     self.connection.close()
-    return self.process.exitcode
+    return cast(int, self.process.exitcode)  # None only before its end
 
 
-def _work(connection, function, start, start_arguments) -> None:
+def _work(
+  connection: multiprocessing.connection.Connection,
+  function: Callable[..., Any],
+  start: Callable[..., None],
+  start_arguments: Iterable[Any],
+) -> None:
   """Makes the calls that come, in a process of its own."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's.
   threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -135,5 +142,6 @@ def _work(connection, function, start, start_arguments) -> None:
 
 def _end_with_parent() -> None:
   """Ends this process when its parent has ended, killed or not."""
-  multiprocessing.parent_process().join()
+  # None only in a process that was not started by another.
+  cast(BaseProcess, multiprocessing.parent_process()).join()
   os._exit(1)

@@ -18,8 +18,8 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TextIO
 
 from ft_tf import errors, paths
 
@@ -50,7 +50,7 @@ class RunDir:
     self.tensorboard = os.path.join(self.path, 'tensorboard')
     self.pictures = os.path.join(self.path, 'maps')
     self._metrics = os.path.join(self.path, 'metrics.jsonl')
-    self._lock = None
+    self._lock: TextIO | None = None
 
   def child(self, name: str) -> 'RunDir':
     """Returns the run folder of that name inside this one."""
@@ -92,14 +92,14 @@ class RunDir:
     self.check(recipe)
     try:
       os.makedirs(self.path, exist_ok=True)
-      self._lock = open(os.path.join(self.path, '.lock'), 'w')
+      lock = self._lock = open(os.path.join(self.path, '.lock'), 'w')
     except OSError as error:
       raise errors.UsageError(
         f'cannot write to {self.path} ({error.strerror}): give another '
         '--workdir'
       ) from error
     try:
-      fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
       raise errors.UsageError(
         f'{self.path} is in use by another process: wait for it, or give '
@@ -224,7 +224,9 @@ def digest(path: str) -> str:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def _differences(old, new, prefix='') -> list[str]:
+def _differences(
+  old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ''
+) -> list[str]:
   """Returns 'field: old there, new here' for each leaf that differs."""
   found = []
   for key in sorted(old.keys() | new.keys()):

@@ -132,7 +132,7 @@ def recorded_preprocessing(model: str) -> dict[str, Any]:
   return {}
 
 
-def _of_recipe(folder) -> dict[str, Any]:
+def _of_recipe(folder: str) -> dict[str, Any]:
   """Returns what the recipe of a run says of images, if one is there."""
   recipe = run_dir.RunDir(folder).read('recipe.json')
   data = recipe.get('data') if isinstance(recipe, dict) else None
@@ -141,13 +141,15 @@ def _of_recipe(folder) -> dict[str, Any]:
   return _known(data.get('resizing'), data.get('image_size'))
 
 
-def _known(resizing, image_size) -> dict[str, Any]:
+def _known(resizing: str | None, image_size: int | None) -> dict[str, Any]:
   if not image_size:
     return {}
   return {'resizing': resizing, 'image_size': image_size}
 
 
-def _write_models(student: keras.Model, calibration: np.ndarray, folder: str):
+def _write_models(
+  student: keras.Model, calibration: np.ndarray, folder: str
+) -> None:
   """Writes every format of the student."""
   print('export: converting', file=sys.stderr, flush=True)
   twin = convert.float32_twin(student, 'uint8')
@@ -167,7 +169,7 @@ def _write_models(student: keras.Model, calibration: np.ndarray, folder: str):
 
 
 def _measure(
-  folder: str, test: example_sets.Examples, model: str
+  folder: str, test: example_sets.AnyExamples, model: str
 ) -> dict[str, dict[str, Any]]:
   """Runs every format of a model on the test images."""
   figures = {}

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import statistics
+from collections.abc import Iterable
 from typing import Any
 
 from ft_tf import run_dir
@@ -32,7 +33,8 @@ class Row(summary.Row):
   def figure(self, name: str) -> float | None:
     """Returns the mean of a figure of the results, or None if one lacks it."""
     values = [run.result.get(name) for run in self.runs]
-    return None if None in values else statistics.mean(values)
+    known = [value for value in values if value is not None]
+    return statistics.mean(known) if len(known) == len(values) else None
 
 
 def runs(root: run_dir.RunDir) -> list[summary.Run]:
@@ -87,7 +89,7 @@ def rows(found: list[summary.Run]) -> list[Row]:
   ]
 
 
-def _baseline(method, methods) -> str | None:
+def _baseline(method: str, methods: Iterable[str]) -> str | None:
   """Returns the student alone at the same point of a sweep, if there is one."""
   name, point = _parts(method)
   if name in ('teacher', _ALONE):
@@ -138,8 +140,10 @@ def cells(row: Row) -> list[str]:
   gain, interval, p = '-', '-', '-'
   if row.gain is not None:
     gain = f'{100 * row.gain.mean:+.2f}'
+    if row.gain.interval is not None:
+      low, high = row.gain.interval
+      interval = f'{100 * low:+.2f} .. {100 * high:+.2f}'
     if row.gain.p is not None:
-      interval = f'{100 * row.gain.low:+.2f} .. {100 * row.gain.high:+.2f}'
       p = '< 0.001' if row.gain.p < 0.001 else f'{row.gain.p:.3f}'
   int8 = row.export and row.export[run_dir.INT8]
   return [
@@ -199,12 +203,14 @@ def knowledge(root: run_dir.RunDir, table: list[Row]) -> list[list[str]]:
   return lines
 
 
-def _pictures(root, table) -> dict[str, dict[str, str]]:
+def _pictures(
+  root: run_dir.RunDir, table: list[Row]
+) -> dict[str, dict[str, str]]:
   """Returns the maps of each arm's first run: at first, halfway, and last.
 
   By arm's label and step, as base64 of PNG.
   """
-  found = {}
+  found: dict[str, dict[str, str]] = {}
   for row in table:
     run = root.child(row.runs[0].name)
     known = os.path.isdir(run.pictures)
@@ -246,7 +252,7 @@ def write(
   failures = failures or {}
   found = runs(root)
   table = rows(found)
-  comparison = {
+  comparison: dict[str, Any] = {
     'rows': [_plain(row) for row in table],
     'verdicts': verdicts(table),
     'failures': failures,
@@ -281,7 +287,7 @@ def markdown(table: list[Row]) -> str:
   return tables.markdown(HEADER, [cells(row) for row in table])
 
 
-def _plots(found, table) -> dict[str, str]:
+def _plots(found: list[summary.Run], table: list[Row]) -> dict[str, str]:
   students = [run for run in found if run.method != 'teacher']
   exported = [row for row in table if row.export]
   return {
@@ -364,7 +370,7 @@ def _write(root, extension, text):
       file.write(text)
 
 
-def _paraphrasers(root) -> dict[str, dict[str, Any]]:
+def _paraphrasers(root: run_dir.RunDir) -> dict[str, dict[str, Any]]:
   """Returns the results of the paraphrasers by their folders' names."""
   folder = root.child('paraphrasers').path
   names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []

@@ -73,7 +73,9 @@ def verdict(runs: list[summary.Run]) -> str:
   return f'{said} Compared with the {_BASELINE}: {paired.words(gain)}.'
 
 
-def _wall(root, runs) -> list[tuple[str, Any]]:
+def _wall(
+  root: run_dir.RunDir, runs: list[summary.Run]
+) -> list[tuple[str, Any]]:
   """Returns (stage, seconds) of every run, the paraphraser's included."""
   wall = [
     (run.name, run.result['wall_seconds'])
@@ -85,13 +87,13 @@ def _wall(root, runs) -> list[tuple[str, Any]]:
   return wall
 
 
-def _paraphrasers(root) -> list[dict[str, Any]]:
+def _paraphrasers(root: run_dir.RunDir) -> list[dict[str, Any]]:
   """Returns the results of the paraphrasers, one for each layer."""
   found = [its.read('result.json') for its in root.child('paraphraser').parts()]
   return [result for result in found if result]
 
 
-def _factor_terms(runs) -> list[str]:
+def _factor_terms(runs: list[summary.Run]) -> list[str]:
   """Returns the names of the factor losses, one for each pair of layers."""
   names = {name for run in runs for row in run.metrics for name in row}
   return sorted(n for n in names if n.startswith('factor_transfer'))

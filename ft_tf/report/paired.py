@@ -34,6 +34,13 @@ class Gain:
   methods: int
 
   @property
+  def interval(self) -> tuple[float, float] | None:
+    """Lower and upper end of the interval, or None where there is none."""
+    if self.low is None or self.high is None:
+      return None
+    return self.low, self.high
+
+  @property
   def verdict(self) -> str:
     """Returns 'better', 'worse' or 'no clear difference'.
 
@@ -81,26 +88,24 @@ def gains(
   freedom = np.array([len(values) - 1 for values in tested.values()])
   p, levels = holm(2 * special.stdtr(freedom, -np.abs(means) / errors))
   halves = -special.stdtrit(freedom, levels / 2) * errors
-  found = {
-    method: Gain(
-      float(values.mean()), None, None, len(values), None, len(means)
+  found: dict[str, Gain | None] = {}
+  places = {method: place for place, method in enumerate(tested)}
+  for method, values in differences.items():
+    place = places.get(method)
+    low = high = adjusted = None
+    if place is not None and np.isfinite(halves[place]):
+      low = float(means[place] - halves[place])
+      high = float(means[place] + halves[place])
+      adjusted = float(p[place])
+    found[method] = (
+      Gain(float(values.mean()), low, high, len(values), adjusted, len(means))
+      if len(values)
+      else None
     )
-    if len(values)
-    else None
-    for method, values in differences.items()
-  }
-  for place, method in enumerate(tested):
-    if np.isfinite(halves[place]):
-      found[method] = dataclasses.replace(
-        found[method],
-        low=float(means[place] - halves[place]),
-        high=float(means[place] + halves[place]),
-        p=float(p[place]),
-      )
   return found
 
 
-def _standard_error(differences) -> float:
+def _standard_error(differences: np.ndarray) -> float:
   """Returns that of their mean, infinite if all are equal: it is not known."""
   if np.ptp(differences) < _RESOLUTION:
     return np.inf
@@ -145,13 +150,14 @@ def words(found: Gain) -> str:
   mean = f'{100 * found.mean:+.2f} points over {pairs}'
   if found.seeds == 1:
     return f'{mean}: {found.verdict} (an interval needs at least 2 seeds)'
-  if found.p is None:
+  if found.interval is None:
     return (
       f'{mean}: {found.verdict} (all differences are equal: they give no '
       'interval)'
     )
+  low, high = found.interval
   several = f', corrected for {found.methods} methods'
   return (
-    f'{mean}, 95 % interval {100 * found.low:+.2f} to {100 * found.high:+.2f}'
+    f'{mean}, 95 % interval {100 * low:+.2f} to {100 * high:+.2f}'
     f'{several if found.methods > 1 else ""}: {found.verdict}'
   )

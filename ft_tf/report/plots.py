@@ -1,9 +1,10 @@
 """The report's plots, as SVG text."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from matplotlib import axes as plot_axes
 from matplotlib import figure, ticker
 
 from ft_tf import run_dir
@@ -42,7 +43,7 @@ def colors(methods: Iterable[str]) -> dict[str, str]:
 
 
 def curves(
-  runs: list[summary.Run], field: str, label: str, percent=False
+  runs: list[summary.Run], field: str, label: str, percent: bool = False
 ) -> str:
   """Returns the plot of a metrics field by epoch: a line per run.
 
@@ -75,7 +76,7 @@ def curves(
 
 
 def bands(
-  runs: list[summary.Run], field: str, label: str, percent=False
+  runs: list[summary.Run], field: str, label: str, percent: bool = False
 ) -> str:
   """Returns the plot of a metrics field by epoch: a line and band per method.
 
@@ -113,7 +114,7 @@ def bands(
   return _svg(drawn, axes)
 
 
-def accuracy_by_size(table: list[summary.Row]) -> str:
+def accuracy_by_size(table: Sequence[summary.Row]) -> str:
   """Returns the plot of exported files' test accuracy against their size."""
   drawn = figure.Figure(figsize=(6, 3.6), layout='constrained')
   axes = drawn.subplots()
@@ -154,7 +155,7 @@ def accuracy_by_size(table: list[summary.Row]) -> str:
   return _svg(drawn, axes)
 
 
-def _svg(drawn: figure.Figure, axes) -> str:
+def _svg(drawn: figure.Figure, axes: plot_axes.Axes) -> str:
   """Returns the figure as an <svg> element to stand in a page."""
   axes.spines[['top', 'right']].set_visible(False)
   axes.grid(alpha=0.25, linewidth=0.6)

@@ -5,13 +5,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from ft_tf import errors, evaluation, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets
 from ft_tf.methods import registry
 from ft_tf.models import folding, model_files
-from ft_tf.signals import cache, filling
+from ft_tf.signals import cache, constant, filling
 from ft_tf.training import (
   beta,
   distillation,
@@ -222,7 +223,9 @@ class _StudentStage(stage.Stage):
     )
     return train_steps, measure
 
-  def _kept_signals(self, signal) -> cache.Joined | None:
+  def _kept_signals(
+    self, signal: constant.ConstantSignal | None
+  ) -> cache.Joined | None:
     """Returns the signals of all views where they are kept; None: nowhere."""
     if signal is None or self._signals is None or not self._signals.enabled:
       return None
@@ -261,6 +264,6 @@ class _StudentStage(stage.Stage):
     return scores
 
 
-def _folded(model) -> evaluation.Predictor:
+def _folded(model: keras.Model) -> evaluation.Predictor:
   """Returns a model's inference with batch norm folded, as it is exported."""
   return evaluation.KerasPredictor(folding.fold(model))
