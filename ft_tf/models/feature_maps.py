@@ -42,7 +42,7 @@ def find(model: keras.Model) -> dict[str, FeatureMap]:
     UsageError: the model is subclassed.
   """
   known = layouts.Layouts(_calls(model))
-  _, height, width, _ = model.inputs[0].shape
+  image_size = model.inputs[0].shape[1:3]
   maps = {}
   for name, tensor in outputs(model).items():
     if len(tensor.shape) == 4:
@@ -53,7 +53,7 @@ def find(model: keras.Model) -> dict[str, FeatureMap]:
         (rows, columns, channels),
       )
     elif len(tensor.shape) == 3:
-      layout = _token_layout(tensor, known, (height, width))
+      layout = _token_layout(tensor, known, image_size)
       if layout and layout.axis == 1:
         maps[name] = FeatureMap(
           (*layout.size, tensor.shape[2]), first=layout.first
