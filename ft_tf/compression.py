@@ -298,7 +298,7 @@ def _spread(places: np.ndarray) -> np.ndarray:
 
 def _finish(run, exported, report) -> dict[str, Any]:
   """Writes and returns the compression's result."""
-  table = summary.rows(summary.runs(run))
+  table = summary.make_rows(summary.read_runs(run))
   result = {
     **exported,
     'table': [
