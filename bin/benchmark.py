@@ -23,17 +23,17 @@ from ft_tf.benchmark import sections
 
 _DEFAULT = sections.Setting()
 _JOB = {
-  'batch_size': 'images in a step',
-  'image_size': 'height and width of the images',
-  'teacher': 'network of the teacher',
-  'student': 'network of the student',
+  'batch_size': 'images per step',
+  'image_size': 'height and width of the images in pixels',
+  'teacher': 'network name of the teacher',
+  'student': 'network name of the student',
 }
 _SETTING = {
-  'rounds': 'turns of each configuration',
-  'steps': 'steps in a turn',
-  'memory_steps': 'steps after which memory is compared',
-  'students': 'students that share a teacher pass',
-  'epochs': 'epochs of each of them',
+  'rounds': 'number of times that each configuration is measured',
+  'steps': 'steps per measurement',
+  'memory_steps': 'steps after which the memory is compared',
+  'students': 'number of students that share one pass of the teacher',
+  'epochs': 'epochs that each of these students is trained',
 }
 for names, defaults in ((_JOB, _DEFAULT.job), (_SETTING, _DEFAULT)):
   for name, text in names.items():
@@ -45,9 +45,9 @@ for names, defaults in ((_JOB, _DEFAULT.job), (_SETTING, _DEFAULT)):
 flags.DEFINE_list(
   'sections',
   list(sections.SECTIONS),
-  f'what to measure (default: {",".join(sections.SECTIONS)})',
+  f'sections to measure (default: {",".join(sections.SECTIONS)})',
 )
-program.define_workdir('benchmark.json and benchmark.md')
+program.define_workdir('output directory for benchmark.json and benchmark.md')
 
 
 def main():

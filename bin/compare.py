@@ -28,30 +28,34 @@ program.define_recipe(['data', 'teacher', 'paraphraser', 'student'])
 flags.DEFINE_list(
   'methods',
   ['scratch', 'ft'],
-  'what to compare: methods as of --method, or what other codes call factor '
-  f'transfer, {", ".join(catalogue.VARIANTS)} (default: scratch,ft)',
+  'methods to compare, separated by commas: values of --method, or factor '
+  'transfer as other code bases have it: '
+  f'{", ".join(catalogue.VARIANTS)} (default: scratch,ft)',
 )
 flags.DEFINE_integer(
   'seeds',
   1,
-  'students of each method, of the seeds from --seed on (default: 1)',
+  'number of seeds to train each method with, starting at --seed (default: 1)',
 )
 flags.DEFINE_multi_string(
   'sweep',
   [],
-  'a number of the recipe and its values, such as paraphraser.rate=0.5,1,2; '
-  'several make every combination (default: none)',
+  'field of the recipe and the values to try, such as '
+  'paraphraser.rate=0.5,1,2; if repeated, all combinations are run (default: '
+  'none)',
 )
 flags.DEFINE_integer(
-  'jobs', 1, 'students trained at once, a process each (default: 1)'
+  'jobs',
+  1,
+  'number of students trained in parallel, one process each (default: 1)',
 )
 flags.DEFINE_bool(
   'dry_run',
   False,
-  'print the plan and its time, estimated from a few real steps of each part, '
-  'and leave nothing (default: False)',
+  'print the plan and its time, estimated from a few real steps of each part; '
+  'nothing is kept (default: False)',
 )
-program.define_workdir('everything that is made')
+program.define_workdir('output directory')
 program.define_data_dir()
 program.define_devices()
 program.define_signals()

@@ -24,7 +24,7 @@ from ft_tf import compression, doctor, teacher_check
 from ft_tf.report import summary
 
 program.define_recipe(['data', 'teacher', 'paraphraser', 'student'])
-program.define_workdir('everything that is made')
+program.define_workdir('output directory')
 program.define_data_dir()
 program.define_devices()
 program.define_signals()

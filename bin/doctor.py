@@ -27,7 +27,9 @@ from ft_tf import compression, doctor, workshop
 from ft_tf.data import datasets
 
 program.define_recipe(['data', 'teacher', 'paraphraser', 'student'])
-program.define_workdir('the run that is meant; nothing is written')
+program.define_workdir(
+  'output directory of the planned run; nothing is written'
+)
 program.define_data_dir()
 program.define_devices()
 program.define_signals()

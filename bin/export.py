@@ -26,12 +26,14 @@ flags.DEFINE_string('model', None, 'trained .keras file (required)')
 program.define_loading()
 program.define_source()
 program.define_image_size()
-program.define_workdir('export/')
+program.define_workdir('output directory; the files are in its folder export/')
 flags.DEFINE_string(
-  'train_split', 'train', 'TFDS split that calibrates int8 (default: train)'
+  'train_split',
+  'train',
+  'TFDS split of the calibration images for int8 (default: train)',
 )
 flags.DEFINE_string(
-  'test_split', 'test', 'TFDS split that is measured on (default: test)'
+  'test_split', 'test', 'TFDS split to measure accuracy on (default: test)'
 )
 
 

@@ -28,28 +28,29 @@ flags.DEFINE_string(
   'checkpoint: .pth, .pt, .th, .ckpt, .safetensors or .npz (required)',
 )
 flags.DEFINE_string(
-  'network', 'resnet56', 'network it was saved from (default: resnet56)'
+  'network', 'resnet56', 'network of the checkpoint (default: resnet56)'
 )
 flags.DEFINE_list(
   'mean',
   ['0.485', '0.456', '0.406'],
-  'channel means of images in [0, 1] (default: 0.485,0.456,0.406)',
+  'mean of each channel, for images scaled to 0-1 (default: 0.485,0.456,0.406)',
 )
 flags.DEFINE_list(
   'std',
   ['0.229', '0.224', '0.225'],
-  'channel deviations of images in [0, 1] (default: 0.229,0.224,0.225)',
+  'standard deviation of each channel, for images scaled to 0-1 (default: '
+  '0.229,0.224,0.225)',
 )
 flags.DEFINE_integer(
   'image_size',
   0,
-  "height and width of the images; 0: the data set's, or without one 32, and "
-  '224 for resnet18 and resnet34 (default: 0)',
+  "height and width of the images in pixels; 0: the data set's, without a data "
+  'set 224 for resnet18 and resnet34 and 32 for all others (default: 0)',
   lower_bound=0,
 )
 program.define_source(required=False)
 flags.DEFINE_string('split', 'test', 'TFDS split (default: test)')
-program.define_workdir('model.keras')
+program.define_workdir('output directory for model.keras')
 
 
 def main():

@@ -24,7 +24,7 @@ from ft_tf.report import tables
 
 flags.DEFINE_string('model', None, '.keras file (required)')
 program.define_loading()
-flags.DEFINE_bool('all', False, 'every map (default: False)')
+flags.DEFINE_bool('all', False, 'list every feature map (default: False)')
 
 
 _SIZE = 224  # pixels of the images that a model of any size is shown for

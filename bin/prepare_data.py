@@ -19,14 +19,15 @@ from absl import flags
 from bin import program
 from ft_tf.data import builders
 
-flags.DEFINE_string('dataset', None, 'TFDS name, or digits (required)')
+flags.DEFINE_string(
+  'dataset', None, 'TFDS name of a data set, or digits (required)'
+)
 program.define_data_dir()
 flags.DEFINE_enum(
   'file_format',
   'tfrecord',
   builders.FILE_FORMATS,
-  'of the files: tfrecord, or array_record, which has random access '
-  '(default: tfrecord)',
+  'TFDS file format; array_record supports random access (default: tfrecord)',
 )
 
 

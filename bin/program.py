@@ -75,9 +75,8 @@ def define_recipe(groups: Iterable[str]) -> None:
   flags.DEFINE_string(
     'recipe',
     None,
-    'what to run: '
-    + ' or '.join(sorted(catalogue.RECIPES))
-    + f' (default: {catalogue.DEFAULT})',
+    f'recipe to run, one of {", ".join(sorted(catalogue.RECIPES))} (default: '
+    f'{catalogue.DEFAULT})',
   )
   named = {name: catalogue.get(name) for name in sorted(catalogue.RECIPES)}
   define_loading()
@@ -106,8 +105,8 @@ def define_loading() -> None:
   flags.DEFINE_bool(
     'allow_unsafe_model',
     False,
-    'run the code of Lambda layers in .keras files, which can do anything '
-    'here; only for files whose maker you trust (default: False)',
+    'run the code of Lambda layers in .keras files; the code has your access '
+    'rights, so use it only for files that you trust (default: False)',
   )
 
 
@@ -115,7 +114,7 @@ def define_data_dir() -> None:
   flags.DEFINE_string(
     'data_dir',
     None,
-    "TFDS folder with the prepared data set (default: TFDS's own)",
+    'folder of prepared TFDS data sets (default: the default folder of TFDS)',
   )
 
 
@@ -129,19 +128,19 @@ def define_source(*, required: bool = True) -> None:
     + (' (required)' if required else ' (default: none)'),
   )
   define_data_dir()
-  its = by_flag['resizing']
+  resizing = by_flag['resizing']
   flags.DEFINE_enum(
     'resizing',
     None,
-    its.metadata['choices'],
-    f"{its.metadata['help']} (default: that of the model's run or export "
+    resizing.metadata['choices'],
+    f"{resizing.metadata['help']} (default: that of the model's run or export "
     f'folder, otherwise {catalogue.get(catalogue.DEFAULT).data.resizing})',
   )
-  its = by_flag['max_bad_files']
+  max_bad_files = by_flag['max_bad_files']
   flags.DEFINE_integer(
     'max_bad_files',
-    its.default,
-    f'{its.metadata["help"]} (default: {its.default})',
+    max_bad_files.default,
+    f'{max_bad_files.metadata["help"]} (default: {max_bad_files.default})',
   )
 
 
@@ -149,8 +148,9 @@ def define_image_size() -> None:
   flags.DEFINE_integer(
     'image_size',
     0,
-    "height and width that images are resized to; 0: those of the model's run "
-    'or export folder, otherwise what the model takes (default: 0)',
+    'height and width in pixels that images are resized to; 0: those of the '
+    "model's run or export folder, otherwise the model's input size (default: "
+    '0)',
     lower_bound=0,
   )
 
@@ -160,12 +160,13 @@ def define_students() -> None:
   flags.DEFINE_integer(
     'seeds',
     1,
-    'students to train, of the seeds from --seed on (default: 1)',
+    'number of seeds to train, starting at --seed (default: 1)',
   )
   flags.DEFINE_bool(
     'baseline',
     False,
-    'train the same students alone too, at equal budget (default: False)',
+    'also train the same students without a teacher, for as many steps '
+    '(default: False)',
   )
 
 
@@ -207,8 +208,8 @@ def source(
   )
 
 
-def define_workdir(holds: str) -> None:
-  flags.DEFINE_string('workdir', None, f'folder for {holds} (required)')
+def define_workdir(help_text: str) -> None:
+  flags.DEFINE_string('workdir', None, f'{help_text} (required)')
 
 
 def define_devices() -> None:
@@ -217,56 +218,57 @@ def define_devices() -> None:
   flags.DEFINE_integer(
     'num_replicas',
     0,
-    'devices to train on; 0: every GPU, or one CPU (default: 0)',
+    'number of devices to train on; 0: all GPUs, or one CPU if there is none '
+    '(default: 0)',
   )
   for name, text in {
-    'log_steps': 'steps between rows of metrics',
-    'checkpoint_steps': 'steps between checkpoints',
+    'log_steps': 'number of steps between rows of metrics',
+    'checkpoint_steps': 'number of steps between checkpoints',
   }.items():
     value = getattr(defaults, name)
     flags.DEFINE_integer(name, value, f'{text} (default: {value})')
   flags.DEFINE_string(
     'jit',
     defaults.jit,
-    'XLA compiles the steps: on, off, or auto, which is on for GPUs (default: '
-    f'{defaults.jit})',
+    'compile the training steps with XLA: on, off, or auto, which is on for '
+    f'GPUs (default: {defaults.jit})',
   )
 
 
 def define_signals() -> None:
-  """Defines the flags of the teacher's signals, kept from step to step."""
+  """Defines the flags of the cache of teacher outputs."""
   flags.DEFINE_string(
     'signal_cache',
     'off',
-    "where the teacher's signal of each view is kept, computed once for all "
-    'epochs, seeds and students: off, memory or a folder (default: off)',
+    'cache of the teacher outputs for each augmented copy, computed once for '
+    'all epochs, seeds and students: off, memory, or a folder (default: off)',
   )
   flags.DEFINE_float(
     'signal_cache_gib',
     8.0,
-    'what it may take, in GiB; --views lowers what it needs (default: 8)',
+    'cache size limit in GiB; --views reduces the size needed (default: 8)',
   )
 
 
 def define_check() -> None:
-  """Defines the flags of what is looked at before training."""
+  """Defines the flags of the checks before training."""
   flags.DEFINE_float(
     'expect_teacher_accuracy',
     None,
-    'share of test images (0..1) that the given teacher is known to have '
-    'right; training does not begin if it has less (default: none)',
+    'expected teacher test accuracy (0-1); abort if the measured accuracy is '
+    'lower (default: none)',
   )
   flags.DEFINE_integer(
     'max_bytes',
     None,
-    "limit of the int8 file: of the --student's family the largest that fits "
-    'is trained (default: none)',
+    'maximum size of the int8 file in bytes; picks the largest student of '
+    "--student's family that fits (default: none)",
   )
   flags.DEFINE_float(
     'max_latency_ms',
     None,
-    'limit of its median time for one image in one thread on this machine, in '
-    'milliseconds, likewise (default: none)',
+    'maximum median int8 latency in ms (1 image, 1 thread, this machine); '
+    'picks the largest student that fits (default: none)',
   )
 
 

@@ -20,8 +20,10 @@ from ft_tf import teachers
 from ft_tf.training import paraphraser
 
 program.define_recipe(['data', 'paraphraser'])
-flags.DEFINE_string('teacher', None, 'trained .keras file (required)')
-program.define_workdir('the run')
+flags.DEFINE_string(
+  'teacher', None, 'trained .keras file of the teacher (required)'
+)
+program.define_workdir('output directory of the run')
 program.define_data_dir()
 program.define_devices()
 

@@ -21,15 +21,17 @@ from ft_tf.training import paraphraser, student
 
 program.define_recipe(['data', 'student'])
 flags.DEFINE_string(
-  'teacher', None, 'trained .keras file (required unless --method=scratch)'
+  'teacher',
+  None,
+  'trained .keras file of the teacher (required unless --method=scratch)',
 )
 flags.DEFINE_list(
   'paraphraser',
   [],
-  'its .keras file, or several with commas, one for each of --teacher_layer '
-  '(required unless --method=scratch)',
+  'trained .keras file of the paraphraser; several separated by commas, one '
+  'per layer in --teacher_layer (required if the method uses a paraphraser)',
 )
-program.define_workdir('the run')
+program.define_workdir('output directory of the run')
 program.define_data_dir()
 program.define_devices()
 program.define_signals()

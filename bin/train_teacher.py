@@ -16,7 +16,7 @@ from bin import program
 from ft_tf.training import teacher
 
 program.define_recipe(['data', 'teacher'])
-program.define_workdir('the run')
+program.define_workdir('output directory of the run')
 program.define_data_dir()
 program.define_devices()
 

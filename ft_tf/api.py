@@ -27,18 +27,6 @@ from ft_tf.data import datasets, example_sets, sources
 from ft_tf.models import zoo
 from ft_tf.training import loop, stage, strategy
 
-# Numbers of a recipe that say how images come out of their files.
-_OF_FILES = {
-  'channels',
-  'dataset',
-  'image_size',
-  'max_bad_files',
-  'resizing',
-  'test_split',
-  'train_split',
-  'unlabeled',
-}
-
 # What flags in messages are called here, in this order.
 _WORDS = {
   r'give --allow_unsafe_model': (
@@ -146,12 +134,14 @@ def _in_python_terms() -> Iterator[None]:
 
 def _check_arguments(numbers: dict[str, Any]) -> None:
   """Raises `UsageError` over what is no number of a recipe, or of files."""
-  strange = sorted(_OF_FILES & numbers.keys())
+  leaves = recipes.leaves()
+  of_files = {leaf.flag for leaf in leaves if leaf.field.metadata['stored']}
+  strange = sorted(of_files & numbers.keys())
   if strange:
     raise errors.UsageError(
       f'images in arrays come as they are: leave out {", ".join(strange)}'
     )
-  flags = {leaf.flag for leaf in recipes.leaves()} - _OF_FILES
+  flags = {leaf.flag for leaf in leaves} - of_files
   known = sorted(flags | inspect.signature(distill).parameters.keys())
   for name in numbers.keys() - flags:
     (close,) = difflib.get_close_matches(name, known, 1) or (None,)

@@ -12,17 +12,6 @@ from ft_tf.data import datasets
 
 # What comparisons have flags of their own for: --seeds, --methods.
 _OWN_FLAG = ('seed', 'method')
-# Flags of what is there once for all students.
-_SHARED = (
-  'dataset',
-  'train_split',
-  'test_split',
-  'image_size',
-  'resizing',
-  'channels',
-  'unlabeled',
-  'validation_examples',
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +47,8 @@ def make(methods: Iterable[str], sweep: dict[str, list[Any]]) -> list[Arm]:
 
   Args:
     methods: Names as of `recipes.terms`, or of `catalogue.VARIANTS`.
-    sweep: Flag name to its values. A method that a flag says nothing to is
-      there once.
+    sweep: Flag name to its values. A method that a flag does not concern
+      is there once.
 
   Raises:
     UsageError: there is no such method, one stands twice, or the sweep is of
@@ -70,7 +59,9 @@ def make(methods: Iterable[str], sweep: dict[str, list[Any]]) -> list[Arm]:
       continue
     if leaf.flag in _OWN_FLAG:
       raise errors.UsageError(f'--sweep={leaf.path}: give --{leaf.flag}s')
-    if leaf.group == 'teacher' or leaf.flag in _SHARED:
+    metadata = leaf.field.metadata
+    shared = metadata['stored'] or metadata['shared']
+    if leaf.group == 'teacher' or shared:
       raise errors.UsageError(
         f'--sweep={leaf.path}: all students of a comparison share it; give '
         f'--{leaf.flag} and a --workdir for each value'
@@ -79,9 +70,13 @@ def make(methods: Iterable[str], sweep: dict[str, list[Any]]) -> list[Arm]:
   for method in methods:
     changes = catalogue.VARIANTS.get(method) or {'method': method}
     recipes.terms(changes['method'])
-    heard = {k: v for k, v in sweep.items() if _hears(changes['method'], k)}
-    for values in itertools.product(*heard.values()):
-      point = dict(zip(heard, values, strict=True))
+    concerned = {
+      flag: values
+      for flag, values in sweep.items()
+      if _concerns(flag, changes['method'])
+    }
+    for values in itertools.product(*concerned.values()):
+      point = dict(zip(concerned, values, strict=True))
       name = ','.join([method, *(f'{k}={v}' for k, v in point.items())])
       arms.append(Arm(name, {**changes, **point}))
   names = [arm.name for arm in arms]
@@ -93,13 +88,10 @@ def make(methods: Iterable[str], sweep: dict[str, list[Any]]) -> list[Arm]:
   return arms
 
 
-def _hears(method, flag) -> bool:
-  """Tells whether a flag may change what a method does."""
+def _concerns(flag, method) -> bool:
+  """Tells whether a flag can change what a method trains."""
   (leaf,) = [leaf for leaf in recipes.leaves() if leaf.flag == flag]
-  if leaf.group == 'paraphraser':
-    return recipes.needs_paraphraser(method)
-  of = leaf.field.metadata['of']
-  return of is None or not {*of}.isdisjoint(recipes.terms(method))
+  return leaf.concerns(method)
 
 
 def plan(

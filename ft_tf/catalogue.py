@@ -1,4 +1,4 @@
-"""The recipes by name: the paper's rows, RepDistiller's, and ours.
+"""The recipes by name: rows of the paper and of RepDistiller, and ours.
 
 Sources are named as in `recipes`, and
   torchdistill: yoshitomo-matsubara/torchdistill, its ImageNet configuration of
@@ -18,8 +18,9 @@ _CIFAR10 = {
 }
 # torchvision's statistics.
 IMAGENET = {'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)}
-# keras.applications' mode "caffe": ImageNet's mean is taken off raw values, red
-# first; the network sees blue first.
+# The mode "caffe" of keras.applications subtracts the mean of ImageNet from raw
+# values. These means are in the order red, green, blue; the network's input is
+# in the order blue, green, red.
 CAFFE = {
   'mean': tuple(value / 255 for value in (123.68, 116.779, 103.939)),
   'std': (1 / 255,) * 3,
@@ -33,77 +34,77 @@ _CIFAR100 = {
 
 
 def _public(teacher: str, student: str, **data) -> recipes.Recipe:
-  """Returns two networks by the public code's numbers.
+  """Returns a recipe for two networks with the numbers of the public code.
 
-  It trains on all 50,000 images; 1,000 are set aside here for validation.
-  `validation_examples=0` gives its setting.
+  The public code trains on all 50,000 images; here 1,000 of them are set aside
+  for validation. `validation_examples=0` gives the setting of the public code.
   """
-  long = {'epochs': 164, 'drop_epochs': (82, 123)}
+  schedule = {'epochs': 164, 'drop_epochs': (82, 123)}
   return recipes.Recipe(
     data=recipes.Data(**data, batch_size=128),
-    teacher=recipes.Teacher(model=teacher, **long),
+    teacher=recipes.Teacher(model=teacher, **schedule),
     paraphraser=recipes.Paraphraser(epochs=6),
-    student=recipes.Student(model=student, **long),
+    student=recipes.student(model=student, **schedule),
   )
 
 
 def _rep_distiller(teacher: str, student: str) -> recipes.Recipe:
-  """Returns two networks on CIFAR-100 by RepDistiller's lengths and rates.
+  """Returns a recipe for two networks on CIFAR-100, RepDistiller's schedule.
 
-  The factor loss is the paper's; RepDistiller's own variant of it is
-  `VARIANTS['ft_repdistiller']`. Likewise 1,000 images are set aside.
+  The factor loss is that of the paper; `VARIANTS['ft_repdistiller']` is the
+  variant of RepDistiller. 1,000 training images are set aside for validation.
   """
-  long = {
+  schedule = {
     'epochs': 240,
     'drop_epochs': (150, 180, 210),
     'learning_rate': 0.05,
   }
   return recipes.Recipe(
     data=recipes.Data(**_CIFAR100, batch_size=64),
-    teacher=recipes.Teacher(model=teacher, **long),
+    teacher=recipes.Teacher(model=teacher, **schedule),
     # helper/pretrain.py
     paraphraser=recipes.Paraphraser(epochs=30, learning_rate=0.01),
-    student=recipes.Student(model=student, **long),
+    student=recipes.student(model=student, **schedule),
   )
 
 
 def cifar10_resnet56_resnet20() -> recipes.Recipe:
-  """Paper, table of CIFAR-10: ResNet-56 teaches ResNet-20 (public code)."""
+  """Paper, table of CIFAR-10: ResNet-56 to ResNet-20 (public code)."""
   return _public('resnet56', 'resnet20', **_CIFAR10)
 
 
 def cifar10_wrn40x1_resnet20() -> recipes.Recipe:
-  """Paper, table of CIFAR-10: WRN-40-1 teaches ResNet-20."""
+  """Paper, table of CIFAR-10: WRN-40-1 to ResNet-20."""
   return _public('wrn-40-1', 'resnet20', **_CIFAR10)
 
 
 def cifar10_wrn46x4_vgg13() -> recipes.Recipe:
-  """Paper, table of CIFAR-10: WRN-46-4 teaches VGG-13."""
+  """Paper, table of CIFAR-10: WRN-46-4 to VGG-13."""
   return _public('wrn-46-4', 'vgg13', **_CIFAR10)
 
 
 def cifar10_wrn16x2_wrn16x1() -> recipes.Recipe:
-  """Paper, table of CIFAR-10: WRN-16-2 teaches WRN-16-1."""
+  """Paper, table of CIFAR-10: WRN-16-2 to WRN-16-1."""
   return _public('wrn-16-2', 'wrn-16-1', **_CIFAR10)
 
 
 def cifar100_resnet110_resnet56() -> recipes.Recipe:
-  """Paper, table of CIFAR-100: ResNet-110 teaches ResNet-56."""
+  """Paper, table of CIFAR-100: ResNet-110 to ResNet-56."""
   return _public('resnet110', 'resnet56', **_CIFAR100)
 
 
 def cifar100_resnet110_resnet20() -> recipes.Recipe:
-  """Paper, table of CIFAR-100: ResNet-110 teaches ResNet-20."""
+  """Paper, table of CIFAR-100: ResNet-110 to ResNet-20."""
   return _public('resnet110', 'resnet20', **_CIFAR100)
 
 
 def cifar100_resnet56_resnet20() -> recipes.Recipe:
-  """RepDistiller's table, where factor transfer's record is weak."""
+  """RepDistiller's table, in which factor transfer gains little."""
   return _rep_distiller('resnet56', 'resnet20')
 
 
 def cifar100_resnet32x4_resnet8x4() -> recipes.Recipe:
-  """RepDistiller's table: the same, four times as wide."""
+  """RepDistiller's table: ResNets of four times the width."""
   return _rep_distiller('resnet32x4', 'resnet8x4')
 
 
@@ -113,16 +114,17 @@ def cifar100_wrn40x2_wrn16x2() -> recipes.Recipe:
 
 
 def imagenet_resnet34_resnet18() -> recipes.Recipe:
-  """Paper, table of ImageNet: ResNet-34 teaches ResNet-18.
+  """Paper, table of ImageNet: ResNet-34 to ResNet-18.
 
-  Networks, augmentation, rates and lengths are torchdistill's (90 epochs, as
-  torchvision's references; one epoch for the paraphraser). The factor loss is
-  the paper's with the public code's beta: 500 at 2,048 elements is 1,237 at
-  the 12,544 of a 7x7 factor of 256 channels, where torchdistill has 1,000. The
-  test split is the 50,000 images that ImageNet calls validation; 10,000 others
-  are set aside here.
+  Networks, augmentation, learning rates and epochs are those of torchdistill:
+  90 epochs, as in torchvision's references, and 1 for the paraphraser. The
+  factor loss is that of the paper with the beta of the public code: 500 for
+  2,048 elements is 1,237 for the 12,544 elements of a 7x7 factor with 256
+  channels; torchdistill uses 1,000. The test split is the 50,000 images that
+  ImageNet calls validation. For validation 10,000 training images are set
+  aside.
   """
-  long = {'epochs': 90, 'drop_epochs': (30, 60), 'weight_decay': 1e-4}
+  schedule = {'epochs': 90, 'drop_epochs': (30, 60), 'weight_decay': 1e-4}
   return recipes.Recipe(
     data=recipes.Data(
       dataset='imagenet2012',
@@ -134,20 +136,20 @@ def imagenet_resnet34_resnet18() -> recipes.Recipe:
       **IMAGENET,
       batch_size=256,
     ),
-    teacher=recipes.Teacher(model='resnet34', **long),
+    teacher=recipes.Teacher(model='resnet34', **schedule),
     paraphraser=recipes.Paraphraser(
       epochs=1, learning_rate=0.01, weight_decay=1e-4
     ),
-    student=recipes.Student(model='resnet18', **long),
+    student=recipes.student(model='resnet18', **schedule),
   )
 
 
 def pictures() -> recipes.Recipe:
-  """Your own teacher and pictures: what stands if no recipe is named.
+  """Your own teacher and images; the default recipe.
 
-  Ours: RandomResizedCrop and flips, ImageNet's mean and deviation, 30 epochs of
-  a one-cycle rate, the public code's weight of the factor loss. Not tuned on
-  anything. Images are as large as the teacher takes them.
+  Our choice, not tuned on any data set: RandomResizedCrop and flips, mean and
+  standard deviation of ImageNet, 30 epochs with a one-cycle learning rate, and
+  beta of the public code. Images have the teacher's input size.
   """
   cycle = {'epochs': 30, 'decay': 'cosine', 'warmup_epochs': 3.0}
   return recipes.Recipe(
@@ -161,17 +163,17 @@ def pictures() -> recipes.Recipe:
     ),
     teacher=recipes.Teacher(model='', **cycle),
     paraphraser=recipes.Paraphraser(epochs=10),
-    student=recipes.Student(model='resnet20', **cycle),
+    student=recipes.student(model='resnet20', **cycle),
   )
 
 
 def short(recipe: recipes.Recipe) -> recipes.Recipe:
-  """Returns a recipe for small machines: 10 epochs, a one-cycle rate.
+  """Returns a recipe for small machines: 10 epochs, one-cycle learning rate.
 
-  Ours: the rate rises for 3 epochs to 0.2 and falls as a cosine to 0 (Smith and
-  Topin, "Super-Convergence", 2018); the paraphraser trains for 2 epochs at
-  most, at its own rate. Taken as they are from a trial of 5 epochs in another
-  framework, and not tuned since.
+  Our choice: the learning rate rises for 3 epochs to 0.2 and falls as a cosine
+  to 0 (Smith and Topin, "Super-Convergence", 2018). The paraphraser trains for
+  at most 2 epochs at the learning rate of the recipe. The numbers are those of
+  one trial of 5 epochs in another framework and were not tuned further.
   """
   cycle = {
     'epochs': 10,
@@ -193,12 +195,13 @@ def short(recipe: recipes.Recipe) -> recipes.Recipe:
 def digits() -> recipes.Recipe:
   """Handwritten digits, enlarged to 16x16: the quickstart, in minutes on a CPU.
 
-  Ours, not the paper's: 400 images to train on and 8 epochs for the student,
-  so that on its own it stays well behind its teacher. Networks, lengths and
-  the methods' weights were chosen on the 200 images set aside for validation,
-  the latter of 3 to 5 values each over 5 seeds. So was the factor layer, the
-  last but one size: of training images that a teacher knows by heart, its last
-  map says little more than their class (README, "Comparing methods").
+  Our choice, not the paper's: with 400 training images and 8 epochs, a student
+  without a teacher has a clearly lower accuracy than the teacher. Networks,
+  epochs, weights of the losses (3 to 5 values each, over 5 seeds) and layers
+  were chosen on the 200 images set aside for validation. The layers are those
+  of the second smallest size: the teacher has memorised its training images,
+  and its last feature map holds little more than their class (README,
+  "Comparing methods").
   """
   return recipes.Recipe(
     teacher_layer='-2',
@@ -215,7 +218,7 @@ def digits() -> recipes.Recipe:
     ),
     teacher=recipes.Teacher(model='resnet20', epochs=80, drop_epochs=(40, 60)),
     paraphraser=recipes.Paraphraser(epochs=40),
-    student=recipes.Student(
+    student=recipes.student(
       model='resnet8x0.5',
       epochs=8,
       drop_epochs=(4, 6),
@@ -252,10 +255,11 @@ RECIPES: dict[str, Callable[[], recipes.Recipe]] = {
 
 DEFAULT = pictures.__name__
 
-# Their paraphrasers learn by squared error, at RepDistiller's, the zoo's and
-# torchdistill's rate; for mmrazor we know of none. At 0.1 it diverges.
+# The paraphrasers of these implementations minimise the squared error at the
+# learning rate of RepDistiller, the zoo and torchdistill; mmrazor publishes no
+# training of the paraphraser. At a learning rate of 0.1 it diverges.
 _SQUARED = {'reconstruction': 'l2', 'paraphraser_learning_rate': 0.01}
-# What other public implementations call factor transfer: flags over a recipe.
+# Factor transfer as other public implementations have it: flag name to value.
 VARIANTS: dict[str, dict[str, Any]] = {
   # models/util.py, distiller_zoo and scripts of RepDistiller.
   'ft_repdistiller': {
@@ -266,7 +270,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     'beta': 200.0,
     'beta_elements': 0,
   },
-  # AberHu/Knowledge-Distillation-zoo: its networks give maps before the ReLU.
+  # AberHu/Knowledge-Distillation-zoo: its networks return maps before the ReLU.
   'ft_kd_zoo': {
     'method': 'ft',
     'before_activation': True,

@@ -22,7 +22,7 @@ from ft_tf import (
 from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.export import budget
 from ft_tf.export import student as export_student
-from ft_tf.methods import registry
+from ft_tf.methods import factor_transfer, registry
 from ft_tf.models import taps
 from ft_tf.report import page, summary
 from ft_tf.signals import cache
@@ -196,13 +196,12 @@ def check_parts(
   """
   if student_model is None:
     student_model = specs.build_student(recipe, dataset)
-  recipe = recipes.override(
-    recipe,
-    {'rate': registry.paraphrase_rate(recipe, teacher_model, student_model)},
-  )
+  models = teacher_model, student_model
+  rate = factor_transfer.paraphrase_rate(recipe, *models)
+  recipe = recipes.override(recipe, {'rate': rate})
   blank = []
   if recipes.needs_paraphraser(recipe.student.method):
-    for tap, _ in registry.layers(recipe, teacher_model, student_model):
+    for tap, _ in registry.resolve_layer_pairs(recipe, *models):
       blank.append(factors.Paraphraser(recipe.paraphraser.rate))
       blank[-1].build((None, *taps.shape(teacher_model, tap)))
   parts = registry.Parts(

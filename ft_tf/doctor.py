@@ -13,6 +13,7 @@ import tensorflow as tf
 from ft_tf import (
   arms,
   compression,
+  definitions,
   findings,
   recipes,
   rehearsal,
@@ -23,7 +24,7 @@ from ft_tf import (
 from ft_tf import workshop as workshops
 from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.export import budget
-from ft_tf.methods import registry
+from ft_tf.methods import factor_transfer, registry
 from ft_tf.models import taps
 from ft_tf.training import precision
 
@@ -170,10 +171,11 @@ def _check_layers(
   recipe, teacher_model, student_model
 ) -> Iterator[findings.Finding]:
   """Yields the layers that factors are made of, if the method has factors."""
+  methods = definitions.registered()
   terms = recipes.terms(recipe.student.method)
-  if not any(name.startswith('ft') for name in terms):
+  if not any(methods[name].reads('teacher_layer') for name in terms):
     return
-  pairs = registry.layers(recipe, teacher_model, student_model)
+  pairs = registry.resolve_layer_pairs(recipe, teacher_model, student_model)
   teacher_layers, student_layers = zip(*pairs, strict=True)
   for name, net, layers, selected_by in (
     ('teacher', teacher_model, teacher_layers, recipe.teacher_layer),
@@ -206,10 +208,10 @@ def _check_layers(
 def _describe_match(recipe, teacher_shape, student_shape) -> str:
   """Returns how two maps, `(H, W, C)` each, become factors of one shape."""
   size = tuple(map(min, teacher_shape[:2], student_shape[:2]))
-  terms = recipes.terms(recipe.student.method)
+  method = recipe.student.method
   channels = teacher_shape[-1]
   steps = [f'teacher {_shape(teacher_shape)}']
-  if 'ft_no_paraphraser' not in terms:
+  if recipes.needs_paraphraser(method):
     channels = round(channels * recipe.paraphraser.rate)
     steps.append(f'paraphraser to {channels} channels')
   if teacher_shape[:2] != size:
@@ -219,7 +221,7 @@ def _describe_match(recipe, teacher_shape, student_shape) -> str:
   )
   if student_shape[:2] != size:
     steps.append(f'averaged from {_shape(student_shape[:2])} to {_shape(size)}')
-  if 'ft_no_translator' not in terms:
+  if factor_transfer.NO_TRANSLATOR not in recipes.terms(method):
     steps.append(f'translator to {channels} channels')
   return ', '.join(steps)
 

@@ -1,7 +1,7 @@
-"""Paraphraser and translator: what turns feature maps into factors.
+"""Paraphraser and translator: they turn feature maps into factors.
 
 Both follow the paper's section 3 and the public code: 3x3 kernels, bias,
-LeakyReLU(0.1) after every layer, the last one included, no batch norm.
+LeakyReLU(0.1) after every layer including the last one, no batch norm.
 """
 
 import keras
@@ -16,23 +16,30 @@ _SLOPE = 0.1
 def _leaky_relu(x):
   """Returns LeakyReLU(0.1).
 
-  As a maximum: TensorFlow's graph optimiser fuses its own LeakyRelu with the
-  convolution, which breaks on the gradient, and gives up on the whole graph.
+  Written as a maximum: TensorFlow's graph optimiser would fuse its LeakyRelu
+  with the convolution, fail on the gradient, and leave the whole graph
+  unoptimised.
   """
   return ops.maximum(x, _SLOPE * x)
 
 
 class _Chain(keras.Model):
-  """A model whose layers are made when the number of channels is known."""
+  """A model that makes its layers once the number of channels is known."""
 
   def _convolutions(self, kind, channels_in, channels, names, batch_norm=''):
-    """Returns 3x3 layers from `channels_in` through each of `channels`.
+    """Returns 3x3 layers, the first one for `channels_in` channels.
 
-    With batch norm each is followed by it, and that by the activation.
+    Args:
+      kind: `keras.layers.Conv2D` or `keras.layers.Conv2DTranspose`.
+      channels_in: Channels of the input.
+      channels: Output channels of each layer.
+      names: Name of each layer.
+      batch_norm: As in `Translator`; batch norm stands between the layer and
+        its activation.
     """
-    made = []
+    chain = []
     for name, channels_out in zip(names, channels, strict=True):
-      # PyTorch takes the fan of a transposed kernel from its outputs.
+      # PyTorch computes the fan-in of a transposed kernel from its outputs.
       transposed = kind is keras.layers.Conv2DTranspose
       fan = 9 * (channels_out if transposed else channels_in)
       layer = kind(
@@ -46,7 +53,7 @@ class _Chain(keras.Model):
         name=name,
       )
       layer.build((None, None, None, channels_in))
-      made.append(layer)
+      chain.append(layer)
       if batch_norm:
         norm = keras.layers.BatchNormalization(
           momentum=0.9,
@@ -56,9 +63,9 @@ class _Chain(keras.Model):
           name=f'{name}_bn',
         )
         norm.build((None, None, None, channels_out))
-        made += [norm, keras.layers.Activation(_leaky_relu)]
+        chain += [norm, keras.layers.Activation(_leaky_relu)]
       channels_in = channels_out
-    return made
+    return chain
 
   def _channels(self, shape):
     if len(shape) != 4 or shape[-1] is None:
@@ -73,21 +80,21 @@ class _Chain(keras.Model):
 class Paraphraser(_Chain):
   """The autoencoder of a teacher's feature map (paper, section 3.1).
 
-  Three 3x3 convolutions m -> m -> mk -> mk make the teacher factor, three 3x3
-  transposed convolutions mk -> mk -> m -> m the feature map again.
+  Three 3x3 convolutions m -> m -> mk -> mk compute the teacher factor; three
+  3x3 transposed convolutions mk -> mk -> m -> m reconstruct the feature map.
 
   Attributes:
-    rate: The paraphrase rate k, factor channels over feature channels.
-    layer: The teacher's layer that it was trained on; '' if that is not known.
+    rate: The paraphrase rate k, factor channels divided by feature channels.
+    layer: The teacher's layer that it was trained on; '' if unknown.
   """
 
   def __init__(self, rate: float = 0.5, *, layer: str = '', **kwargs):
-    """Makes a paraphraser; its weights follow from the first input's channels.
+    """Makes a paraphraser; the first input's channels determine its weights.
 
     Args:
       rate: The paraphrase rate k, above 0.
-      layer: As of the attribute.
-      **kwargs: As of `keras.Model`.
+      layer: See the attribute.
+      **kwargs: See `keras.Model`.
 
     Raises:
       UsageError: the rate is not above 0.
@@ -101,12 +108,17 @@ class Paraphraser(_Chain):
     self.layer = layer
 
   def build(self, input_shape):
-    """Makes the weights for a feature map `[B, H, W, m]`."""
+    """Makes the weights for a feature map `[B, H, W, m]`.
+
+    Raises:
+      UsageError: the rate leaves no channel for the factor.
+      ValueError: the shape is not that of a feature map.
+    """
     if self.built:
       return
     channels = self._channels(input_shape)
-    factor = round(channels * self.rate)
-    if factor < 1:
+    factor_channels = round(channels * self.rate)
+    if factor_channels < 1:
       raise errors.UsageError(
         f'--rate={self.rate} of {channels} feature channels leaves no factor: '
         f'give {1 / channels:g} or more'
@@ -114,13 +126,13 @@ class Paraphraser(_Chain):
     self.encoder = self._convolutions(
       keras.layers.Conv2D,
       channels,
-      (channels, factor, factor),
+      (channels, factor_channels, factor_channels),
       ('encode1', 'encode2', 'encode3'),
     )
     self.decoder = self._convolutions(
       keras.layers.Conv2DTranspose,
-      factor,
-      (factor, channels, channels),
+      factor_channels,
+      (factor_channels, channels, channels),
       ('decode1', 'decode2', 'decode3'),
     )
     self.built = True
@@ -136,8 +148,7 @@ class Paraphraser(_Chain):
     """Returns the feature map `[B, H, W, m]` of a factor `[B, H, W, mk]`.
 
     Raises:
-      ValueError: the paraphraser has not seen a feature map yet, so that m is
-        not known.
+      ValueError: the weights are not built yet, because m is unknown.
     """
     if not self.built:
       raise ValueError('call encode() or build() first: m is not known yet')
@@ -155,27 +166,27 @@ class Paraphraser(_Chain):
 
 @keras.saving.register_keras_serializable('ft_tf')
 class Translator(_Chain):
-  """What makes the student factor of a student's map (paper, section 3.2).
+  """Computes the student factor from a feature map (paper, section 3.2).
 
   Three 3x3 convolutions m_s -> m_s -> channels -> channels.
 
   Attributes:
-    channels: Channels of the factor, those of the teacher factor.
-    batch_norm: As given.
+    channels: Channels of the factor, as many as the teacher factor has.
+    batch_norm: '' for none, 'own' or 'synchronized'.
   """
 
   def __init__(self, channels: int, batch_norm: str = '', **kwargs):
-    """Makes a translator; its weights follow from the first input's channels.
+    """Makes a translator; the first input's channels determine its weights.
 
     Args:
       channels: Channels of the factor, at least 1.
-      batch_norm: 'own' or 'synchronized': batch norm follows each convolution,
-        with the statistics of each replica or of all. '' for none, as in the
-        paper; RepDistiller's translator has it.
-      **kwargs: As of `keras.Model`.
+      batch_norm: 'own' or 'synchronized' adds batch norm after each
+        convolution, with the statistics of each replica or of all replicas, as
+        in RepDistiller. '' adds none, as in the paper.
+      **kwargs: See `keras.Model`.
 
     Raises:
-      ValueError: there is less than one channel.
+      ValueError: `channels` is less than 1.
     """
     super().__init__(**kwargs)
     if channels < 1:
@@ -184,14 +195,18 @@ class Translator(_Chain):
     self.batch_norm = batch_norm
 
   def build(self, input_shape):
-    """Makes the weights for a feature map `[B, H, W, m_s]`."""
+    """Makes the weights for a feature map `[B, H, W, m_s]`.
+
+    Raises:
+      ValueError: the shape is not that of a feature map.
+    """
     if self.built:
       return
-    own = self._channels(input_shape)
+    student_channels = self._channels(input_shape)
     self.translate = self._convolutions(
       keras.layers.Conv2D,
-      own,
-      (own, self.channels, self.channels),
+      student_channels,
+      (student_channels, self.channels, self.channels),
       ('translate1', 'translate2', 'translate3'),
       batch_norm=self.batch_norm,
     )

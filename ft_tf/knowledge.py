@@ -121,7 +121,7 @@ def look(
   terms = _terms(
     recipe, run, dataset, teacher.model, trained_student, paraphrasers
   )
-  *_, (teacher_layer, student_layer) = registry.layers(
+  *_, (teacher_layer, student_layer) = registry.resolve_layer_pairs(
     recipe, teacher.model, trained_student
   )
   of_teacher = _outputs(

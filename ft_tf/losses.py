@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-_NEVER = -1e9  # the logarithm of no probability, without an infinity's gradient
+# The logarithm of probability 0, finite so that gradients are finite too.
+_LOG_ZERO = -1e9
 
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -16,7 +17,7 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     `[B]`, float32, in nats.
 
   Raises:
-    ValueError: the shapes are not these.
+    ValueError: the shapes are different ones.
   """
   logits = tf.cast(logits, tf.float32)
   if logits.shape.rank != 2 or labels.shape.rank != 1:
@@ -36,8 +37,8 @@ def reconstruction(
     paraphrased: P(x), `[B, H, W, m]`.
     feature: The teacher's feature map x, `[B, H, W, m]`.
     kind: 'l1', the mean over elements of |x - P(x)|, as in the public code; or
-      'l2', the mean of their squares: the paper's squared norm over H*W*m, so
-      that one learning rate serves both.
+      'l2', the mean of the squared differences, which is the paper's squared
+      norm divided by H*W*m, so that both need similar learning rates.
 
   Returns:
     `[B]`, float32.
@@ -61,16 +62,16 @@ def factor_transfer(
   """Returns L_FT (paper, equation 3), in the public code's reduction.
 
   mean over H*W*C of |F_S/||F_S||_2 - F_T/||F_T||_2|^p, each factor flattened
-  over all but the batch. With beta 500 and the mean over the batch this is the
-  public code's term for p = 1. A factor that is zero throughout counts as zero.
+  except for the batch. With beta 500 and the mean over the batch, this is the
+  term of the public code for p = 1. A factor of zeros stays zero.
 
   Args:
     student_factor: F_S, `[B, H, W, C]`.
     teacher_factor: F_T, `[B, H, W, C]`. The caller stops its gradient.
     p: 1 or 2.
-    normalized: What is brought to norm 1: 'elements', the factor's own, as in
-      the paper and its code; or 'squared_mean', its squares averaged over the
-      channels, `[B, H * W]`, as RepDistiller has it.
+    normalized: What is divided by its norm: 'elements', the factor itself, as
+      in the paper and its code; or 'squared_mean', the squares of the factor
+      averaged over the channels, `[B, H * W]`, as in RepDistiller.
 
   Returns:
     `[B]`, float32.
@@ -98,7 +99,7 @@ def factor_transfer(
 def soft_targets(
   student_logits: tf.Tensor, teacher_logits: tf.Tensor, temperature: float
 ) -> tf.Tensor:
-  """Returns T^2 KL(teacher || student), both softened (Hinton et al. 2015).
+  """Returns T^2 KL(teacher || student) of softened logits (Hinton 2015).
 
   Args:
     student_logits: `[B, classes]`.
@@ -111,10 +112,12 @@ def soft_targets(
   Raises:
     ValueError: the shapes differ.
   """
-  ours, theirs = _pair('soft_targets', student_logits, teacher_logits)
+  student_logits, teacher_logits = _pair(
+    'soft_targets', student_logits, teacher_logits
+  )
   return temperature**2 * _divergence(
-    tf.nn.log_softmax(ours / temperature),
-    tf.nn.log_softmax(theirs / temperature),
+    tf.nn.log_softmax(student_logits / temperature),
+    tf.nn.log_softmax(teacher_logits / temperature),
   )
 
 
@@ -126,11 +129,11 @@ def decoupled_soft_targets(
 ) -> tuple[tf.Tensor, tf.Tensor]:
   """Returns T^2 times TCKD and NCKD (Zhao et al. 2022, equations 5 and 6).
 
-  TCKD is the divergence of the label's probability against all others, NCKD
-  that of the others among themselves.
+  TCKD is the divergence of the two probabilities "label" and "any other class",
+  NCKD that of the probabilities of the other classes among themselves.
 
   Args:
-    student_logits: `[B, classes]`, of two classes or more.
+    student_logits: `[B, classes]`, with at least two classes.
     teacher_logits: `[B, classes]`.
     labels: `[B]`, integers.
     temperature: T, which divides the logits.
@@ -141,19 +144,22 @@ def decoupled_soft_targets(
   Raises:
     ValueError: the shapes differ.
   """
-  pair = _pair('decoupled_soft_targets', student_logits, teacher_logits)
-  is_label = tf.one_hot(
-    labels, pair[0].shape[-1], on_value=True, off_value=False
+  student_and_teacher = _pair(
+    'decoupled_soft_targets', student_logits, teacher_logits
   )
-  binary, others = [], []
-  for logits in pair:
+  is_label = tf.one_hot(
+    labels, student_and_teacher[0].shape[-1], on_value=True, off_value=False
+  )
+  label_or_not, others = [], []
+  for logits in student_and_teacher:
     log = tf.nn.log_softmax(logits / temperature)
-    of_label = tf.reduce_logsumexp(tf.where(is_label, log, _NEVER), axis=1)
-    rest = tf.reduce_logsumexp(tf.where(is_label, _NEVER, log), axis=1)
-    binary.append(tf.stack([of_label, rest], axis=1))
-    others.append(tf.where(is_label, _NEVER, log - rest[:, None]))
+    log_label = tf.reduce_logsumexp(tf.where(is_label, log, _LOG_ZERO), axis=1)
+    log_rest = tf.reduce_logsumexp(tf.where(is_label, _LOG_ZERO, log), axis=1)
+    label_or_not.append(tf.stack([log_label, log_rest], axis=1))
+    # Conditional on not being the label, whose probability is then 0.
+    others.append(tf.where(is_label, _LOG_ZERO, log - log_rest[:, None]))
   return (
-    temperature**2 * _divergence(*binary),
+    temperature**2 * _divergence(*label_or_not),
     temperature**2 * _divergence(*others),
   )
 
@@ -161,8 +167,8 @@ def decoupled_soft_targets(
 def attention(feature: tf.Tensor) -> tf.Tensor:
   """Returns the normalised attention map (Zagoruyko and Komodakis 2017).
 
-  The mean of the squares over the channels, flattened, at L2 norm 1 (section
-  3.1: F^2_mean); zero stays zero.
+  The mean of the squares over the channels, flattened and divided by its L2
+  norm (section 3.1: F^2_mean). A map of zeros stays zero.
 
   Args:
     feature: `[B, H, W, C]`.
@@ -173,53 +179,71 @@ def attention(feature: tf.Tensor) -> tf.Tensor:
   return _unit(_mean_square(feature))
 
 
-def mean_squared(ours: tf.Tensor, theirs: tf.Tensor) -> tf.Tensor:
-  """Returns the mean of squared differences, `[B]` float32, of `[B, ..., C]`.
+def mean_squared(student_map: tf.Tensor, teacher_map: tf.Tensor) -> tf.Tensor:
+  """Returns the mean of squared differences.
+
+  Args:
+    student_map: `[B, ..., C]`.
+    teacher_map: `[B, ..., C]`.
+
+  Returns:
+    `[B]`, float32.
 
   Raises:
     ValueError: the shapes differ.
   """
-  ours, theirs = _pair('mean_squared', ours, theirs)
-  return _mean_power(ours - theirs, 2)
+  student_map, teacher_map = _pair('mean_squared', student_map, teacher_map)
+  return _mean_power(student_map - teacher_map, 2)
 
 
 def similarity(
-  ours: tf.Tensor,
-  theirs: tf.Tensor,
-  all_ours: tf.Tensor,
-  all_theirs: tf.Tensor,
+  student_maps: tf.Tensor,
+  teacher_maps: tf.Tensor,
+  batch_student_maps: tf.Tensor,
+  batch_teacher_maps: tf.Tensor,
 ) -> tf.Tensor:
   """Returns each image's row of L_SP (Tung and Mori 2019, equation 4).
 
-  The rows of Q Q^T, Q the flattened feature maps of a batch, are brought to L2
-  norm 1. The mean over the batch of what is returned is the squared Frobenius
-  norm of the two networks' difference over the batch's size squared.
+  The rows of Q Q^T, where Q are the flattened feature maps of a batch, are
+  divided by their L2 norms. The mean of the returned values over the batch is
+  the squared Frobenius norm of the difference between the matrices of the two
+  networks, divided by the squared batch size.
 
   Args:
-    ours: The student's feature maps, `[B, ...]`.
-    theirs: The teacher's, `[B, ...]`; their sizes may differ.
-    all_ours: Those of the whole batch, `[A, ...]`, of which `ours` are some.
-    all_theirs: Likewise.
+    student_maps: The student's feature maps, `[B, ...]`.
+    teacher_maps: The teacher's feature maps, `[B, ...]`; the sizes of the two
+      may differ.
+    batch_student_maps: Those of the whole batch, `[A, ...]`, which include
+      `student_maps`.
+    batch_teacher_maps: Those of the whole batch, `[A, ...]`, which include
+      `teacher_maps`.
 
   Returns:
     `[B]`, float32.
   """
   rows = []
-  for some, every in ((ours, all_ours), (theirs, all_theirs)):
-    some, every = (_flat(tf.cast(x, tf.float32)) for x in (some, every))
-    rows.append(_unit(tf.matmul(some, every, transpose_b=True)))
+  for maps, batch_maps in (
+    (student_maps, batch_student_maps),
+    (teacher_maps, batch_teacher_maps),
+  ):
+    maps, batch_maps = (
+      _flat(tf.cast(x, tf.float32)) for x in (maps, batch_maps)
+    )
+    rows.append(_unit(tf.matmul(maps, batch_maps, transpose_b=True)))
   return _mean_power(rows[0] - rows[1], 2)
 
 
-def partial_squared(ours: tf.Tensor, theirs: tf.Tensor) -> tf.Tensor:
+def partial_squared(
+  student_map: tf.Tensor, teacher_map: tf.Tensor
+) -> tf.Tensor:
   """Returns the partial squared distance (Heo et al. 2019, equation 4).
 
-  The sum of squared differences, but of elements where the teacher is not above
-  0 and the student not above the teacher: those are right as they are.
+  The sum of squared differences. Elements where the teacher is not above 0 and
+  the student is not above the teacher count as equal: a ReLU makes both 0.
 
   Args:
-    ours: The student's maps, `[B, ..., C]`.
-    theirs: The teacher's.
+    student_map: `[B, ..., C]`.
+    teacher_map: `[B, ..., C]`.
 
   Returns:
     `[B]`, float32.
@@ -227,18 +251,21 @@ def partial_squared(ours: tf.Tensor, theirs: tf.Tensor) -> tf.Tensor:
   Raises:
     ValueError: the shapes differ.
   """
-  ours, theirs = _pair('partial_squared', ours, theirs)
-  wrong = tf.where((ours > theirs) | (theirs > 0), ours - theirs, 0.0)
-  return tf.reduce_sum(tf.square(_flat(wrong)), axis=1)
+  student_map, teacher_map = _pair('partial_squared', student_map, teacher_map)
+  counts = (student_map > teacher_map) | (teacher_map > 0)
+  difference = tf.where(counts, student_map - teacher_map, 0.0)
+  return tf.reduce_sum(tf.square(_flat(difference)), axis=1)
 
 
-def _divergence(ours, theirs):
-  """Returns KL(theirs || ours), `[B]`, of logarithms of probabilities."""
-  return tf.reduce_sum(tf.exp(theirs) * (theirs - ours), axis=1)
+def _divergence(student_log, teacher_log):
+  """Returns KL(teacher || student), `[B]`, of logarithms of probabilities."""
+  return tf.reduce_sum(
+    tf.exp(teacher_log) * (teacher_log - student_log), axis=1
+  )
 
 
 def _pair(name, first, second):
-  """Returns both as float32, or raises if their shapes may differ."""
+  """Returns two tensors as float32; raises `ValueError` if shapes differ."""
   first, second = tf.convert_to_tensor(first), tf.convert_to_tensor(second)
   if first.shape.rank is None or first.shape.rank < 2:
     raise ValueError(f'{name} takes [B, ..., C], not {first.shape}')
@@ -254,28 +281,31 @@ def _pair(name, first, second):
 def _mean_square(feature):
   """Returns the mean of squares over the channels, `[B, H, W]` float32.
 
-  As a product: TensorFlow's graph optimiser joins its Square with the sum
-  before it, breaks on that, and gives up on the whole graph.
+  Written as a product: TensorFlow's graph optimiser would fuse Square with the
+  addition before it, fail on that, and leave the whole graph unoptimised.
   """
   feature = tf.cast(feature, tf.float32)
   return tf.reduce_mean(feature * feature, axis=-1)
 
 
 def _flat(x):
-  """Returns `[B, ...]` as `[B, elements]`, their number known if it can be."""
+  """Returns `[B, ...]` as `[B, elements]`, with a static shape if possible."""
   elements = x.shape[1:].num_elements()
   return tf.reshape(x, [tf.shape(x)[0], -1 if elements is None else elements])
 
 
 def _unit(x):
-  """Returns each example over its L2 norm; zero stays zero, with a gradient."""
+  """Returns each example divided by its L2 norm; zeros stay zeros.
+
+  The gradient at zero is finite.
+  """
   x = _flat(x)
   square = tf.reduce_sum(tf.square(x), axis=1, keepdims=True)
   return x * tf.math.rsqrt(tf.where(square > 0, square, 1.0))
 
 
 def _mean_power(difference, p):
-  """Returns the mean of |difference|^p over all but the batch."""
+  """Returns the mean of |difference|^p over all axes but the batch's."""
   difference = _flat(difference)
   powered = tf.abs(difference) if p == 1 else tf.square(difference)
   return tf.reduce_mean(powered, axis=1)

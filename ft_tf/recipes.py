@@ -1,6 +1,9 @@
-"""What a recipe is: frozen numbers with bounds, flags and sources.
+"""What a recipe is: frozen dataclasses whose fields are the flags.
 
-Sources named below:
+The student's class has the numbers of every registered method as well, which
+the files of the methods define; see `definitions`.
+
+Sources named below and in the files of the methods:
   public code: the authors' Jangho-Kim/Factor-Transfer-pytorch, CIFAR-10.
   paper: Kim, Park and Kwak, "Paraphrasing Complex Network: Network Compression
     via Factor Transfer", NeurIPS 2018.
@@ -9,376 +12,312 @@ Sources named below:
 """
 
 import dataclasses
-import numbers
-from typing import Any
+import functools
+from typing import TYPE_CHECKING, Any
 
-from ft_tf import errors, paths
+from ft_tf import definitions, errors, fields, paths
 
-
-def _field(
-  help_text,
-  *,
-  least=None,
-  above=None,
-  most=None,
-  choices=None,
-  of=None,
-  **default,
-):
-  """Returns a dataclass field that knows its help line and its bounds.
-
-  `of` names the terms of the loss that it means something to; None: all.
-  """
-  return dataclasses.field(
-    **default,
-    metadata={
-      'help': help_text,
-      'least': least,
-      'above': above,
-      'most': most,
-      'choices': choices,
-      'of': of,
-    },
-  )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Data:
-  """The data set and the views of its images that training sees."""
-
-  dataset: str = _field(
-    'TFDS name of an image classification data set; or folder:PATH, images as '
-    'train/<class>/<image>, test/<class>/<image> and perhaps val/...'
-  )
-  train_split: str = _field('TFDS split to train on', default='train')
-  test_split: str = _field('TFDS split of the final figures', default='test')
-  image_size: int = _field(
-    'resize images to this height and width in pixels; 0 keeps them',
-    least=0,
-    default=0,
-  )
-  resizing: str = _field(
-    'how images come to image_size: stretch, once, before pad and crop; or '
-    'crop, from their files at each step: a random part of 8 to 100 % of the '
-    'area in training, the middle in evaluation',
-    choices=('stretch', 'crop'),
-    default='stretch',
-  )
-  max_bad_files: int = _field(
-    'images of a folder that may be left out because they do not decode',
-    least=0,
-    default=0,
-  )
-  channels: int = _field(
-    'channels that images are converted to; 0: as many as the given teacher '
-    'takes, or without one as they have, in a folder 1 if all are grey, '
-    'otherwise 3',
-    choices=(0, 1, 3),
-    default=0,
-  )
-  unlabeled: str = _field(
-    'folder of further images, without labels, that train the paraphraser and '
-    "the factor loss; files of --dataset's folder are left out; empty: none",
-    default='',
-  )
-  validation_examples: int = _field(
-    'training images set aside for validation, unless the folder of --dataset '
-    'has some of its own',
-    least=0,
-    default=1000,
-  )
-  pad: int = _field(
-    'black pixels on each side before the random crop; 0 with resizing=crop',
-    least=0,
-    default=4,
-  )
-  flip: bool = _field('flip half of the images left to right', default=True)
-  mean: tuple[float, ...] = _field('channel means of images in [0, 1]')
-  std: tuple[float, ...] = _field(
-    'channel standard deviations of images in [0, 1]', above=0
-  )
-  view_seed: int = _field('seed of crops and flips', least=0, default=0)
-  views: int = _field(
-    'different views of each training image, which epochs repeat in turn; 0: '
-    'every epoch has its own',
-    least=0,
-    default=0,
-  )
-  batch_size: int = _field('images per step, all replicas', least=1)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Optimization:
-  """SGD with momentum and coupled weight decay."""
-
-  epochs: int = _field('epochs of training', least=1)
-  learning_rate: float = _field('first learning rate', above=0, default=0.1)
-  momentum: float = _field('momentum of SGD', least=0, default=0.9)
-  weight_decay: float = _field(
-    'L2 weight added to the gradient of every variable', least=0, default=5e-4
-  )
-  decay: str = _field(
-    'how the rate falls: steps, by drop_factor after each of drop_epochs; or '
-    'cosine, from the end of the warm-up to 0 at the end',
-    choices=('steps', 'cosine'),
-    default='steps',
-  )
-  drop_epochs: tuple[int, ...] = _field(
-    'epochs after which the rate is multiplied by drop_factor',
-    least=1,
-    default=(),
-  )
-  drop_factor: float = _field('factor of a rate drop', above=0, default=0.1)
-  warmup_epochs: float = _field(
-    'epochs of linear warm-up of the rate', least=0, default=0.0
-  )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Teacher(_Optimization):
-  """The large network: trained here, or given as a file."""
-
-  model: str = _field('network name to train, or a trained .keras file')
-  teacher_outputs: str = _field(
-    'what a given teacher gives: logits; probabilities; or auto, which sees a '
-    'softmax at its end, and takes it off',
-    choices=('auto', 'logits', 'probabilities'),
-    default='auto',
-  )
-  teacher_weights: str = _field(
-    'file (.weights.h5 or .h5) of weights for a teacher of keras.applications: '
-    "with a head of the data set's classes it is taken as trained, otherwise "
-    'all of it is trained from there with a fresh head',
-    default='',
-  )
-  preprocessing: str = _field(
-    'what a given teacher wants done to raw images of 0..255: none (it does it '
-    'itself; with teacher_weights what its family wants), 0..1 or -1..1 '
-    '(scaling), imagenet (0..1, then mean and std), or caffe (BGR minus the '
-    'mean, as keras.applications does for ResNet and VGG)',
-    choices=('none', '0..1', '-1..1', 'imagenet', 'caffe'),
-    default='none',
-  )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Paraphraser(_Optimization):
-  """The autoencoder on the teacher's last feature map (paper, section 3.1)."""
-
-  rate: float = _field(
-    'paraphrase rate k: factor channels over teacher channels',
-    above=0,
-    default=0.5,
-  )
-  reconstruction: str = _field(
-    'reconstruction loss: mean absolute (l1) or mean squared (l2) error',
-    choices=('l1', 'l2'),
-    default='l1',
-  )
-
-
-# The terms of a student's loss beside cross entropy, and whether they read
-# the paraphraser; 'scratch' stands for none.
-_FACTORS = ('ft', 'ft_no_paraphraser', 'ft_no_translator')
-_TERMS = {
-  'ft': True,
-  'ft_no_paraphraser': False,
-  'ft_no_translator': True,
-  'kd': False,
-  'at': False,
-  'fitnet': False,
-  'dkd': False,
-  'sp': False,
-  'ofd': False,
-}
-SCRATCH = 'scratch'
-# The same student by keras.distillation.Distiller: its default loss, and a real
-# divergence of probabilities.
+SCRATCH = 'scratch'  # the method without a loss term: a baseline
+# The same student trained by keras.distillation.Distiller: with its default
+# loss, and with a Kullback-Leibler divergence of probabilities.
 KERAS_DISTILLER = 'keras_distiller'
 KERAS_DISTILLER_KL = 'keras_distiller_kl'
 INCUMBENTS = (KERAS_DISTILLER, KERAS_DISTILLER_KL)
 AUTO = 'auto'
 
 
-def terms(method: str) -> tuple[str, ...]:
-  """Returns the terms of a method: 'ft+kd' has two, 'scratch' none.
-
-  Neither has an incumbent, whose loss is not ours.
-
-  Raises:
-    UsageError: there is no such term, or one stands twice.
-  """
-  if method in (SCRATCH, *INCUMBENTS):
-    return ()
-  found = tuple(method.split('+'))
-  # Factor transfer and its ablations are one term of the loss.
-  names = [name.partition('_')[0] for name in found]
-  if set(found) <= _TERMS.keys() and len(set(names)) == len(names):
-    return found
-  raise errors.UsageError(
-    f'--method={method}: give {SCRATCH}, one of {", ".join(_TERMS)}, a sum '
-    f'of different ones such as ft+kd, or {" or ".join(INCUMBENTS)}'
-  )
-
-
-def needs_paraphraser(method: str) -> bool:
-  """Tells whether a method learns from a paraphraser."""
-  return any(_TERMS[name] for name in terms(method))
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Student(_Optimization):
-  """The small network, and what it learns from the teacher."""
+class Data:
+  """The data set and the augmentation of its images."""
 
-  model: str = _field(
-    'network name of the student, or a .keras file to start from'
+  dataset: str = fields.field(
+    'TFDS name of an image classification data set; or folder:PATH, with '
+    'images as train/<class>/<image>, test/<class>/<image> and optionally '
+    'val/<class>/<image>',
+    stored=True,
   )
-  student_image_size: int = _field(
-    'height and width of the very images that the teacher sees, as the student '
-    'sees them; 0: as the teacher',
+  train_split: str = fields.field(
+    'TFDS split for training', stored=True, default='train'
+  )
+  test_split: str = fields.field(
+    'TFDS split for the final test', stored=True, default='test'
+  )
+  image_size: int = fields.field(
+    'height and width in pixels that images are resized to; 0: keep their size',
+    least=0,
+    stored=True,
+    default=0,
+  )
+  resizing: str = fields.field(
+    'how images are resized to --image_size: stretch (once, before padding and '
+    'cropping) or crop (at each step: for training a random part of 8 to 100 % '
+    'of the area, for evaluation the center)',
+    choices=('stretch', 'crop'),
+    stored=True,
+    default='stretch',
+  )
+  max_bad_files: int = fields.field(
+    'maximum number of images in a folder that are skipped because they cannot '
+    'be decoded',
+    least=0,
+    stored=True,
+    default=0,
+  )
+  channels: int = fields.field(
+    'number of channels that images are converted to; 0: as many as the given '
+    'teacher takes, or without a given teacher as many as the images have (in '
+    'a folder: 1 if all images are grey, otherwise 3)',
+    choices=(0, 1, 3),
+    stored=True,
+    default=0,
+  )
+  unlabeled: str = fields.field(
+    'folder of additional images without labels, which train the paraphraser '
+    'and the student by the distillation loss; files inside the folder of '
+    '--dataset are skipped; empty: none',
+    stored=True,
+    default='',
+  )
+  validation_examples: int = fields.field(
+    'number of training images to set aside for validation; ignored if the '
+    'folder of --dataset has validation images',
+    least=0,
+    shared=True,
+    default=1000,
+  )
+  pad: int = fields.field(
+    'black pixels added on each side before the random crop; must be 0 with '
+    '--resizing=crop',
+    least=0,
+    default=4,
+  )
+  flip: bool = fields.field(
+    'flip half of the training images left to right', default=True
+  )
+  mean: tuple[float, ...] = fields.field(
+    'mean of each channel, for images scaled to 0-1'
+  )
+  std: tuple[float, ...] = fields.field(
+    'standard deviation of each channel, for images scaled to 0-1', above=0
+  )
+  view_seed: int = fields.field(
+    'seed of the random crops and flips', least=0, default=0
+  )
+  views: int = fields.field(
+    'number of augmented copies of each training image, which epochs repeat in '
+    'turn; 0: a new copy in every epoch',
     least=0,
     default=0,
   )
-  method: str = _field(
-    f'what it learns from the teacher: {SCRATCH} (nothing), '
-    f'{", ".join(_TERMS)}, a sum such as ft+kd, or {" or ".join(INCUMBENTS)}, '
-    "which is Keras's own Distiller",
+  batch_size: int = fields.field(
+    'images per step, summed over all replicas', least=1
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimization:
+  """SGD with momentum and coupled weight decay."""
+
+  epochs: int = fields.field('number of training epochs', least=1)
+  learning_rate: float = fields.field(
+    'learning rate after warm-up and before any decay', above=0, default=0.1
+  )
+  momentum: float = fields.field('momentum of SGD', least=0, default=0.9)
+  weight_decay: float = fields.field(
+    'L2 weight decay, added to the gradient of every variable',
+    least=0,
+    default=5e-4,
+  )
+  decay: str = fields.field(
+    'learning-rate schedule: steps (multiply by drop_factor after each of '
+    'drop_epochs) or cosine (from the end of the warm-up to 0 at the end)',
+    choices=('steps', 'cosine'),
+    default='steps',
+  )
+  drop_epochs: tuple[int, ...] = fields.field(
+    'epochs after which the learning rate is multiplied by drop_factor',
+    least=1,
+    default=(),
+  )
+  drop_factor: float = fields.field(
+    'factor of the learning rate at each of drop_epochs', above=0, default=0.1
+  )
+  warmup_epochs: float = fields.field(
+    'epochs of linear learning-rate warm-up', least=0, default=0.0
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Teacher(Optimization):
+  """The large network: trained here, or given as a file."""
+
+  model: str = fields.field(
+    'network name of the teacher to train, or a trained .keras file'
+  )
+  teacher_outputs: str = fields.field(
+    'outputs of a given teacher: logits, probabilities, or auto (a softmax at '
+    'its end is detected and removed)',
+    choices=('auto', 'logits', 'probabilities'),
+    default='auto',
+  )
+  teacher_weights: str = fields.field(
+    'weights file (.weights.h5 or .h5) for a teacher of keras.applications; if '
+    'the number of classes matches, it is a finished teacher, otherwise a new '
+    'head is added and the whole network is fine-tuned',
+    default='',
+  )
+  preprocessing: str = fields.field(
+    'preprocessing that a given teacher needs for raw images of 0-255: none '
+    '(the model contains it; with --teacher_weights: that of its family), 0..1 '
+    'or -1..1 (scaling), imagenet (scaling to 0-1, then mean and std), or '
+    'caffe (BGR minus the mean, as keras.applications does for ResNet and VGG)',
+    choices=('none', '0..1', '-1..1', 'imagenet', 'caffe'),
+    default='none',
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Paraphraser(Optimization):
+  """The autoencoder of the teacher's feature map (paper, section 3.1)."""
+
+  rate: float = fields.field(
+    'paraphrase rate k: factor channels divided by teacher channels',
+    above=0,
+    default=0.5,
+  )
+  reconstruction: str = fields.field(
+    'reconstruction loss: l1 (mean absolute error) or l2 (mean squared error)',
+    choices=('l1', 'l2'),
+    default='l1',
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Student(Optimization):
+  """The small network; made by `student`, which adds the methods' numbers."""
+
+  model: str = fields.field(
+    'network name of the student, or a .keras file to start from'
+  )
+  student_image_size: int = fields.field(
+    'student input size in pixels; the images that the teacher sees are '
+    'downscaled to it (0: same as the teacher)',
+    least=0,
+    default=0,
+  )
+
+  if TYPE_CHECKING:
+
+    def __getattr__(self, name: str) -> Any:
+      """The method and its numbers, which only the made class has."""
+
+  def __reduce__(self):
+    # pickle looks a class up by its name, and the made class has none.
+    return functools.partial(student, **vars(self)), ()
+
+
+def student(**values: Any) -> Student:
+  """Returns the student's part of a recipe.
+
+  Args:
+    **values: Values of the fields of `Student`, of `method`, and of the
+      registered methods' numbers; the last two have defaults.
+  """
+  return _student_class()(**values)
+
+
+def _student_class() -> type[Student]:
+  return _make_student_class(tuple(definitions.registered().values()))
+
+
+@functools.cache
+def _make_student_class(
+  methods: tuple[definitions.Definition, ...],
+) -> type[Student]:
+  """Returns `Student` with the fields of some methods."""
+  names = ', '.join(method.name for method in methods)
+  chosen = fields.field(
+    f'distillation method: {SCRATCH} (none), {names}, a sum such as ft+kd, or '
+    f"{' or '.join(INCUMBENTS)} (Keras's own Distiller)",
     default='ft',
   )
-  beta: float | str = _field(
-    'weight of the factor loss (paper, equation 5); auto: what makes its '
-    "gradient beta_ratio times cross entropy's at the first step",
-    least=0,
-    default=500.0,
-    of=_FACTORS,
+  numbers = [
+    # A field belongs to one class, so that each class needs a copy.
+    (
+      field.name,
+      field.type,
+      dataclasses.field(default=field.default, metadata=field.metadata),
+    )
+    for field in _distinct_fields(methods)
+  ]
+  return dataclasses.make_dataclass(
+    'Student',
+    [('method', str, chosen), *numbers],
+    bases=(Student,),
+    frozen=True,
+    kw_only=True,
   )
-  # The L1 norm of a difference of unit factors grows with sqrt(N), its mean
-  # falls so: with 2,048, a beta of 500 is the public code's at its 2,048
-  # elements, and as strong at any other k, width or image size.
-  beta_elements: int = _field(
-    'elements (H*W*C) of the factor that beta is for: with N elements it is '
-    'multiplied by (N/beta_elements)^(p/2); 0: beta as it stands',
-    least=0,
-    default=2048,
-    of=_FACTORS,
-  )
-  # Our measurement: the public code's 500 has 1.1 to 1.8 at the first step on
-  # CIFAR-10 (ResNet-56 and ResNet-20, 3 seeds) and 0.9 to 1.2 afterwards.
-  beta_ratio: float = _field(
-    "norm of the factor loss's gradient over cross entropy's, on the student's "
-    'variables at the first step, that --beta=auto aims at',
-    above=0,
-    default=1.0,
-    of=_FACTORS,
-  )
-  p: int = _field(
-    'norm of the factor difference (paper, equation 3)',
-    choices=(1, 2),
-    default=1,
-    of=_FACTORS,
-  )
-  normalized: str = _field(
-    'what of a factor is brought to norm 1: its elements, or squared_mean, '
-    'its squares averaged over the channels',
-    choices=('elements', 'squared_mean'),
-    default='elements',
-    of=_FACTORS,
-  )
-  translator_batch_norm: bool = _field(
-    'batch norm behind each convolution of the translator',
-    default=False,
-    of=_FACTORS,
-  )
-  # Hinton et al. 2015 give no one value; 4 and 0.9 are Zagoruyko and
-  # Komodakis's (2017, section 4.1), and RepDistiller's.
-  temperature: float = _field(
-    'temperature of kd and dkd',
-    above=0,
-    default=4.0,
-    of=('kd', 'dkd'),
-  )
-  kd_alpha: float = _field(
-    'weight of kd; cross entropy has 1 - kd_alpha',
-    least=0,
-    most=1,
-    default=0.9,
-    of=('kd',),
-  )
-  # Zagoruyko and Komodakis 2017, section 4.1: 10^3; so RepDistiller.
-  at_beta: float = _field(
-    'weight of at',
-    least=0,
-    default=1000.0,
-    of=('at',),
-  )
-  # RepDistiller, whose hint loss is a mean too.
-  fitnet_weight: float = _field(
-    'weight of fitnet',
-    least=0,
-    default=100.0,
-    of=('fitnet',),
-  )
-  # Zhao et al. 2022, table 1 and the authors' configurations: alpha 1; beta 1,
-  # 2, 6 or 8 by teacher, 2 for ResNet-56 and ResNet-20 on CIFAR-100.
-  dkd_alpha: float = _field(
-    "weight of dkd's divergence of the label",
-    least=0,
-    default=1.0,
-    of=('dkd',),
-  )
-  dkd_beta: float = _field(
-    "weight of dkd's divergence of the other classes",
-    least=0,
-    default=2.0,
-    of=('dkd',),
-  )
-  # Tung and Mori 2019, section 4.1.
-  sp_gamma: float = _field(
-    'weight of sp',
-    least=0,
-    default=3000.0,
-    of=('sp',),
-  )
-  # Heo et al. 2019, the authors' CIFAR-100 code.
-  ofd_weight: float = _field(
-    'weight of ofd',
-    least=0,
-    default=1e-3,
-    of=('ofd',),
-  )
+
+
+def _distinct_fields(
+  methods: tuple[definitions.Definition, ...],
+) -> list[dataclasses.Field]:
+  """Returns the fields of the methods' numbers, a shared one once.
+
+  Raises:
+    ValueError: the name of a method or of a field is taken.
+  """
+  groups = (Recipe, Data, Teacher, Paraphraser, Student)
+  taken = {f.name for group in groups for f in dataclasses.fields(group)}
+  taken.add('method')
+  distinct = {}
+  for method in methods:
+    if method.name in (SCRATCH, *INCUMBENTS):
+      raise ValueError(f'{method.name} means another method: choose a new name')
+    for field in method.number_fields():
+      if (
+        field.name in taken
+        or distinct.setdefault(field.name, field) is not field
+      ):
+        raise ValueError(
+          f'two fields of a recipe are named {field.name}, one of them of the '
+          f'method {method.name}: rename the field of the new method'
+        )
+  return list(distinct.values())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
   """Everything that decides the outcome of a compression."""
 
-  seed: int = _field('seed of initial weights and order', least=0, default=0)
-  sync_batch_norm: bool = _field(
-    'batch norm statistics over all replicas, not each its own', default=False
+  seed: int = fields.field(
+    'seed of the initial weights and of the order of images',
+    least=0,
+    default=0,
   )
-  precision: str = _field(
-    'what networks compute in; weights, losses and statistics are float32; '
-    'auto: what is fastest on this machine',
+  sync_batch_norm: bool = fields.field(
+    'compute the statistics of batch norm over all replicas', default=False
+  )
+  precision: str = fields.field(
+    'compute precision of the networks; weights, losses and statistics are '
+    'float32; auto: the fastest on this machine',
     choices=('auto', 'float32', 'mixed_bfloat16', 'mixed_float16'),
     default='auto',
   )
-  teacher_layer: str = _field(
-    "the teacher's layer whose feature map is paraphrased: a name; a pattern "
-    'such as group?, whose last match is meant; auto, the last map; or -1, -2, '
-    '..., the last map of the smallest size, of the size before it, ...; '
-    'several with commas, each with a paraphraser and a translator of its own',
-    of=_FACTORS,
+  # These three belong to factor transfer. They stand here because the
+  # paraphraser's stage reads them as well as the student's.
+  teacher_layer: str = fields.field(
+    'teacher layer whose feature map is distilled: a name; a pattern such as '
+    'group? (its last match); auto (the last feature map); or -1, -2, ... (the '
+    'last feature map of the smallest size, of the next larger size, ...); '
+    'several separated by commas, each with its own paraphraser and translator',
     default=AUTO,
   )
-  student_layer: str = _field(
-    "the student's layer that translator and factor loss see, likewise",
-    of=_FACTORS,
-    default=AUTO,
+  student_layer: str = fields.field(
+    'student layer to distil; same syntax as --teacher_layer', default=AUTO
   )
-  before_activation: bool = _field(
-    'factors are of the feature maps before their activation',
-    default=False,
-    of=_FACTORS,
+  before_activation: bool = fields.field(
+    'use the feature maps before their activation', default=False
   )
   data: Data
   teacher: Teacher
@@ -386,11 +325,47 @@ class Recipe:
   student: Student
 
 
+def terms(method: str) -> tuple[str, ...]:
+  """Returns the names of a method's loss terms: 'ft+kd' has two.
+
+  'scratch' has none, nor have the incumbents, whose losses are Keras's.
+
+  Raises:
+    UsageError: there is no such method, or a sum repeats one.
+  """
+  if method in (SCRATCH, *INCUMBENTS):
+    return ()
+  names = tuple(method.split('+'))
+  known = definitions.registered()
+  if set(names) <= known.keys():
+    # A method and its variants are one term of the loss.
+    distinct = {known[name].variant_of or name for name in names}
+    if len(distinct) == len(names):
+      return names
+  raise errors.UsageError(
+    f'--method={method}: give {SCRATCH}, one of {", ".join(known)}, a sum '
+    f'of different ones such as ft+kd, or {" or ".join(INCUMBENTS)}'
+  )
+
+
+def needs_paraphraser(method: str) -> bool:
+  """Tells whether a method learns from a paraphraser."""
+  known = definitions.registered()
+  return any(known[name].needs_paraphraser for name in terms(method))
+
+
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-  """One number of a recipe: where it stands, and its flag."""
+  """One field of a recipe, with its place and its flag.
 
-  group: str  # '' for a field of the recipe itself
+  Attributes:
+    group: 'data', 'teacher', 'paraphraser' or 'student'; '' for a field of the
+      recipe itself.
+    field: As made by `fields.field`.
+    flag: The flag's name, without dashes.
+  """
+
+  group: str
   field: dataclasses.Field
   flag: str
 
@@ -402,52 +377,68 @@ class Leaf:
     owner = getattr(recipe, self.group) if self.group else recipe
     return getattr(owner, self.field.name)
 
+  def concerns(self, method: str) -> bool:
+    """Tells whether the field can change what a method trains."""
+    if self.group == 'paraphraser':
+      return needs_paraphraser(method)
+    readers = {
+      name
+      for name, definition in definitions.registered().items()
+      if definition.reads(self.field.name)
+    }
+    return not readers or not readers.isdisjoint(terms(method))
+
 
 def leaves() -> list[Leaf]:
-  """Returns every number of a recipe, in order, with the name of its flag.
+  """Returns every field of a recipe, in order, with the name of its flag.
 
   A field that one group alone has is a plain flag (`--beta`); one that several
   have carries the group (`--student_epochs`); `model` is the group's own name
   (`--teacher`).
   """
-  found = []
+  grouped = []
   for field in dataclasses.fields(Recipe):
-    if dataclasses.is_dataclass(field.type):
-      found += [(field.name, f) for f in dataclasses.fields(field.type)]
+    group_class = _student_class() if field.type is Student else field.type
+    if dataclasses.is_dataclass(group_class):
+      grouped += [
+        (field.name, each) for each in dataclasses.fields(group_class)
+      ]
     else:
-      found.append(('', field))
-  names = [field.name for _, field in found]
+      grouped.append(('', field))
+  names = [field.name for _, field in grouped]
 
   def flag(group, name):
     if name == 'model':
       return group
     return name if names.count(name) == 1 else f'{group}_{name}'
 
-  return [Leaf(group, field, flag(group, field.name)) for group, field in found]
+  return [
+    Leaf(group, field, flag(group, field.name)) for group, field in grouped
+  ]
 
 
-def taps(recipe: Recipe) -> list[tuple[str, str]]:
-  """Returns the pairs of layers, of teacher and student, as a recipe has them.
+def layer_pairs(recipe: Recipe) -> list[tuple[str, str]]:
+  """Returns the pairs of teacher and student layers, as the recipe names them.
 
   Raises:
-    UsageError: they are not as many in both, or one stands twice.
+    UsageError: the numbers of layers differ, or a pair is repeated.
   """
-  theirs, ours = (
+  teacher_layers, student_layers = (
     tuple(part.strip() for part in layers.split(','))
     for layers in (recipe.teacher_layer, recipe.student_layer)
   )
-  found = list(zip(theirs, ours, strict=False))
-  if len(theirs) != len(ours) or len({*found}) != len(found):
+  pairs = list(zip(teacher_layers, student_layers, strict=False))
+  if len(teacher_layers) != len(student_layers) or len({*pairs}) != len(pairs):
     raise errors.UsageError(
       f'--teacher_layer={recipe.teacher_layer} and '
       f'--student_layer={recipe.student_layer}: give as many layers of one as '
       'of the other, each pair once'
     )
-  return found
+  return pairs
 
 
 def override(recipe: Recipe, values: dict[str, Any]) -> Recipe:
-  """Returns the recipe with the values of some flags in place, checked.
+  """Returns the recipe with the values of some flags replaced, checked.
 
   Args:
     recipe: The recipe to start from.
@@ -465,48 +456,22 @@ def override(recipe: Recipe, values: dict[str, Any]) -> Recipe:
   for leaf in leaves():
     if leaf.flag in values:
       value = values[leaf.flag]
-      if isinstance(value, str):  # of a file, perhaps
+      if isinstance(value, str):  # which may be a path
         value = paths.expand(value)
       groups.setdefault(leaf.group, {})[leaf.field.name] = value
-  top = groups.pop('', {})
+  changed = groups.pop('', {})
   for group, changes in groups.items():
-    top[group] = dataclasses.replace(getattr(recipe, group), **changes)
-  recipe = dataclasses.replace(recipe, **top)
+    changed[group] = dataclasses.replace(getattr(recipe, group), **changes)
+  recipe = dataclasses.replace(recipe, **changed)
   check(recipe)
   return recipe
-
-
-# What a number of a type may be, numpy's among them.
-_KINDS = {
-  int: numbers.Integral,
-  float: numbers.Real,
-  bool: bool,
-  str: str,
-  float | str: (numbers.Real, str),
-}
 
 
 def check(recipe: Recipe) -> None:
   """Raises `UsageError` for the first value out of bounds, by its flag."""
   for leaf in leaves():
-    value = leaf.value(recipe)
-    kind = leaf.field.type
-    for each in value if isinstance(value, tuple) else (value,):
-      if not isinstance(each, _KINDS.get(kind) or _KINDS[kind.__args__[0]]):
-        raise errors.UsageError(
-          f'--{leaf.flag}={each!r}: {leaf.field.metadata["help"]}; it is not '
-          f'of the type {getattr(kind, "__name__", kind)}'
-        )
-      wanted = _wanted(leaf.field.metadata, each)
-      if wanted:
-        raise errors.UsageError(
-          f'--{leaf.flag}={each}: {leaf.field.metadata["help"]}; give {wanted}'
-        )
+    fields.check(leaf.field, leaf.flag, leaf.value(recipe))
   terms(recipe.student.method)
-  if isinstance(recipe.student.beta, str) and recipe.student.beta != AUTO:
-    raise errors.UsageError(
-      f'--beta={recipe.student.beta}: give a number, or {AUTO}'
-    )
   if recipe.data.resizing == 'crop' and recipe.data.pad:
     raise errors.UsageError(
       f'--pad={recipe.data.pad}: with --resizing=crop the crop is a part of '
@@ -517,20 +482,3 @@ def check(recipe: Recipe) -> None:
       f'--mean has {len(recipe.data.mean)} channels and --std '
       f'{len(recipe.data.std)}; give one value per channel to both'
     )
-
-
-def _wanted(metadata, value) -> str:
-  """Returns what the value should have been, or '' if it is in bounds."""
-  if metadata['choices'] is not None and value not in metadata['choices']:
-    return 'one of ' + ', '.join(map(str, metadata['choices']))
-  if isinstance(value, str):
-    return ''
-  if isinstance(value, float) and not abs(value) < float('inf'):
-    return 'a finite number'
-  if metadata['least'] is not None and value < metadata['least']:
-    return f'{metadata["least"]} or more'
-  if metadata['above'] is not None and not value > metadata['above']:
-    return f'a value above {metadata["above"]}'
-  if metadata['most'] is not None and value > metadata['most']:
-    return f'{metadata["most"]} or less'
-  return ''

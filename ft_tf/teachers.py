@@ -86,7 +86,7 @@ class Teacher:
       precision,
       *(
         (
-          json.dumps(method.says, sort_keys=True),
+          json.dumps(method.signal_key, sort_keys=True),
           *map(id, method.frozen),
           *(array.tobytes() for array in method.constants),
         )

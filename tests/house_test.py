@@ -16,6 +16,8 @@ _ROOMS = (
   'errors',
   'paths',
   'processes',
+  'fields',
+  'definitions',
   'recipes',
   'catalogue',
   'run_dir',
@@ -44,10 +46,15 @@ _ROOMS = (
   'benchmark',
   'bin',
 )
+# `definitions` imports the methods by name when they are first asked for: their
+# numbers are fields of a recipe, and their files need TensorFlow. So to make a
+# recipe needs it, to import `recipes` does not.
 _WITHOUT_TENSORFLOW = (
   'errors',
   'paths',
   'processes',
+  'fields',
+  'definitions',
   'recipes',
   'catalogue',
   'run_dir',

@@ -50,7 +50,7 @@ class RecipesTest(parameterized.TestCase):
       net = zoo.build(recipe.student.model, spec)
       teacher = zoo.build(recipe.teacher.model, spec)
       paraphraser = factors.Paraphraser(recipe.paraphraser.rate)
-      ((tap, _),) = registry.layers(recipe, teacher, net)
+      ((tap, _),) = registry.resolve_layer_pairs(recipe, teacher, net)
       paraphraser.build((None, *taps.shape(teacher, tap)))
       methods = registry.make(
         recipe,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pickle
 
 from absl.testing import absltest, parameterized
 
@@ -209,18 +210,22 @@ class OverrideTest(parameterized.TestCase):
     (
       'method',
       'nope',
-      '--method=nope: give scratch, one of ft, .*ofd, a sum',
+      '--method=nope: give scratch, one of at, .*sp, a sum',
     ),
     ('method', 'ft+ft', r'--method=ft\+ft: .*different ones'),
     ('method', 'ft+ft_no_translator', 'different ones'),
     ('method', 'scratch+kd', 'give scratch, one of'),
-    ('beta', 'much', '--beta=much: give a number, or auto'),
+    ('beta', 'much', '--beta=much: .*; give a number, or auto'),
   )
   def test_method_and_beta_that_are_none_are_refused(
     self, flag, value, message
   ):
     with self.assertRaisesRegex(errors.UsageError, message):
       recipes.override(catalogue.digits(), {flag: value})
+
+  def test_recipe_goes_to_another_process(self):
+    recipe = recipes.override(catalogue.digits(), {'kd_alpha': 0.25})
+    self.assertEqual(pickle.loads(pickle.dumps(recipe)), recipe)
 
   def test_recipe_given_stays_as_it_was(self):
     base = catalogue.digits()

@@ -1,21 +1,33 @@
 """Attention transfer (Zagoruyko and Komodakis 2017): at."""
 
+import dataclasses
+
 import keras
 import tensorflow as tf
 
-from ft_tf import losses
+from ft_tf import definitions, fields, losses
 from ft_tf.methods import base
 from ft_tf.models import taps
 
 
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+  """The numbers of at."""
+
+  # Zagoruyko and Komodakis 2017, section 4.1: 10^3; RepDistiller has the same.
+  at_beta: float = fields.field(
+    'weight of the attention-transfer loss (at)', least=0, default=1000.0
+  )
+
+
 class AttentionTransfer(base.Method):
-  """Where the student looks, in every group, is where the teacher does.
+  """The student attends to the same places as the teacher, at every size.
 
   Signal: the attention map of the last feature map of each size that both
-  networks have, of a pre-activation network the raw sum (the authors' code; see
-  `taps.block_output`). No adapter. Loss: the mean squared difference of
-  normalised attention maps, a sum over sizes (the authors' code; section 3.1 of
-  the paper has the norm itself).
+  networks have; in a pre-activation network that is the raw sum of the group
+  (authors' code; see `taps.block_output`). No adapter. Loss: the mean squared
+  difference of normalised attention maps, summed over the sizes (authors' code;
+  section 3.1 of the paper has the norm instead of its square).
   """
 
   name = 'at'
@@ -23,7 +35,7 @@ class AttentionTransfer(base.Method):
   def __init__(
     self, *, teacher: keras.Model, student: keras.Model, beta: float
   ):
-    """Pairs the maps.
+    """Pairs the feature maps by size.
 
     Args:
       teacher: The teacher.
@@ -31,17 +43,17 @@ class AttentionTransfer(base.Method):
       beta: Weight of the loss.
 
     Raises:
-      UsageError: no maps of the two have one size.
+      UsageError: no feature maps of the two have the same size.
     """
     self.weight = beta
-    theirs, ours = taps.pairs(teacher, student)
+    teacher_layers, student_layers = taps.pairs(teacher, student)
     self.teacher_layers = tuple(
-      taps.block_output(teacher, layer) for layer in theirs
+      taps.block_output(teacher, layer) for layer in teacher_layers
     )
     self.student_layers = tuple(
-      taps.block_output(student, layer) for layer in ours
+      taps.block_output(student, layer) for layer in student_layers
     )
-    self.says = {'signal': 'attention', 'layers': self.teacher_layers}
+    self.signal_key = {'signal': 'attention', 'layers': self.teacher_layers}
 
   def signal(self, teacher: base.Outputs) -> list[tf.Tensor]:
     """Returns normalised attention maps, `[B, H * W]` each."""
@@ -50,6 +62,7 @@ class AttentionTransfer(base.Method):
     ]
 
   def adapt(self, student: base.Outputs, *, training=False) -> list[tf.Tensor]:
+    """Returns the student's normalised attention maps, `[B, H * W]` each."""
     return [
       losses.attention(student.features[layer]) for layer in self.student_layers
     ]
@@ -57,7 +70,21 @@ class AttentionTransfer(base.Method):
   def loss(self, adapted, signal, labels) -> tf.Tensor:
     return tf.add_n(
       [
-        losses.mean_squared(ours, theirs)
-        for ours, theirs in zip(adapted, signal, strict=True)
+        losses.mean_squared(student_map, teacher_map)
+        for student_map, teacher_map in zip(adapted, signal, strict=True)
       ]
     )
+
+
+def _make(numbers, recipe, parts) -> list[base.Method]:
+  del recipe
+  return [
+    AttentionTransfer(
+      teacher=parts.teacher, student=parts.student, beta=numbers.at_beta
+    )
+  ]
+
+
+definitions.register(
+  definitions.Definition(name='at', make=_make, numbers=Numbers)
+)

@@ -1,4 +1,4 @@
-"""What every method is: a frozen signal, a trained adapter, a loss."""
+"""The interface of a loss term: teacher signal, student adapter, loss."""
 
 import abc
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 class Outputs(NamedTuple):
-  """What a network says of images.
+  """The outputs of a network for a batch of images.
 
   Attributes:
     logits: `[B, classes]`, float32.
@@ -24,46 +24,48 @@ class Method(abc.ABC):
   """One distillation term of the student's loss.
 
   Attributes:
-    name: The name of its loss term in logs.
-    weight: What the term is multiplied by in the student's loss.
-    labels_weight: What the labels' cross entropy is multiplied by beside it.
-    reads_labels: Whether the loss needs labels, so that images without cannot
-      be learned from.
-    match: How maps of teacher and student come together, in words; '': nothing
-      worth a line.
+    name: The name of the loss term in logs.
+    weight: The factor of the term in the student's loss.
+    labels_weight: The factor that the term puts on the cross entropy with the
+      labels.
+    reads_labels: Whether the loss needs labels; then images without labels
+      cannot be used.
+    summary: One line about the layers and how their sizes are matched, printed
+      before training; '' prints nothing.
     teacher_layers: Names of the teacher's features that the signal reads.
     student_layers: Names of the student's features that the adapter reads.
     frozen: Models that the signal runs on the teacher's outputs.
-    constants: Arrays that the signal computes with beside these.
-    says: What the signal is, as JSON can write it: with the teacher, the models
-      of `frozen` and the images it decides every value.
-    adapter: The model that is trained beside the student and left behind at
-      deployment, if there is one.
+    constants: Arrays that the signal is computed with, besides the teacher and
+      `frozen`.
+    signal_key: What the signal is, in JSON types. Signals with equal keys,
+      teachers, `frozen` and `constants` are equal for the same images.
+    adapter: The model that is trained together with the student and not
+      deployed; None: there is none.
   """
 
   name: str
   weight: float
   labels_weight: float = 1.0
   reads_labels: bool = False
-  match: str = ''
+  summary: str = ''
   teacher_layers: tuple[str, ...] = ()
   student_layers: tuple[str, ...] = ()
   frozen: tuple[keras.Model, ...] = ()
   constants: tuple[np.ndarray, ...] = ()
-  says: dict[str, Any]
+  signal_key: dict[str, Any]
   adapter: keras.Model | None = None
 
   @abc.abstractmethod
   def signal(self, teacher: Outputs) -> Any:
-    """Returns what the student is to learn from the teacher's outputs.
+    """Returns what the student learns from the teacher's outputs.
 
-    A tensor `[B, ...]` or a nest of such. Weights are read as they stand; the
-    caller stops the gradient.
+    A tensor `[B, ...]` or a nest of such tensors. Weights are read at the time
+    of the call; the caller stops the gradient.
     """
 
   @abc.abstractmethod
   def adapt(self, student: Outputs, *, training: bool = False) -> Any:
-    """Returns the student's side of the signal."""
+    """Returns the student's counterpart of the signal."""
 
   @abc.abstractmethod
   def loss(self, adapted: Any, signal: Any, labels: tf.Tensor) -> tf.Tensor:

@@ -1,21 +1,33 @@
 """Similarity-preserving distillation (Tung and Mori 2019): sp."""
 
+import dataclasses
+
 import keras
 import tensorflow as tf
 
-from ft_tf import losses
+from ft_tf import definitions, fields, losses
 from ft_tf.methods import base
 from ft_tf.models import taps
 
 
-class Similarity(base.Method):
-  """Images that are alike to the teacher are to be alike to the student.
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+  """The numbers of sp."""
 
-  Signal: the last feature map, of a pre-activation network the raw sum
-  (RepDistiller, whose weight is the paper's; see `taps.block_output`). No
-  adapter. Loss: the squared difference of the row-normalised Gram matrices of a
-  batch over its size squared (equation 4 of the paper). The batch is the global
-  one, of all replicas.
+  # Tung and Mori 2019, section 4.1.
+  sp_gamma: float = fields.field(
+    'weight of the similarity-preserving loss (sp)', least=0, default=3000.0
+  )
+
+
+class Similarity(base.Method):
+  """Images that are similar for the teacher become similar for the student.
+
+  Signal: the last feature map; in a pre-activation network that is the raw sum
+  of the last group (RepDistiller, whose weight is the paper's; see
+  `taps.block_output`). No adapter. Loss: the squared difference of the
+  row-normalised Gram matrices of a batch, divided by the squared batch size
+  (equation 4 of the paper). The batch is the global one, of all replicas.
   """
 
   name = 'sp'
@@ -23,28 +35,49 @@ class Similarity(base.Method):
   def __init__(
     self, *, teacher: keras.Model, student: keras.Model, gamma: float
   ):
-    """Taps the last maps; gamma is the weight of the loss."""
+    """Chooses the last feature maps.
+
+    Args:
+      teacher: The teacher.
+      student: The student.
+      gamma: Weight of the loss.
+    """
     self.weight = gamma
     self.teacher_layers, self.student_layers = (
       (taps.block_output(network, taps.last_feature_map(network)),)
       for network in (teacher, student)
     )
-    self.says = {'signal': 'feature', 'layers': self.teacher_layers}
+    self.signal_key = {'signal': 'feature', 'layers': self.teacher_layers}
 
   def signal(self, teacher: base.Outputs) -> tf.Tensor:
     """Returns the teacher's last feature map, `[B, H, W, C]`."""
     return teacher.features[self.teacher_layers[0]]
 
   def adapt(self, student: base.Outputs, *, training=False) -> tf.Tensor:
+    """Returns the student's last feature map, `[B, H, W, C]`."""
     return student.features[self.student_layers[0]]
 
   def loss(self, adapted, signal, labels) -> tf.Tensor:
-    return losses.similarity(adapted, signal, _of_all(adapted), _of_all(signal))
+    return losses.similarity(adapted, signal, _gather(adapted), _gather(signal))
 
 
-def _of_all(feature):
-  """Returns the feature maps of all replicas' images, `[B, ...]`."""
+def _gather(feature):
+  """Returns the feature maps of the images on all replicas, `[B, ...]`."""
   replica = tf.distribute.get_replica_context()
   if replica is None or replica.num_replicas_in_sync == 1:
     return feature
   return replica.all_gather(feature, axis=0)
+
+
+def _make(numbers, recipe, parts) -> list[base.Method]:
+  del recipe
+  return [
+    Similarity(
+      teacher=parts.teacher, student=parts.student, gamma=numbers.sp_gamma
+    )
+  ]
+
+
+definitions.register(
+  definitions.Definition(name='sp', make=_make, numbers=Numbers)
+)

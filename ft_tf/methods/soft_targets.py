@@ -1,13 +1,59 @@
-"""Soft targets (Hinton, Vinyals and Dean 2015), and them decoupled: kd, dkd."""
+"""Soft targets (Hinton, Vinyals and Dean 2015) and decoupled ones: kd, dkd."""
+
+import dataclasses
 
 import tensorflow as tf
 
-from ft_tf import losses
+from ft_tf import definitions, fields, losses
 from ft_tf.methods import base
 
 
+@dataclasses.dataclass(frozen=True)
+class _Softened:
+  """The number that kd and dkd share."""
+
+  # Hinton et al. 2015 name no single value; 4 and a weight of 0.9 are those of
+  # Zagoruyko and Komodakis (2017, section 4.1) and of RepDistiller.
+  temperature: float = fields.field(
+    'temperature of the softmax in kd and dkd', above=0, default=4.0
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class SoftTargetsNumbers(_Softened):
+  """The numbers of kd."""
+
+  kd_alpha: float = fields.field(
+    'weight of the soft-target loss (kd); the weight of cross entropy is 1 - '
+    'kd_alpha',
+    least=0,
+    most=1,
+    default=0.9,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoupledNumbers(_Softened):
+  """The numbers of dkd.
+
+  Zhao et al. 2022, table 1 and the authors' configurations: alpha 1; beta 1, 2,
+  6 or 8 depending on the teacher, 2 for ResNet-56 and ResNet-20 on CIFAR-100.
+  """
+
+  dkd_alpha: float = fields.field(
+    'weight of the target-class part of the decoupled loss (dkd)',
+    least=0,
+    default=1.0,
+  )
+  dkd_beta: float = fields.field(
+    'weight of the non-target-class part of the decoupled loss (dkd)',
+    least=0,
+    default=2.0,
+  )
+
+
 class SoftTargets(base.Method):
-  """The student's softened answer is to be the teacher's.
+  """The student's softened class probabilities approach the teacher's.
 
   Signal: the teacher's logits. No adapter. Loss: `losses.soft_targets`, in a
   weighted average with cross entropy (section 2 of the paper).
@@ -16,21 +62,23 @@ class SoftTargets(base.Method):
   name = 'kd'
 
   def __init__(self, *, alpha: float, temperature: float):
-    """Weighs the term.
+    """Sets the weights.
 
     Args:
-      alpha: Weight of the term; cross entropy has 1 - alpha.
+      alpha: Weight of the term; that of cross entropy is 1 - alpha.
       temperature: T, which divides the logits.
     """
     self.weight = alpha
     self.labels_weight = 1 - alpha
-    self.says = {'signal': 'logits'}
+    self.signal_key = {'signal': 'logits'}
     self._temperature = temperature
 
   def signal(self, teacher: base.Outputs) -> tf.Tensor:
+    """Returns the teacher's logits, `[B, classes]`."""
     return teacher.logits
 
   def adapt(self, student: base.Outputs, *, training=False) -> tf.Tensor:
+    """Returns the student's logits, `[B, classes]`."""
     return student.logits
 
   def loss(self, adapted, signal, labels) -> tf.Tensor:
@@ -38,11 +86,11 @@ class SoftTargets(base.Method):
 
 
 class DecoupledSoftTargets(base.Method):
-  """Soft targets of the label and of the other classes apart (Zhao 2022).
+  """Soft targets with separate weights for label and other classes (Zhao 2022).
 
   Signal: the teacher's logits. No adapter. Loss: alpha TCKD + beta NCKD
-  (equation 7 of the paper). The weight's warm-up over 20 epochs, which the
-  authors' code has, is left out.
+  (equation 7 of the paper). The authors' code also raises the weight over the
+  first 20 epochs; this one does not.
   """
 
   name = 'dkd'
@@ -50,7 +98,7 @@ class DecoupledSoftTargets(base.Method):
   reads_labels = True
 
   def __init__(self, *, alpha: float, beta: float, temperature: float):
-    """Weighs the two parts.
+    """Sets the weights.
 
     Args:
       alpha: Weight of the label's part.
@@ -59,17 +107,47 @@ class DecoupledSoftTargets(base.Method):
     """
     self._alpha = alpha
     self._beta = beta
-    self.says = {'signal': 'logits'}
+    self.signal_key = {'signal': 'logits'}
     self._temperature = temperature
 
   def signal(self, teacher: base.Outputs) -> tf.Tensor:
+    """Returns the teacher's logits, `[B, classes]`."""
     return teacher.logits
 
   def adapt(self, student: base.Outputs, *, training=False) -> tf.Tensor:
+    """Returns the student's logits, `[B, classes]`."""
     return student.logits
 
   def loss(self, adapted, signal, labels) -> tf.Tensor:
-    of_label, of_others = losses.decoupled_soft_targets(
+    label_part, others_part = losses.decoupled_soft_targets(
       adapted, signal, labels, self._temperature
     )
-    return self._alpha * of_label + self._beta * of_others
+    return self._alpha * label_part + self._beta * others_part
+
+
+def _make_soft_targets(numbers, recipe, parts) -> list[base.Method]:
+  del recipe, parts
+  return [SoftTargets(alpha=numbers.kd_alpha, temperature=numbers.temperature)]
+
+
+def _make_decoupled(numbers, recipe, parts) -> list[base.Method]:
+  del recipe, parts
+  return [
+    DecoupledSoftTargets(
+      alpha=numbers.dkd_alpha,
+      beta=numbers.dkd_beta,
+      temperature=numbers.temperature,
+    )
+  ]
+
+
+definitions.register(
+  definitions.Definition(
+    name='kd', make=_make_soft_targets, numbers=SoftTargetsNumbers
+  )
+)
+definitions.register(
+  definitions.Definition(
+    name='dkd', make=_make_decoupled, numbers=DecoupledNumbers
+  )
+)

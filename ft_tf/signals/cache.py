@@ -19,6 +19,8 @@ import numpy as np
 from ft_tf import errors, run_dir
 
 _FORMAT = 2  # part of every key; raise it when what is stored changes
+# Half of float32's room; the loss of precision is below that of training in
+# 16 bits, and a value that float16 does not hold is refused.
 _DTYPE = np.dtype(np.float16)
 _DIGEST = hashlib.sha256().digest_size
 
@@ -152,13 +154,14 @@ class Signals:
     views = list(views)
     with _explained():
       missing = [view for view in views if self._find(view, say) is None]
+      # Before anything is computed: an hour's views must not end in a refusal.
       size = int(np.prod(self._shape)) * _DTYPE.itemsize
       self._store.check(len(views), len(missing), size)
       if self._folder and missing:
         self._write_key()
       for number, view in enumerate(missing, start=1):
         with self._locked(view):
-          # Another process may have been at it.
+          # Another process may have computed it while this one waited.
           if self._find(view, say) is not None:
             continue
           start = time.monotonic()
@@ -224,6 +227,8 @@ class Signals:
     if self._folder:
       with run_dir.replacing(self._path(view)) as path:
         _write(path, array)
+      # Mapped, so that processes of one machine share its pages, and memory
+      # holds no more than what is read.
       array = np.load(self._path(view), mmap_mode='r')
     self._views[view] = array
 
@@ -231,7 +236,7 @@ class Signals:
     return os.path.join(self._folder, f'view-{view:05d}.npy')
 
   def _write_key(self):
-    """Leaves beside the views what they are the signals of."""
+    """Writes the key into the folder, for who wonders what the views are of."""
     os.makedirs(self._folder, exist_ok=True)
     with (
       run_dir.replacing(os.path.join(self._folder, 'key.json')) as path,
@@ -293,6 +298,7 @@ def _write(path, array):
 def _read(path, shape) -> np.ndarray | None:
   """Returns a file's array, mapped, or None if it is not whole."""
   hashed = hashlib.sha256()
+  # By parts: a view may be larger than the memory.
   with open(path, 'rb') as file:
     left = os.path.getsize(path) - _DIGEST
     while left > 0:

@@ -42,7 +42,7 @@ def fill(
   for method, width in zip(methods, signal.part_widths(), strict=True):
     first, end = end, end + width
     key = {
-      **method.says,
+      **method.signal_key,
       'precision': recipe.precision,
       'teacher_sha256': teacher_sha256,
       'images_sha256': examples.digest,

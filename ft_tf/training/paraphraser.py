@@ -125,7 +125,7 @@ def train_paraphrasers(
   Returns:
     Each layer's paraphraser, in the order of the layers.
   """
-  layers = [layer for layer, _ in recipes.taps(recipe)]
+  layers = [layer for layer, _ in recipes.layer_pairs(recipe)]
   runs = {layers[0]: run}
   if len(layers) > 1:
     runs = {

@@ -119,7 +119,7 @@ class Rate(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def make(
-  stage: recipes.Teacher | recipes.Paraphraser | recipes.Student,
+  stage: recipes.Optimization,
   steps_per_epoch: float,
   precision: str = 'float32',
 ) -> tuple[keras.optimizers.Optimizer, Rate]:

@@ -138,8 +138,8 @@ class _StudentStage(stage.Stage):
   def prepare(self, run, strategy, options):
     recipe, dataset, methods = self.recipe, self.dataset, self._methods
     for method in methods:
-      if method.match:
-        print(method.match, file=sys.stderr, flush=True)
+      if method.summary:
+        print(method.summary, file=sys.stderr, flush=True)
     with strategy.scope():
       optimizer, rate = sgd.make(
         recipe.student,

@@ -140,7 +140,7 @@ class FactorTransferTest(absltest.TestCase):
       (self.student, shallow, ('group3', 'wide')),
     ):
       method = self._method(student=student, teacher=teacher, paraphraser=None)
-      self.assertIn(', averaged to 4x4', method.match)
+      self.assertIn(', averaged to 4x4', method.summary)
       adapted = method.adapt(self._said(student, layers_of[0]))
       signal = method.signal(self._said(teacher, layers_of[1]))
       self.assertEqual(adapted.shape, signal.shape)

@@ -6,7 +6,7 @@ from absl.testing import absltest, parameterized
 
 from ft_tf import catalogue, errors, factors, recipes
 from ft_tf.data import example_sets
-from ft_tf.methods import registry
+from ft_tf.methods import factor_transfer, registry
 from ft_tf.models import layers, zoo
 
 _SPEC = layers.Spec((16, 16, 1), 10, (0.5,), (0.25,))
@@ -93,7 +93,7 @@ class RegistryTest(parameterized.TestCase):
       },
     )
     with self.assertRaisesRegex(errors.UsageError, 'ask for 0.25, 0.5: give'):
-      registry.paraphrase_rate(
+      factor_transfer.paraphrase_rate(
         recipe, self.parts['teacher'], self.parts['student']
       )
 
@@ -101,16 +101,16 @@ class RegistryTest(parameterized.TestCase):
     recipe = recipes.override(
       catalogue.digits(), {'method': 'ft_no_translator'}
     )
-    rate = registry.paraphrase_rate(
+    rate = factor_transfer.paraphrase_rate(
       recipe, self.parts['teacher'], self.parts['student']
     )
     self.assertEqual(rate, 0.5)
-    rate = registry.paraphrase_rate(
+    rate = factor_transfer.paraphrase_rate(
       recipe, self.parts['student'], self.parts['teacher']
     )
     self.assertEqual(rate, 2.0)
     recipe = recipes.override(recipe, {'method': 'ft', 'rate': 0.75})
-    rate = registry.paraphrase_rate(
+    rate = factor_transfer.paraphrase_rate(
       recipe, self.parts['student'], self.parts['teacher']
     )
     self.assertEqual(rate, 0.75)

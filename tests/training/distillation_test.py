@@ -8,28 +8,15 @@ import pytest
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from ft_tf import factors, losses, specs
+from ft_tf import definitions, factors, losses, specs
 from ft_tf.data import views
-from ft_tf.methods import registry
+from ft_tf.methods import factor_transfer, registry
 from ft_tf.models import fused, taps, zoo
 from ft_tf.signals import compiled
 from ft_tf.training import distillation, sgd, step
-from tests import fixtures
+from tests import cosine, fixtures
 
-_METHODS = (
-  'scratch',
-  'kd',
-  'at',
-  'fitnet',
-  'ft',
-  'ft_no_paraphraser',
-  'ft_no_translator',
-  'dkd',
-  'sp',
-  'ofd',
-  'ft+kd',
-  'at+kd',
-)
+_METHODS = ('scratch', *definitions.registered(), 'ft+kd', 'at+kd')
 # Whose loss has no, a map's, a probability's and a translated signal.
 # Without strided 1x1 convolutions, whose gradient oneDNN gets wrong in plain
 # layers, which tests compare with; see models/fused.py.
@@ -45,7 +32,7 @@ def _parts(recipe, strategy, seed=0, shape=(8, 8, 1)):
   with strategy.scope():
     net = specs.build_student(recipe, dataset)
     teacher = zoo.build(recipe.teacher.model, spec)
-    rate = registry.paraphrase_rate(recipe, teacher, net)
+    rate = factor_transfer.paraphrase_rate(recipe, teacher, net)
     paraphraser = factors.Paraphraser(rate)
     paraphraser.build(teacher.get_layer('group3').output.shape)
     methods = registry.make(
@@ -131,6 +118,18 @@ class ConformanceTest(parameterized.TestCase):
   @parameterized.parameters(*(m for m in _METHODS if m not in _CORE))
   @pytest.mark.slow
   def test_all_of_it_holds_for_the_other_methods(self, method):
+    self._all_of_it_holds(method)
+
+  def test_a_step_by_a_method_that_no_source_names(self):
+    with cosine.registered():
+      self._a_step_moves_all_of_the_student_once_and_no_teacher('cosine')
+
+  @pytest.mark.slow
+  def test_all_of_it_holds_for_a_sum_with_a_method_that_no_source_names(self):
+    with cosine.registered():
+      self._all_of_it_holds('ft+cosine')
+
+  def _all_of_it_holds(self, method):
     for holds in (
       self._compiled_equals_eager,
       self._two_replicas_equal_one_when_batch_norm_is_synchronised,

@@ -1,15 +1,117 @@
 """The skeleton of a stage: what identifies a run, and when it is claimed."""
 
+import dataclasses
+import json
 import os
 
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
-from ft_tf import errors, run_dir
+from ft_tf import catalogue, errors, run_dir
 from ft_tf.training import stage
 from tests import fixtures
 
+# The recipe `digits` as runs of earlier versions have it in their recipe.json.
+# Change it only if those runs shall not be continued.
+_DIGITS = {
+  'before_activation': False,
+  'data': {
+    'batch_size': 32,
+    'channels': 0,
+    'dataset': 'digits',
+    'flip': False,
+    'image_size': 16,
+    'max_bad_files': 0,
+    'mean': [0.306],
+    'pad': 2,
+    'resizing': 'stretch',
+    'std': [0.319],
+    'test_split': 'test',
+    'train_split': 'train',
+    'unlabeled': '',
+    'validation_examples': 200,
+    'view_seed': 0,
+    'views': 0,
+  },
+  'paraphraser': {
+    'decay': 'steps',
+    'drop_epochs': [],
+    'drop_factor': 0.1,
+    'epochs': 40,
+    'learning_rate': 0.1,
+    'momentum': 0.9,
+    'rate': 0.5,
+    'reconstruction': 'l1',
+    'warmup_epochs': 0.0,
+    'weight_decay': 0.0005,
+  },
+  'precision': 'auto',
+  'seed': 0,
+  'student': {
+    'at_beta': 10.0,
+    'beta': 60.0,
+    'beta_elements': 512,
+    'beta_ratio': 1.0,
+    'decay': 'steps',
+    'dkd_alpha': 1.0,
+    'dkd_beta': 0.5,
+    'drop_epochs': [4, 6],
+    'drop_factor': 0.1,
+    'epochs': 8,
+    'fitnet_weight': 10.0,
+    'kd_alpha': 0.5,
+    'learning_rate': 0.1,
+    'method': 'ft',
+    'model': 'resnet8x0.5',
+    'momentum': 0.9,
+    'normalized': 'elements',
+    'ofd_weight': 0.001,
+    'p': 1,
+    'sp_gamma': 100.0,
+    'student_image_size': 0,
+    'temperature': 4.0,
+    'translator_batch_norm': False,
+    'warmup_epochs': 0.0,
+    'weight_decay': 0.0005,
+  },
+  'student_layer': '-2',
+  'sync_batch_norm': False,
+  'teacher': {
+    'decay': 'steps',
+    'drop_epochs': [40, 60],
+    'drop_factor': 0.1,
+    'epochs': 80,
+    'learning_rate': 0.1,
+    'model': 'resnet20',
+    'momentum': 0.9,
+    'preprocessing': 'none',
+    'teacher_outputs': 'auto',
+    'teacher_weights': '',
+    'warmup_epochs': 0.0,
+    'weight_decay': 0.0005,
+  },
+  'teacher_layer': '-2',
+}
 
-class IdentityTest(absltest.TestCase):
+
+class IdentityTest(parameterized.TestCase):
+  def test_recipe_of_an_earlier_version_is_the_same(self):
+    recipe = json.loads(json.dumps(dataclasses.asdict(catalogue.digits())))
+    self.assertEqual(recipe, _DIGITS)
+
+  @parameterized.parameters(
+    ('teacher', ()),
+    ('paraphraser', ('before_activation', 'teacher_layer')),
+    ('student', ('before_activation', 'teacher_layer', 'student_layer')),
+  )
+  def test_stage_of_an_earlier_version_is_the_same(self, name, layers):
+    identity = stage.identity(name, catalogue.digits())
+    every_stage = ('seed', 'sync_batch_norm', 'precision', 'data')
+    self.assertEqual(
+      json.loads(json.dumps(identity)),
+      {'stage': name}
+      | {key: _DIGITS[key] for key in (*every_stage, *layers, name)},
+    )
+
   def test_other_stages_numbers_do_not_count(self):
     one = stage.identity('teacher', fixtures.recipe())
     self.assertEqual(one, stage.identity('teacher', fixtures.recipe(beta=1.0)))

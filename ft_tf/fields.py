@@ -1,0 +1,99 @@
+"""The fields of a recipe: help text, bounds, and the check of a value."""
+
+import dataclasses
+import numbers
+from typing import Any
+
+from ft_tf import errors
+
+# The values that a type of field accepts; NumPy scalars are numbers too.
+_ACCEPTED = {
+  int: numbers.Integral,
+  float: numbers.Real,
+  bool: bool,
+  str: str,
+  float | str: (numbers.Real, str),
+}
+
+
+def field(
+  help_text: str,
+  *,
+  least: float | None = None,
+  above: float | None = None,
+  most: float | None = None,
+  choices: tuple[Any, ...] | None = None,
+  words: tuple[str, ...] = (),
+  stored: bool = False,
+  shared: bool = False,
+  **default: Any,
+) -> Any:
+  """Returns a dataclass field with its help text and bounds as metadata.
+
+  Args:
+    help_text: One line for `--help`.
+    least: Smallest value.
+    above: Every value must be larger than this one.
+    most: Largest value.
+    choices: The only values; None: any within the bounds.
+    words: Texts that a field of type `float | str` accepts.
+    stored: Whether the field tells how images are read from their files.
+    shared: Whether all students of a comparison have the same value.
+    **default: `default=...`, as in `dataclasses.field`.
+  """
+  return dataclasses.field(
+    **default,
+    metadata={
+      'help': help_text,
+      'least': least,
+      'above': above,
+      'most': most,
+      'choices': choices,
+      'words': words,
+      'stored': stored,
+      'shared': shared,
+    },
+  )
+
+
+def check(spec: dataclasses.Field, flag: str, value: Any) -> None:
+  """Raises `UsageError` if a value is out of bounds.
+
+  Args:
+    spec: A field made by `field`.
+    flag: The flag that the message names.
+    value: The value, or a tuple whose elements are checked one by one.
+  """
+  kind = spec.type
+  for element in value if isinstance(value, tuple) else (value,):
+    # The type of the elements of a tuple: int of tuple[int, ...].
+    accepted = _ACCEPTED.get(kind) or _ACCEPTED[kind.__args__[0]]
+    if not isinstance(element, accepted):
+      raise errors.UsageError(
+        f'--{flag}={element!r}: {spec.metadata["help"]}; it is not of the type '
+        f'{getattr(kind, "__name__", kind)}'
+      )
+    expected = _expected(spec.metadata, element)
+    if expected:
+      raise errors.UsageError(
+        f'--{flag}={element}: {spec.metadata["help"]}; give {expected}'
+      )
+
+
+def _expected(metadata, value) -> str:
+  """Returns what the value should have been; '' if it is in bounds."""
+  if metadata['choices'] is not None and value not in metadata['choices']:
+    return 'one of ' + ', '.join(map(str, metadata['choices']))
+  if isinstance(value, str):
+    if metadata['words'] and value not in metadata['words']:
+      return f'a number, or {" or ".join(metadata["words"])}'
+    return ''
+  if isinstance(value, float) and not abs(value) < float('inf'):
+    return 'a finite number'
+  if metadata['least'] is not None and value < metadata['least']:
+    return f'{metadata["least"]} or more'
+  if metadata['above'] is not None and not value > metadata['above']:
+    return f'a value above {metadata["above"]}'
+  if metadata['most'] is not None and value > metadata['most']:
+    return f'{metadata["most"]} or less'
+  return ''
