@@ -1,12 +1,11 @@
 """Paths as users write them."""
 
 import os
-import re
 
 from ft_tf import errors
 
 # The prefix of an image folder, as `data.folder.PREFIX`.
-_PREFIX = re.compile('(?:folder:)?')
+_PREFIX = 'folder:'
 
 
 def expand(text: str) -> str:
@@ -21,7 +20,7 @@ def expand(text: str) -> str:
   Raises:
     UsageError: there is no such user.
   """
-  prefix = _PREFIX.match(text)[0]
+  prefix = _PREFIX if text.startswith(_PREFIX) else ''
   path = os.path.expanduser(text.removeprefix(prefix))
   if path.startswith('~'):
     user = path.partition(os.sep)[0]

@@ -9,7 +9,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from multiprocessing.process import BaseProcess
+from typing import Any, cast
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +80,8 @@ def run_each(
         with contextlib.suppress(OSError):
           worker.connection.send(call)
         busy[worker.connection] = worker, number
-      for connection in multiprocessing.connection.wait(list(busy)):
+      ready = multiprocessing.connection.wait(list(busy))
+      for connection in [each for each in busy if each in ready]:
         worker, number = busy.pop(connection)
         try:
           returned, value = connection.recv()
@@ -118,7 +120,7 @@ class _Worker:
     """Waits until the process has ended; returns its exit code."""
     self.process.join()
     self.connection.close()
-    return self.process.exitcode
+    return cast(int, self.process.exitcode)  # None only before its end
 
 
 def _work(connection, function, start, start_arguments) -> None:
@@ -144,5 +146,6 @@ def _end_with_parent() -> None:
 
   A killed parent cannot stop its children, so that each waits for its end.
   """
-  multiprocessing.parent_process().join()
+  # None only in a process that no other one has started.
+  cast(BaseProcess, multiprocessing.parent_process()).join()
   os._exit(1)

@@ -19,7 +19,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from ft_tf import errors, paths
 
@@ -50,7 +50,7 @@ class RunDir:
     self.tensorboard = os.path.join(self.path, 'tensorboard')
     self.pictures = os.path.join(self.path, 'maps')
     self._metrics = os.path.join(self.path, 'metrics.jsonl')
-    self._lock = None
+    self._lock: TextIO | None = None
 
   def child(self, name: str) -> 'RunDir':
     """Returns the run folder of that name inside this one."""
@@ -97,14 +97,14 @@ class RunDir:
     self.check(recipe)
     try:
       os.makedirs(self.path, exist_ok=True)
-      self._lock = open(os.path.join(self.path, '.lock'), 'w')
+      lock = self._lock = open(os.path.join(self.path, '.lock'), 'w')
     except OSError as error:
       raise errors.UsageError(
         f'cannot write to {self.path} ({error.strerror}): give another '
         '--workdir'
       ) from error
     try:
-      fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
       raise errors.UsageError(
         f'{self.path} is in use by another process: wait for it, or give '

@@ -57,7 +57,7 @@ def fastest(measured: dict[str, dict[str, Any]], names: Iterable[str]) -> str:
   }
   if not medians:
     raise ValueError('no configuration ran: see their errors')
-  return max(medians, key=medians.get)
+  return max(medians, key=medians.__getitem__)
 
 
 def table(measured: dict[str, dict[str, Any]]) -> str:

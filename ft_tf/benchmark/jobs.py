@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
-from typing import Any
+from typing import IO, Any, cast
 
 from ft_tf import errors
 
@@ -69,6 +69,9 @@ class Worker:
       stderr=self._errors,
       text=True,
     )
+    # Pipes, as asked for; the types of Popen leave open whether there are any.
+    self._input = cast(IO[str], self._process.stdin)
+    self._output = cast(IO[str], self._process.stdout)
     self._send(json.dumps(dataclasses.asdict(job)))
 
   def run(self, count: int) -> dict[str, Any]:
@@ -82,7 +85,7 @@ class Worker:
       TrainingError: the process has died; the message has its last words.
     """
     self._send(str(count))
-    line = self._process.stdout.readline()
+    line = self._output.readline()
     if not line:
       raise self._dead()
     return json.loads(line)
@@ -90,13 +93,13 @@ class Worker:
   def close(self) -> None:
     self._process.kill()
     self._process.wait()
-    for stream in (self._process.stdin, self._process.stdout, self._errors):
+    for stream in (self._input, self._output, self._errors):
       stream.close()
 
   def _send(self, line):
     try:
-      self._process.stdin.write(line + '\n')
-      self._process.stdin.flush()
+      self._input.write(line + '\n')
+      self._input.flush()
     except BrokenPipeError as error:
       raise self._dead() from error
 
@@ -125,7 +128,8 @@ def measure(
     `peak_bytes` and `start_seconds`, of its first step with all compilation;
     or, if it died, `error`.
   """
-  workers, figures = [], {}
+  workers: list[Worker] = []
+  figures: dict[str, dict[str, Any]] = {}
   try:
     for job in jobs:
       figures[job.name] = {'images_per_second': []}

@@ -170,7 +170,7 @@ class _Setting:
       jit=self.job.jit,
     )
     rows = None
-    if cached:
+    if cached and signal is not None:
       rows = _Rows(np.float16(signal.rows(self.examples.images[:256])))
     return self.repeat(train_steps, signals=rows)
 
@@ -277,13 +277,14 @@ def _loss(setting):
 class _Synthetic:
   """A source of made-up images."""
 
+  name = 'made-up images'
   fingerprint = ''
 
-  def __init__(self, size):
+  def __init__(self, size: int):
     self.label_names = [str(label) for label in range(_CLASSES)]
     self.image_shape = (size, size, 3)
 
-  def read(self, split):
+  def read(self, split: str) -> example_sets.Examples:
     count = jobs.STUDENT_IMAGES if split == 'train' else 100
     return synthetic(count, self.image_shape[0])
 
@@ -297,10 +298,8 @@ def _students(setting, where='off'):
     getattr(setting, name).save(files[name])
   dataset = datasets.Dataset(_Synthetic(setting.job.image_size))
 
-  handed_down = {
-    'teacher': teachers.load(files['teacher'], dataset),
-    'paraphrasers': [paraphraser.load(files['paraphraser'])],
-  }
+  given_teacher = teachers.load(files['teacher'], dataset)
+  paraphrasers = [paraphraser.load(files['paraphraser'])]
 
   def run(count):
     store = cache.Store(where)
@@ -319,7 +318,8 @@ def _students(setting, where='off'):
         strategy=setting.strategy,
         options=loop.Options(),
         signals=store,
-        **handed_down,
+        teacher=given_teacher,
+        paraphrasers=paraphrasers,
       )
 
   return run

@@ -51,7 +51,7 @@ class ResNet(nn.Module):
     self.layer1, self.layer2, self.layer3 = groups
     self.linear = nn.Linear(64, classes)
 
-  def forward(self, x):
+  def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     x = functional.relu(self.bn1(self.conv1(x)))
     feature = self.layer3(self.layer2(self.layer1(x)))
     return feature, self.linear(feature.mean((2, 3)))
@@ -69,7 +69,12 @@ def chain(channels_in: int, channels: int) -> nn.Sequential:
   return nn.Sequential(*layers)
 
 
-def student_loss(logits, labels, student_factor, teacher_factor):
+def student_loss(
+  logits: torch.Tensor,
+  labels: torch.Tensor,
+  student_factor: torch.Tensor,
+  teacher_factor: torch.Tensor,
+) -> torch.Tensor:
   """Returns cross entropy plus 500 times the public code's factor loss."""
   ours, theirs = (
     functional.normalize(factor.reshape(factor.size(0), -1).float())
@@ -83,7 +88,7 @@ def make(job: jobs.Job) -> Callable[[int], float]:
   """Returns what runs the step a number of times."""
   torch.manual_seed(0)
   teacher, student = (
-    ResNet(int(re.fullmatch(r'resnet(\d+)', name)[1]))
+    ResNet(int(name.removeprefix('resnet')))
     for name in (job.teacher, job.student)
   )
   with torch.no_grad():
@@ -96,7 +101,9 @@ def make(job: jobs.Job) -> Callable[[int], float]:
   return steps(job, teacher.eval(), chain(64, 32).eval(), student)
 
 
-def steps(job, teacher, encoder, student) -> Callable[[int], float]:
+def steps(
+  job: jobs.Job, teacher: nn.Module, encoder: nn.Module, student: nn.Module
+) -> Callable[[int], float]:
   """Returns what trains a student by a job's way, on one made-up batch."""
   translator = chain(64, 32)
   images = torch.randn(job.batch_size, 3, job.image_size, job.image_size)

@@ -38,14 +38,16 @@ class Setting:
   students: int = 5
   epochs: int = 10
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for name in ('rounds', 'steps', 'students', 'epochs'):
       if getattr(self, name) < 1:
         raise errors.UsageError(
           f'--{name}={getattr(self, name)}: give 1 or more'
         )
 
-  def measure(self, named: dict[str, dict[str, Any]]):
+  def measure(
+    self, named: dict[str, dict[str, Any]]
+  ) -> dict[str, dict[str, Any]]:
     """Returns the figures of jobs, given as changes to `job` by name.
 
     Raises:

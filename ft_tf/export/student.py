@@ -165,7 +165,7 @@ def _write_models(student: keras.Model, calibration: np.ndarray, folder: str):
 
 
 def _measure(
-  folder: str, test: example_sets.Examples, model: str
+  folder: str, test: example_sets.AnyExamples, model: str
 ) -> dict[str, dict[str, Any]]:
   """Runs every format of a model on the test images."""
   figures = {}

@@ -34,7 +34,7 @@ def write(
   failures = failures or {}
   runs = comparison_table.read_runs(root)
   rows = comparison_table.make_rows(runs)
-  comparison = {
+  comparison: dict[str, Any] = {
     'rows': [_to_json(row) for row in rows],
     'verdicts': make_verdicts(rows),
     'failures': failures,
@@ -186,7 +186,7 @@ def _read_pictures(root, rows) -> dict[str, dict[str, str]]:
     PNG files in base64, by the arm's label and the step: the first, the middle
     and the last step that has one.
   """
-  pictures = {}
+  pictures: dict[str, dict[str, str]] = {}
   for row in rows:
     run = root.child(row.runs[0].name)
     has_pictures = os.path.isdir(run.pictures)

@@ -28,7 +28,8 @@ class Row(summary.Row):
   def figure(self, name: str) -> float | None:
     """Returns the mean of a field of `result.json`; None if a run lacks it."""
     values = [run.result.get(name) for run in self.runs]
-    return None if None in values else statistics.mean(values)
+    known = [value for value in values if value is not None]
+    return statistics.mean(known) if len(known) == len(values) else None
 
 
 def read_runs(root: run_dir.RunDir) -> list[summary.Run]:
@@ -143,8 +144,10 @@ def format_cells(row: Row) -> list[str]:
   gain, interval, p = '-', '-', '-'
   if row.gain is not None:
     gain = f'{100 * row.gain.mean:+.2f}'
+    if row.gain.interval is not None:
+      low, high = row.gain.interval
+      interval = f'{100 * low:+.2f} .. {100 * high:+.2f}'
     if row.gain.p is not None:
-      interval = f'{100 * row.gain.low:+.2f} .. {100 * row.gain.high:+.2f}'
       p = '< 0.001' if row.gain.p < 0.001 else f'{row.gain.p:.3f}'
   int8 = row.export and row.export[run_dir.INT8]
   return [

@@ -1,6 +1,7 @@
 """Self-contained HTML pages, rendered from this folder's templates."""
 
 import importlib.resources
+from typing import Any
 
 import jinja2
 
@@ -10,7 +11,7 @@ from ft_tf import run_dir
 _SHARED = ('style.html.jinja', 'made.html.jinja')
 
 
-def write(path: str, template: str, **values) -> None:
+def write(path: str, template: str, **values: Any) -> None:
   """Renders a template and writes the page, whole or not at all.
 
   Args:

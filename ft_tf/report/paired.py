@@ -36,6 +36,13 @@ class Gain:
   methods: int
 
   @property
+  def interval(self) -> tuple[float, float] | None:
+    """The lower and upper end of the interval; None if there is none."""
+    if self.low is None or self.high is None:
+      return None
+    return self.low, self.high
+
+  @property
   def verdict(self) -> str:
     """Returns 'better', 'worse' or 'no clear difference'.
 
@@ -88,22 +95,20 @@ def compute_gains(
     2 * special.stdtr(freedom, -np.abs(means) / errors)
   )
   halves = -special.stdtrit(freedom, levels / 2) * errors
-  gains = {
-    method: Gain(
-      float(values.mean()), None, None, len(values), None, len(means)
+  gains: dict[str, Gain | None] = {}
+  positions = {method: position for position, method in enumerate(tested)}
+  for method, values in differences.items():
+    position = positions.get(method)
+    low = high = adjusted = None
+    if position is not None and np.isfinite(halves[position]):
+      low = float(means[position] - halves[position])
+      high = float(means[position] + halves[position])
+      adjusted = float(p[position])
+    gains[method] = (
+      Gain(float(values.mean()), low, high, len(values), adjusted, len(means))
+      if len(values)
+      else None
     )
-    if len(values)
-    else None
-    for method, values in differences.items()
-  }
-  for place, method in enumerate(tested):
-    if np.isfinite(halves[place]):
-      gains[method] = dataclasses.replace(
-        gains[method],
-        low=float(means[place] - halves[place]),
-        high=float(means[place] + halves[place]),
-        p=float(p[place]),
-      )
   return gains
 
 
@@ -159,13 +164,14 @@ def describe(gain: Gain) -> str:
   mean = f'{100 * gain.mean:+.2f} points over {pairs}'
   if gain.seeds == 1:
     return f'{mean}: {gain.verdict} (an interval needs at least 2 seeds)'
-  if gain.p is None:
+  if gain.interval is None:
     return (
       f'{mean}: {gain.verdict} (all differences are equal: they give no '
       'interval)'
     )
+  low, high = gain.interval
   several = f', corrected for {gain.methods} methods'
   return (
-    f'{mean}, 95 % interval {100 * gain.low:+.2f} to {100 * gain.high:+.2f}'
+    f'{mean}, 95 % interval {100 * low:+.2f} to {100 * high:+.2f}'
     f'{several if gain.methods > 1 else ""}: {gain.verdict}'
   )

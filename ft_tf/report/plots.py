@@ -42,7 +42,7 @@ def choose_colors(methods: Iterable[str]) -> dict[str, str]:
 
 
 def plot_runs(
-  runs: list[summary.Run], field: str, label: str, percent=False
+  runs: list[summary.Run], field: str, label: str, percent: bool = False
 ) -> str:
   """Plots a field of the metrics over epochs, as one line per run.
 
@@ -75,7 +75,7 @@ def plot_runs(
 
 
 def plot_means(
-  runs: list[summary.Run], field: str, label: str, percent=False
+  runs: list[summary.Run], field: str, label: str, percent: bool = False
 ) -> str:
   """Plots a field of the metrics over epochs, as a line and band per method.
 
