@@ -23,7 +23,7 @@ from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.export import budget
 from ft_tf.export import student as export_student
 from ft_tf.methods import factor_transfer, registry
-from ft_tf.models import taps
+from ft_tf.models import feature_maps
 from ft_tf.report import page, summary
 from ft_tf.signals import cache
 from ft_tf.training import (
@@ -203,7 +203,7 @@ def check_parts(
   if recipes.needs_paraphraser(recipe.student.method):
     for tap, _ in registry.resolve_layer_pairs(recipe, *models):
       blank.append(factors.Paraphraser(recipe.paraphraser.rate))
-      blank[-1].build((None, *taps.shape(teacher_model, tap)))
+      blank[-1].build((None, *feature_maps.shape(teacher_model, tap)))
   parts = registry.Parts(
     teacher=teacher_model,
     student=student_model,

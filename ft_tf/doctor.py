@@ -25,7 +25,7 @@ from ft_tf import workshop as workshops
 from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.export import budget
 from ft_tf.methods import factor_transfer, registry
-from ft_tf.models import taps
+from ft_tf.models import feature_maps, layer_choice
 from ft_tf.training import precision
 
 _SAMPLED = 500  # training images whose values are looked at
@@ -182,12 +182,12 @@ def _check_layers(
     ('student', student_model, student_layers, recipe.student_layer),
   ):
     chosen = ', '.join(
-      f'{layer.replace(".", "/")} {_shape(taps.shape(net, layer))}'
+      f'{layer.replace(".", "/")} {_shape(feature_maps.shape(net, layer))}'
       for layer in layers
     )
     alternatives = ', '.join(
       f'{each.layer} {_shape(each.shape)}'
-      for each in taps.candidates(net)
+      for each in layer_choice.candidates(net)
       if each.called and each.layer not in layers
     )
     yield findings.Finding(
@@ -199,8 +199,8 @@ def _check_layers(
   for teacher_layer, student_layer in pairs:
     matched = _describe_match(
       recipe,
-      taps.shape(teacher_model, teacher_layer),
-      taps.shape(student_model, student_layer),
+      feature_maps.shape(teacher_model, teacher_layer),
+      feature_maps.shape(student_model, student_layer),
     )
     yield findings.Finding('match', matched, '--rate')
 

@@ -14,7 +14,7 @@ from ai_edge_litert import interpreter as litert
 
 from ft_tf import errors
 from ft_tf.data import example_sets
-from ft_tf.models import standard, zoo
+from ft_tf.models import checks, heads, model_files, standard
 
 SIGNATURE = 'serving_default'
 _BATCH = 250
@@ -346,9 +346,9 @@ def predictor(path: str) -> Predictor:
     return SavedModelPredictor(path)
   if path.endswith('.tflite'):
     return LiteRTPredictor(path)
-  model = zoo.load(path)
-  zoo.check_classifier(model, path)
-  return KerasPredictor(standard.standard(model)[0], given=path)
+  model = model_files.load(path)
+  checks.check_classifier(model, path)
+  return KerasPredictor(standard.standardize(model)[0], given=path)
 
 
 def check_classes(
@@ -409,7 +409,7 @@ def logits(predict: Predictor, images: example_sets.Images) -> np.ndarray:
   if step > _PROBABILITY_STEP:
     return outputs
   rounding = outputs.shape[1] * step / 2
-  if predict.opaque and standard.look_like_probabilities(outputs, rounding):
+  if predict.opaque and heads.look_like_probabilities(outputs, rounding):
     print(
       f'{predict.given} gives probabilities: the loss is computed from their '
       'logarithms',

@@ -15,7 +15,7 @@ from sklearn import linear_model, pipeline, preprocessing
 from ft_tf import evaluation, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets, sampling
 from ft_tf.methods import base, factor_transfer, registry
-from ft_tf.models import folding, taps, zoo
+from ft_tf.models import folding, layer_choice, model_files, taps
 from ft_tf.training import paraphraser, student
 
 FILE = 'knowledge.json'
@@ -117,7 +117,7 @@ def look(
   images = _validation_sample(dataset)
   if not len(images):
     return {}
-  trained_student = zoo.load(run.model)
+  trained_student = model_files.load(run.model)
   terms = _terms(
     recipe, run, dataset, teacher.model, trained_student, paraphrasers
   )
@@ -147,7 +147,7 @@ def look(
       figures |= _alignments('factor_cka', factor, adapted)
       figures |= _alignments('feature_factor_cka', factor, student_feature)
   figures['probe_accuracy'] = _probe(
-    trained_student, taps.last_feature_map(trained_student), seen
+    trained_student, layer_choice.last_feature_map(trained_student), seen
   )
   run.write(FILE, figures)
   return figures

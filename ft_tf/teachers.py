@@ -15,7 +15,16 @@ import numpy as np
 from ft_tf import errors, evaluation, recipes, run_dir, specs
 from ft_tf.data import datasets, example_sets, records, sampling
 from ft_tf.methods import base
-from ft_tf.models import folding, layers, pretrained, standard, zoo
+from ft_tf.models import (
+  checks,
+  folding,
+  heads,
+  layers,
+  model_files,
+  pretrained,
+  standard,
+  zoo,
+)
 from ft_tf.signals import compiled, constant
 
 _JUDGED_BY = 16  # images that tell probabilities from logits
@@ -129,9 +138,9 @@ def resolve(
   settings = recipe.teacher
   if not is_given(settings, dataset):
     return None
-  from_file = zoo.is_file(settings.model)
+  from_file = model_files.is_file(settings.model)
   if from_file and original is None:
-    original = zoo.load(settings.model)
+    original = model_files.load(settings.model)
   model, notes = fit(settings, dataset, original)
   for note in notes:
     print(f'teacher: {note}', file=sys.stderr, flush=True)
@@ -147,7 +156,7 @@ def resolve(
   if (
     from_file
     and settings.teacher_outputs == 'auto'
-    and standard.look_like_probabilities(outputs)
+    and heads.look_like_probabilities(outputs)
   ):
     raise errors.UsageError(
       f'--teacher={settings.model} seems to give probabilities, and does not '
@@ -190,7 +199,7 @@ def fit(
     )
     return model, [note]
   _check(original, settings.model, dataset)
-  return standard.standard(
+  return standard.standardize(
     original,
     outputs=settings.teacher_outputs,
     preprocessing=settings.preprocessing,
@@ -211,21 +220,21 @@ def load(
   Raises:
     UsageError: it is not of the data.
   """
-  original = zoo.load(path)
+  original = model_files.load(path)
   _check(original, path, dataset)
-  model, _ = standard.standard(original, image_shape=dataset.image_shape)
+  model, _ = standard.standardize(original, image_shape=dataset.image_shape)
   return Teacher(
     model=model, path=path, given_as=given_as or f'the teacher {path}'
   )
 
 
 def _check(model, path, dataset) -> None:
-  zoo.check_fits(
+  checks.check_fits(
     model,
     f'--teacher={path}',
     image_shape=dataset.image_shape,
     label_names=dataset.label_names,
-    size='--image_size and --channels',
+    size_flags='--image_size and --channels',
   )
 
 
@@ -235,7 +244,7 @@ def is_given(settings: recipes.Teacher, dataset: datasets.Dataset) -> bool:
   Raises:
     UsageError: there are weights that are not for the teacher.
   """
-  if zoo.is_file(settings.model):
+  if model_files.is_file(settings.model):
     if settings.teacher_weights:
       raise errors.UsageError(
         f'--teacher={settings.model} has its weights: leave out '
@@ -252,7 +261,7 @@ def is_given(settings: recipes.Teacher, dataset: datasets.Dataset) -> bool:
 
 def source_file(settings: recipes.Teacher) -> str:
   """Returns the file that the teacher comes or starts from; '' if none."""
-  if zoo.is_file(settings.model):
+  if model_files.is_file(settings.model):
     return settings.model
   return settings.teacher_weights
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from ft_tf import definitions, fields, losses
 from ft_tf.methods import base
-from ft_tf.models import taps
+from ft_tf.models import blocks, layer_choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class AttentionTransfer(base.Method):
 
   Signal: the attention map of the last feature map of each size that both
   networks have; in a pre-activation network that is the raw sum of the group
-  (authors' code; see `taps.block_output`). No adapter. Loss: the mean squared
+  (authors' code; see `blocks.block_output`). No adapter. Loss: the mean squared
   difference of normalised attention maps, summed over the sizes (authors' code;
   section 3.1 of the paper has the norm instead of its square).
   """
@@ -46,12 +46,12 @@ class AttentionTransfer(base.Method):
       UsageError: no feature maps of the two have the same size.
     """
     self.weight = beta
-    teacher_layers, student_layers = taps.pairs(teacher, student)
+    teacher_layers, student_layers = layer_choice.pair_by_size(teacher, student)
     self.teacher_layers = tuple(
-      taps.block_output(teacher, layer) for layer in teacher_layers
+      blocks.block_output(teacher, layer) for layer in teacher_layers
     )
     self.student_layers = tuple(
-      taps.block_output(student, layer) for layer in student_layers
+      blocks.block_output(student, layer) for layer in student_layers
     )
     self.signal_key = {'signal': 'attention', 'layers': self.teacher_layers}
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ft_tf import definitions, errors, factors, fields, losses, recipes
 from ft_tf.methods import base, registry
-from ft_tf.models import taps
+from ft_tf.models import feature_maps, layer_choice, taps
 
 NO_TRANSLATOR = 'ft_no_translator'
 
@@ -118,12 +118,16 @@ class FactorTransfer(base.Method):
     self.name = f'factor_transfer_{number}' if number else 'factor_transfer'
     self._p = p
     self._normalized = normalized
-    self._teacher_layer = teacher_layer or taps.last_feature_map(teacher)
-    self._student_layer = student_layer or taps.last_feature_map(student)
+    self._teacher_layer = teacher_layer or layer_choice.last_feature_map(
+      teacher
+    )
+    self._student_layer = student_layer or layer_choice.last_feature_map(
+      student
+    )
     self.teacher_layers = (self._teacher_layer,)
     self.student_layers = (self._student_layer,)
-    teacher_shape = taps.shape(teacher, self._teacher_layer)
-    student_shape = taps.shape(student, self._student_layer)
+    teacher_shape = feature_maps.shape(teacher, self._teacher_layer)
+    student_shape = feature_maps.shape(student, self._student_layer)
     self._size = tuple(map(min, teacher_shape[:2], student_shape[:2]))
     self.signal_key = {
       'signal': 'factor',
@@ -162,11 +166,13 @@ class FactorTransfer(base.Method):
     factor = teacher.features[self._teacher_layer]
     if self._paraphraser is not None:
       factor = self._paraphraser.encode(factor)
-    return taps.averaged(factor, self._size)
+    return taps.average_to_size(factor, self._size)
 
   def adapt(self, student: base.Outputs, *, training=False) -> tf.Tensor:
     """Returns the student factor, `[B, H, W, mk]`."""
-    feature = taps.averaged(student.features[self._student_layer], self._size)
+    feature = taps.average_to_size(
+      student.features[self._student_layer], self._size
+    )
     if self.adapter is None:
       return feature
     return self.adapter(feature, training=training)
@@ -192,8 +198,8 @@ def paraphrase_rate(
     return recipe.paraphraser.rate
   pairs = registry.resolve_layer_pairs(recipe, teacher, student)
   rates = {
-    taps.shape(student, student_layer)[-1]
-    / taps.shape(teacher, teacher_layer)[-1]
+    feature_maps.shape(student, student_layer)[-1]
+    / feature_maps.shape(teacher, teacher_layer)[-1]
     for teacher_layer, student_layer in pairs
   }
   if len(rates) > 1:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from ft_tf import definitions, fields, losses
 from ft_tf.data import sampling
 from ft_tf.methods import base
-from ft_tf.models import layers, taps
+from ft_tf.models import blocks, feature_maps, layer_choice, layers, taps
 
 _IMAGES = 1024  # training images that mean negative responses are taken over
 
@@ -63,12 +63,12 @@ class Overhaul(base.Method):
       UsageError: no feature maps of the two have the same size.
     """
     self.weight = weight
-    teacher_layers, student_layers = taps.pairs(teacher, student)
+    teacher_layers, student_layers = layer_choice.pair_by_size(teacher, student)
     self.teacher_layers = tuple(
-      taps.before_activation(teacher, layer) for layer in teacher_layers
+      blocks.before_activation(teacher, layer) for layer in teacher_layers
     )
     self.student_layers = tuple(
-      taps.before_activation(student, layer) for layer in student_layers
+      blocks.before_activation(student, layer) for layer in student_layers
     )
     self.signal_key = {
       'signal': 'feature above its floor',
@@ -81,8 +81,11 @@ class Overhaul(base.Method):
       )
     )
     self.adapter = _connectors(
-      {layer: taps.shape(student, layer) for layer in self.student_layers},
-      [taps.shape(teacher, layer)[-1] for layer in self.teacher_layers],
+      {
+        layer: feature_maps.shape(student, layer)
+        for layer in self.student_layers
+      },
+      [feature_maps.shape(teacher, layer)[-1] for layer in self.teacher_layers],
       sync_batch_norm=sync_batch_norm,
       precision=precision,
     )

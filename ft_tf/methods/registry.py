@@ -8,7 +8,7 @@ import keras
 from ft_tf import definitions, errors, factors, recipes
 from ft_tf.data import example_sets
 from ft_tf.methods import base
-from ft_tf.models import taps
+from ft_tf.models import layer_choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +69,8 @@ def resolve_layer_pairs(
   before = recipe.before_activation
   pairs = [
     (
-      taps.choose(teacher, teacher_layer, before=before),
-      taps.choose(student, student_layer, before=before),
+      layer_choice.resolve_layer(teacher, teacher_layer, before=before),
+      layer_choice.resolve_layer(student, student_layer, before=before),
     )
     for teacher_layer, student_layer in recipes.layer_pairs(recipe)
   ]

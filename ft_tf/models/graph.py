@@ -22,7 +22,7 @@ from keras.src.random import seed_generator
 #   python -m pytest tests/models tests/training/step_test.py \
 #     tests/export/convert_test.py tests/compression_test.py
 # If all pass, add it here and to the range in pyproject.toml.
-KERAS_RELEASES = ((3, 15),)
+KERAS_RELEASES = ((3, 14), (3, 15))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -80,7 +80,7 @@ def convolution(
 ):
   """Returns a convolution of `x`, padded evenly by half the kernel's size.
 
-  Its kernel is initialised as `uniform_fan_in` does, unless told otherwise.
+  The kernel's default initialiser is `uniform_fan_in`.
   """
   same = stride == 1 or size == 1
   if not same:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ft_tf import errors, factors, losses, recipes, run_dir, teachers
 from ft_tf.data import datasets, sampling
-from ft_tf.models import folding, taps, zoo
+from ft_tf.models import feature_maps, folding, layer_choice, model_files, taps
 from ft_tf.signals import constant
 from ft_tf.training import (
   loop,
@@ -49,7 +49,7 @@ def load(path: str) -> TrainedParaphraser:
   Raises:
     UsageError: the file holds none.
   """
-  model = zoo.load(path)
+  model = model_files.load(path)
   if not isinstance(model, factors.Paraphraser):
     raise errors.UsageError(
       f'--paraphraser={path} is not a paraphraser: give the model.keras that '
@@ -155,7 +155,7 @@ class _ParaphraserStage(stage.Stage):
     self.recipe = precision.settle(recipe)
     self.dataset = dataset
     self._teacher = teacher
-    self._tap = taps.choose(
+    self._tap = layer_choice.resolve_layer(
       teacher.model, recipe.teacher_layer, before=recipe.before_activation
     )
 
@@ -171,7 +171,7 @@ class _ParaphraserStage(stage.Stage):
       self.model = factors.Paraphraser(
         recipe.paraphraser.rate, layer=tap, dtype=recipe.precision
       )
-      self.model.build((None, *taps.shape(teacher, tap)))
+      self.model.build((None, *feature_maps.shape(teacher, tap)))
 
   def prepare(self, run, strategy, options):
     recipe, dataset = self.recipe, self.dataset

@@ -10,7 +10,7 @@ import tensorflow as tf
 from ft_tf import errors, evaluation, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets
 from ft_tf.methods import registry
-from ft_tf.models import folding, zoo
+from ft_tf.models import folding, model_files
 from ft_tf.signals import cache, filling
 from ft_tf.training import (
   beta,
@@ -117,7 +117,7 @@ class _StudentStage(stage.Stage):
       # The first has no number: most runs have one.
       suffix = f'_{number}' if number > 1 else ''
       digests[f'paraphraser{suffix}'] = trained.sha256
-    if zoo.is_file(self.recipe.student.model):
+    if model_files.is_file(self.recipe.student.model):
       digests['student'] = run_dir.digest(self.recipe.student.model)
     return stage.identity('student', self.recipe, **digests)
 
@@ -248,7 +248,7 @@ class _StudentStage(stage.Stage):
     scores = evaluation.test_scores(outputs, test.labels)
     best = os.path.join(run.path, BEST)
     if os.path.exists(best):
-      kept = evaluation.evaluate(_folded(zoo.load(best)), test)
+      kept = evaluation.evaluate(_folded(model_files.load(best)), test)
       scores['best_accuracy'] = kept['accuracy']
     if self._teacher is not None:
       # The teacher sees the same images at its own size.

@@ -21,7 +21,7 @@ from ft_tf import (
   teachers,
 )
 from ft_tf.data import datasets, records, sources, views
-from ft_tf.models import zoo
+from ft_tf.models import model_files, zoo
 from ft_tf.training import loop, student, teacher
 from tests import fixtures
 
@@ -473,7 +473,7 @@ class TrainingTest(absltest.TestCase):
       strategy=fixtures.strategy(),
       options=loop.Options(),
     )
-    self.assertEqual(zoo.load(run.model).input_shape, (None, 16, 16, 3))
+    self.assertEqual(model_files.load(run.model).input_shape, (None, 16, 16, 3))
     own = dataset.at(16)
     again = evaluation.evaluate(evaluation.predictor(run.model), own.test)
     self.assertAlmostEqual(again['accuracy'], found['accuracy'])

@@ -13,7 +13,7 @@ from absl.testing import absltest
 from ft_tf import errors, evaluation, run_dir, specs
 from ft_tf.data import datasets, records
 from ft_tf.export import convert, student
-from ft_tf.models import zoo
+from ft_tf.models import model_files, zoo
 from tests import fixtures
 
 
@@ -166,7 +166,7 @@ class ExportTest(absltest.TestCase):
       student.export(other, self.dataset, self.folder)
 
   def test_quantized_model_is_refused_and_nothing_written(self):
-    model = zoo.load(self.model)
+    model = model_files.load(self.model)
     model.quantize('int8')
     path = f'{self.model}.int8.keras'
     model.save(path)
