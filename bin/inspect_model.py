@@ -49,7 +49,7 @@ def main():
     ]
     for each in shown
   ]
-  print(tables.markdown(header, lines))
+  print(tables.to_markdown(header, lines))
   for line in said:
     print(line)
   return {'layers': [dataclasses.asdict(each) for each in shown]}

@@ -294,7 +294,7 @@ def candidates(choice: dict[str, Any]) -> str:
     ]
     for each in choice['candidates']
   ]
-  return tables.markdown(
+  return tables.to_markdown(
     ['candidate', 'parameters', 'int8 bytes', 'int8 ms'], lines
   )
 

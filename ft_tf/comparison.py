@@ -20,6 +20,7 @@ from ft_tf import (
 from ft_tf import workshop as workshops
 from ft_tf.data import datasets
 from ft_tf.report import comparison as report
+from ft_tf.report import comparison_table
 from ft_tf.training import paraphraser, precision, stage, teacher
 
 
@@ -77,9 +78,9 @@ def compare(
       '--signal_cache=memory is not shared by --jobs: give a folder, or off'
     )
   with _claimed(run, recipe, dataset):
-    known = run.read(report.PLAN) or []
+    known = run.read(comparison_table.PLAN) or []
     names = [arm.name for arm in chosen if arm.name not in known]
-    run.write(report.PLAN, known + names)
+    run.write(comparison_table.PLAN, known + names)
     work = {'strategy': devices, 'options': workshop.options}
     trained_teacher = teacher.obtain_teacher(
       recipe, dataset, run=run.child('teacher'), given=given, **work
@@ -206,7 +207,7 @@ def _train(
     for order in orders:
       yield order.task, bench.train(order)
     return
-  for number, failure in processes.each(
+  for number, failure in processes.run_each(
     workshops.train,
     [{'order': order} for order in orders],
     workers=jobs,
@@ -229,7 +230,7 @@ def _export(
   LiteRT gives up its process over a network whose maps are all zero.
   """
   waiting = [f for f in folders if not f.read('export/export.json')]
-  for number, outcome in processes.each(
+  for number, outcome in processes.run_each(
     workshops.export,
     [{'path': folder.path} for folder in waiting],
     workers=1,

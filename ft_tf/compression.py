@@ -306,7 +306,7 @@ def _finish(
   run: run_dir.RunDir, exported: dict[str, Any], report: str
 ) -> dict[str, Any]:
   """Writes and returns the compression's result."""
-  table = summary.rows(summary.runs(run))
+  table = summary.make_rows(summary.read_runs(run))
   result = {
     **exported,
     'table': [

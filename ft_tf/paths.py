@@ -4,17 +4,18 @@ import os
 
 from ft_tf import errors
 
-_PREFIX = 'folder:'  # may stand before a path
+# The prefix of an image folder, as `data.folder.PREFIX`.
+_PREFIX = 'folder:'
 
 
 def expand(text: str) -> str:
-  """Returns a path whose `~` or `~user` at its start is the home folder.
+  """Replaces `~` or `~user` at the start of a path by the home folder.
 
-  A shell leaves the one in `--flag=~/x` or `folder:~/x` as it is.
+  A shell does not expand the `~` in `--flag=~/x` or `folder:~/x`.
 
   Args:
-    text: A path, which 'folder:' may stand before, or any other text, which
-      stays as it is.
+    text: A path, with or without 'folder:' in front of it. Any other text is
+      returned unchanged.
 
   Raises:
     UsageError: there is no such user.

@@ -321,7 +321,7 @@ class TrainStudentTest(parameterized.TestCase):
   def test_other_recipe_in_the_folder_is_refused_by_field(self):
     self._train('a')
     with self.assertRaisesRegex(
-      errors.UsageError, r'student\.beta: 10\.0 there, 11\.0 here'
+      errors.UsageError, r'student\.beta: 10\.0 saved, 11\.0 given'
     ):
       self._train('a', fixtures.recipe(beta=11.0))
 
