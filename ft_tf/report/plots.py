@@ -1,7 +1,7 @@
 """The plots of the reports, as SVG text."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from matplotlib import axes as plot_axes
@@ -113,7 +113,7 @@ def plot_means(
   return _svg(plot, axes)
 
 
-def plot_accuracy_by_size(table: list[summary.Row]) -> str:
+def plot_accuracy_by_size(table: Sequence[summary.Row]) -> str:
   """Plots the test accuracy of exported files against their size."""
   plot = figure.Figure(figsize=(6, 3.6), layout='constrained')
   axes = plot.subplots()
