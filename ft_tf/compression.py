@@ -11,15 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import (
-  evaluation,
-  factors,
-  recipes,
-  run_dir,
-  specs,
-  teachers,
-)
+from ft_tf import factors, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets, example_sets, sampling
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.export import budget
 from ft_tf.export import student as export_student
 from ft_tf.methods import factor_transfer, registry
@@ -268,17 +262,17 @@ def _samples(
   The student sees them as `seen` has them, the teacher as `dataset`.
   """
   export = os.path.join(run.path, 'export')
-  int8 = evaluation.predictor(os.path.join(export, run_dir.INT8))
-  answers = evaluation.logits(int8, seen.test.images).argmax(axis=1)
+  int8 = predictors.open_predictor(os.path.join(export, run_dir.INT8))
+  answers = metrics.logits(int8, seen.test.images).argmax(axis=1)
   mistakes = np.flatnonzero(answers != seen.test.labels)
   shown = _spread(np.arange(len(answers)))
   chosen = np.concatenate([shown, _spread(np.setdiff1d(mistakes, shown))])
-  in_float = evaluation.predictor(os.path.join(export, run_dir.KERAS))
+  in_float = predictors.open_predictor(os.path.join(export, run_dir.KERAS))
   by_network = {
     'teacher': teacher.logits(dataset.test)[chosen].argmax(axis=1),
-    'student': evaluation.logits(
-      in_float, seen.test.take(chosen).images
-    ).argmax(axis=1),
+    'student': metrics.logits(in_float, seen.test.take(chosen).images).argmax(
+      axis=1
+    ),
     'int8': answers[chosen],
   }
   names = np.array(dataset.label_names)

@@ -12,8 +12,9 @@ import numpy as np
 import tensorflow as tf
 from sklearn import linear_model, pipeline, preprocessing
 
-from ft_tf import evaluation, recipes, run_dir, specs, teachers
+from ft_tf import recipes, run_dir, specs, teachers
 from ft_tf.data import datasets, sampling
+from ft_tf.evaluation import metrics
 from ft_tf.methods import base, factor_transfer, registry
 from ft_tf.models import folding, layer_choice, model_files, taps
 from ft_tf.training import paraphraser, student
@@ -214,7 +215,7 @@ def _probe(net: keras.Model, layer: str, dataset: datasets.Dataset) -> float:
   )
 
   def pooled(examples):
-    return evaluation.in_batches(
+    return metrics.in_batches(
       lambda images: pool(tf.constant(images)).numpy(), examples.images
     )
 

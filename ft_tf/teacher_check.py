@@ -13,8 +13,9 @@ import keras
 import numpy as np
 from scipy import optimize
 
-from ft_tf import errors, evaluation, findings, recipes, specs, teachers
+from ft_tf import errors, findings, recipes, specs, teachers
 from ft_tf.data import datasets, example_sets, records, sampling
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import graph
 
 _JUDGED = 2000  # test images that the teacher is measured on
@@ -166,9 +167,9 @@ def _hint_at_preprocessing(
       dataset,
       given.original,
     )
-    predict = evaluation.KerasPredictor(model, given=given.given_as)
+    predict = predictors.KerasPredictor(model, given=given.given_as)
     examples = data.test.take(few)
-    outputs = evaluation.logits(predict, examples.images)
+    outputs = metrics.logits(predict, examples.images)
     return float((outputs.argmax(axis=1) == examples.labels).mean())
 
   def clearly_better(one, other):

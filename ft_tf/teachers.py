@@ -12,8 +12,9 @@ import sys
 import keras
 import numpy as np
 
-from ft_tf import errors, evaluation, recipes, run_dir, specs
+from ft_tf import errors, recipes, run_dir, specs
 from ft_tf.data import datasets, example_sets, sampling
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.methods import base
 from ft_tf.models import (
   checks,
@@ -75,7 +76,7 @@ class Teacher:
     # Different images may be made of the same records.
     key = examples.digest, tuple(examples.images.shape), examples.preprocessing
     if key not in self._logits:
-      self._logits[key] = evaluation.logits(self._predict, examples.images)
+      self._logits[key] = metrics.logits(self._predict, examples.images)
     return self._logits[key]
 
   def signal(
@@ -107,8 +108,8 @@ class Teacher:
     return self._signals[key][0]
 
   @functools.cached_property
-  def _predict(self) -> evaluation.Predictor:
-    return evaluation.KerasPredictor(
+  def _predict(self) -> predictors.Predictor:
+    return predictors.KerasPredictor(
       folding.fold(self.model), given=self.given_as
     )
 

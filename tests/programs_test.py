@@ -14,8 +14,8 @@ import pytest
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from ft_tf import evaluation
 from ft_tf.data import sources
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import layers, zoo
 from tests import in_one_process, networks
 
@@ -500,8 +500,8 @@ class GivenTest(absltest.TestCase):
         resizing=kind,
         channels=3,
       )
-      wanted = evaluation.evaluate(
-        evaluation.KerasPredictor(model), source.read('test')
+      wanted = metrics.evaluate(
+        predictors.KerasPredictor(model), source.read('test')
       )
       losses[kind] = _result(out)['loss']
       self.assertAlmostEqual(losses[kind], wanted['loss'], places=4)

@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ft_tf import errors, evaluation, recipes, run_dir, specs, teachers
+from ft_tf import errors, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.methods import registry
 from ft_tf.models import folding, model_files
 from ft_tf.signals import cache, constant, filling
@@ -247,16 +248,16 @@ class _StudentStage(stage.Stage):
         path = os.path.join(run.path, ADAPTER.format(method.name))
         stage.save(path, method.adapter)
     test = self._seen.test
-    outputs = evaluation.logits(_folded(self.model), test.images)
-    scores = evaluation.test_scores(outputs, test.labels)
+    outputs = metrics.logits(_folded(self.model), test.images)
+    scores = metrics.test_scores(outputs, test.labels)
     best = os.path.join(run.path, BEST)
     if os.path.exists(best):
-      kept = evaluation.evaluate(_folded(model_files.load(best)), test)
+      kept = metrics.evaluate(_folded(model_files.load(best)), test)
       scores['best_accuracy'] = kept['accuracy']
     if self._teacher is not None:
       # The teacher sees the same images at its own size.
       of_teacher = self._teacher.logits(self.dataset.test)
-      scores |= evaluation.likeness(outputs, of_teacher)
+      scores |= metrics.likeness(outputs, of_teacher)
     rows = [r for r in run.metrics() if 'validation_accuracy' in r]
     if rows:
       best_row = max(rows, key=lambda row: row['validation_accuracy'])
@@ -264,6 +265,6 @@ class _StudentStage(stage.Stage):
     return scores
 
 
-def _folded(model: keras.Model) -> evaluation.Predictor:
+def _folded(model: keras.Model) -> predictors.Predictor:
   """Returns a model's inference with batch norm folded, as it is exported."""
-  return evaluation.KerasPredictor(folding.fold(model))
+  return predictors.KerasPredictor(folding.fold(model))

@@ -12,16 +12,9 @@ import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from ft_tf import (
-  catalogue,
-  errors,
-  evaluation,
-  recipes,
-  run_dir,
-  specs,
-  teachers,
-)
+from ft_tf import catalogue, errors, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets, records, sources, views
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import model_files, zoo
 from ft_tf.training import loop, student, teacher
 from tests import fixtures
@@ -483,7 +476,7 @@ class TrainingTest(absltest.TestCase):
     )
     self.assertEqual(model_files.load(run.model).input_shape, (None, 16, 16, 3))
     own = dataset.at(16)
-    again = evaluation.evaluate(evaluation.predictor(run.model), own.test)
+    again = metrics.evaluate(predictors.open_predictor(run.model), own.test)
     self.assertAlmostEqual(again['accuracy'], found['accuracy'])
 
 

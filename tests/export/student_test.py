@@ -11,8 +11,9 @@ from unittest import mock
 import keras
 from absl.testing import absltest
 
-from ft_tf import errors, evaluation, run_dir, specs
+from ft_tf import errors, run_dir, specs
 from ft_tf.data import datasets, records
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.export import convert, student
 from ft_tf.models import model_files, zoo
 from tests import fixtures
@@ -75,8 +76,8 @@ class ExportTest(absltest.TestCase):
       self.assertEqual(json.load(file), figures)
     with open(os.path.join(self.exported, 'labels.txt')) as file:
       self.assertEqual(file.read().split(), ['left', 'middle', 'right'])
-    expected = evaluation.evaluate(
-      evaluation.predictor(self.model), self.dataset.test
+    expected = metrics.evaluate(
+      predictors.open_predictor(self.model), self.dataset.test
     )
     for name in ('student.keras', 'saved_model', 'student_fp32.tflite'):
       self.assertAlmostEqual(figures[name]['accuracy'], expected['accuracy'])
@@ -91,7 +92,9 @@ class ExportTest(absltest.TestCase):
       )
       self.assertEqual(entry['bytes'], os.path.getsize(path))
       self.assertEqual(entry['latency_ms']['threads'], 1)
-      again = evaluation.evaluate(evaluation.predictor(path), self.dataset.test)
+      again = metrics.evaluate(
+        predictors.open_predictor(path), self.dataset.test
+      )
       self.assertEqual(entry['accuracy'], again['accuracy'])
     self.assertEqual(figures['student_int8.tflite']['input_dtype'], 'uint8')
     self.assertEqual(figures['student_int8.tflite']['output_dtype'], 'int8')
@@ -110,7 +113,9 @@ class ExportTest(absltest.TestCase):
     self.assertIn('export: gives probabilities', said.getvalue())
     for name in ('saved_model', 'student_fp32.tflite'):
       self.assertLess(figures[name]['max_logit_difference'], 1e-4)
-    wanted = evaluation.evaluate(evaluation.predictor(plain), self.dataset.test)
+    wanted = metrics.evaluate(
+      predictors.open_predictor(plain), self.dataset.test
+    )
     self.assertAlmostEqual(
       figures['saved_model']['loss'], wanted['loss'], places=4
     )

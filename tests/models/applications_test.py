@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 
-from ft_tf import errors, evaluation
+from ft_tf import errors
+from ft_tf.evaluation import predictors
 from ft_tf.export import convert
 from ft_tf.models import (
   applications,
@@ -263,7 +264,7 @@ class PhoneTest(parameterized.TestCase):
       file.write(
         convert.tflite_int8(convert.float32_twin(model, 'float32'), images)
       )
-    predict = evaluation.LiteRTPredictor(path)
+    predict = predictors.LiteRTPredictor(path)
     kinds = {
       np.dtype(tensor['dtype']).name
       for tensor in predict.interpreter.get_tensor_details()
@@ -282,7 +283,7 @@ class PhoneTest(parameterized.TestCase):
     with open(path, 'wb') as file:
       file.write(convert.tflite_float32(twin))
     np.testing.assert_allclose(
-      evaluation.LiteRTPredictor(path)(images),
+      predictors.LiteRTPredictor(path)(images),
       twin(images, training=False),
       atol=1e-4,
     )
