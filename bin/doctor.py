@@ -7,8 +7,8 @@
 Prints one line per finding, with the flag that changes it in brackets: images
 and pixel values, classes and their order, the teacher's accuracy on this
 pipeline, the layers and how they are matched, the student's int8 file, and from
-a few real steps the time of each stage and the memory. Nothing is written to the
-workdir; decoded images of a folder are cached in --data_dir. Exit code 2 if
+a few real steps the time of each stage and the memory. Nothing is written to
+the workdir; decoded images of a folder are cached in --data_dir. Exit code 2 if
 something does not fit: bin/compress.py would not begin either.
 """
 
