@@ -241,7 +241,7 @@ class CompareTest(absltest.TestCase):
   def test_bad_comparison_is_one_line_with_the_fix_and_writes_nothing(self):
     folder = self.create_tempdir().full_path
     cases = {
-      '--methods=nope': '--method=nope: give scratch, one of ft',
+      '--methods=nope': '--method=nope: give scratch, one of at, .*sp, a sum',
       '--methods=ft,ft': 'has ft twice',
       '--seeds=0': '--seeds=0: give 1 or more',
       '--jobs=0': '--jobs=0: give 1 or more',
