@@ -117,7 +117,7 @@ class SampleTest(parameterized.TestCase):
       return [np.float32(0)] * len(names)
 
     with (
-      mock.patch.object(registry, '_IMAGES', 14),
+      mock.patch.object(overhaul, '_IMAGES', 14),
       mock.patch.object(overhaul, '_mean_negative_responses', responses),
     ):
       registry.make(

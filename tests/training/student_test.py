@@ -532,7 +532,7 @@ class TrainStudentTest(parameterized.TestCase):
   def test_method_that_reads_labels_refuses_images_without(self):
     recipe = fixtures.recipe(method='ft+dkd', unlabeled='pictures')
     with self.assertRaisesRegex(
-      errors.UsageError, '--unlabeled: dkd learns from labels'
+      errors.UsageError, '--unlabeled: the loss of dkd needs labels'
     ):
       self._train('a', recipe, dataset=fixtures.blobs_and_unlabelled())
     self.assertEmpty(os.listdir(self.runs))
