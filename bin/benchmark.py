@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Times the steps, beside PyTorch's and the machine's limit, in one run.
+"""Times training steps, compared with PyTorch and the machine's limit.
 
   .venv/bin/python -m pip install -r requirements-benchmark.txt
   bin/benchmark.py --workdir=runs/benchmark
 
-Every configuration runs in a process of its own, in turn, round by round;
-ratios are of the same round. Leaves benchmark.json and benchmark.md in the
-workdir. On two cores it takes about 40 minutes; --sections chooses.
+Every configuration runs in a separate process, in turn, round by round; ratios
+compare measurements of the same round. Writes benchmark.json and benchmark.md
+to the workdir. It takes about 40 minutes on 2 cores; --sections selects.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from absl import flags
 
 from bin import program
 from ft_tf import run_dir
-from ft_tf.benchmark import sections
+from ft_tf.benchmark import markdown, sections
 
 _DEFAULT = sections.Setting()
 _JOB = {
@@ -60,11 +60,11 @@ def main():
     **{name: flags.FLAGS[name].value for name in _SETTING},
   )
 
-  def write(found):
+  def write(results):
     os.makedirs(workdir, exist_ok=True)
     for name, content in (
-      ('benchmark.json', run_dir.to_json(found, indent=2)),
-      ('benchmark.md', sections.markdown(found)),
+      ('benchmark.json', run_dir.to_json(results, indent=2)),
+      ('benchmark.md', markdown.to_markdown(results)),
     ):
       with (
         run_dir.replacing(os.path.join(workdir, name)) as path,
@@ -72,9 +72,9 @@ def main():
       ):
         file.write(content + '\n')
 
-  found = sections.run(setting, flags.FLAGS.sections, write)
-  print(sections.markdown(found))
-  return found
+  results = sections.run(setting, flags.FLAGS.sections, write)
+  print(markdown.to_markdown(results))
+  return results
 
 
 if __name__ == '__main__':

@@ -22,8 +22,7 @@ from absl import flags
 from bin import program
 from ft_tf import arms, catalogue, comparison, errors, rehearsal, workshop
 from ft_tf.data import datasets
-from ft_tf.report import comparison as report
-from ft_tf.report import tables
+from ft_tf.report import comparison_table, tables
 
 program.define_recipe(['data', 'teacher', 'paraphraser', 'student'])
 flags.DEFINE_list(
@@ -101,12 +100,14 @@ def main():
       for part in parts
     ]
     lines.append(['all', '', '', f'{total / 60:.1f}'])
-    print(tables.markdown(header, lines))
+    print(tables.to_markdown(header, lines))
     return {'parts': parts, 'seconds': total}
   compared = comparison.compare(
     recipe, run=setting.run, jobs=flags.FLAGS.jobs, **arguments
   )
-  print(report.markdown(report.rows(report.runs(setting.run))))
+  runs = comparison_table.read_runs(setting.run)
+  rows = comparison_table.make_rows(runs)
+  print(comparison_table.to_markdown(rows))
   print('\n' + '\n'.join(compared['verdicts']))
   print(f'\nReport:  {os.path.join(setting.run.path, "comparison.html")}\n')
   if compared['failures']:

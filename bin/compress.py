@@ -58,7 +58,7 @@ def main():
     signals=signals,
     **setting.work,
   )
-  print(summary.markdown(summary.rows(summary.runs(setting.run))))
+  print(summary.to_markdown(summary.make_rows(summary.read_runs(setting.run))))
   print(f'\nReport:  {result["report"]}\nExport:  {result["export"]}\n')
   return result
 

@@ -19,7 +19,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from bin import program
-from ft_tf.models import standard, taps, zoo
+from ft_tf.models import checks, layer_choice, model_files, standard
 from ft_tf.report import tables
 
 flags.DEFINE_string('model', None, '.keras file (required)')
@@ -31,13 +31,13 @@ _SIZE = 224  # pixels of the images that a model of any size is shown for
 
 
 def main():
-  model = zoo.load(program.required('model'))
-  zoo.check_classifier(model, f'--model={flags.FLAGS.model}')
+  model = model_files.load(program.required('model'))
+  checks.check_classifier(model, f'--model={flags.FLAGS.model}')
   height, width, channels = model.input_shape[1:]
-  model, said = standard.standard(
+  model, said = standard.standardize(
     model, image_shape=(height or _SIZE, width or _SIZE, channels or 3)
   )
-  maps = taps.candidates(model)
+  maps = layer_choice.candidates(model)
   shown = [m for m in maps if flags.FLAGS.all or m.called]
   header = ['layer', 'map', 'parameters up to it', 'or']
   lines = [
@@ -49,7 +49,7 @@ def main():
     ]
     for each in shown
   ]
-  print(tables.markdown(header, lines))
+  print(tables.to_markdown(header, lines))
   for line in said:
     print(line)
   return {'layers': [dataclasses.asdict(each) for each in shown]}

@@ -55,7 +55,7 @@ with _quiet():
   )
   from ft_tf.data import datasets, folder, sources
   from ft_tf.export import budget, student
-  from ft_tf.models import zoo
+  from ft_tf.models import checks, model_files
   from ft_tf.report import tables
   from ft_tf.signals import cache
   from ft_tf.training import loop, strategy
@@ -294,7 +294,7 @@ def candidates(choice: dict[str, Any]) -> str:
     ]
     for each in choice['candidates']
   ]
-  return tables.markdown(
+  return tables.to_markdown(
     ['candidate', 'parameters', 'int8 bytes', 'int8 ms'], lines
   )
 
@@ -316,7 +316,7 @@ def recipe() -> recipes.Recipe:
   which = recipes.override(base, given)
   for name in ('teacher', 'student'):
     model = getattr(which, name).model
-    zoo.check_name(model, f'--{name}={model}')
+    model_files.check_name(model, f'--{name}={model}')
   return which
 
 
@@ -419,9 +419,9 @@ def setting() -> Setting:
   # Before anything else uses TensorFlow: it may split the CPU.
   devices = strategy.make(flags.FLAGS.num_replicas)
   original = None
-  if zoo.is_file(which.teacher.model):
-    original = zoo.load(which.teacher.model)
-    zoo.check_classifier(original, which.teacher.model)
+  if model_files.is_file(which.teacher.model):
+    original = model_files.load(which.teacher.model)
+    checks.check_classifier(original, which.teacher.model)
   which = _as_teacher_takes(which, original)
   data_dir = flags.FLAGS.data_dir
   dataset = datasets.Dataset.from_recipe(which.data, data_dir)
@@ -481,7 +481,7 @@ def run(main: Callable[[], dict[str, Any]]) -> None:
     tfds.disable_progress_bar()
     # Not every program loads models from files.
     if flags.FLAGS.flag_values_dict().get('allow_unsafe_model'):
-      zoo.allow_unsafe()
+      model_files.allow_unsafe()
     try:
       result = main()
     except errors.UsageError as error:

@@ -24,7 +24,7 @@ from ft_tf import (
   teachers,
 )
 from ft_tf.data import datasets, example_sets, sources
-from ft_tf.models import zoo
+from ft_tf.models import checks, model_files
 from ft_tf.training import loop, stage, strategy
 
 # What flags in messages are called here, in this order.
@@ -117,7 +117,7 @@ def distill(
       strategy=_devices(),
       options=loop.Options(),
     )
-    return zoo.load(run.child('student').model)
+    return model_files.load(run.child('student').model)
 
 
 @contextlib.contextmanager
@@ -173,9 +173,9 @@ def _loaded_teacher(teacher: Any) -> keras.Model | None:
   """Returns the trained teacher that is given; None: a network to train."""
   if isinstance(teacher, (str, os.PathLike)):
     path = _path('teacher', teacher)
-    if not zoo.is_file(path):
+    if not model_files.is_file(path):
       return None
-    teacher = zoo.load(path)
+    teacher = model_files.load(path)
   _check_model('teacher', teacher)
   return teacher
 
@@ -221,7 +221,7 @@ def _check_model(name: str, model: Any) -> None:
       f'{name} is a {type(model).__name__}: give a keras.Model, the path of a '
       '.keras file, or the name of a network'
     )
-  zoo.check_classifier(model, f'the {name}')
+  checks.check_classifier(model, f'the {name}')
 
 
 def _of_bytes(model: keras.Model) -> bool:
@@ -236,7 +236,9 @@ def _devices():
   return strategy.make()
 
 
-def _model(run, name, given: Any, images) -> str:
+def _model(
+  run: run_dir.RunDir, name: str, given: Any, images: np.ndarray
+) -> str:
   """Returns a model's name or file; a model in memory is written once.
 
   A `.keras` file of the same model has other bytes each time it is written, and
@@ -244,7 +246,7 @@ def _model(run, name, given: Any, images) -> str:
   """
   if isinstance(given, (str, os.PathLike)):
     given = _path(name, given)
-    zoo.check_name(given, f'{name}={given}')
+    model_files.check_name(given, f'{name}={given}')
     return given
   _check_model(name, given)
   if given.input_shape[-1] not in (None, images.shape[-1]):
@@ -256,9 +258,11 @@ def _model(run, name, given: Any, images) -> str:
     # What cannot be read back is refused before anything is written.
     first = os.path.join(folder, f'{name}.keras')
     given.save(first)
-    zoo.check_classifier(zoo.load(first), f'the {name}')
+    checks.check_classifier(model_files.load(first), f'the {name}')
   path = os.path.join(run.path, 'given', f'{name}.keras')
-  if not (os.path.exists(path) and _same(zoo.load(path), given, images[:1])):
+  if not (
+    os.path.exists(path) and _same(model_files.load(path), given, images[:1])
+  ):
     os.makedirs(os.path.dirname(path), exist_ok=True)
     stage.save(path, given)
   return path

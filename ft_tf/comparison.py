@@ -18,7 +18,9 @@ from ft_tf import (
   teachers,
 )
 from ft_tf import workshop as workshops
+from ft_tf.data import datasets
 from ft_tf.report import comparison as report
+from ft_tf.report import comparison_table
 from ft_tf.training import paraphraser, precision, stage, teacher
 
 
@@ -76,9 +78,9 @@ def compare(
       '--signal_cache=memory is not shared by --jobs: give a folder, or off'
     )
   with _claimed(run, recipe, dataset):
-    known = run.read(report.PLAN) or []
+    known = run.read(comparison_table.PLAN) or []
     names = [arm.name for arm in chosen if arm.name not in known]
-    run.write(report.PLAN, known + names)
+    run.write(comparison_table.PLAN, known + names)
     work = {'strategy': devices, 'options': workshop.options}
     trained_teacher = teacher.obtain_teacher(
       recipe, dataset, run=run.child('teacher'), given=given, **work
@@ -117,7 +119,12 @@ def compare(
 
 
 def _paraphrase(
-  run, recipe, tasks, dataset, trained_teacher, work
+  run: run_dir.RunDir,
+  recipe: recipes.Recipe,
+  tasks: list[arms.Task],
+  dataset: datasets.Dataset,
+  trained_teacher: teachers.Teacher,
+  work: dict[str, Any],
 ) -> tuple[
   dict[str, tuple[paraphraser.TrainedParaphraser, ...]], dict[str, str]
 ]:
@@ -171,7 +178,9 @@ def _paraphraser_name(
 
 
 @contextlib.contextmanager
-def _claimed(run, recipe, dataset) -> Iterator[None]:
+def _claimed(
+  run: run_dir.RunDir, recipe: recipes.Recipe, dataset: datasets.Dataset
+) -> Iterator[None]:
   """Holds the folder; what may differ from call to call is not part of it."""
   identity = json.loads(json.dumps(dataclasses.asdict(recipe)))
   for name in ('method', 'beta'):
@@ -187,13 +196,18 @@ def _claimed(run, recipe, dataset) -> Iterator[None]:
     run.release()
 
 
-def _train(orders, bench, workshop, jobs) -> Iterator[tuple[arms.Task, str]]:
+def _train(
+  orders: list[workshops.Order],
+  bench: workshops.Bench,
+  workshop: workshops.Workshop,
+  jobs: int,
+) -> Iterator[tuple[arms.Task, str]]:
   """Yields each task when it is over, with what went wrong if it did."""
   if jobs == 1:
     for order in orders:
       yield order.task, bench.train(order)
     return
-  for number, failure in processes.each(
+  for number, failure in processes.run_each(
     workshops.train,
     [{'order': order} for order in orders],
     workers=jobs,
@@ -208,13 +222,15 @@ def _train(orders, bench, workshop, jobs) -> Iterator[tuple[arms.Task, str]]:
     yield task, failure
 
 
-def _export(folders, workshop) -> None:
+def _export(
+  folders: list[run_dir.RunDir], workshop: workshops.Workshop
+) -> None:
   """Exports networks that are not, in another process: a dead one ends it.
 
   LiteRT gives up its process over a network whose maps are all zero.
   """
   waiting = [f for f in folders if not f.read('export/export.json')]
-  for number, outcome in processes.each(
+  for number, outcome in processes.run_each(
     workshops.export,
     [{'path': folder.path} for folder in waiting],
     workers=1,

@@ -23,7 +23,7 @@ from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.export import budget
 from ft_tf.export import student as export_student
 from ft_tf.methods import factor_transfer, registry
-from ft_tf.models import taps
+from ft_tf.models import feature_maps
 from ft_tf.report import page, summary
 from ft_tf.signals import cache
 from ft_tf.training import (
@@ -203,7 +203,7 @@ def check_parts(
   if recipes.needs_paraphraser(recipe.student.method):
     for tap, _ in registry.resolve_layer_pairs(recipe, *models):
       blank.append(factors.Paraphraser(recipe.paraphraser.rate))
-      blank[-1].build((None, *taps.shape(teacher_model, tap)))
+      blank[-1].build((None, *feature_maps.shape(teacher_model, tap)))
   parts = registry.Parts(
     teacher=teacher_model,
     student=student_model,
@@ -216,7 +216,9 @@ def check_parts(
   return recipe
 
 
-def _students(recipe, seeds, baseline) -> dict[str, recipes.Recipe]:
+def _students(
+  recipe: recipes.Recipe, seeds: int, baseline: bool
+) -> dict[str, recipes.Recipe]:
   """Returns the students to train: folder to recipe, the exported one first."""
   students = {'student': recipe}
   methods = [recipe.student.method, *(['scratch'] * baseline)]
@@ -255,7 +257,12 @@ def export_compared(
     _print(f'{run.path}: no TFLite file to compare with ({reason})')
 
 
-def _samples(run, dataset, seen, teacher) -> list[dict[str, str]]:
+def _samples(
+  run: run_dir.RunDir,
+  dataset: datasets.Dataset,
+  seen: datasets.Dataset,
+  teacher: teachers.Teacher,
+) -> list[dict[str, str]]:
   """Returns test images with the class that each network gives them.
 
   The student sees them as `seen` has them, the teacher as `dataset`.
@@ -283,7 +290,7 @@ def _samples(run, dataset, seen, teacher) -> list[dict[str, str]]:
       **{who: str(names[classes[i]]) for who, classes in by_network.items()},
     }
     for i, (image, label) in enumerate(
-      zip(samples.images, samples.labels, strict=True)
+      zip(samples.images[:], samples.labels, strict=True)
     )
   ]
 
@@ -295,9 +302,11 @@ def _spread(places: np.ndarray) -> np.ndarray:
   return places[np.linspace(0, len(places) - 1, _SAMPLES).astype(int)]
 
 
-def _finish(run, exported, report) -> dict[str, Any]:
+def _finish(
+  run: run_dir.RunDir, exported: dict[str, Any], report: str
+) -> dict[str, Any]:
   """Writes and returns the compression's result."""
-  table = summary.rows(summary.runs(run))
+  table = summary.make_rows(summary.read_runs(run))
   result = {
     **exported,
     'table': [

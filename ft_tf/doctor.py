@@ -5,8 +5,9 @@ Each finding names the flag that changes it. Nothing is written.
 
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -25,7 +26,7 @@ from ft_tf import workshop as workshops
 from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.export import budget
 from ft_tf.methods import factor_transfer, registry
-from ft_tf.models import taps
+from ft_tf.models import feature_maps, layer_choice
 from ft_tf.training import precision
 
 _SAMPLED = 500  # training images whose values are looked at
@@ -131,7 +132,9 @@ def rehearse(
   )
 
 
-def _check_data(recipe, dataset) -> Iterator[findings.Finding]:
+def _check_data(
+  recipe: recipes.Recipe, dataset: datasets.Dataset
+) -> Iterator[findings.Finding]:
   train, data = dataset.train, recipe.data
   unlabelled = len(dataset.every) - len(train)
   yield findings.Finding(
@@ -168,7 +171,9 @@ def _check_data(recipe, dataset) -> Iterator[findings.Finding]:
 
 
 def _check_layers(
-  recipe, teacher_model, student_model
+  recipe: recipes.Recipe,
+  teacher_model: keras.Model,
+  student_model: keras.Model,
 ) -> Iterator[findings.Finding]:
   """Yields the layers that factors are made of, if the method has factors."""
   methods = definitions.registered()
@@ -182,12 +187,12 @@ def _check_layers(
     ('student', student_model, student_layers, recipe.student_layer),
   ):
     chosen = ', '.join(
-      f'{layer.replace(".", "/")} {_shape(taps.shape(net, layer))}'
+      f'{layer.replace(".", "/")} {_shape(feature_maps.shape(net, layer))}'
       for layer in layers
     )
     alternatives = ', '.join(
       f'{each.layer} {_shape(each.shape)}'
-      for each in taps.candidates(net)
+      for each in layer_choice.candidates(net)
       if each.called and each.layer not in layers
     )
     yield findings.Finding(
@@ -199,13 +204,17 @@ def _check_layers(
   for teacher_layer, student_layer in pairs:
     matched = _describe_match(
       recipe,
-      taps.shape(teacher_model, teacher_layer),
-      taps.shape(student_model, student_layer),
+      feature_maps.shape(teacher_model, teacher_layer),
+      feature_maps.shape(student_model, student_layer),
     )
     yield findings.Finding('match', matched, '--rate')
 
 
-def _describe_match(recipe, teacher_shape, student_shape) -> str:
+def _describe_match(
+  recipe: recipes.Recipe,
+  teacher_shape: tuple[int, int, int],
+  student_shape: tuple[int, int, int],
+) -> str:
   """Returns how two maps, `(H, W, C)` each, become factors of one shape."""
   size = tuple(map(min, teacher_shape[:2], student_shape[:2]))
   method = recipe.student.method
@@ -226,7 +235,9 @@ def _describe_match(recipe, teacher_shape, student_shape) -> str:
   return ', '.join(steps)
 
 
-def _measure_student(recipe, seen) -> findings.Finding:
+def _measure_student(
+  recipe: recipes.Recipe, seen: datasets.Dataset
+) -> findings.Finding:
   """Returns the size and latency of the untrained student's int8 file.
 
   Args:
@@ -251,11 +262,11 @@ def _measure_student(recipe, seen) -> findings.Finding:
   )
 
 
-def _channels(values) -> str:
+def _channels(values: Iterable[float]) -> str:
   return ','.join(map(str, values))
 
 
-def _bytes(dataset) -> int:
+def _bytes(dataset: datasets.Dataset) -> int:
   return sum(
     int(np.prod(part.images.shape))
     for part in (dataset.train, dataset.validation, dataset.test)
@@ -266,5 +277,5 @@ def _memory() -> int:
   return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
 
-def _shape(shape) -> str:
+def _shape(shape: Iterable[int | None]) -> str:
   return 'x'.join(map(str, shape))

@@ -3,16 +3,18 @@
 import abc
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
+from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 
 from ft_tf import errors
 from ft_tf.data import example_sets
-from ft_tf.models import standard, zoo
+from ft_tf.models import checks, heads, model_files, standard
 
 SIGNATURE = 'serving_default'
 _BATCH = 250
@@ -114,7 +116,9 @@ class SavedModelPredictor(Predictor):
     outputs = self._serve.structured_outputs
     _check_single(path, inputs, outputs)
     ((self._name, spec),) = inputs.items()
-    shape = [None] * 4 if spec.shape.rank is None else spec.shape.as_list()
+    shape: list[int | None] = [None] * 4
+    if spec.shape.rank is not None:
+      shape = spec.shape.as_list()
     _check_images(path, shape, spec.dtype.as_numpy_dtype)
     if spec.dtype == tf.int8:
       raise errors.UsageError(
@@ -122,8 +126,8 @@ class SavedModelPredictor(Predictor):
         'that takes uint8 or float32'
       )
     self._dtype = spec.dtype
-    self._batch, *image_shape = shape
-    self.image_shape = tuple(image_shape)
+    self._batch, height, width, channels = shape
+    self.image_shape = height, width, channels
 
   def __call__(self, images: np.ndarray) -> np.ndarray:
     return _in_fixed_batches(self._run, images, self._batch, self.given)
@@ -180,12 +184,12 @@ class LiteRTPredictor(Predictor):
     _check_images(path, shape, self._input['dtype'])
     self._quantisation = _input_quantisation(path, self._input)
     self.given = path
-    self.image_shape = tuple(shape[1:])
+    self._batch, height, width, channels = shape
+    self.image_shape = height, width, channels
     self.input_dtype = np.dtype(self._input['dtype']).name
     self.output_dtype = np.dtype(self._output['dtype']).name
     self.output_step = float(self._output['quantization'][0])
-    self.flexible_batch = shape[0] is None
-    self._batch = shape[0]
+    self.flexible_batch = self._batch is None
 
   def __call__(self, images: np.ndarray) -> np.ndarray:
     if self.flexible_batch:
@@ -225,7 +229,9 @@ class LiteRTPredictor(Predictor):
     return values.clip(limits.min, limits.max).astype(dtype)
 
 
-def _input_quantisation(path, details) -> tuple[float, int] | None:
+def _input_quantisation(
+  path: str, details: Mapping[str, Any]
+) -> tuple[float, int] | None:
   """Returns scale and zero point of a .tflite file's input; None: it has none.
 
   Raises:
@@ -251,7 +257,7 @@ def _input_quantisation(path, details) -> tuple[float, int] | None:
   )
 
 
-def _check_single(path, inputs, outputs) -> None:
+def _check_single(path: str, inputs: Sized, outputs: Sized) -> None:
   """Raises `UsageError` unless there is one input and one output."""
   if (len(inputs), len(outputs)) != (1, 1):
     raise errors.UsageError(
@@ -260,7 +266,9 @@ def _check_single(path, inputs, outputs) -> None:
     )
 
 
-def _check_images(path, shape, dtype) -> None:
+def _check_images(
+  path: str, shape: Sequence[int | None], dtype: npt.DTypeLike
+) -> None:
   """Raises `UsageError` unless an input is of images `[B, H, W, C]`."""
   if np.dtype(dtype).kind not in 'iuf' and dtype != tf.bfloat16.as_numpy_dtype:
     raise errors.UsageError(
@@ -279,7 +287,7 @@ def _check_images(path, shape, dtype) -> None:
     )
 
 
-def _checked(outputs, count, path) -> np.ndarray:
+def _checked(outputs: np.ndarray, count: int, path: str) -> np.ndarray:
   """Returns outputs; raises `UsageError` if they are not `[count, classes]`."""
   if outputs.ndim != 2 or len(outputs) != count:
     raise errors.UsageError(
@@ -289,7 +297,12 @@ def _checked(outputs, count, path) -> np.ndarray:
   return outputs
 
 
-def _in_fixed_batches(run, images, size, path) -> np.ndarray:
+def _in_fixed_batches(
+  run: Callable[[np.ndarray], np.ndarray],
+  images: np.ndarray,
+  size: int | None,
+  path: str,
+) -> np.ndarray:
   """Returns the outputs of a model that takes batches of one size, or of any.
 
   Args:
@@ -333,14 +346,14 @@ def predictor(path: str) -> Predictor:
     return SavedModelPredictor(path)
   if path.endswith('.tflite'):
     return LiteRTPredictor(path)
-  model = zoo.load(path)
-  zoo.check_classifier(model, path)
-  return KerasPredictor(standard.standard(model)[0], given=path)
+  model = model_files.load(path)
+  checks.check_classifier(model, path)
+  return KerasPredictor(standard.standardize(model)[0], given=path)
 
 
 def check_classes(
   predict: Predictor,
-  examples: example_sets.Examples,
+  examples: example_sets.AnyExamples,
   label_names: Sequence[str],
 ) -> None:
   """Raises `UsageError` if a model has not as many classes as a data set."""
@@ -353,7 +366,7 @@ def check_classes(
 
 
 def in_batches(
-  function: Callable[[np.ndarray], np.ndarray], inputs: np.ndarray
+  function: Callable[[np.ndarray], np.ndarray], inputs: example_sets.Images
 ) -> np.ndarray:
   """Returns a function's values of many inputs, a batch at a time.
 
@@ -369,7 +382,7 @@ def in_batches(
   )
 
 
-def logits(predict: Predictor, images: np.ndarray) -> np.ndarray:
+def logits(predict: Predictor, images: example_sets.Images) -> np.ndarray:
   """Returns the logits `[N, classes]` of raw images `[N, H, W, C]` uint8.
 
   Of a model that gives probabilities they are their logarithms, which is said.
@@ -396,7 +409,7 @@ def logits(predict: Predictor, images: np.ndarray) -> np.ndarray:
   if step > _PROBABILITY_STEP:
     return outputs
   rounding = outputs.shape[1] * step / 2
-  if predict.opaque and standard.look_like_probabilities(outputs, rounding):
+  if predict.opaque and heads.look_like_probabilities(outputs, rounding):
     print(
       f'{predict.given} gives probabilities: the loss is computed from their '
       'logarithms',
@@ -487,7 +500,7 @@ def _log_probabilities(outputs):
 
 
 def evaluate(
-  predict: Predictor, examples: example_sets.Examples
+  predict: Predictor, examples: example_sets.AnyExamples
 ) -> dict[str, float | int]:
   """Returns `score` of a predictor on labelled images.
 

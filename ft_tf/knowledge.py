@@ -4,7 +4,7 @@ Figures of validation images: the test split stays out of it.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -15,7 +15,7 @@ from sklearn import linear_model, pipeline, preprocessing
 from ft_tf import evaluation, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets, sampling
 from ft_tf.methods import base, factor_transfer, registry
-from ft_tf.models import folding, taps, zoo
+from ft_tf.models import folding, layer_choice, model_files, taps
 from ft_tf.training import paraphraser, student
 
 FILE = 'knowledge.json'
@@ -43,7 +43,9 @@ def cka(first: np.ndarray, second: np.ndarray) -> float | None:
   return _alignments('cka', first, second)['cka']
 
 
-def _alignments(name, first, second) -> dict[str, float | None]:
+def _alignments(
+  name: str, first: np.ndarray, second: np.ndarray
+) -> dict[str, float | None]:
   """Returns the CKA by a name, and beside it that of shuffled features."""
   shuffled, count = f'{name}_shuffled', len(first)
   if count < 4:
@@ -117,7 +119,7 @@ def look(
   images = _validation_sample(dataset)
   if not len(images):
     return {}
-  trained_student = zoo.load(run.model)
+  trained_student = model_files.load(run.model)
   terms = _terms(
     recipe, run, dataset, teacher.model, trained_student, paraphrasers
   )
@@ -147,19 +149,24 @@ def look(
       figures |= _alignments('factor_cka', factor, adapted)
       figures |= _alignments('feature_factor_cka', factor, student_feature)
   figures['probe_accuracy'] = _probe(
-    trained_student, taps.last_feature_map(trained_student), seen
+    trained_student, layer_choice.last_feature_map(trained_student), seen
   )
   run.write(FILE, figures)
   return figures
 
 
-def _validation_sample(dataset) -> np.ndarray:
+def _validation_sample(dataset: datasets.Dataset) -> np.ndarray:
   """Returns the validation images whose features are compared."""
   return sampling.sample(dataset.validation, _COMPARED).images[:]
 
 
 def _terms(
-  recipe, run, dataset, teacher_model, trained_student, paraphrasers
+  recipe: recipes.Recipe,
+  run: run_dir.RunDir,
+  dataset: datasets.Dataset,
+  teacher_model: keras.Model,
+  trained_student: keras.Model,
+  paraphrasers: Sequence[paraphraser.TrainedParaphraser],
 ) -> list[base.Method]:
   """Returns the terms of a student, with the adapters that it left."""
   if not recipes.terms(recipe.student.method):
@@ -180,7 +187,9 @@ def _terms(
   return terms
 
 
-def _outputs(net, layers, images) -> base.Outputs:
+def _outputs(
+  net: keras.Model, layers: Iterable[str], images: np.ndarray
+) -> base.Outputs:
   """Returns a network's logits and feature maps of images, float32 arrays."""
   layers = sorted(layers)
   outputs = tf.function(
@@ -196,7 +205,7 @@ def _outputs(net, layers, images) -> base.Outputs:
   )
 
 
-def _probe(net, layer, dataset) -> float:
+def _probe(net: keras.Model, layer: str, dataset: datasets.Dataset) -> float:
   """Returns the validation accuracy of a linear classifier on a feature map."""
   features = taps.features(folding.fold(net), [layer])
   pool = tf.function(

@@ -1,27 +1,26 @@
 """Paths as users write them."""
 
 import os
-import re
 
 from ft_tf import errors
 
-# What may stand before a path.
-_PREFIX = re.compile('(?:folder:)?')
+# The prefix of an image folder, as `data.folder.PREFIX`.
+_PREFIX = 'folder:'
 
 
 def expand(text: str) -> str:
-  """Returns a path whose `~` or `~user` at its start is the home folder.
+  """Replaces `~` or `~user` at the start of a path by the home folder.
 
-  A shell leaves the one in `--flag=~/x` or `folder:~/x` as it is.
+  A shell does not expand the `~` in `--flag=~/x` or `folder:~/x`.
 
   Args:
-    text: A path, which 'folder:' may stand before, or any other text, which
-      stays as it is.
+    text: A path, with or without 'folder:' in front of it. Any other text is
+      returned unchanged.
 
   Raises:
     UsageError: there is no such user.
   """
-  prefix = _PREFIX.match(text)[0]
+  prefix = _PREFIX if text.startswith(_PREFIX) else ''
   path = os.path.expanduser(text.removeprefix(prefix))
   if path.startswith('~'):
     user = path.partition(os.sep)[0]

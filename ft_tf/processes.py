@@ -1,4 +1,4 @@
-"""Calls in other processes, of which one may die without the others."""
+"""Calls in worker processes; one that dies does not stop the others."""
 
 import collections
 import contextlib
@@ -9,22 +9,23 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from multiprocessing.process import BaseProcess
+from typing import Any, cast
 
 
 @dataclasses.dataclass(frozen=True)
 class Died:
-  """Stands for the result of a call whose process ended before it returned.
+  """The result of a call whose process ended before the call returned.
 
   Attributes:
-    exit_code: Of the process; -N if signal N ended it.
+    exit_code: The exit code of the process; -N if signal N ended it.
   """
 
   exit_code: int
 
   @property
   def killed(self) -> bool:
-    """Whether it was killed from outside, as the system does for memory."""
+    """Whether SIGKILL ended it, as Linux does when memory runs out."""
     return self.exit_code == -signal.SIGKILL
 
   def __str__(self) -> str:
@@ -35,7 +36,7 @@ class Died:
     return f'its process ended with exit code {self.exit_code}'
 
 
-def each(
+def run_each(
   function: Callable[..., Any],
   calls: Iterable[dict[str, Any]],
   *,
@@ -43,25 +44,27 @@ def each(
   start: Callable[..., None],
   start_arguments: tuple[Any, ...] = (),
 ) -> Iterator[tuple[int, Any]]:
-  """Yields each call's number and what it returned, in the order they end.
+  """Runs calls in worker processes; yields results as the calls end.
 
-  A process does one call after another. One that dies takes the call with it
-  that it is at, and no other; the next call gets a fresh process. The processes
-  end with the iterator, and with this process, however that ends.
+  A worker process runs one call after another. If it dies, only the call that
+  it was running is lost, and the next call gets a new process. All processes
+  end when the iterator is closed, and when this process ends, even if it is
+  killed.
 
   Args:
-    function: What is called. It, what it takes and what it returns can be
-      pickled, and so can what it raises.
+    function: The function to call. The function, its arguments, its results and
+      its exceptions must be picklable.
     calls: The keyword arguments of each call.
-    workers: Number of processes at once.
-    start: Called first of all in each process.
-    start_arguments: What `start` takes.
+    workers: Maximum number of processes at a time.
+    start: Function that each process calls first.
+    start_arguments: The positional arguments of `start`.
 
   Yields:
-    `(number, result)`; the result is a `Died` if the process died.
+    `(number, result)`, where `number` is the position in `calls`; the result is
+    a `Died` if the process died.
 
   Raises:
-    Exception: what the function raises.
+    Exception: the exception that the function raised.
   """
   waiting = collections.deque(enumerate(calls))
   idle: list[_Worker] = []
@@ -73,11 +76,12 @@ def each(
         if worker is None or not worker.process.is_alive():
           worker = _Worker(function, start, start_arguments)
         number, call = waiting.popleft()
-        # A process that has died meanwhile says so when it is read.
+        # If the process has died in the meantime, `recv` below reports it.
         with contextlib.suppress(OSError):
           worker.connection.send(call)
         busy[worker.connection] = worker, number
-      for connection in multiprocessing.connection.wait(list(busy)):
+      ready = multiprocessing.connection.wait(list(busy))
+      for connection in [each for each in busy if each in ready]:
         worker, number = busy.pop(connection)
         try:
           returned, value = connection.recv()
@@ -95,30 +99,39 @@ def each(
 
 
 class _Worker:
-  """A process that makes calls, and the connection to it."""
+  """A worker process, and the connection to it."""
 
   def __init__(self, function, start, start_arguments):
     # TensorFlow's threads do not survive a fork.
     context = multiprocessing.get_context('spawn')
-    self.connection, theirs = context.Pipe()
+    self.connection, worker_end = context.Pipe()
     self.process = context.Process(
       target=_work,
-      args=(theirs, function, start, start_arguments),
+      args=(worker_end, function, start, start_arguments),
       daemon=True,
     )
     self.process.start()
-    theirs.close()  # So that its end shows when the process dies.
+    # The process has its own copy of the pipe's end. While this copy is open,
+    # `recv` would wait for ever after the process has died; with it closed,
+    # `recv` raises EOFError.
+    worker_end.close()
 
   def end(self) -> int:
-    """Waits for the process's end; returns its exit code."""
+    """Waits until the process has ended; returns its exit code."""
     self.process.join()
     self.connection.close()
-    return self.process.exitcode
+    return cast(int, self.process.exitcode)  # None only before its end
 
 
-def _work(connection, function, start, start_arguments) -> None:
-  """Makes the calls that come, in a process of its own."""
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's.
+def _work(
+  connection: multiprocessing.connection.Connection,
+  function: Callable[..., Any],
+  start: Callable[..., None],
+  start_arguments: Iterable[Any],
+) -> None:
+  """Runs the calls that the parent sends; the main function of a worker."""
+  # Ctrl-C reaches all processes of the terminal; the parent handles it.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
   threading.Thread(target=_end_with_parent, daemon=True).start()
   start(*start_arguments)
   while True:
@@ -128,12 +141,16 @@ def _work(connection, function, start, start_arguments) -> None:
       return
     try:
       answer = True, function(**call)
-    except Exception as error:  # It is the parent's.
+    except Exception as error:  # The parent raises it.
       answer = False, error
     connection.send(answer)
 
 
 def _end_with_parent() -> None:
-  """Ends this process when its parent has ended, killed or not."""
-  multiprocessing.parent_process().join()
+  """Ends this process when its parent has ended.
+
+  A killed parent cannot stop its children, so that each waits for its end.
+  """
+  # None only in a process that no other one has started.
+  cast(BaseProcess, multiprocessing.parent_process()).join()
   os._exit(1)

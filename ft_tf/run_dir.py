@@ -2,8 +2,8 @@
 
 A run folder holds `recipe.json` (what decides its outcome), `environment.json`
 (each command that worked on it, with versions), `metrics.jsonl` (a row per log
-step), `maps/` (a picture each epoch), `checkpoints/`, `tensorboard/`,
-`model.keras`, and, once it is complete, `result.json`.
+step), `maps/` (an image of feature maps per epoch), `checkpoints/`,
+`tensorboard/`, `model.keras`, and, once it is complete, `result.json`.
 """
 
 import contextlib
@@ -18,8 +18,8 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TextIO
 
 from ft_tf import errors, paths
 
@@ -31,7 +31,7 @@ _PACKAGES = (
   'numpy',
 )
 
-# The files of an export folder, in the order that they are measured in.
+# The files of an export folder, in the order in which they are measured.
 KERAS = 'student.keras'
 SAVED_MODEL = 'saved_model'
 FLOAT32 = 'student_fp32.tflite'
@@ -50,29 +50,34 @@ class RunDir:
     self.tensorboard = os.path.join(self.path, 'tensorboard')
     self.pictures = os.path.join(self.path, 'maps')
     self._metrics = os.path.join(self.path, 'metrics.jsonl')
-    self._lock = None
+    self._lock: TextIO | None = None
 
   def child(self, name: str) -> 'RunDir':
     """Returns the run folder of that name inside this one."""
     return RunDir(os.path.join(self.path, name))
 
   def parts(self) -> list['RunDir']:
-    """Returns the runs of a stage: those in numbered folders, or this one."""
+    """Returns the runs of a stage, one per layer pair.
+
+    They are in the folders `0`, `1`, ... inside this one; a stage with a single
+    run has no such folders and is the folder itself.
+    """
     names = os.listdir(self.path) if os.path.isdir(self.path) else []
     numbers = sorted(filter(str.isdecimal, names), key=int)
     return [self.child(number) for number in numbers] or [self]
 
   def begun(self) -> bool:
-    """Tells whether the folder holds a run, complete or not."""
+    """Returns whether the folder holds a run, complete or not."""
     return self.read('recipe.json') is not None
 
   def check(self, recipe: dict[str, Any]) -> None:
-    """Raises `UsageError` if a run of this recipe cannot be made here."""
+    """Raises `UsageError` if the folder cannot take a run of this recipe."""
     check_writable(self.path)
-    known = self.read('recipe.json')
-    if known is not None:
-      # Through JSON, as what was written: tuples become lists.
-      changed = _differences(known, json.loads(json.dumps(recipe)))
+    written = self.read('recipe.json')
+    if written is not None:
+      # The recipe passes through JSON, as the written one did: tuples become
+      # lists.
+      changed = _differences(written, json.loads(json.dumps(recipe)))
       if changed:
         raise errors.UsageError(
           f'{self.path} holds a run of another recipe ({"; ".join(changed)}): '
@@ -80,7 +85,7 @@ class RunDir:
         )
 
   def claim(self, recipe: dict[str, Any]) -> None:
-    """Makes the folder this run's, or goes on with the run that is there.
+    """Locks the folder, and starts its run or continues it.
 
     Args:
       recipe: What decides the outcome of the run, as JSON values.
@@ -92,29 +97,31 @@ class RunDir:
     self.check(recipe)
     try:
       os.makedirs(self.path, exist_ok=True)
-      self._lock = open(os.path.join(self.path, '.lock'), 'w')
+      lock = self._lock = open(os.path.join(self.path, '.lock'), 'w')
     except OSError as error:
       raise errors.UsageError(
         f'cannot write to {self.path} ({error.strerror}): give another '
         '--workdir'
       ) from error
     try:
-      fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
       raise errors.UsageError(
         f'{self.path} is in use by another process: wait for it, or give '
         'another --workdir'
       ) from error
-    # Again: another process may have claimed it before the lock was ours.
+    # Again: another process may have written a recipe before this one got the
+    # lock.
     self.check(recipe)
     if not self.begun():
       self.write('recipe.json', recipe)
     self.write(
-      'environment.json', (self.read('environment.json') or []) + [_here()]
+      'environment.json',
+      (self.read('environment.json') or []) + [_describe_command()],
     )
 
   def release(self) -> None:
-    """Lets another process work on the folder."""
+    """Unlocks the folder, so that another process can claim it."""
     if self._lock is not None:
       self._lock.close()
       self._lock = None
@@ -134,7 +141,7 @@ class RunDir:
         file.write(to_json(value, indent=2) + '\n')
 
   def write_picture(self, step: int, png: bytes) -> None:
-    """Writes a step's picture of maps, whole or not at all."""
+    """Writes a step's image of feature maps, whole or not at all."""
     os.makedirs(self.pictures, exist_ok=True)
     with replacing(os.path.join(self.pictures, f'{step:07d}.png')) as path:
       with open(path, 'wb') as file:
@@ -146,7 +153,10 @@ class RunDir:
       file.write(to_json(row) + '\n')
 
   def metrics(self) -> list[dict[str, Any]]:
-    """Returns the rows of metrics.jsonl; a torn last row is left out."""
+    """Returns the rows of metrics.jsonl.
+
+    A crash may cut the last row short; such a row is left out.
+    """
     rows = []
     with contextlib.suppress(FileNotFoundError):
       with open(self._metrics, encoding='utf-8') as file:
@@ -156,7 +166,10 @@ class RunDir:
     return rows
 
   def rewind_metrics(self, step: int) -> list[dict[str, Any]]:
-    """Drops the rows after a step, to be logged again; returns the rest."""
+    """Removes the rows after a step; returns the others.
+
+    Training repeats those steps after a resume and logs them again.
+    """
     rows = [row for row in self.metrics() if row['step'] <= step]
     if os.path.exists(self._metrics):
       with replacing(self._metrics) as path:
@@ -166,10 +179,10 @@ class RunDir:
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
-  """Returns JSON, in which a number that is not finite is null.
+  """Returns a value as JSON; numbers that are not finite become null.
 
-  JSON has no nan and no infinity; Python's own writer puts words there that
-  other readers refuse.
+  JSON has no NaN and no infinity. Python's own writer writes them as words that
+  other JSON readers refuse.
   """
   return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
@@ -190,7 +203,8 @@ def check_writable(path: str) -> None:
   while not os.path.lexists(existing):
     existing = os.path.dirname(existing)
   try:
-    # Permission bits do not tell for root or read-only mounts: try it.
+    # Permission bits are no answer for root and for read-only mounts, so the
+    # check writes a file.
     with tempfile.TemporaryFile(dir=existing):
       pass
   except OSError as error:
@@ -203,8 +217,9 @@ def check_writable(path: str) -> None:
 def replacing(path: str) -> Iterator[str]:
   """Yields a path to write a file or folder at, then moves it to `path`.
 
-  If the block fails, what was written goes and `path` stays as it was. The
-  temporary name keeps the extension, which some writers look at.
+  If the block fails, the new file or folder is removed and `path` stays as it
+  was. The temporary name keeps the extension, because some writers choose their
+  format by it.
   """
   folder, name = os.path.split(os.path.abspath(path))
   scratch = tempfile.mkdtemp(prefix='.writing-', dir=folder)
@@ -224,20 +239,22 @@ def digest(path: str) -> str:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def _differences(old, new, prefix='') -> list[str]:
-  """Returns 'field: old there, new here' for each leaf that differs."""
-  found = []
+def _differences(
+  old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ''
+) -> list[str]:
+  """Returns 'field: old saved, new given' for each leaf that differs."""
+  lines = []
   for key in sorted(old.keys() | new.keys()):
     was, now = old.get(key), new.get(key)
     if isinstance(was, dict) and isinstance(now, dict):
-      found += _differences(was, now, f'{prefix}{key}.')
+      lines += _differences(was, now, f'{prefix}{key}.')
     elif was != now:
-      found.append(f'{prefix}{key}: {was} there, {now} here')
-  return found
+      lines.append(f'{prefix}{key}: {was} saved, {now} given')
+  return lines
 
 
-def _here() -> dict[str, Any]:
-  """Returns the command, its time and what it runs on."""
+def _describe_command() -> dict[str, Any]:
+  """Returns the command, its start time, the machine and the versions."""
   return {
     'command': [os.path.basename(sys.executable), *sys.argv],
     'started': datetime.datetime.now(datetime.UTC).isoformat('T', 'seconds'),
@@ -248,7 +265,10 @@ def _here() -> dict[str, Any]:
 
 
 def _version(package: str) -> str | None:
-  """Returns a package's version; None if it comes under another name."""
+  """Returns a package's version; None if no package of that name is installed.
+
+  TensorFlow, for one, is also distributed under other names.
+  """
   try:
     return importlib.metadata.version(package)
   except importlib.metadata.PackageNotFoundError:

@@ -13,9 +13,18 @@ import keras
 import numpy as np
 
 from ft_tf import errors, evaluation, recipes, run_dir, specs
-from ft_tf.data import datasets, example_sets, records, sampling
+from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.methods import base
-from ft_tf.models import folding, layers, pretrained, standard, zoo
+from ft_tf.models import (
+  checks,
+  folding,
+  heads,
+  layers,
+  model_files,
+  pretrained,
+  standard,
+  zoo,
+)
 from ft_tf.signals import compiled, constant
 
 _JUDGED_BY = 16  # images that tell probabilities from logits
@@ -43,7 +52,7 @@ class Teacher:
   _logits: dict = dataclasses.field(default_factory=dict, repr=False)
   _signals: dict = dataclasses.field(default_factory=dict, repr=False)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     self.model.trainable = False
 
   @functools.cached_property
@@ -55,9 +64,7 @@ class Teacher:
     """Returns this teacher once `path` holds it; nothing is computed again."""
     return dataclasses.replace(self, path=path)
 
-  def logits(
-    self, examples: example_sets.Examples | records.StoredExamples
-  ) -> np.ndarray:
+  def logits(self, examples: example_sets.AnyExamples) -> np.ndarray:
     """Returns the logits `[N, classes]` float32, computed once for the images.
 
     Batch norm is folded, as in the signal and in what is exported.
@@ -129,9 +136,9 @@ def resolve(
   settings = recipe.teacher
   if not is_given(settings, dataset):
     return None
-  from_file = zoo.is_file(settings.model)
+  from_file = model_files.is_file(settings.model)
   if from_file and original is None:
-    original = zoo.load(settings.model)
+    original = model_files.load(settings.model)
   model, notes = fit(settings, dataset, original)
   for note in notes:
     print(f'teacher: {note}', file=sys.stderr, flush=True)
@@ -147,7 +154,7 @@ def resolve(
   if (
     from_file
     and settings.teacher_outputs == 'auto'
-    and standard.look_like_probabilities(outputs)
+    and heads.look_like_probabilities(outputs)
   ):
     raise errors.UsageError(
       f'--teacher={settings.model} seems to give probabilities, and does not '
@@ -190,7 +197,7 @@ def fit(
     )
     return model, [note]
   _check(original, settings.model, dataset)
-  return standard.standard(
+  return standard.standardize(
     original,
     outputs=settings.teacher_outputs,
     preprocessing=settings.preprocessing,
@@ -211,21 +218,21 @@ def load(
   Raises:
     UsageError: it is not of the data.
   """
-  original = zoo.load(path)
+  original = model_files.load(path)
   _check(original, path, dataset)
-  model, _ = standard.standard(original, image_shape=dataset.image_shape)
+  model, _ = standard.standardize(original, image_shape=dataset.image_shape)
   return Teacher(
     model=model, path=path, given_as=given_as or f'the teacher {path}'
   )
 
 
-def _check(model, path, dataset) -> None:
-  zoo.check_fits(
+def _check(model: keras.Model, path: str, dataset: datasets.Dataset) -> None:
+  checks.check_fits(
     model,
     f'--teacher={path}',
     image_shape=dataset.image_shape,
     label_names=dataset.label_names,
-    size='--image_size and --channels',
+    size_flags='--image_size and --channels',
   )
 
 
@@ -235,7 +242,7 @@ def is_given(settings: recipes.Teacher, dataset: datasets.Dataset) -> bool:
   Raises:
     UsageError: there are weights that are not for the teacher.
   """
-  if zoo.is_file(settings.model):
+  if model_files.is_file(settings.model):
     if settings.teacher_weights:
       raise errors.UsageError(
         f'--teacher={settings.model} has its weights: leave out '
@@ -252,7 +259,7 @@ def is_given(settings: recipes.Teacher, dataset: datasets.Dataset) -> bool:
 
 def source_file(settings: recipes.Teacher) -> str:
   """Returns the file that the teacher comes or starts from; '' if none."""
-  if zoo.is_file(settings.model):
+  if model_files.is_file(settings.model):
     return settings.model
   return settings.teacher_weights
 

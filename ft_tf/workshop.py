@@ -17,7 +17,7 @@ from ft_tf import (
   teachers,
 )
 from ft_tf.data import datasets
-from ft_tf.models import zoo
+from ft_tf.models import model_files
 from ft_tf.signals import cache
 from ft_tf.training import loop, paraphraser, strategy, student
 
@@ -32,7 +32,8 @@ class Workshop:
     num_replicas: As of `strategy.make`.
     signal_cache: Where the teacher's signals are kept, as of `cache.Store`.
     signal_cache_gib: What they may take.
-    allow_unsafe_model: Whether models may run code, as of `zoo.allow_unsafe`.
+    allow_unsafe_model: Whether models may run code, as of
+      `model_files.allow_unsafe`.
   """
 
   open_dataset: Callable[[], datasets.Dataset]
@@ -144,7 +145,7 @@ def open_bench(workshop: Workshop, jobs: int) -> None:
   """Makes this process's bench, with its share of the CPU among some jobs."""
   global _bench
   if workshop.allow_unsafe_model:
-    zoo.allow_unsafe()
+    model_files.allow_unsafe()
   if jobs > 1:
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     tf.config.threading.set_intra_op_parallelism_threads(threads)

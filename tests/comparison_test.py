@@ -129,15 +129,17 @@ class CompareTest(parameterized.TestCase):
   )
   def test_process_that_dies_is_reported_with_the_way_out(self, code, message):
     ended = iter([(1, processes.Died(code)), (0, ''), (2, '')])
-    with mock.patch.object(processes, 'each', return_value=ended) as each:
+    with mock.patch.object(
+      processes, 'run_each', return_value=ended
+    ) as run_each:
       found = self._compare(['scratch'], seeds=3, jobs=3)
     self.assertEqual(list(found['failures']), ['scratch-1'])
     self.assertRegex(found['failures']['scratch-1'], message)
-    calls = each.call_args.args[1]
+    calls = run_each.call_args.args[1]
     self.assertEqual([c['order'].task.recipe.seed for c in calls], [0, 1, 2])
 
   @pytest.mark.slow
-  def test_killed_process_fails_its_own_student_alone(self):
+  def test_killed_process_fails_only_its_student(self):
     recipe = recipes.override(
       catalogue.digits(),
       {

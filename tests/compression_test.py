@@ -22,7 +22,7 @@ from ft_tf import (
 )
 from ft_tf.data import datasets
 from ft_tf.export import student as export_student
-from ft_tf.models import standard, zoo
+from ft_tf.models import heads, model_files, zoo
 from ft_tf.signals import compiled
 from ft_tf.training import loop, student, teacher
 from tests import fixtures
@@ -211,10 +211,8 @@ class CompressTest(absltest.TestCase):
     result = run.read('result.json')
     self.assertAlmostEqual(result['accuracy'], expected)
     self.assertGreater(result['accuracy'], 0.6)
-    ours = zoo.load(run.model)
-    self.assertFalse(
-      standard.look_like_probabilities(ours(test.images).numpy())
-    )
+    ours = model_files.load(run.model)
+    self.assertFalse(heads.look_like_probabilities(ours(test.images).numpy()))
     self.assertIn(f'backbone.{name}', [layer.name for layer in ours.layers])
 
   def test_teacher_that_hardly_beats_chance_is_questioned(self):

@@ -9,7 +9,7 @@ from keras.src.saving import serialization_lib
 
 from ft_tf import catalogue, recipes
 from ft_tf.data import datasets, example_sets
-from ft_tf.models import zoo
+from ft_tf.models import model_files
 from ft_tf.training import strategy as strategies
 
 # Made at import, before anything uses TensorFlow: it splits the CPU only then.
@@ -27,7 +27,7 @@ def strategy(num_replicas: int = 1) -> tf.distribute.MirroredStrategy:
 def unsafe() -> Iterator[None]:
   """Allows code in models for a while, which Keras has no way to take back."""
   with serialization_lib.SafeModeScope(True):
-    zoo.allow_unsafe()
+    model_files.allow_unsafe()
     yield
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf import compression, evaluation, run_dir, teachers
-from ft_tf.models import zoo
+from ft_tf.models import model_files
 from ft_tf.training import loop, paraphraser, student, teacher
 from tests import fixtures, networks
 
@@ -171,7 +171,7 @@ class GivenTeacherTest(parameterized.TestCase):
     )
     # The class is the given model's, whatever was done to it.
     ours = evaluation.logits(
-      evaluation.KerasPredictor(zoo.load(runs['teacher'].model)),
+      evaluation.KerasPredictor(model_files.load(runs['teacher'].model)),
       dataset.test.images,
     )
     theirs = given.predict(dataset.test.images, batch_size=1, verbose=0)

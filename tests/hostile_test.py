@@ -24,7 +24,7 @@ from ft_tf import (
 from ft_tf.data import datasets, example_sets
 from ft_tf.export import student as export_student
 from ft_tf.methods import overhaul, registry, soft_targets
-from ft_tf.models import taps, zoo
+from ft_tf.models import layer_choice, zoo
 from ft_tf.training import gradients, loop, stage
 from tests import fixtures
 
@@ -127,7 +127,7 @@ class SampleTest(parameterized.TestCase):
     self.assert_all_classes(seen[0])
 
   def test_linear_probe_learns_all_classes(self):
-    layer = taps.last_feature_map(self.student)
+    layer = layer_choice.last_feature_map(self.student)
     with mock.patch.object(knowledge, '_PROBED', 21):
       accuracy = knowledge._probe(self.student, layer, self.dataset)
     # Of one class, a regression could not be fitted.

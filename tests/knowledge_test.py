@@ -18,7 +18,7 @@ from ft_tf import (
   specs,
   teachers,
 )
-from ft_tf.models import zoo
+from ft_tf.models import model_files, zoo
 from ft_tf.training import loop, paraphraser, student
 from tests import fixtures
 
@@ -188,7 +188,7 @@ class LookTest(parameterized.TestCase):
     learned_from = {'teacher': self.teacher, 'paraphrasers': ()}
     arguments = (self.run_dir, fixtures.recipe(), fixtures.blobs())
     os.makedirs(self.run_dir.path)
-    with mock.patch.object(zoo, 'load', side_effect=InterruptedError):
+    with mock.patch.object(model_files, 'load', side_effect=InterruptedError):
       self.run_dir.write('knowledge.json', older)
       with self.assertRaises(InterruptedError):
         knowledge.look(*arguments, **learned_from)

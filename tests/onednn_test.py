@@ -53,7 +53,7 @@ class OneDnnTest(parameterized.TestCase):
     begin = 'from tests import conftest; conftest.pytest_configure()'
     self.assertEqual(self._setting(['-c', begin]), '1')
 
-  @parameterized.parameters('api', 'benchmark.ours', 'comparison', 'factors')
+  @parameterized.parameters('api', 'benchmark.parts', 'comparison', 'factors')
   def test_it_is_on_in_python_and_workers(self, module):
     self.assertEqual(self._setting(['-c', f'import ft_tf.{module}']), '1')
 

@@ -1,4 +1,4 @@
-"""Calls in other processes: deaths, errors and ends of all kinds."""
+"""Calls in worker processes: crashes, exceptions and every way to end."""
 
 import contextlib
 import fcntl
@@ -20,32 +20,32 @@ def _start(*values):
   _started.append(values)
 
 
-def _where(number):
-  """Returns what a call knows of its process."""
+def _describe_process(number):
+  """Returns the number, the process's id and the arguments of `_start`."""
   return number, os.getpid(), list(_started)
 
 
-def _fate(number, signals):
-  """Dies of the signal that `signals` has for a number; returns it twice."""
+def _die_or_double(number, signals):
+  """Kills the process if `signals` has the number; returns twice the number."""
   if signals.get(number):
     os.kill(os.getpid(), signals[number])
   return 2 * number
 
 
-def _leave(number):
+def _exit_on_1(number):
   if number == 1:
     os._exit(7)
   return number
 
 
-def _fail(number):
+def _raise_on_1(number):
   if number == 1:
     raise LookupError('number 1')
   return number
 
 
 def _die_at_start(path):
-  """Kills the first process that it is called in."""
+  """Kills the first process that calls it."""
   try:
     os.mkdir(path)
   except FileExistsError:
@@ -54,78 +54,82 @@ def _die_at_start(path):
 
 
 def _hold(path):
-  """Locks a file for a minute, and says so by another."""
+  """Locks a file for a minute, and makes a folder to show that it did."""
   with open(path, 'w') as file:
     fcntl.flock(file, fcntl.LOCK_EX)
     os.mkdir(f'{path}.held')
     time.sleep(60)
 
 
-def _each(function, calls, **changes):
-  return processes.each(
+def _run_each(function, calls, **changes):
+  return processes.run_each(
     function, calls, **{'workers': 2, 'start': _start, **changes}
   )
 
 
-class EachTest(parameterized.TestCase):
+class RunEachTest(parameterized.TestCase):
   def tearDown(self):
     self.assertEmpty(multiprocessing.active_children())
     super().tearDown()
 
-  def test_every_call_is_made_once_in_processes_that_have_started(self):
-    found = dict(
-      _each(_where, [{'number': n} for n in range(7)], start_arguments=(1, 2))
+  def test_every_call_runs_once_in_a_started_process(self):
+    results = dict(
+      _run_each(
+        _describe_process,
+        [{'number': n} for n in range(7)],
+        start_arguments=(1, 2),
+      )
     )
-    self.assertEqual([found[n][0] for n in range(7)], list(range(7)))
-    pids = {pid for _, pid, _ in found.values()}
+    self.assertEqual([results[n][0] for n in range(7)], list(range(7)))
+    pids = {pid for _, pid, _ in results.values()}
     self.assertNotIn(os.getpid(), pids)
     self.assertBetween(len(pids), 1, 2)
-    for _, _, started in found.values():
+    for _, _, started in results.values():
       self.assertEqual(started, [(1, 2)])
 
-  def test_no_calls_need_no_process(self):
-    self.assertEmpty(list(_each(_where, [])))
+  def test_no_calls_start_no_process(self):
+    self.assertEmpty(list(_run_each(_describe_process, [])))
 
   @parameterized.parameters(1, 2)
-  def test_killed_call_takes_no_other_with_it(self, workers):
+  def test_killed_process_loses_only_its_call(self, workers):
     signals = {1: signal.SIGKILL, 2: signal.SIGABRT}
     calls = [{'number': n, 'signals': signals} for n in range(5)]
-    found = dict(_each(_fate, calls, workers=workers))
-    self.assertEqual([found[n] for n in (0, 3, 4)], [0, 6, 8])
-    self.assertTrue(found[1].killed)
-    self.assertIn('memory ran out', str(found[1]))
-    self.assertFalse(found[2].killed)
-    self.assertIn('crashed (SIGABRT)', str(found[2]))
+    results = dict(_run_each(_die_or_double, calls, workers=workers))
+    self.assertEqual([results[n] for n in (0, 3, 4)], [0, 6, 8])
+    self.assertTrue(results[1].killed)
+    self.assertIn('memory ran out', str(results[1]))
+    self.assertFalse(results[2].killed)
+    self.assertIn('crashed (SIGABRT)', str(results[2]))
 
-  def test_process_that_leaves_is_a_death_too(self):
-    found = dict(_each(_leave, [{'number': n} for n in range(3)]))
-    self.assertEqual((found[0], found[2]), (0, 2))
-    self.assertIn('exit code 7', str(found[1]))
+  def test_process_that_exits_is_reported_as_died(self):
+    results = dict(_run_each(_exit_on_1, [{'number': n} for n in range(3)]))
+    self.assertEqual((results[0], results[2]), (0, 2))
+    self.assertIn('exit code 7', str(results[1]))
 
-  def test_process_that_dies_at_its_start_takes_one_call(self):
-    found = dict(
-      _each(
-        _leave,
+  def test_process_that_dies_at_its_start_loses_one_call(self):
+    results = dict(
+      _run_each(
+        _exit_on_1,
         [{'number': n} for n in (0, 2, 3)],
         workers=1,
         start=_die_at_start,
         start_arguments=(self.create_tempdir().full_path + '/died',),
       )
     )
-    self.assertTrue(found[0].killed)
-    self.assertEqual((found[1], found[2]), (2, 3))
+    self.assertTrue(results[0].killed)
+    self.assertEqual((results[1], results[2]), (2, 3))
 
-  def test_error_of_a_call_is_raised_and_ends_all(self):
+  def test_exception_of_a_call_is_raised_and_ends_all(self):
     with self.assertRaisesRegex(LookupError, 'number 1'):
-      list(_each(_fail, [{'number': n} for n in range(4)]))
+      list(_run_each(_raise_on_1, [{'number': n} for n in range(4)]))
 
   def test_closed_iterator_ends_the_processes_at_work(self):
     path = os.path.join(self.create_tempdir().full_path, 'lock')
     calls = [{'number': 0, 'path': None}, {'number': 1, 'path': path}]
-    found = _each(_hold_or_return, calls)
-    self.assertEqual(next(found), (0, 0))
+    results = _run_each(_hold_or_return, calls)
+    self.assertEqual(next(results), (0, 0))
     begin = time.monotonic()
-    found.close()
+    results.close()
     self.assertLess(time.monotonic() - begin, 30)
 
   def test_processes_end_with_a_parent_that_is_killed(self):
@@ -134,8 +138,9 @@ class EachTest(parameterized.TestCase):
       [
         sys.executable,
         '-c',
-        'from tests import processes_test as its\n'
-        f'list(its._each(its._hold, [{{"path": {path!r}}}]))',
+        'from tests import processes_test\n'
+        'list(processes_test._run_each(processes_test._hold, '
+        f'[{{"path": {path!r}}}]))',
       ]
     )
     _wait(lambda: os.path.exists(f'{path}.held'))

@@ -130,7 +130,7 @@ class CompressTest(absltest.TestCase):
 
     code, out, err = _run('compress', *command, '--baseline', '--beta=3')
     self.assertEqual((code, out), (2, ''))
-    self.assertRegex(err, r'student\.beta: 60\.0 there, 3\.0 here')
+    self.assertRegex(err, r'student\.beta: 60\.0 saved, 3\.0 given')
 
     for code, out, err in _each(
       'evaluate',

@@ -11,7 +11,7 @@ from absl.testing import absltest, parameterized
 from ft_tf import catalogue, factors, recipes
 from ft_tf.data import example_sets
 from ft_tf.methods import registry
-from ft_tf.models import layers, taps, zoo
+from ft_tf.models import feature_maps, layers, zoo
 from ft_tf.signals import compiled
 from ft_tf.training import distillation, sgd
 from tests import fixtures
@@ -51,7 +51,7 @@ class RecipesTest(parameterized.TestCase):
       teacher = zoo.build(recipe.teacher.model, spec)
       paraphraser = factors.Paraphraser(recipe.paraphraser.rate)
       ((tap, _),) = registry.resolve_layer_pairs(recipe, teacher, net)
-      paraphraser.build((None, *taps.shape(teacher, tap)))
+      paraphraser.build((None, *feature_maps.shape(teacher, tap)))
       methods = registry.make(
         recipe,
         registry.Parts(

@@ -1,4 +1,4 @@
-"""The run folder: whole files or none, one owner, one recipe."""
+"""The run folder: atomic writes, one process at a time, one recipe."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ class RunDirTest(absltest.TestCase):
     self.addCleanup(run.release)
     return run
 
-  def test_home_is_known(self):
+  def test_tilde_is_the_home_folder(self):
     with absltest.mock.patch.dict(os.environ, {'HOME': self._scratch}):
       self.assertEqual(run_dir.RunDir('~/runs/first').path, self._path)
 
@@ -54,29 +54,31 @@ class RunDirTest(absltest.TestCase):
       run.child('teacher').path, os.path.join(self._path, 'teacher')
     )
 
-  def test_path_stays_the_same_when_the_process_moves(self):
-    here = os.getcwd()
-    self.addCleanup(os.chdir, here)
+  def test_path_stays_the_same_when_the_working_directory_changes(self):
+    working_directory = os.getcwd()
+    self.addCleanup(os.chdir, working_directory)
     os.chdir(self._scratch)
     run = run_dir.RunDir('first')
-    os.chdir(here)
+    os.chdir(working_directory)
     self.assertEqual(
       os.path.realpath(run.path),
       os.path.realpath(os.path.join(self._scratch, 'first')),
     )
 
-  def test_claim_writes_the_recipe_and_what_it_ran_on(self):
+  def test_claim_writes_the_recipe_and_the_environment(self):
     self._claimed()
     with open(os.path.join(self._path, 'recipe.json')) as file:
       self.assertEqual(json.load(file), json.loads(json.dumps(_RECIPE)))
     with open(os.path.join(self._path, 'environment.json')) as file:
-      (here,) = json.load(file)
-    self.assertEqual(here['command'][1:], sys.argv)
-    self.assertEqual(here['python'], '.'.join(map(str, sys.version_info[:3])))
-    self.assertIn('tensorflow', here['packages'])
-    self.assertIn('keras', here['packages'])
+      (environment,) = json.load(file)
+    self.assertEqual(environment['command'][1:], sys.argv)
+    self.assertEqual(
+      environment['python'], '.'.join(map(str, sys.version_info[:3]))
+    )
+    self.assertIn('tensorflow', environment['packages'])
+    self.assertIn('keras', environment['packages'])
 
-  def test_claim_again_with_the_same_recipe_goes_on(self):
+  def test_claim_again_with_the_same_recipe_continues_the_run(self):
     first = self._claimed()
     first.append_metrics({'step': 1})
     first.release()
@@ -90,9 +92,9 @@ class RunDirTest(absltest.TestCase):
       self._claimed({**_changed(epochs=41, drop_epochs=(20,)), 'seed': 1})
     message = str(caught.exception)
     self.assertIn(self._path, message)
-    self.assertIn('seed: 0 there, 1 here', message)
-    self.assertIn('student.epochs: 40 there, 41 here', message)
-    self.assertIn('student.drop_epochs: [20, 30] there, [20] here', message)
+    self.assertIn('seed: 0 saved, 1 given', message)
+    self.assertIn('student.epochs: 40 saved, 41 given', message)
+    self.assertIn('student.drop_epochs: [20, 30] saved, [20] given', message)
     self.assertIn('another --workdir', message)
     self.assertNotIn('dataset', message)  # It is the same.
 
@@ -104,21 +106,21 @@ class RunDirTest(absltest.TestCase):
     self.assertEqual(self._contents(), before)
 
   def _contents(self):
-    found = {}
+    contents = {}
     for folder, _, names in os.walk(self._scratch):
       for name in names:
         with open(os.path.join(folder, name), 'rb') as file:
-          found[os.path.join(folder, name)] = file.read()
-    return found
+          contents[os.path.join(folder, name)] = file.read()
+    return contents
 
   def test_claim_of_a_recipe_with_a_field_more_or_less_is_refused(self):
     self._claimed().release()
     with self.assertRaisesRegex(
-      errors.UsageError, 'student.beta: None there, 5 here'
+      errors.UsageError, 'student.beta: None saved, 5 given'
     ):
       self._claimed(_changed(beta=5))
     with self.assertRaisesRegex(
-      errors.UsageError, 'stage: student there, None here'
+      errors.UsageError, 'stage: student saved, None given'
     ):
       self._claimed({k: v for k, v in _RECIPE.items() if k != 'stage'})
 
@@ -184,14 +186,14 @@ class RunDirTest(absltest.TestCase):
     )
     self.assertEqual(run.metrics(), [{'step': 1, 'loss': None}])
 
-  def test_metrics_leave_out_a_torn_last_row(self):
+  def test_metrics_leave_out_a_last_row_that_was_cut_short(self):
     run = self._claimed()
     run.append_metrics({'step': 1, 'loss': 2.5})
     with open(os.path.join(self._path, 'metrics.jsonl'), 'a') as file:
       file.write('{"step": 2, "lo')
     self.assertEqual(run.metrics(), [{'step': 1, 'loss': 2.5}])
 
-  def test_rewind_drops_the_rows_behind_the_step_and_a_torn_one(self):
+  def test_rewind_drops_the_rows_after_the_step_and_an_incomplete_row(self):
     run = self._claimed()
     for step in (10, 20, 30):
       run.append_metrics({'step': step})
@@ -216,7 +218,7 @@ class WritableTest(parameterized.TestCase):
     self._scratch = self.create_tempdir()
     self._file = self._scratch.create_file('file', 'mine').full_path
 
-  # /proc takes no file from anyone, root included.
+  # Nobody can create a file in /proc, not even root.
   @parameterized.parameters('/proc/ft_tf', '/proc/ft_tf/deeper')
   def test_folder_that_cannot_be_written_is_refused(self, path):
     with self.assertRaisesRegex(
@@ -261,7 +263,7 @@ class ReplacingTest(absltest.TestCase):
           file.write(content)
         raise RuntimeError('cut off')
 
-  def test_failure_leaves_the_old_file_and_no_scrap(self):
+  def test_failure_leaves_the_old_file_and_no_temporary_files(self):
     self._scratch.create_file('model.keras', 'old')
     self._fail('model.keras', 'half')
     self.assertEqual(self._read('model.keras'), 'old')
@@ -271,7 +273,7 @@ class ReplacingTest(absltest.TestCase):
     self._fail('model.keras', 'half')
     self.assertEmpty(os.listdir(self._folder))
 
-  def test_failure_leaves_the_old_folder_and_no_scrap(self):
+  def test_failure_leaves_the_old_folder_and_no_temporary_files(self):
     self._scratch.create_file('saved_model/part', 'old')
     self._fail('saved_model', 'half', folder=True)
     self.assertEqual(self._read('saved_model', 'part'), 'old')

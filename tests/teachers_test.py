@@ -10,7 +10,7 @@ from absl.testing import absltest
 from ft_tf import errors, evaluation, run_dir, specs, teachers
 from ft_tf.data import datasets, example_sets
 from ft_tf.methods import registry
-from ft_tf.models import zoo
+from ft_tf.models import model_files, zoo
 from ft_tf.signals import compiled
 from tests import fixtures
 
@@ -145,8 +145,8 @@ class ResolveTest(absltest.TestCase):
 
   def test_model_that_is_loaded_already_is_not_loaded_again(self):
     self._save(None)
-    original = zoo.load(self.path)
-    with mock.patch.object(zoo, 'load', side_effect=AssertionError):
+    original = model_files.load(self.path)
+    with mock.patch.object(model_files, 'load', side_effect=AssertionError):
       given = teachers.resolve(
         fixtures.recipe(teacher=self.path), fixtures.blobs(), original
       )

@@ -1,1 +1,1 @@
-"""How fast the steps are, beside PyTorch's and the machine's limit."""
+"""Training speed, compared with PyTorch and with the machine's limit."""

@@ -1,4 +1,4 @@
-"""Ratios, tables and the machine that the figures are of."""
+"""Ratios, tables, and the machine on which they were measured."""
 
 import importlib.metadata
 import os
@@ -12,7 +12,7 @@ _PACKAGES = ('tensorflow', 'keras', 'numpy', 'torch')
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-  """Returns `median`, `least` and `most` of some values."""
+  """Returns the `median`, `least` and `most` of values."""
   return {
     'median': statistics.median(values),
     'least': min(values),
@@ -21,34 +21,38 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def ratio(
-  ours: dict[str, Any], theirs: dict[str, Any]
+  numerator: dict[str, Any], denominator: dict[str, Any]
 ) -> dict[str, float] | None:
-  """Returns the spread of ours over theirs, round by round.
+  """Returns the spread of the ratio of two jobs' speeds, round by round.
 
   Args:
-    ours: Figures of a job, with `images_per_second` by round.
-    theirs: Those of another, measured in the same rounds.
+    numerator: Figures of a job, with `images_per_second` per round.
+    denominator: Figures of another job, measured in the same rounds.
 
   Returns:
-    As `spread`; None if one of them failed.
+    As `spread`; None if one of the jobs failed.
   """
-  if 'error' in ours or 'error' in theirs:
+  if 'error' in numerator or 'error' in denominator:
     return None
   return spread(
     [
       a / b
       for a, b in zip(
-        ours['images_per_second'], theirs['images_per_second'], strict=True
+        numerator['images_per_second'],
+        denominator['images_per_second'],
+        strict=True,
       )
     ]
   )
 
 
 def fastest(measured: dict[str, dict[str, Any]], names: Iterable[str]) -> str:
-  """Returns the name with the highest median of those that did not fail.
+  """Returns the name of the job with the highest median speed.
+
+  Failed jobs are ignored.
 
   Raises:
-    ValueError: all failed.
+    ValueError: all jobs failed.
   """
   medians = {
     name: statistics.median(measured[name]['images_per_second'])
@@ -56,8 +60,8 @@ def fastest(measured: dict[str, dict[str, Any]], names: Iterable[str]) -> str:
     if 'error' not in measured[name]
   }
   if not medians:
-    raise ValueError('no configuration ran: see their errors')
-  return max(medians, key=medians.get)
+    raise ValueError('all configurations failed: see their errors')
+  return max(medians, key=medians.__getitem__)
 
 
 def table(measured: dict[str, dict[str, Any]]) -> str:
@@ -79,7 +83,7 @@ def table(measured: dict[str, dict[str, Any]]) -> str:
 
 
 def machine() -> dict[str, Any]:
-  """Returns what the speed depends on: processor, cores, versions."""
+  """Returns processor, cores and versions, on which the speed depends."""
   model, flags = platform.machine(), set()
   with open('/proc/cpuinfo', encoding='utf-8') as file:
     for line in file:

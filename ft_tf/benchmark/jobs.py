@@ -1,8 +1,8 @@
-"""What is timed, and the processes that do it.
+"""The jobs of the benchmark, and the worker processes that run them.
 
-Each job runs in a process of its own, since two frameworks in one would fight
-over its threads. A process waits for a line `COUNT`, does its work that many
-times and answers with a line of JSON; all others wait meanwhile.
+Each job runs in a separate process, because two frameworks in one process would
+compete for its threads. A worker waits for a line `COUNT`, repeats its work
+that many times and answers with a line of JSON. One worker works at a time.
 """
 
 import dataclasses
@@ -11,33 +11,33 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
-from typing import Any
+from typing import IO, Any, cast
 
 from ft_tf import errors
 
-STUDENT_IMAGES = 2560  # that the students of the end-to-end part train on
+STUDENT_IMAGES = 2560  # training images of the part `students`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-  """A part of the work, and in which way it is done.
+  """A part of the training to time, and its configuration.
 
   Attributes:
-    name: What the figures call it.
-    framework: 'ours' or 'pytorch'.
-    part: What to time; see `ours.parts` and `pytorch.PARTS`.
-    precision: Keras's dtype policy; PyTorch's autocast for the mixed ones.
-      'auto', of ours alone: what is fastest on this machine.
-    batch_size: Images in a step.
-    teacher: Network of the teacher.
-    student: Network of the student.
-    image_size: Height and width of the images.
-    replicas: Devices; logical ones on a CPU.
-    jit: Whether XLA compiles our step.
-    channels_last: PyTorch's memory format; without it the teacher's graph is
-      kept for a gradient too, as in the public script.
+    name: The job's name in the figures.
+    framework: 'ours' (ft_tf) or 'pytorch'.
+    part: The part to time; see `parts.parts` and `pytorch.PARTS`.
+    precision: Keras's dtype policy; PyTorch uses autocast for mixed policies.
+      'auto' (ft_tf only): the fastest policy on this machine.
+    batch_size: Images per step.
+    teacher: Network name of the teacher.
+    student: Network name of the student.
+    image_size: Height and width of the images in pixels.
+    replicas: Number of devices; logical devices on a CPU.
+    jit: Whether XLA compiles the step (ft_tf only).
+    channels_last: PyTorch's memory format. Without it PyTorch also keeps the
+      teacher's graph for a gradient, as in the public script.
     compiled: Whether `torch.compile` compiles signal and loss.
-    epochs: Of the students that are trained end to end.
+    epochs: Epochs of each student of the part `students`.
   """
 
   name: str
@@ -56,10 +56,10 @@ class Job:
 
 
 class Worker:
-  """The process of a job."""
+  """The worker process of a job."""
 
   def __init__(self, job: Job, command: list[str] | None = None):
-    """Starts it; `command` stands in for the real one in tests."""
+    """Starts the process; tests replace its `command`."""
     self.job = job
     self._errors = tempfile.TemporaryFile(mode='w+')
     self._process = subprocess.Popen(
@@ -69,63 +69,72 @@ class Worker:
       stderr=self._errors,
       text=True,
     )
+    # Both are pipes, which the types of Popen do not tell.
+    self._input = cast(IO[str], self._process.stdin)
+    self._output = cast(IO[str], self._process.stdout)
     self._send(json.dumps(dataclasses.asdict(job)))
 
   def run(self, count: int) -> dict[str, Any]:
-    """Does the work `count` times.
+    """Repeats the work `count` times.
 
     Returns:
-      `seconds`, of all of them, `peak_bytes`, the most memory that the process
-      has had, and `bytes`, what it has now.
+      `seconds`, the time of all repetitions; `peak_bytes`, the peak memory of
+      the process; and `bytes`, its memory now.
 
     Raises:
-      TrainingError: the process has died; the message has its last words.
+      TrainingError: the process has died; the message ends with the last lines
+        of its standard error.
     """
     self._send(str(count))
-    line = self._process.stdout.readline()
+    line = self._output.readline()
     if not line:
-      raise self._dead()
+      raise self._failure()
     return json.loads(line)
 
   def close(self) -> None:
+    """Ends the process."""
     self._process.kill()
     self._process.wait()
-    for stream in (self._process.stdin, self._process.stdout, self._errors):
+    for stream in (self._input, self._output, self._errors):
       stream.close()
 
   def _send(self, line):
     try:
-      self._process.stdin.write(line + '\n')
-      self._process.stdin.flush()
+      self._input.write(line + '\n')
+      self._input.flush()
     except BrokenPipeError as error:
-      raise self._dead() from error
+      raise self._failure() from error
 
-  def _dead(self):
+  def _failure(self):
     self._process.wait()
     self._errors.seek(0)
-    last = [line for line in self._errors.read().splitlines() if line.strip()]
+    lines = [line for line in self._errors.read().splitlines() if line.strip()]
     return errors.TrainingError(
       f'{self.job.name} ended with code {self._process.returncode}: '
-      + ' | '.join(last[-3:])
+      + ' | '.join(lines[-3:])
     )
 
 
 def measure(
   jobs: Iterable[Job], *, rounds: int, steps: int
 ) -> dict[str, dict[str, Any]]:
-  """Returns the figures of some jobs, timed in turn, round by round.
+  """Times jobs in turn, round by round, and returns their figures.
+
+  A machine that becomes slower slows down all jobs of a round, so that the
+  ratios within a round stay comparable.
 
   Args:
-    jobs: What to time, of different names.
-    rounds: Turns of each job; what drifts in between hits all alike.
-    steps: Steps in a turn.
+    jobs: The jobs to time, with different names.
+    rounds: Number of measurements of each job.
+    steps: Steps per measurement.
 
   Returns:
-    For each name: `images_per_second`, one value for each round,
-    `peak_bytes` and `start_seconds`, of its first step with all compilation;
-    or, if it died, `error`.
+    For each job name: `images_per_second`, one value per round; `peak_bytes`;
+    and `start_seconds`, the time of the first step with all compilation. If the
+    job's process died, only `error`.
   """
-  workers, figures = [], {}
+  workers: list[Worker] = []
+  figures: dict[str, dict[str, Any]] = {}
   try:
     for job in jobs:
       figures[job.name] = {'images_per_second': []}
@@ -138,18 +147,18 @@ def measure(
           start_seconds=round(worker.run(1)['seconds'], 3)
         ),
       )
-      _say(f'benchmark: {job.name} is ready')
-    for turn in range(-1, rounds):  # the first warms up
+      _log(f'benchmark: {job.name} is ready')
+    for turn in range(-1, rounds):  # The first turn is a warm-up.
       for worker in workers:
         figure = figures[worker.job.name]
         if 'error' in figure:
           continue
-        ran = _try(figures, worker, lambda worker=worker: worker.run(steps))
-        if ran and turn >= 0:
+        result = _try(figures, worker, lambda worker=worker: worker.run(steps))
+        if result and turn >= 0:
           images = steps * worker.job.batch_size
-          figure['images_per_second'].append(images / ran['seconds'])
-          figure['peak_bytes'] = ran['peak_bytes']
-      _say(f'benchmark: round {turn + 1} of {rounds}')
+          figure['images_per_second'].append(images / result['seconds'])
+          figure['peak_bytes'] = result['peak_bytes']
+      _log(f'benchmark: round {turn + 1} of {rounds}')
   finally:
     for worker in workers:
       worker.close()
@@ -157,14 +166,14 @@ def measure(
 
 
 def _try(figures, worker, action):
-  """Returns an action's value; a dead worker's reason becomes its figure."""
+  """Returns the result of an action; records the error if the worker died."""
   try:
     return action()
   except errors.TrainingError as error:
     figures[worker.job.name] = {'error': str(error)}
-    _say(f'benchmark: {error}')
+    _log(f'benchmark: {error}')
     return None
 
 
-def _say(line):
+def _log(line):
   print(line, file=sys.stderr, flush=True)

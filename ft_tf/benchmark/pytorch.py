@@ -1,4 +1,4 @@
-"""The same student step in PyTorch, from the published one to its fastest."""
+"""The student step in PyTorch, from the published form to the fastest one."""
 
 import re
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class _Block(nn.Module):
 
 
 class ResNet(nn.Module):
-  """Our `resnet<6n+2>`; normalised images to last feature map and logits."""
+  """ft_tf's `resnet<6n+2>`: normalised images to last features and logits."""
 
   def __init__(self, depth: int, classes: int = 10):
     super().__init__()
@@ -51,14 +51,14 @@ class ResNet(nn.Module):
     self.layer1, self.layer2, self.layer3 = groups
     self.linear = nn.Linear(64, classes)
 
-  def forward(self, x):
+  def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     x = functional.relu(self.bn1(self.conv1(x)))
     feature = self.layer3(self.layer2(self.layer1(x)))
     return feature, self.linear(feature.mean((2, 3)))
 
 
 def chain(channels_in: int, channels: int) -> nn.Sequential:
-  """Returns the paraphraser's encoder, or the translator."""
+  """Returns three convolutions: the paraphraser's encoder or a translator."""
   layers = []
   for first, last in (
     (channels_in, channels_in),
@@ -69,21 +69,26 @@ def chain(channels_in: int, channels: int) -> nn.Sequential:
   return nn.Sequential(*layers)
 
 
-def student_loss(logits, labels, student_factor, teacher_factor):
-  """Returns cross entropy plus 500 times the public code's factor loss."""
-  ours, theirs = (
+def student_loss(
+  logits: torch.Tensor,
+  labels: torch.Tensor,
+  student_factor: torch.Tensor,
+  teacher_factor: torch.Tensor,
+) -> torch.Tensor:
+  """Returns cross entropy plus 500 times the factor loss of the public code."""
+  student, teacher = (
     functional.normalize(factor.reshape(factor.size(0), -1).float())
     for factor in (student_factor, teacher_factor)
   )
   cross_entropy = functional.cross_entropy(logits.float(), labels)
-  return cross_entropy + 500 * (ours - theirs.detach()).abs().mean()
+  return cross_entropy + 500 * (student - teacher.detach()).abs().mean()
 
 
 def make(job: jobs.Job) -> Callable[[int], float]:
-  """Returns what runs the step a number of times."""
+  """Returns a function that repeats the job's step a given number of times."""
   torch.manual_seed(0)
   teacher, student = (
-    ResNet(int(re.fullmatch(r'resnet(\d+)', name)[1]))
+    ResNet(int(name.removeprefix('resnet')))
     for name in (job.teacher, job.student)
   )
   with torch.no_grad():
@@ -96,8 +101,17 @@ def make(job: jobs.Job) -> Callable[[int], float]:
   return steps(job, teacher.eval(), chain(64, 32).eval(), student)
 
 
-def steps(job, teacher, encoder, student) -> Callable[[int], float]:
-  """Returns what trains a student by a job's way, on one made-up batch."""
+def steps(
+  job: jobs.Job, teacher: nn.Module, encoder: nn.Module, student: nn.Module
+) -> Callable[[int], float]:
+  """Returns a function that trains a student on one random batch.
+
+  Args:
+    job: Precision, memory format and compilation of the step.
+    teacher: Images to the last feature map and logits.
+    encoder: The paraphraser's encoder.
+    student: The network to train, with the outputs of `teacher`.
+  """
   translator = chain(64, 32)
   images = torch.randn(job.batch_size, 3, job.image_size, job.image_size)
   labels = torch.randint(10, (job.batch_size,))
@@ -116,23 +130,23 @@ def steps(job, teacher, encoder, student) -> Callable[[int], float]:
   )
 
   def signal(images):
-    # The public script keeps the teacher's graph, and does not use it.
+    # The public script keeps the teacher's graph, which no gradient uses.
     with torch.set_grad_enabled(not job.channels_last), half:
       return encoder(teacher(images)[0])
 
   def loss(images, labels, factor):
     with half:
       feature, logits = student(images)
-      own = translator(feature)
-    return student_loss(logits, labels, own, factor)
+      student_factor = translator(feature)
+    return student_loss(logits, labels, student_factor, factor)
 
   if job.compiled:
     signal, loss = torch.compile(signal), torch.compile(loss)
-  given = signal(images).detach() if job.part == 'cached' else None
+  cached = signal(images).detach() if job.part == 'cached' else None
 
   def run(count):
     for _ in range(count):
-      factor = signal(images) if given is None else given
+      factor = signal(images) if cached is None else cached
       value = loss(images, labels, factor)
       optimizer.zero_grad()
       value.backward()

@@ -1,4 +1,4 @@
-"""The sections of the benchmark: what is measured, and what follows from it."""
+"""The sections of the benchmark: their jobs, and the ratios of the results."""
 
 import dataclasses
 import importlib.util
@@ -20,15 +20,15 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-  """What all sections measure with.
+  """The settings of all sections.
 
   Attributes:
     job: Networks, image size and batch size of every job.
-    rounds: Turns of each job.
-    steps: Steps in a turn.
-    memory_steps: Steps of the section on memory.
-    students: Students of the section on students.
-    epochs: Epochs of each of them, over 2,560 images.
+    rounds: Number of measurements of each job.
+    steps: Steps per measurement.
+    memory_steps: Steps of the section `memory`.
+    students: Number of students of the section `students`.
+    epochs: Epochs of each of these students, over 2,560 images.
   """
 
   job: jobs.Job = dataclasses.field(default_factory=lambda: jobs.Job(name=''))
@@ -38,21 +38,28 @@ class Setting:
   students: int = 5
   epochs: int = 10
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for name in ('rounds', 'steps', 'students', 'epochs'):
       if getattr(self, name) < 1:
         raise errors.UsageError(
           f'--{name}={getattr(self, name)}: give 1 or more'
         )
 
-  def measure(self, named: dict[str, dict[str, Any]]):
-    """Returns the figures of jobs, given as changes to `job` by name.
+  def measure(
+    self, named: dict[str, dict[str, Any]]
+  ) -> dict[str, dict[str, Any]]:
+    """Measures jobs and returns their figures.
+
+    A PyTorch job may fail, because PyTorch's compiler needs a C++ compiler on
+    the machine.
+
+    Args:
+      named: For each job's name, the fields in which it differs from `job`.
 
     Raises:
-      TrainingError: one of ours failed. PyTorch's may: its compiler needs
-        another one, of C++, on the machine.
+      TrainingError: a job of ft_tf failed.
     """
-    found = jobs.measure(
+    measured = jobs.measure(
       [
         dataclasses.replace(self.job, name=name, **changes)
         for name, changes in named.items()
@@ -61,23 +68,23 @@ class Setting:
       steps=self.steps,
     )
     for name, changes in named.items():
-      if 'framework' not in changes and 'error' in found[name]:
-        raise errors.TrainingError(found[name]['error'])
-    return found
+      if 'framework' not in changes and 'error' in measured[name]:
+        raise errors.TrainingError(measured[name]['error'])
+    return measured
 
 
 def run(
   setting: Setting,
   names: list[str],
-  done: Callable[[dict[str, Any]], None] = lambda found: None,
+  done: Callable[[dict[str, Any]], None] = lambda results: None,
 ) -> dict[str, Any]:
-  """Returns the figures of some sections, and the machine's.
+  """Measures sections and returns their figures and the machine's data.
 
   Args:
-    setting: What to measure with.
-    names: Of `SECTIONS`.
-    done: Takes what has been found after each section, so that a later one
-      that fails costs no other.
+    setting: Settings of all sections.
+    names: Names of `SECTIONS`.
+    done: Called with all figures so far after each section, so that they are
+      not lost if a later section fails.
 
   Raises:
     UsageError: there is no such section, or PyTorch is not installed.
@@ -93,15 +100,15 @@ def run(
       '`.venv/bin/python -m pip install -r requirements-benchmark.txt`, or '
       'leave steps out of --sections'
     )
-  found = {'machine': figures.machine()}
+  results = {'machine': figures.machine()}
   for name in names:
-    found |= SECTIONS[name](setting)
-    done(found)
-  return found
+    results |= SECTIONS[name](setting)
+    done(results)
+  return results
 
 
 def _ours(part, text):
-  """Returns one of our parts in both precisions, by name."""
+  """Returns the jobs of one part of ft_tf in both precisions, by name."""
   return {
     f'ours, {text}{short}': {'part': part, 'precision': precision}
     for precision, short in _SHORT.items()
@@ -109,9 +116,9 @@ def _ours(part, text):
 
 
 def _steps(setting):
-  """The student's step beside PyTorch's, then the other stages' steps."""
+  """Measures the student step of ft_tf and PyTorch, then the other steps."""
   torch = {'framework': 'pytorch'}
-  theirs = {
+  pytorch = {
     'PyTorch, as published': {**torch, 'channels_last': False},
     'PyTorch, channels last, float32': torch,
     'PyTorch, channels last, bfloat16': {**torch, 'precision': _HALF},
@@ -122,7 +129,7 @@ def _steps(setting):
       'precision': _HALF,
     },
   }
-  given = {
+  pytorch_cached = {
     'PyTorch, compiled, bfloat16, signal given': {
       **torch,
       'compiled': True,
@@ -131,40 +138,49 @@ def _steps(setting):
     }
   }
   whole, cached = _ours('ft', ''), _ours('cached', 'signal cached, ')
-  student = setting.measure({**whole, **cached, **theirs, **given})
-  best = figures.fastest(student, theirs)
-  ours = figures.fastest(student, whole)
-  kept = figures.fastest(student, cached)
+  student = setting.measure({**whole, **cached, **pytorch, **pytorch_cached})
+  best_pytorch = figures.fastest(student, pytorch)
+  best_whole = figures.fastest(student, whole)
+  best_cached = figures.fastest(student, cached)
   ratios = {
-    'student_step_vs_pytorch_best': figures.ratio(student[ours], student[best]),
-    'student_step_vs_pytorch_plain': figures.ratio(
-      student[ours], student['PyTorch, as published']
+    'student_step_vs_pytorch_best': figures.ratio(
+      student[best_whole], student[best_pytorch]
     ),
-    'cached_step_vs_pytorch_best': figures.ratio(student[kept], student[best]),
+    'student_step_vs_pytorch_plain': figures.ratio(
+      student[best_whole], student['PyTorch, as published']
+    ),
+    'cached_step_vs_pytorch_best': figures.ratio(
+      student[best_cached], student[best_pytorch]
+    ),
   }
-  others = setting.measure(
+  other_steps = setting.measure(
     {
       **_ours('teacher', 'teacher, '),
       **_ours('paraphraser', 'paraphraser, '),
-      **_ours('alone', 'student alone, '),
+      **_ours('alone', 'baseline (no teacher), '),
       **_ours('evaluation', 'evaluation of the student, '),
       'ours, XLA, float32': {'jit': True},
     }
   )
   return {
-    **{name: each and each['median'] for name, each in ratios.items()},
+    **{name: ratio and ratio['median'] for name, ratio in ratios.items()},
     'ratios': ratios,
-    'best': {'ours': ours, 'cached': kept, 'pytorch': best},
+    'best': {
+      'ours': best_whole,
+      'cached': best_cached,
+      'pytorch': best_pytorch,
+    },
     'student_steps': student,
-    'other_steps': others,
+    'other_steps': other_steps,
   }
 
 
 def _parts(setting):
-  """Where a step's time goes, and how near it is to the machine's limit."""
-  from ft_tf.benchmark import ours  # noqa: PLC0415  imports TensorFlow
+  """Measures the parts of a step, and their share of the machine's limit."""
+  # Imports TensorFlow, which the other sections leave to their workers.
+  from ft_tf.benchmark import flops, parts  # noqa: PLC0415
 
-  parts, shares = {}, {}
+  times, limits = {}, {}
   for precision, short in _SHORT.items():
     measured = setting.measure(
       {
@@ -180,7 +196,7 @@ def _parts(setting):
         )
       }
     )
-    parts[short] = {
+    times[short] = {
       part: {
         'milliseconds': 1000 * setting.job.batch_size / speed['median'],
         **speed,
@@ -189,19 +205,22 @@ def _parts(setting):
       for speed in [figures.spread(figure['images_per_second'])]
       if part != 'matmul'
     }
-    # A "step" of the matmul job is one product, whatever the batch size.
+    # A step of the job `matmul` is one matrix product, which the figures count
+    # as a whole batch of images.
     products = figures.spread(measured['matmul']['images_per_second'])
-    rate = 2 * ours.MATMUL**3 * products['median'] / setting.job.batch_size
-    flops = ours.convolution_flops(
+    limit = 2 * parts.MATMUL**3 * products['median'] / setting.job.batch_size
+    operations = flops.count_convolution_flops(
       dataclasses.replace(setting.job, precision=precision)
     )
-    shares[short] = {
-      'matmul_gflops': rate / 1e9,
-      'convolution_gflop_per_step': flops['ft'] * setting.job.batch_size / 1e9,
+    limits[short] = {
+      'matmul_gflops': limit / 1e9,
+      'convolution_gflop_per_step': operations['ft']
+      * setting.job.batch_size
+      / 1e9,
       **{
-        f'{part}_share_of_limit': flops[kind]
-        * parts[short][part]['median']
-        / rate
+        f'{part}_share_of_limit': operations[kind]
+        * times[short][part]['median']
+        / limit
         for part, kind in (
           ('ft', 'ft'),
           ('cached', 'student'),
@@ -209,11 +228,11 @@ def _parts(setting):
         )
       },
     }
-  return {'parts': parts, 'limit': shares}
+  return {'parts': times, 'limit': limits}
 
 
 def _scaling(setting):
-  """The step against batch size, depth and replicas, in bfloat16."""
+  """Measures the step by batch size, depth and replicas, in bfloat16."""
   sweeps = {
     'batch_size': (32, 64, 128, 256, 512),
     'teacher': ('resnet20', 'resnet56', 'resnet110'),
@@ -234,10 +253,10 @@ def _scaling(setting):
 
 
 def _memory(setting):
-  """What a process holds after 200 steps and at the end."""
+  """Measures the memory of a process after 200 steps and at the end."""
   if setting.memory_steps <= 200:
     raise errors.UsageError(
-      f'--memory_steps={setting.memory_steps}: give more than 200'
+      f'--memory_steps={setting.memory_steps}: give 201 or more'
     )
   worker = jobs.Worker(
     dataclasses.replace(setting.job, name='memory', precision=_HALF)
@@ -257,7 +276,7 @@ def _memory(setting):
 
 
 def _students(setting):
-  """Students that share one teacher pass, over as many that do not."""
+  """Measures students that share one teacher pass, and students that do not."""
   seconds = {}
   for part in ('students', 'students_cached'):
     job = dataclasses.replace(
@@ -269,7 +288,7 @@ def _students(setting):
     )
     worker = jobs.Worker(job)
     try:
-      worker.run(0)  # Makes teacher and paraphraser.
+      worker.run(0)  # Builds teacher and paraphraser, which is not timed.
       seconds[part] = worker.run(setting.students)['seconds']
     finally:
       worker.close()
@@ -287,7 +306,7 @@ def _students(setting):
 
 
 def _quickstart(setting):
-  """The main job on digits, as bin/quickstart runs it once installed."""
+  """Measures the compression of digits, as bin/quickstart runs it."""
   del setting
   with tempfile.TemporaryDirectory() as folder:
     start = time.monotonic()
@@ -316,61 +335,3 @@ SECTIONS: dict[str, Callable[[Setting], dict[str, Any]]] = {
   'students': _students,
   'quickstart': _quickstart,
 }
-
-
-def markdown(found: dict[str, Any]) -> str:
-  """Returns the figures as Markdown."""
-  machine = found['machine']
-  text = [
-    f'{machine["processor"]}, {machine["cores"]} cores, '
-    f'{", ".join(machine["flags"])}; TensorFlow {machine["tensorflow"]}, '
-    f'Keras {machine["keras"]}, PyTorch {machine["torch"]}'
-  ]
-  if 'ratios' in found:
-    best = found['best']
-    lines = [
-      '| ratio of images/s | median | least | most |',
-      '|---|---:|---:|---:|',
-    ]
-    for name, each in found['ratios'].items():
-      numbers = (
-        ' | '.join(f'{each[k]:.2f}' for k in ('median', 'least', 'most'))
-        if each
-        else 'failed | | '
-      )
-      lines.append(f'| {name} | {numbers} |')
-    text += [
-      '\n'.join(lines),
-      f"Ours: {best['ours']}; {best['cached']}. Best of PyTorch's: "
-      f'{best["pytorch"]}.',
-      figures.table(found['student_steps']),
-      figures.table(found['other_steps']),
-    ]
-  if 'parts' in found:
-    text.append(_parts_table(found))
-  for sweep in found.get('scaling', {}).values():
-    text.append(figures.table(sweep))
-  for name in ('memory', 'students'):
-    if name in found:
-      text.append(
-        f'{name}: ' + ', '.join(f'{k} {v:.4g}' for k, v in found[name].items())
-      )
-  if 'quickstart_seconds' in found:
-    text.append(f'quickstart: {found["quickstart_seconds"]:.0f} s')
-  return '\n\n'.join(text)
-
-
-def _parts_table(found):
-  lines = ['| ms per step | float32 | bfloat16 |', '|---|---:|---:|']
-  for part in found['parts']['float32']:
-    numbers = [
-      f'{found["parts"][short][part]["milliseconds"]:.1f}'
-      for short in _SHORT.values()
-    ]
-    lines.append(f'| {part} | {" | ".join(numbers)} |')
-  for name in found['limit']['float32']:
-    numbers = [
-      f'{found["limit"][short][name]:.3g}' for short in _SHORT.values()
-    ]
-    lines.append(f'| {name} | {" | ".join(numbers)} |')
-  return '\n'.join(lines)

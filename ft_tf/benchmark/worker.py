@@ -1,4 +1,4 @@
-"""The process of one job: reads counts, answers with seconds and memory."""
+"""The worker process of one job: reads counts, answers with its figures."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from ft_tf.benchmark import jobs
 
 def main() -> None:
   answers = os.fdopen(os.dup(1), 'w')
-  os.dup2(2, 1)  # What a framework prints is no answer.
+  os.dup2(2, 1)  # The output of a framework must not get among the answers.
   job = jobs.Job(**json.loads(sys.stdin.readline()))
   run = None
   for line in sys.stdin:
@@ -28,14 +28,14 @@ def main() -> None:
 
 
 def _make(job):
-  # One framework to a process.
+  # Only one framework is imported: two would compete for threads.
   if job.framework == 'pytorch':
     from ft_tf.benchmark import pytorch  # noqa: PLC0415
 
     return pytorch.make(job)
-  from ft_tf.benchmark import ours  # noqa: PLC0415
+  from ft_tf.benchmark import parts  # noqa: PLC0415
 
-  return ours.make(job)
+  return parts.make(job)
 
 
 def _resident() -> int:

@@ -247,7 +247,7 @@ def _read(name, data):
       f'{name} is a tf.data.Dataset of {_kind(spec)}: give one of pairs '
       f'(image, label){hint}{_weights(spec)}'
     )
-  parts = [[], []]
+  parts: list[list[Any]] = [[], []]
   for example in data:
     for part, value in zip(parts, example, strict=True):
       if not isinstance(value, tf.Tensor):

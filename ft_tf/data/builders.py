@@ -5,6 +5,7 @@ import glob
 import os
 import re
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -110,7 +111,7 @@ def prepared(name: str, data_dir: str | None = None) -> list[str]:
   Returns:
     Such as `cifar10:3.0.2`, or `name/configuration:1.0.0`.
   """
-  base = re.match(r'\w*', name)[0]
+  base = _base(name)
   root = os.path.join(data_dir or str(tfds.core.constants.DATA_DIR), base)
   found = []
   # A folder without this file is not read by another version of the code.
@@ -142,7 +143,7 @@ def split_names(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
   return tuple(builder.info.splits)
 
 
-def _is_folder(builder) -> bool:
+def _is_folder(builder: tfds.core.DatasetBuilder) -> bool:
   return builder.name == folder_builder.NAME
 
 
@@ -235,13 +236,15 @@ def prepare_ours(builder: tfds.core.DatasetBuilder) -> None:
     ) from error
 
 
-def _prepare(builder, **options) -> None:
+def _prepare(builder: tfds.core.DatasetBuilder, **options: Any) -> None:
   # TFDS announces itself on standard output, which is for results.
   with contextlib.redirect_stdout(sys.stderr):
     builder.download_and_prepare(**options)
 
 
-def _find(name, data_dir, **values) -> tfds.core.DatasetBuilder:
+def _find(
+  name: str, data_dir: str | None, **values: Any
+) -> tfds.core.DatasetBuilder:
   """Returns the TFDS builder of a name."""
   if name in _EMBEDDED:
     return digits.Digits(data_dir=data_dir, **values)
@@ -252,7 +255,7 @@ def _find(name, data_dir, **values) -> tfds.core.DatasetBuilder:
     if others:
       where = data_dir or tfds.core.constants.DATA_DIR
       raise _held_otherwise(name, where, others) from error
-    known = _known_to_tfds(re.match(r'\w*', name)[0])
+    known = _known_to_tfds(_base(name))
     if known:
       raise errors.UsageError(
         f'TFDS has no {name}: --dataset takes {", ".join(known)}'
@@ -268,6 +271,11 @@ def _find(name, data_dir, **values) -> tfds.core.DatasetBuilder:
     ) from error
 
 
+def _base(name: str) -> str:
+  """Returns a TFDS name without its configuration and version."""
+  return re.split(r'\W', name, maxsplit=1)[0]
+
+
 def _known_to_tfds(base: str) -> list[str]:
   """Returns the configurations and versions of a data set; none if unknown."""
   try:
@@ -281,7 +289,9 @@ def _known_to_tfds(base: str) -> list[str]:
   return [name + version for name in names] + more
 
 
-def _held_otherwise(name, where, others) -> errors.UsageError:
+def _held_otherwise(
+  name: str, where: str, others: Sequence[str]
+) -> errors.UsageError:
   """Returns the error over a data set of another version or configuration."""
   return errors.UsageError(
     f'{name} is not prepared in {where}, which has {", ".join(others)}: give '

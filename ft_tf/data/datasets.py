@@ -2,11 +2,12 @@
 
 import contextlib
 import functools
+from typing import Any
 
 import numpy as np
 
 from ft_tf import errors, recipes
-from ft_tf.data import example_sets, records, sources
+from ft_tf.data import example_sets, sources
 
 # Chooses the validation images; every run of every seed sets the same aside.
 _VALIDATION_SEED = 0
@@ -22,13 +23,13 @@ class Dataset:
 
   def __init__(
     self,
-    source: sources.Source | sources.Arrays,
+    source: sources.ImageSource,
     *,
     train_split: str = 'train',
     test_split: str = 'test',
     validation_split: str = '',
     validation_examples: int = 0,
-    unlabelled: sources.Source | None = None,
+    unlabelled: sources.ImageSource | None = None,
   ):
     """Names the splits; see `sources.Source.read` for what they may be.
 
@@ -103,7 +104,7 @@ class Dataset:
     unlabelled = self._unlabelled
     return Dataset(
       sources.Sampled(self._source, count),
-      unlabelled=unlabelled and sources.Sampled(unlabelled, count),
+      unlabelled=sources.Sampled(unlabelled, count) if unlabelled else None,
       train_split=self._train_split,
       test_split=self._test_split,
       validation_split=self._validation_split,
@@ -154,7 +155,9 @@ class Dataset:
     """
     source = self._source
     other = source.otherwise() if isinstance(source, sources.Source) else None
-    return other and Dataset(
+    if other is None:
+      return None
+    return Dataset(
       other,
       train_split=self._train_split,
       test_split=self._test_split,
@@ -166,19 +169,21 @@ class Dataset:
     _ = self.every, self.validation, self.test
 
   @functools.cached_property
-  def test(self) -> example_sets.Examples | records.StoredExamples:
+  def test(self) -> example_sets.AnyExamples:
     return self._source.read(self._test_split)
 
   @functools.cached_property
-  def train(self) -> example_sets.Examples | records.StoredExamples:
+  def train(self) -> example_sets.AnyExamples:
     return self._parts[0]
 
   @functools.cached_property
-  def every(self) -> example_sets.Examples | records.StoredExamples:
+  def every(self) -> example_sets.AnyExamples:
     """Those to train on, and behind them those without labels."""
     if self._unlabelled is None:
       return self.train
-    return self.train.joined(self._unlabelled.read('train'))
+    # Of the kind of `train`: one `resizing` says for both where images stay.
+    unlabelled: Any = self._unlabelled.read('train')
+    return self.train.joined(unlabelled)
 
   @property
   def labelled_share(self) -> float:
@@ -186,7 +191,7 @@ class Dataset:
     return len(self.train) / len(self.every)
 
   @functools.cached_property
-  def validation(self) -> example_sets.Examples | records.StoredExamples:
+  def validation(self) -> example_sets.AnyExamples:
     return self._parts[1]
 
   @functools.cached_property
@@ -208,7 +213,7 @@ class Dataset:
 
   def _check_memory(self) -> None:
     """Raises `UsageError` if all splits together do not fit into memory."""
-    parts = [
+    parts: list[tuple[sources.ImageSource | None, str, int]] = [
       # As read and as set apart, or as a tensor then.
       (self._source, self._train_split, 2 if self._unlabelled is None else 3),
       (self._source, self._test_split, 1),

@@ -33,7 +33,7 @@ class Examples:
   @functools.cached_property
   def digest(self) -> str:
     """The SHA-256 of the images' bytes, in hexadecimal."""
-    return hashlib.sha256(self.images).hexdigest()
+    return hashlib.sha256(self.images.data).hexdigest()
 
   @functools.cached_property
   def tensor(self) -> tf.Tensor:
@@ -69,8 +69,14 @@ class Examples:
     )
 
 
+# In memory or in files: what every function that reads images takes.
+AnyExamples = Examples | records.StoredExamples
+# Arrays, or what is read like one by its parts; `[N, H, W, C]`, uint8.
+Images = np.ndarray | records.Pictures
+
+
 def statistics(
-  examples: Examples | records.StoredExamples,
+  examples: AnyExamples,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
   """Returns the channel means and deviations of a sample of 1,000 images.
 

@@ -219,17 +219,17 @@ class _Tree:
       self._read[part] = self._entries(part)
     return self._read[part]
 
-  def _entries(self, part):
+  def _entries(self, part: str) -> tuple[list[str], list[str]]:
     try:
       with os.scandir(os.path.join(self.root, part)) as entries:
-        entries = sorted(entries, key=lambda entry: entry.name)
+        in_order = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
       raise errors.UsageError(
         f'cannot read the folder {shown(os.path.join(self.root, part))} '
         f'({error.strerror}): make it readable, or remove it'
       ) from error
     folders, images = [], []
-    for entry in entries:
+    for entry in in_order:
       path = os.path.join(part, entry.name)
       try:
         status, folder = entry.stat(), entry.is_dir()
@@ -237,7 +237,7 @@ class _Tree:
         status, folder = None, False
       if _is_ignored(entry.name):
         self._ignored.append(path)
-      elif folder and self._surrounds(status, part):
+      elif folder and status and self._surrounds(status, part):
         self._links.append(path)
       elif folder:
         folders.append(entry.name)
@@ -250,7 +250,7 @@ class _Tree:
         self._others.append(path)
     return folders, images
 
-  def _stamp(self, path, status) -> None:
+  def _stamp(self, path: str, status: os.stat_result | None) -> None:
     self._stamps[path] = 'broken link'
     if status is not None:
       self._stamps[path] = (
@@ -259,7 +259,7 @@ class _Tree:
       )
       self._changed_ns = max(self._changed_ns, status.st_ctime_ns)
 
-  def _surrounds(self, status, part) -> bool:
+  def _surrounds(self, status: os.stat_result, part: str) -> bool:
     """Tells whether a folder is the part, or one that the part is in."""
     while True:
       if os.path.samestat(status, os.stat(os.path.join(self.root, part))):
@@ -295,7 +295,7 @@ class _Tree:
   def listing(
     self,
     classes: tuple[str, ...],
-    images: dict[str, Mapping[str, Iterable[str]]],
+    images: Mapping[str, Mapping[str, Iterable[str]]],
     notes: list[str],
   ) -> Listing:
     """Returns the listing of split to class to its images."""
@@ -372,7 +372,7 @@ def _check_no_splits(where: str, classes: Iterable[str]) -> None:
 
   'flowers_train' beside 'flowers_test' does; 'train station' alone does not.
   """
-  like = {}
+  like: dict[str | None, str] = {}
   for name in classes:
     apart = re.sub('(?<=[a-z])(?=[A-Z])', ' ', name)  # TrainFlowers
     for word in _words(apart):
@@ -419,7 +419,7 @@ def _part_folders(tree: _Tree) -> dict[str, str]:
   _check_links(tree, [link for link in tree.links('') if part_of(link)])
   if not found:
     return {}
-  unlabelled = found.pop('unlabeled', None)
+  unlabelled = found.pop('unlabeled', '')
   beside = [name for name in folders if name not in found.values()]
   for name in beside:
     if name != unlabelled and tree.images(name):
@@ -547,7 +547,7 @@ def _layout_note(root: str, parts: Mapping[str, str]) -> str:
 
 def _cut(files: Mapping[str, list[str]]) -> dict[str, dict[str, list[str]]]:
   """Returns train and test of images that are not apart yet."""
-  parts = {TRAIN: {}, TEST: {}}
+  parts: dict[str, dict[str, list[str]]] = {TRAIN: {}, TEST: {}}
   for name, its in files.items():
     order = sorted(its, key=lambda p: hashlib.sha256(os.fsencode(p)).digest())
     parts[TEST][name] = order[_TEST_EVERY - 1 :: _TEST_EVERY]

@@ -24,6 +24,9 @@ _VERSION = '2.0.0'  # of what is prepared: another makes all of it anew
 _SETTLED_NS = 2_000_000_000
 _LISTED = 100  # bad files
 
+# Split to its images: path below the root, class, SHA-256 of the bytes.
+_Kept = Mapping[str, tuple[tuple[str, str, str], ...]]
+
 
 def builder(
   listing: folder.Listing,
@@ -137,7 +140,7 @@ def _refuse_bad(root: str, bad: Mapping[str, str], most: int) -> None:
     )
 
 
-def _check_kept(listing: folder.Listing, kept, good: int) -> None:
+def _check_kept(listing: folder.Listing, kept: _Kept, good: int) -> None:
   """Raises `UsageError` if too few images are left; tells how many there are.
 
   Args:
@@ -152,7 +155,9 @@ def _check_kept(listing: folder.Listing, kept, good: int) -> None:
       f'{root}: left out {left_out} of {good} images without labels, which are '
       'in the data set too (training must not see its test images)'
     )
-  counts = {part: collections.Counter() for part in kept}
+  counts: dict[str, collections.Counter[str]] = {
+    part: collections.Counter() for part in kept
+  }
   for part, files in kept.items():
     counts[part].update(label for _, label, _ in files)
     if not files:
@@ -172,7 +177,9 @@ def _check_kept(listing: folder.Listing, kept, good: int) -> None:
     _say_balance(listing, counts[folder.TRAIN])
 
 
-def _say_balance(listing, counts) -> None:
+def _say_balance(
+  listing: folder.Listing, counts: collections.Counter[str]
+) -> None:
   """Says how many images to train on the classes have."""
   least, most = min(counts.values()), max(counts.values())
   each = ', '.join(
@@ -190,7 +197,7 @@ def _say_balance(listing, counts) -> None:
   )
 
 
-def _duplicates(listing: folder.Listing, kept) -> Iterable[str]:
+def _duplicates(listing: folder.Listing, kept: _Kept) -> Iterable[str]:
   """Yields a line if an image is in several splits, or in several classes."""
   same = collections.defaultdict(list)
   for part, files in kept.items():
@@ -201,14 +208,14 @@ def _duplicates(listing: folder.Listing, kept) -> Iterable[str]:
     (1, 'class', 'one of the labels is wrong'),
   ):
     groups = [
-      files
-      for files in same.values()
-      if len({each[place] for each in files}) > 1
+      copies
+      for copies in same.values()
+      if len({each[place] for each in copies}) > 1
     ]
     pairs = []
-    for files in groups[: folder.NAMED]:
-      other = next(each for each in files if each[place] != files[0][place])
-      pairs.append(f'{folder.shown(files[0][2])} = {folder.shown(other[2])}')
+    for first, *others in groups[: folder.NAMED]:
+      other = next(each for each in others if each[place] != first[place])
+      pairs.append(f'{folder.shown(first[2])} = {folder.shown(other[2])}')
     if groups:
       yield (
         f'{folder.shown(listing.root)}: warning: '
@@ -220,7 +227,9 @@ def _duplicates(listing: folder.Listing, kept) -> Iterable[str]:
       )
 
 
-def _bits(root: str, used, labelled: '_Config | None') -> int:
+def _bits(
+  root: str, used: Iterable[image_files.Look], labelled: '_Config | None'
+) -> int:
   """Returns how many of 16 bits the images use; 0 if none has 16.
 
   It is one number for a whole folder, so that equal values stay equal.
@@ -254,8 +263,7 @@ class _Config(tfds.core.BuilderConfig):
   Attributes:
     classes: Names of its classes.
     root: The folder.
-    files: Split to its images: path below the root, class, and the SHA-256 of
-      the bytes.
+    files: Split to its images.
     channels: 1 or 3.
     bits: Of values of 16 bits; 0 if there are none.
     looks: What is known of all images, if it is to be written to `home`.
@@ -264,7 +272,7 @@ class _Config(tfds.core.BuilderConfig):
 
   classes: tuple[str, ...] = ()
   root: str = ''
-  files: Mapping[str, tuple[tuple[str, str, str], ...]] | None = None
+  files: _Kept = dataclasses.field(default_factory=dict)
   channels: int = 3
   bits: int = 0
   looks: Mapping[str, image_files.Look] | None = None

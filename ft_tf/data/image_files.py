@@ -14,7 +14,7 @@ import stat
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 # What Pillow opens but does not decode by itself, vector graphics and video.
 _NOT_IMAGES = {'BUFR', 'EPS', 'FLI', 'GRIB', 'HDF5', 'IPTC', 'MPEG', 'WMF'}
@@ -152,7 +152,7 @@ def encode(content: bytes, *, channels: int, bits: int) -> bytes:
     return kept.getvalue()
 
 
-def _look(image, content: bytes) -> Look:
+def _look(image: Image.Image, content: bytes) -> Look:
   if image.width * image.height > _MOST_PIXELS:
     return Look(f'{image.width}x{image.height} pixels are too many')
   frames = 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
@@ -162,7 +162,7 @@ def _look(image, content: bytes) -> Look:
     return Look(f'pixels of 32 bits (mode {image.mode}): save it with 8 or 16')
   if image.format == 'PNG' or _plain(image):
     tf.io.decode_image(content, expand_animations=False)
-  if image.format == 'TIFF' and deep is None:
+  if isinstance(image, TiffImagePlugin.TiffImageFile) and deep is None:
     bits = image.tag_v2.get(_BITS_PER_SAMPLE, (8,))
     # Pillow drops the lower 8 bits of colours, and these may be all there is.
     if max(bits) > 8 and np.asarray(image).max() < 16:
@@ -177,7 +177,7 @@ def _look(image, content: bytes) -> Look:
   )
 
 
-def _deep(image, content: bytes) -> np.ndarray | None:
+def _deep(image: Image.Image, content: bytes) -> np.ndarray | None:
   """Returns values of 16 bits, `[H, W]` or `[H, W, 3]`; None of 8 bits."""
   if image.format == 'PNG' and content[24] == 16:  # the depth in its header
     # Pillow drops the lower 8 bits of colours.
@@ -191,11 +191,11 @@ def _deep(image, content: bytes) -> np.ndarray | None:
   return None
 
 
-def _open(content: bytes):
+def _open(content: bytes) -> Image.Image:
   return Image.open(io.BytesIO(content), formats=_formats())
 
 
-def _plain(image) -> bool:
+def _plain(image: Image.Image) -> bool:
   return (image.format, image.mode) in _PLAIN
 
 

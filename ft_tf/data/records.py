@@ -8,7 +8,7 @@ standard augmentation of ImageNet: Szegedy et al. 2015, section 6).
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class Preprocessing:
   def then(self, size: tuple[int, int]) -> 'Preprocessing':
     """Returns this, and all of what it gives resized to a size."""
     resizing = STRETCH if self.resizing == 'none' else self.resizing
-    return Preprocessing(resizing, (*self.sizes, tuple(size)))
+    return Preprocessing(resizing, (*self.sizes, size))
 
   def as_json(self, image_shape: tuple[int, int, int]) -> dict[str, Any]:
     """Returns the exact steps from a stored image to `image_shape`.
@@ -76,7 +76,7 @@ class Preprocessing:
     }
 
 
-class Pictures(Sequence):
+class Pictures:
   """Stored images as evaluation sees them: an array read by its parts.
 
   Attributes:
@@ -85,7 +85,7 @@ class Pictures(Sequence):
 
   def __init__(
     self,
-    read,
+    read: Callable[[np.ndarray], list[bytes]],
     parse: Parse,
     shape: tuple[int, int, int, int],
     resizing: str = CROP,
@@ -115,7 +115,7 @@ class Pictures(Sequence):
   def __len__(self) -> int:
     return self.shape[0]
 
-  def __getitem__(self, key) -> np.ndarray:
+  def __getitem__(self, key: int | slice | np.ndarray) -> np.ndarray:
     """Returns images `[n, H, W, C]`, or one `[H, W, C]`, uint8.
 
     Args:
@@ -160,7 +160,7 @@ class StoredExamples:
     self.images = Pictures(
       self._read, parse, (len(indices), *image_shape), resizing
     )
-    self.preprocessing = Preprocessing(resizing, (tuple(image_shape[:2]),))
+    self.preprocessing = Preprocessing(resizing, (image_shape[:2],))
 
   def __len__(self) -> int:
     return len(self._indices)

@@ -4,16 +4,23 @@ Image folders are sorted by class, so that the first images of a data set may
 all be of one class. Whoever measures some of the images draws them here.
 """
 
-from typing import TypeVar
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 
 # Labels of images in files are read one by one: of these alone, at least.
 _LEAST_DRAWN = 2000
 
-Examples = TypeVar(
-  'Examples'
-)  # `example_sets.Examples`, `records.StoredExamples`
+
+class _Drawable(Protocol):
+  """What is drawn from: `example_sets.Examples`, `records.StoredExamples`."""
+
+  def __len__(self) -> int: ...
+  def labels_at(self, indices: np.ndarray, /) -> np.ndarray: ...
+  def take(self, indices: np.ndarray, /) -> Self: ...
+
+
+Examples = TypeVar('Examples', bound=_Drawable)
 
 
 def sample(examples: Examples, count: int, *, seed: int = 0) -> Examples:
@@ -32,7 +39,7 @@ def sample(examples: Examples, count: int, *, seed: int = 0) -> Examples:
   return examples.take(positions(examples, count, seed=seed))
 
 
-def positions(examples: Examples, count: int, *, seed: int = 0) -> np.ndarray:
+def positions(examples: _Drawable, count: int, *, seed: int = 0) -> np.ndarray:
   """Returns where the examples of such a sample are, `[n]` int64.
 
   Args:

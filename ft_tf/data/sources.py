@@ -4,7 +4,7 @@ import copy
 import functools
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +14,25 @@ from ft_tf import errors
 from ft_tf.data import arrays, builders, example_sets, memory, records, sampling
 
 _SHARE = 0.75  # of the free memory, for images; the rest is for networks
+
+
+class ImageSource(Protocol):
+  """Labelled images, split by split: what a `datasets.Dataset` is made of.
+
+  Attributes:
+    name: How messages call it.
+    label_names: The classes, in the order of the labels.
+    image_shape: `(H, W, C)`.
+    fingerprint: What changes with the images, where their name does not.
+  """
+
+  name: str
+  label_names: list[str]
+  image_shape: tuple[int, int, int]
+  fingerprint: str
+
+  def read(self, split: str, /) -> example_sets.AnyExamples:
+    """Returns a split's examples, in an order that stays."""
 
 
 class Source:
@@ -55,7 +74,7 @@ class Source:
         one of labelled images.
     """
     self.name = name
-    self._builder = builders.open_builder(
+    self._builder: tfds.core.DatasetBuilder = builders.open_builder(
       name,
       data_dir=data_dir,
       max_bad_files=max_bad_files,
@@ -95,7 +114,7 @@ class Source:
       )
     self.image_shape: tuple[int, int, int] = (height, width, channels)
 
-  def read(self, split: str) -> example_sets.Examples | records.StoredExamples:
+  def read(self, split: str) -> example_sets.AnyExamples:
     """Returns a split's examples in the order of its files.
 
     Args:
@@ -217,7 +236,7 @@ class Source:
     return records.resize(image, self.image_shape[:2])
 
 
-def check_memory(wanted: int, source: Source, split: str) -> None:
+def check_memory(wanted: int, source: ImageSource, split: str) -> None:
   """Raises `UsageError` if images take too much of the memory that is free.
 
   Args:
@@ -272,9 +291,10 @@ class Arrays:
       labels, least = arrays.labels(part, raw, len(some), names)
       parts[part] = example_sets.Examples(some, labels)
       classes = max(classes, least)
-      digest.update(np.ascontiguousarray(some))
+      digest.update(np.ascontiguousarray(some).data)
       # Runs are known by integers of the type that they were given in.
-      digest.update(labels.astype(raw.dtype if raw.dtype.kind in 'iu' else int))
+      given_type = raw.dtype if raw.dtype.kind in 'iu' else int
+      digest.update(labels.astype(given_type).data)
     shapes = [part.images.shape[1:] for part in parts.values()]
     if shapes[0] != shapes[1]:
       raise errors.UsageError(
@@ -287,7 +307,7 @@ class Arrays:
       )
     arrays.check_covered(parts['train'].labels, classes, names)
     self.label_names = names or list(map(str, range(classes)))
-    self.image_shape = tuple(shapes[0])
+    self.image_shape: tuple[int, int, int] = tuple(shapes[0])
     self.unit = ranges['train']
     self.fingerprint = digest.hexdigest()
     self._parts = parts
@@ -308,7 +328,9 @@ class Arrays:
     return other
 
 
-def _with_channels(images, channels: int):
+def _with_channels(
+  images: np.ndarray | tf.Tensor, channels: int
+) -> np.ndarray | tf.Tensor:
   """Returns images or an image `[..., 1 or 3]` with other channels."""
   if channels == images.shape[-1]:
     return images
@@ -321,7 +343,7 @@ def _with_channels(images, channels: int):
 class Sampled:
   """A sample of each split of a source, as a source."""
 
-  def __init__(self, source: 'Source | Arrays', count: int):
+  def __init__(self, source: ImageSource, count: int):
     """Names the source and the most images of a split."""
     self.name = source.name
     self.label_names = source.label_names
@@ -330,5 +352,5 @@ class Sampled:
     self._source = source
     self._count = count
 
-  def read(self, split: str) -> example_sets.Examples | records.StoredExamples:
+  def read(self, split: str) -> example_sets.AnyExamples:
     return sampling.sample(self._source.read(split), self._count)

@@ -47,7 +47,7 @@ class Signals(Protocol):
 
 
 def stream(
-  examples: example_sets.Examples,
+  examples: example_sets.AnyExamples,
   data: recipes.Data,
   *,
   seed: int,
@@ -109,7 +109,7 @@ def stream(
 
 
 def view(
-  examples: example_sets.Examples, data: recipes.Data, number: int
+  examples: example_sets.AnyExamples, data: recipes.Data, number: int
 ) -> tf.data.Dataset:
   """Returns every training image as one view shows it, in their order.
 

@@ -33,7 +33,7 @@ class Limits:
   max_bytes: int | None = None
   max_latency_ms: float | None = None
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for name, value in dataclasses.asdict(self).items():
       if value is not None and not value > 0:
         raise errors.UsageError(f'--{name}={value}: give a number above 0')

@@ -11,7 +11,7 @@ import numpy as np
 from ft_tf import errors, evaluation, run_dir
 from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.export import convert, latency
-from ft_tf.models import standard, zoo
+from ft_tf.models import checks, model_files, standard
 
 # 200 left a worst logit difference of 3.3 in a ResNet-20, 1,000 one of 0.55.
 CALIBRATION_IMAGES = 1000
@@ -53,23 +53,25 @@ def export(
     UsageError: the model is not one for the data set, gives values that are not
       finite, or the folder holds something else than its export.
   """
-  student = zoo.load(model) if loaded is None else loaded
+  student = model_files.load(model) if loaded is None else loaded
   digest = run_dir.digest(model)
   if os.path.exists(folder):
     return _read(folder, digest)
-  zoo.check_classifier(student, f'--model={model}')
-  student, changes = standard.standard(student)
+  checks.check_classifier(student, f'--model={model}')
+  student, changes = standard.standardize(student)
   for line in changes:
     print(f'export: {line}', file=sys.stderr, flush=True)
   dataset = dataset.for_model(student.input_shape[1:])
-  zoo.check_fits(
+  checks.check_fits(
     student,
     f'--model={model}',
     image_shape=dataset.image_shape,
     label_names=dataset.label_names,
   )
-  zoo.check_not_quantized(student, f'--model={model}')
-  student, changes = standard.standard(student, image_shape=dataset.image_shape)
+  checks.check_not_quantized(student, f'--model={model}')
+  student, changes = standard.standardize(
+    student, image_shape=dataset.image_shape
+  )
   for line in changes:
     print(f'export: {line}', file=sys.stderr, flush=True)
   os.makedirs(os.path.dirname(os.path.abspath(folder)), exist_ok=True)
@@ -130,7 +132,7 @@ def recorded_preprocessing(model: str) -> dict[str, Any]:
   return {}
 
 
-def _of_recipe(folder) -> dict[str, Any]:
+def _of_recipe(folder: str) -> dict[str, Any]:
   """Returns what the recipe of a run says of images, if one is there."""
   recipe = run_dir.RunDir(folder).read('recipe.json')
   data = recipe.get('data') if isinstance(recipe, dict) else None
@@ -139,13 +141,15 @@ def _of_recipe(folder) -> dict[str, Any]:
   return _known(data.get('resizing'), data.get('image_size'))
 
 
-def _known(resizing, image_size) -> dict[str, Any]:
+def _known(resizing: str | None, image_size: int | None) -> dict[str, Any]:
   if not image_size:
     return {}
   return {'resizing': resizing, 'image_size': image_size}
 
 
-def _write_models(student: keras.Model, calibration: np.ndarray, folder: str):
+def _write_models(
+  student: keras.Model, calibration: np.ndarray, folder: str
+) -> None:
   """Writes every format of the student."""
   print('export: converting', file=sys.stderr, flush=True)
   twin = convert.float32_twin(student, 'uint8')
@@ -165,7 +169,7 @@ def _write_models(student: keras.Model, calibration: np.ndarray, folder: str):
 
 
 def _measure(
-  folder: str, test: example_sets.Examples, model: str
+  folder: str, test: example_sets.AnyExamples, model: str
 ) -> dict[str, dict[str, Any]]:
   """Runs every format of a model on the test images."""
   figures = {}

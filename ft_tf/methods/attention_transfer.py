@@ -5,9 +5,9 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from ft_tf import definitions, fields, losses
-from ft_tf.methods import base
-from ft_tf.models import taps
+from ft_tf import definitions, fields, losses, recipes
+from ft_tf.methods import base, registry
+from ft_tf.models import blocks, layer_choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class AttentionTransfer(base.Method):
 
   Signal: the attention map of the last feature map of each size that both
   networks have; in a pre-activation network that is the raw sum of the group
-  (authors' code; see `taps.block_output`). No adapter. Loss: the mean squared
+  (authors' code; see `blocks.block_output`). No adapter. Loss: the mean squared
   difference of normalised attention maps, summed over the sizes (authors' code;
   section 3.1 of the paper has the norm instead of its square).
   """
@@ -46,12 +46,12 @@ class AttentionTransfer(base.Method):
       UsageError: no feature maps of the two have the same size.
     """
     self.weight = beta
-    teacher_layers, student_layers = taps.pairs(teacher, student)
+    teacher_layers, student_layers = layer_choice.pair_by_size(teacher, student)
     self.teacher_layers = tuple(
-      taps.block_output(teacher, layer) for layer in teacher_layers
+      blocks.block_output(teacher, layer) for layer in teacher_layers
     )
     self.student_layers = tuple(
-      taps.block_output(student, layer) for layer in student_layers
+      blocks.block_output(student, layer) for layer in student_layers
     )
     self.signal_key = {'signal': 'attention', 'layers': self.teacher_layers}
 
@@ -61,13 +61,17 @@ class AttentionTransfer(base.Method):
       losses.attention(teacher.features[layer]) for layer in self.teacher_layers
     ]
 
-  def adapt(self, student: base.Outputs, *, training=False) -> list[tf.Tensor]:
+  def adapt(
+    self, student: base.Outputs, *, training: bool = False
+  ) -> list[tf.Tensor]:
     """Returns the student's normalised attention maps, `[B, H * W]` each."""
     return [
       losses.attention(student.features[layer]) for layer in self.student_layers
     ]
 
-  def loss(self, adapted, signal, labels) -> tf.Tensor:
+  def loss(
+    self, adapted: list[tf.Tensor], signal: list[tf.Tensor], labels: tf.Tensor
+  ) -> tf.Tensor:
     return tf.add_n(
       [
         losses.mean_squared(student_map, teacher_map)
@@ -76,7 +80,9 @@ class AttentionTransfer(base.Method):
     )
 
 
-def _make(numbers, recipe, parts) -> list[base.Method]:
+def _make(
+  numbers: Numbers, recipe: recipes.Recipe, parts: registry.Parts
+) -> list[base.Method]:
   del recipe
   return [
     AttentionTransfer(

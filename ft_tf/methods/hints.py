@@ -5,9 +5,9 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from ft_tf import definitions, fields, losses
-from ft_tf.methods import base
-from ft_tf.models import layers, taps
+from ft_tf import definitions, fields, losses, recipes
+from ft_tf.methods import base, registry
+from ft_tf.models import blocks, feature_maps, layer_choice, layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Hints(base.Method):
 
   Signal: the middle one of the feature maps whose size both networks have; in a
   pre-activation network that is the raw sum of the group (RepDistiller; see
-  `taps.block_output`). Adapter: a 1x1 convolution with bias, batch norm and
+  `blocks.block_output`). Adapter: a 1x1 convolution with bias, batch norm and
   ReLU. Loss: mean squared error (equation 3 of the paper, as a mean). The paper
   first trains the student up to the hint; here the term is added to cross
   entropy for the whole training. This and the batch norm of the regressor are
@@ -33,6 +33,7 @@ class Hints(base.Method):
   """
 
   name = 'fitnet'
+  adapter: keras.Model
 
   def __init__(
     self,
@@ -57,14 +58,18 @@ class Hints(base.Method):
       UsageError: no feature maps of the two have the same size.
     """
     self.weight = weight
-    teacher_layers, student_layers = taps.pairs(teacher, student)
+    teacher_layers, student_layers = layer_choice.pair_by_size(teacher, student)
     middle = len(teacher_layers) // 2
-    self.teacher_layers = (taps.block_output(teacher, teacher_layers[middle]),)
-    self.student_layers = (taps.block_output(student, student_layers[middle]),)
+    self.teacher_layers = (
+      blocks.block_output(teacher, teacher_layers[middle]),
+    )
+    self.student_layers = (
+      blocks.block_output(student, student_layers[middle]),
+    )
     self.signal_key = {'signal': 'feature', 'layers': self.teacher_layers}
     self.adapter = _regressor(
-      taps.shape(student, self.student_layers[0]),
-      taps.shape(teacher, self.teacher_layers[0])[-1],
+      feature_maps.shape(student, self.student_layers[0]),
+      feature_maps.shape(teacher, self.teacher_layers[0])[-1],
       sync_batch_norm=sync_batch_norm,
       precision=precision,
     )
@@ -73,18 +78,26 @@ class Hints(base.Method):
     """Returns the teacher's middle feature map, `[B, H, W, C]`."""
     return teacher.features[self.teacher_layers[0]]
 
-  def adapt(self, student: base.Outputs, *, training=False) -> tf.Tensor:
+  def adapt(
+    self, student: base.Outputs, *, training: bool = False
+  ) -> tf.Tensor:
     """Returns the prediction of the teacher's feature map, `[B, H, W, C]`."""
     return self.adapter(
       student.features[self.student_layers[0]], training=training
     )
 
-  def loss(self, adapted, signal, labels) -> tf.Tensor:
+  def loss(
+    self, adapted: tf.Tensor, signal: tf.Tensor, labels: tf.Tensor
+  ) -> tf.Tensor:
     return losses.mean_squared(adapted, signal)
 
 
 def _regressor(
-  shape, channels, *, sync_batch_norm: bool, precision: str
+  shape: tuple[int, int, int],
+  channels: int,
+  *,
+  sync_batch_norm: bool,
+  precision: str,
 ) -> keras.Model:
   """Returns a model from feature maps `[B, *shape]` to `channels` channels."""
   feature = keras.Input(shape, dtype='float32', name='feature')
@@ -107,7 +120,9 @@ def _regressor(
   return keras.Model(feature, x, name='regressor')
 
 
-def _make(numbers, recipe, parts) -> list[base.Method]:
+def _make(
+  numbers: Numbers, recipe: recipes.Recipe, parts: registry.Parts
+) -> list[base.Method]:
   return [
     Hints(
       teacher=parts.teacher,

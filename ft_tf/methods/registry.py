@@ -8,7 +8,7 @@ import keras
 from ft_tf import definitions, errors, factors, recipes
 from ft_tf.data import example_sets
 from ft_tf.methods import base
-from ft_tf.models import taps
+from ft_tf.models import layer_choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Parts:
   teacher: keras.Model
   student: keras.Model
   paraphrasers: Sequence[factors.Paraphraser]
-  examples: example_sets.Examples
+  examples: example_sets.AnyExamples
 
 
 def make(recipe: recipes.Recipe, parts: Parts) -> list[base.Method]:
@@ -40,7 +40,7 @@ def make(recipe: recipes.Recipe, parts: Parts) -> list[base.Method]:
   """
   parts.teacher.trainable = False
   known = definitions.registered()
-  loss_terms = []
+  loss_terms: list[base.Method] = []
   for name in recipes.terms(recipe.student.method):
     numbers = known[name].select_numbers(recipe.student)
     loss_terms += known[name].make(numbers, recipe, parts)
@@ -69,8 +69,8 @@ def resolve_layer_pairs(
   before = recipe.before_activation
   pairs = [
     (
-      taps.choose(teacher, teacher_layer, before=before),
-      taps.choose(student, student_layer, before=before),
+      layer_choice.resolve_layer(teacher, teacher_layer, before=before),
+      layer_choice.resolve_layer(student, student_layer, before=before),
     )
     for teacher_layer, student_layer in recipes.layer_pairs(recipe)
   ]

@@ -5,9 +5,9 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from ft_tf import definitions, fields, losses
-from ft_tf.methods import base
-from ft_tf.models import taps
+from ft_tf import definitions, fields, losses, recipes
+from ft_tf.methods import base, registry
+from ft_tf.models import blocks, layer_choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Similarity(base.Method):
 
   Signal: the last feature map; in a pre-activation network that is the raw sum
   of the last group (RepDistiller, whose weight is the paper's; see
-  `taps.block_output`). No adapter. Loss: the squared difference of the
+  `blocks.block_output`). No adapter. Loss: the squared difference of the
   row-normalised Gram matrices of a batch, divided by the squared batch size
   (equation 4 of the paper). The batch is the global one, of all replicas.
   """
@@ -44,7 +44,7 @@ class Similarity(base.Method):
     """
     self.weight = gamma
     self.teacher_layers, self.student_layers = (
-      (taps.block_output(network, taps.last_feature_map(network)),)
+      (blocks.block_output(network, layer_choice.last_feature_map(network)),)
       for network in (teacher, student)
     )
     self.signal_key = {'signal': 'feature', 'layers': self.teacher_layers}
@@ -53,11 +53,15 @@ class Similarity(base.Method):
     """Returns the teacher's last feature map, `[B, H, W, C]`."""
     return teacher.features[self.teacher_layers[0]]
 
-  def adapt(self, student: base.Outputs, *, training=False) -> tf.Tensor:
+  def adapt(
+    self, student: base.Outputs, *, training: bool = False
+  ) -> tf.Tensor:
     """Returns the student's last feature map, `[B, H, W, C]`."""
     return student.features[self.student_layers[0]]
 
-  def loss(self, adapted, signal, labels) -> tf.Tensor:
+  def loss(
+    self, adapted: tf.Tensor, signal: tf.Tensor, labels: tf.Tensor
+  ) -> tf.Tensor:
     return losses.similarity(adapted, signal, _gather(adapted), _gather(signal))
 
 
@@ -69,7 +73,9 @@ def _gather(feature):
   return replica.all_gather(feature, axis=0)
 
 
-def _make(numbers, recipe, parts) -> list[base.Method]:
+def _make(
+  numbers: Numbers, recipe: recipes.Recipe, parts: registry.Parts
+) -> list[base.Method]:
   del recipe
   return [
     Similarity(

@@ -1,8 +1,8 @@
 """Networks of keras.applications by name, for images of any size.
 
-They were laid out for images of 224 pixels and more and shrink them 32 times,
-which leaves one place of a picture of 32. Here small images are shrunk less, by
-the rule of `strides_taken`.
+They were designed for images of 224 pixels and more and shrink them 32 times,
+which leaves a map of 1x1 of an image of 32x32. Here small images are shrunk
+less, by the rule of `strides_taken`.
 """
 
 import collections
@@ -17,10 +17,10 @@ from ft_tf import errors
 from ft_tf.models import graph, layers, standard
 
 _STRIDE = 32  # of every network here, from image to last map
-_LARGE = 96  # pixels from which on a network stays as it is
+_LARGE = 96  # pixels; for such images and larger a network stays as it is
 _LEAST_MAP = 4  # height and width of the last map of smaller images
-# Those of the networks, 0.99 to 0.9997, average over hundreds of steps and
-# more: after a short training they are still near their first values.
+# Keras's, 0.99 to 0.9997, average over hundreds of steps and more: after a
+# short training the statistics would still be near their initial values.
 _MOMENTUM = 0.9
 
 _STRIDED = (
@@ -31,7 +31,7 @@ _STRIDED = (
   keras.layers.AveragePooling2D,
 )
 
-# A layer as Keras builds it, and as it is here.
+# (layer as Keras builds it, layer as it is here).
 Pairs = list[tuple[keras.layers.Layer, keras.layers.Layer]]
 
 
@@ -57,12 +57,14 @@ def family(name: str) -> str:
 
 
 def _parts(name):
-  """Returns the function of a name and its width; None if there is none."""
+  """Returns a name's function and its options; None if there is none."""
   if name in builders():
     return builders()[name], {}
   match = re.fullmatch(r'(\w+)x(\d+(?:\.\d+)?)', name)
-  builder = match and builders().get(match[1])
-  if not builder or 'alpha' not in inspect.signature(builder).parameters:
+  if match is None:
+    return None
+  builder = builders().get(match[1])
+  if builder is None or 'alpha' not in inspect.signature(builder).parameters:
     return None
   alpha = float(match[2])
   return (builder, {'alpha': alpha}) if alpha > 0 else None
@@ -78,10 +80,10 @@ def plain(
   """Returns a fresh network as Keras builds it, for normalised images.
 
   Args:
-    name: As of `is_name`.
+    name: See `is_name`.
     image_shape: `(H, W, C)`.
     classes: Number of logits.
-    head: Whether it ends in logits; else in its last feature map.
+    head: Whether it ends in logits; otherwise in its last feature map.
 
   Raises:
     UsageError: the images are smaller than Keras allows.
@@ -128,20 +130,19 @@ def build(
 ) -> tuple[keras.Model, Pairs]:
   """Returns a fresh network for the data.
 
-  Its layers have their names and kernels from Keras, in the order of Keras.
-  Different are: images are raw and normalised by `spec`; the first strided
-  convolutions and poolings lose strides for small images, see `strides_taken`;
-  batch norm has a momentum of 0.9, and is synchronized if `spec` says so; and
-  logits are float32.
+  Its layers have the names, kernels and order of Keras's. The differences:
+  images are raw and normalised by `spec`; the first strided convolutions and
+  poolings lose strides for small images, see `strides_taken`; batch norm has a
+  momentum of 0.9, and is synchronized if `spec` says so; logits are float32.
 
   Args:
-    name: As of `is_name`.
+    name: See `is_name`.
     spec: The data's shape and statistics.
-    as_built: Whether all strides stay, however small the images are.
+    as_built: Whether to keep all strides, however small the images are.
 
   Returns:
     A model from raw images `[B, H, W, C]` uint8 to logits `[B, classes]`
-    float32, and its layers beside those of `plain` made flat, in their order.
+    float32; and its layers paired with those of `plain`, flattened, in order.
 
   Raises:
     UsageError: it does not fit the images.
@@ -153,12 +154,13 @@ def build(
       '--image_size=32'
     )
   taken = 1 if as_built else strides_taken(spec.image_shape)
-  # Larger by the strides that it loses: what depends on the size of a map, as
-  # the padding before a strided convolution does, then fits those that stay.
+  # Built for images larger by the strides that it loses: what depends on the
+  # size of a map, such as the padding before a strided convolution, then fits
+  # the maps of the strides that stay.
   original = plain(
     name, (height * taken, width * taken, channels), classes=spec.classes
   )
-  return _adapted(standard.flat(original), spec, taken)
+  return _adapted(standard.flatten(original), spec, taken)
 
 
 def head_of(model: keras.Model) -> keras.layers.Layer:
@@ -166,54 +168,77 @@ def head_of(model: keras.Model) -> keras.layers.Layer:
   return [layer for layer in model.layers if layer.weights][-1]
 
 
-def _adapted(model, spec, wanted):
-  """Returns what `build` does, of a network built `wanted` times larger."""
-  head = head_of(model)
+def _adapted(model, spec, strides_to_take):
+  """Returns what `build` does, from a network built larger by these strides."""
   image, start = layers.images(spec)
-  taken = {id(start): 1}  # strides taken away on the way to a tensor
-  kept, copies, behind = [], {}, []
-  names = collections.Counter()
-
-  def call(operation):
-    if isinstance(
-      operation, (keras.layers.Rescaling, keras.layers.Normalization)
-    ):
-      return lambda x, **_: x  # The normalisation is ours.
-    return lambda *args, **kwargs: run(operation, args, kwargs)
-
-  def run(operation, args, kwargs):
-    inputs = keras.tree.flatten((args, kwargs))
-    so_far = max(taken.get(id(each), 1) for each in inputs)
-    if isinstance(operation, keras.layers.Layer):
-      if operation is head:
-        behind.append(True)
-      config = operation.get_config()
-      config['name'] = _own_name(operation, names)
-      if isinstance(operation, keras.layers.BatchNormalization):
-        config['momentum'] = _MOMENTUM
-        config['synchronized'] = spec.sync_batch_norm
-      if behind:
-        config['dtype'] = 'float32'
-      if wanted > 1 and isinstance(operation, _STRIDED):
-        less = min(max(operation.strides), wanted // so_far)
-        args = (_loosen(operation, config, args[0], less),)
-        so_far *= less
-      layer = type(operation).from_config(config)
-      copies[id(operation)] = operation, layer
-    else:
-      layer = operation
-      layer.name = _own_name(operation, names)
-    y = layer(*args, **kwargs)
-    taken[id(y)] = so_far
-    kept.append(y)  # so that no other tensor gets its id
-    return y
-
-  (logits,) = graph.run(model, [start], call)
-  pairs = [copies[id(each)] for each in model.layers if id(each) in copies]
+  adaptation = _Adaptation(head_of(model), spec, strides_to_take)
+  (logits,) = graph.run(model, [start], adaptation.replace)
+  pairs = [
+    (layer, adaptation.copies[id(layer)])
+    for layer in model.layers
+    if id(layer) in adaptation.copies
+  ]
   return keras.Model(image, logits, name=model.name), pairs
 
 
-def _own_name(operation, names):
+class _Adaptation:
+  """Calls a network's operations again, with the changes that `build` lists.
+
+  Attributes:
+    copies: The new layer by the id of the network's layer.
+  """
+
+  def __init__(self, head, spec, strides_to_take):
+    self.copies = {}
+    self._head, self._spec = head, spec
+    self._strides_to_take = strides_to_take
+    self._strides_taken = {}  # on the way to a tensor, by its id
+    self._tensors = []  # held, so that no other tensor gets the id of one
+    self._name_counts: collections.Counter[str] = collections.Counter()
+    self._is_past_head = False
+
+  def replace(self, operation):
+    """Returns what is called in an operation's place."""
+    if isinstance(
+      operation, (keras.layers.Rescaling, keras.layers.Normalization)
+    ):
+      return lambda x, **_: x  # The images are normalised already, by `spec`.
+    return lambda *args, **kwargs: self._call(operation, args, kwargs)
+
+  def _call(self, operation, args, kwargs):
+    inputs = keras.tree.flatten((args, kwargs))
+    strides_taken = max(self._strides_taken.get(id(x), 1) for x in inputs)
+    name = _own_name(operation, self._name_counts)
+    if isinstance(operation, keras.layers.Layer):
+      config = {**self._config(operation), 'name': name}
+      if self._strides_to_take > 1 and isinstance(operation, _STRIDED):
+        less = min(
+          max(operation.strides), self._strides_to_take // strides_taken
+        )
+        args = (_take_strides(operation, config, args[0], less),)
+        strides_taken *= less
+      called = type(operation).from_config(config)
+      self.copies[id(operation)] = called
+    else:
+      called = operation
+      called.name = name
+    y = called(*args, **kwargs)
+    self._strides_taken[id(y)] = strides_taken
+    self._tensors.append(y)
+    return y
+
+  def _config(self, layer):
+    config = layer.get_config()
+    if isinstance(layer, keras.layers.BatchNormalization):
+      config['momentum'] = _MOMENTUM
+      config['synchronized'] = self._spec.sync_batch_norm
+    self._is_past_head |= layer is self._head
+    if self._is_past_head:
+      config['dtype'] = 'float32'
+    return config
+
+
+def _own_name(operation, name_counts):
   """Returns a name that does not depend on what was built before.
 
   Keras numbers the operations without a name of all models in one row.
@@ -221,29 +246,30 @@ def _own_name(operation, names):
   stem = re.sub(r'_\d+$', '', operation.name)
   if stem.replace('_', '') != type(operation).__name__.lower():
     return operation.name
-  names[stem] += 1
-  return f'{stem}_{names[stem]}'
+  name_counts[stem] += 1
+  return f'{stem}_{name_counts[stem]}'
 
 
-def _loosen(layer, config, x, less):
-  """Returns the input of a layer that is to have `less` times less stride.
+def _take_strides(layer, config, x, less):
+  """Returns the input of a layer that gets `less` times less stride.
 
-  With it goes the zero padding that was there for the stride, and overlapping
-  windows do not eat up the border of a small map. Changes the configuration.
+  Zero padding that was there for the stride is removed with it, and overlapping
+  windows do not use up the border of a small map. Changes the configuration.
   """
   config['strides'] = tuple(stride // less for stride in layer.strides)
   producer = graph.producer(x)
-  padded = isinstance(producer.operation, keras.layers.ZeroPadding2D)
+  is_padded = isinstance(producer.operation, keras.layers.ZeroPadding2D)
   if less > 1:
     config['padding'] = 'same'
-    if padded:
+    if is_padded:
       (x,) = producer.inputs
-  elif not padded and max(_window(layer)) > max(layer.strides):
+  elif not is_padded and max(_window(layer)) > max(layer.strides):
     config['padding'] = 'same'
   return x
 
 
 def _window(layer):
+  """Returns height and width of the places that a layer reads at once."""
   if isinstance(
     layer, (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
   ):

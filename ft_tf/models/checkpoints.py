@@ -1,4 +1,4 @@
-"""Arrays out of files that PyTorch's users save, none of their code run."""
+"""Arrays out of files that PyTorch users save, without running their code."""
 
 import collections
 import importlib
@@ -15,8 +15,8 @@ from ft_tf import errors
 # Keys that scripts put a state dict under.
 _CONTAINERS = ('state_dict', 'model_state_dict', 'model', 'net')
 _PICKLED = ('.pth', '.pt', '.th', '.tar', '.ckpt', '.bin')
-# Parts of a name that wrappers leave wherever they are: torch.compile, FSDP,
-# activation checkpointing.
+# Parts of a name, at any place in it, that come from wrappers: torch.compile,
+# FSDP, activation checkpointing.
 _WRAPPERS = {
   '_orig_mod',
   '_fsdp_wrapped_module',
@@ -30,12 +30,11 @@ def read(path: str) -> dict[str, np.ndarray]:
   Args:
     path: A `.npz`, a `.safetensors`, or what `torch.save` wrote (`.pth`, `.pt`,
       `.th`, `.pth.tar`, `.bin`, Lightning's `.ckpt`), for which torch must be
-      installed. A state dict within a dict of a script (`state_dict`, `model`,
-      `net`) is found; see `unwrapped`.
+      installed. The state dict may be inside a script's own dict, under
+      `state_dict`, `model` or `net`; for names see `unwrapped`.
 
   Raises:
-    UsageError: there is no such file, or it is not one of plain arrays. Code in
-      it is not run.
+    UsageError: there is no such file, or it does not hold plain arrays alone.
   """
   if not os.path.isfile(path):
     raise errors.UsageError(f'there is no file {path}: give --weights')
@@ -50,11 +49,11 @@ def read(path: str) -> dict[str, np.ndarray]:
       f'--weights={path}: give a .npz, .safetensors, .pth, .pt, .th or .ckpt '
       'file'
     )
-  arrays, left_out = unwrapped(arrays)
-  if left_out:
+  arrays, ignored = unwrapped(arrays)
+  if ignored:
     print(
-      f'{path}: arrays outside of the network are left out: '
-      + ', '.join(left_out),
+      f'{path}: ignored these arrays, which are outside of the network: '
+      + ', '.join(ignored),
       file=sys.stderr,
       flush=True,
     )
@@ -67,10 +66,11 @@ def unwrapped(
   """Returns a network's arrays by its own names, and the names of the others.
 
   Scripts keep the network inside of something else, whose name comes first:
-  `module.` of DataParallel, `model.` or `net.` of a Lightning module, perhaps
-  as well as losses and metrics. The longest prefix that every convolution and a
-  dense layer have, or everything, is removed. `_orig_mod.` of torch.compile and
-  similar parts are removed wherever they are.
+  `module.` of DataParallel, `model.` or `net.` of a Lightning module, which may
+  hold losses and metrics too. The prefix that is removed is the longest that
+  all convolutions and at least one dense layer share, or that all arrays share.
+  Parts from wrappers, such as `_orig_mod.` of torch.compile, are removed
+  wherever they are.
 
   Args:
     arrays: A state dict.
@@ -132,10 +132,10 @@ def _of_safetensors(path):
 
 def _of_torch(path):
   try:
-    torch = importlib.import_module('torch')  # Nothing else here needs it.
+    torch = importlib.import_module('torch')  # optional, for these files alone
   except ImportError as error:
     raise errors.UsageError(
-      f'{path} takes torch to read: `pip install -r '
+      f'reading {path} requires torch: `pip install -r '
       'requirements-benchmark.txt`, or save it as .safetensors where torch is'
     ) from error
   try:
@@ -143,8 +143,8 @@ def _of_torch(path):
   except Exception as error:  # torch raises many kinds, down to zipfile's.
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     raise errors.UsageError(
-      f'{path} does not load as weights alone ({reason}), and no code in it is '
-      'run: save its state_dict() with torch.save'
+      f'{path} does not load as weights alone ({reason}), and code in it is '
+      'not run: save its state_dict() with torch.save'
     ) from error
   state = loaded
   for key in _CONTAINERS:

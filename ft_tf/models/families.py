@@ -10,16 +10,17 @@ _ALPHAS = ('0.35', '0.5', '0.75', '1', '1.3')
 
 
 def family(name: str) -> tuple[str, ...]:
-  """Returns the networks of a network's kind, the smallest first.
+  """Returns a network's family, the smallest first.
 
-  A CIFAR ResNet comes in depths at the width it is named with, a wide ResNet in
-  widths at its depth, a MobileNet in widths, an EfficientNet in its numbers.
+  The family of a CIFAR ResNet is its depths at the same width, of a wide ResNet
+  its widths at the same depth, of a MobileNet its widths, and of an
+  EfficientNet its numbers.
 
   Args:
     name: As in `zoo.NAMES`.
 
   Raises:
-    UsageError: it is a file, or a network that has no such kin.
+    UsageError: it is a file, or a network without a family.
   """
   match = re.fullmatch(r'resnet(\d+)(x[\d.]+)?(-parameter-free)?', name)
   if match and (int(match[1]) - 2) % 6 == 0:
@@ -36,7 +37,7 @@ def family(name: str) -> tuple[str, ...]:
     stem, count = (match[1], 8) if match[1] else (match[2], 4)
     return tuple(f'{stem}{number}' for number in range(count))
   raise errors.UsageError(
-    f'--student={name} is of no family to choose from: with --max_bytes or '
+    f'--student={name} has no family to choose from: with --max_bytes or '
     '--max_latency_ms give a resnet<6n+2>, wrn-<6n+4>-<width>, mobilenetv2, '
     'mobilenetv3small, mobilenetv3large, efficientnetb0 or efficientnetv2b0'
   )

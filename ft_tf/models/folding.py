@@ -1,11 +1,13 @@
-"""A trained model as it is asked: batch norm folded into the convolutions.
+"""A trained model for inference: batch norm folded into the convolutions.
 
-At inference batch norm is gamma (x - mean) / sqrt(variance + epsilon) + beta, a
-factor and a sum for each channel. Behind a convolution the factor belongs into
-the kernel and the sum into the bias, and nothing is left to compute.
+At inference batch norm is gamma (x - mean) / sqrt(variance + epsilon) + beta: a
+factor and a summand per channel. After a convolution the factor goes into the
+kernel and the summand into the bias, and nothing is left to compute.
 """
 
 import collections
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,8 +15,8 @@ import numpy as np
 from ft_tf.models import graph
 
 
-class _Passed(keras.layers.Layer):
-  """What stands in the place of a folded batch norm, under its name."""
+class _Passthrough(keras.layers.Layer):
+  """Replaces a folded batch norm under its name, which may be tapped."""
 
   def call(self, inputs, training=None, mask=None):
     return inputs
@@ -27,64 +29,82 @@ def fold(model: keras.Model, dtype: str = 'float32') -> keras.Model:
     model: Functional or Sequential, of one input, built; such models nested in
       it are folded too.
     dtype: 'float32', 'bfloat16' or 'float16', of all maps `[B, H, W, C]` and
-      tokens `[B, N, C]`. What lies behind the last map, the logits above all,
-      is float32.
+      tokens `[B, N, C]`. What follows the last map, above all the logits, is
+      float32.
 
   Returns:
-    A functional model with the same outputs and layer names. A batch norm that
-    is not the only reader of a convolution stays a layer, and a layer that is
-    not Keras's own stays itself, as does one that is quantized or has LoRA
-    weights.
+    A functional model with the same outputs and layer names. A batch norm stays
+    a layer if the convolution before it has other readers. A layer is shared
+    with the model, not copied, if its class is not Keras's own, if it is
+    quantized, or if it has LoRA weights.
   """
-  sequential = isinstance(model, keras.Sequential)
-  outputs = model.outputs[0] if sequential else model.output
+  is_sequential = isinstance(model, keras.Sequential)
+  outputs = model.outputs[0] if is_sequential else model.output
   functional = keras.Model(model.inputs[0], outputs, name=model.name)
   calls = graph.calls(functional)
-  norms = _foldable(calls, kept=functional.outputs)
-  maps = {
+  norm_of = _foldable_norms(calls, outputs=functional.outputs)
+  folded_norms = {id(norm) for norm in norm_of.values()}
+  map_layers = {
     id(call.operation)
     for call in calls
-    if len(call.outputs[0].shape) in (3, 4)  # Tokens are maps, too.
+    if len(call.outputs[0].shape) in (3, 4)  # tokens or maps
   }
-  passed = {id(norm) for norm in norms.values()}
   policy = keras.DTypePolicy(
     'float32' if dtype == 'float32' else f'mixed_{dtype}'
   )
-  copies = {}
+  twins = {}  # {id of a layer: (the layer, its twin)}; held, an id stays unique
 
-  def copy(layer):
-    if id(layer) in copies:
-      return copies[id(layer)][1]
+  def make_twin(layer):
     if graph.is_plain_model(layer):
-      twin = fold(layer, dtype) if len(layer.inputs) == 1 else layer
-    elif id(layer) in passed:
-      twin = _Passed(name=layer.name, dtype=policy)
-    elif _follows_its_config(layer):
-      config = layer.get_config()
-      config['dtype'] = policy if id(layer) in maps else 'float32'
-      if id(layer) in norms:
-        config['use_bias'] = True
-      twin = type(layer).from_config(config)
-    else:
-      twin = layer
-    copies[id(layer)] = layer, twin
-    return twin
+      # A nested model of several inputs is not folded: `fold` takes one.
+      return fold(layer, dtype) if len(layer.inputs) == 1 else layer
+    if id(layer) in folded_norms:
+      return _Passthrough(name=layer.name, dtype=policy)
+    if not _follows_its_config(layer):
+      return layer
+    config = layer.get_config()
+    config['dtype'] = policy if id(layer) in map_layers else 'float32'
+    if id(layer) in norm_of:
+      config['use_bias'] = True
+    return type(layer).from_config(config)
 
-  folded = keras.models.clone_model(functional, clone_function=copy)
-  for layer, twin in copies.values():
-    if id(layer) in norms:
-      twin.set_weights(_folded_weights(layer, norms[id(layer)]))
-    elif type(twin) is type(layer) and _follows_its_config(layer):
-      twin.set_weights(layer.get_weights())
-      if isinstance(layer, keras.layers.Normalization):
-        twin.finalize_state()  # It computes with what follows from its weights.
+  def twin_of(layer):
+    if id(layer) not in twins:
+      twins[id(layer)] = layer, make_twin(layer)
+    return twins[id(layer)][1]
+
+  folded = keras.models.clone_model(functional, clone_function=twin_of)
+  # Only now: the copies made their variables when they were called.
+  for layer, twin in twins.values():
+    _copy_weights(layer, twin, norm_of.get(id(layer)))
   return folded
 
 
-def _follows_its_config(layer) -> bool:
+def _copy_weights(
+  layer: keras.Operation,
+  twin: keras.Operation,
+  norm: keras.layers.BatchNormalization | None,
+) -> None:
+  """Gives a copied layer its weights.
+
+  Args:
+    layer: A layer of the model.
+    twin: The layer in its place.
+    norm: The batch norm to fold into it; None for none.
+  """
+  if norm is not None:
+    twin.set_weights(_folded_weights(layer, norm))
+  elif type(twin) is type(layer) and _follows_its_config(layer):
+    twin.set_weights(layer.get_weights())
+    if isinstance(layer, keras.layers.Normalization):
+      # It computes with constants that it derives from its weights.
+      twin.finalize_state()
+
+
+def _follows_its_config(layer: keras.Operation) -> bool:
   """Tells whether a layer can be copied by its config and weights.
 
-  Keras's own can, but for what was changed after the layer was built.
+  Keras's own can, unless they were changed after they were built.
   """
   return (
     isinstance(layer, keras.layers.Layer)
@@ -98,28 +118,32 @@ def _follows_its_config(layer) -> bool:
   )
 
 
-def _foldable(calls, kept) -> dict[int, keras.layers.BatchNormalization]:
+def _foldable_norms(
+  calls: Sequence[graph.Call], outputs: Sequence[keras.KerasTensor]
+) -> dict[int, keras.layers.BatchNormalization]:
   """Returns the batch norm to fold into each convolution, by the latter's id.
 
   Args:
     calls: Those of a functional model's graph.
-    kept: Its outputs, which must stay what they are.
+    outputs: The model's, which keep their values.
   """
   call_counts = collections.Counter(id(call.operation) for call in calls)
   readers = collections.defaultdict(list)
   for call in calls:
     for tensor in call.inputs:
       readers[id(tensor)].append(call.operation)
-  for tensor in kept:
-    readers[id(tensor)].append(None)
-  norms = {}
+  for tensor in outputs:
+    readers[id(tensor)].append(None)  # The caller reads it.
+  norm_of = {}
   for call in calls:
     layer = call.operation
-    read_by = readers[id(call.outputs[0])]
-    norm = read_by[0] if len(read_by) == 1 else None
+    # With a second reader, that one needs the convolution without the norm.
+    layer_readers = readers[id(call.outputs[0])]
+    norm: Any = layer_readers[0] if len(layer_readers) == 1 else None
     if (
       type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
       and type(norm) is keras.layers.BatchNormalization
+      # The kernel of a layer called twice is not this norm's alone.
       and call_counts[id(layer)] == call_counts[id(norm)] == 1
       and layer.activation is keras.activations.linear
       and layer.data_format == 'channels_last'
@@ -127,12 +151,15 @@ def _foldable(calls, kept) -> dict[int, keras.layers.BatchNormalization]:
       and not norm.renorm
       and _follows_its_config(layer)
     ):
-      norms[id(layer)] = norm
-  return norms
+      norm_of[id(layer)] = norm
+  return norm_of
 
 
-def _folded_weights(layer, norm) -> list[np.ndarray]:
-  """Returns kernel and bias of a convolution with its batch norm within."""
+def _folded_weights(
+  layer: keras.layers.Layer, norm: keras.layers.BatchNormalization
+) -> list[np.ndarray]:
+  """Returns kernel and bias of a convolution with its batch norm folded in."""
+  # In float64: products are rounded once, as float32.
   mean, variance = (
     np.float64(w) for w in (norm.moving_mean, norm.moving_variance)
   )
@@ -143,7 +170,10 @@ def _folded_weights(layer, norm) -> list[np.ndarray]:
   bias = (sum(bias) - mean) * factor
   if norm.center:
     bias += np.float64(norm.beta)
-  by_output = factor
+  # A kernel's last axis is the output channels; a depthwise kernel's last two,
+  # [C, multiplier], are.
+  kernel_factor = factor
   if isinstance(layer, keras.layers.DepthwiseConv2D):
-    by_output = factor.reshape(kernel.shape[2:])  # [C, multiplier]
-  return [np.float32(kernel * by_output), np.float32(bias)]
+    kernel_factor = factor.reshape(kernel.shape[2:])
+  folded = kernel * kernel_factor, bias
+  return [values.astype(np.float32) for values in folded]

@@ -1,11 +1,13 @@
-"""A model as it trains: the same graph and weights, by other kernels.
+"""A model for training: the same graph and weights with other kernels.
 
 Keras computes batch norm on TensorFlow as moments, then a product and a sum.
 TensorFlow's fused kernel does the same in one operation, and so does its
 gradient. Strided 1x1 convolutions of few channels have a gradient that oneDNN
-gets wrong. The model that is given stays as it is, plain Keras, and is what is
+computes wrong. The given model stays plain Keras, and is the one that is
 evaluated and saved; any model fits, a user's own included.
 """
+
+from typing import Self
 
 import keras
 import tensorflow as tf
@@ -14,20 +16,25 @@ from ft_tf.models import graph
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-  """Keras's layer, its training pass by `FusedBatchNormV3`.
+  """Keras's layer with its training pass in one `FusedBatchNormV3`.
 
   Same constants, weights, mathematics and moving statistics. Statistics, scale
   and offset are float32 whatever the dtype of the maps.
   """
 
   @classmethod
-  def sharing(cls, layer: keras.layers.BatchNormalization):
-    """Returns a layer with the very variables of one that is built."""
+  def sharing(cls, layer: keras.layers.BatchNormalization) -> Self:
+    """Returns a layer that shares the variables of one that is built."""
     fused = cls.from_config(layer.get_config())
     graph.share_batch_norm(layer, fused)
     return fused
 
-  def call(self, inputs, training=None, mask=None):
+  def call(
+    self,
+    inputs: tf.Tensor,
+    training: bool | None = None,
+    mask: tf.Tensor | None = None,
+  ) -> tf.Tensor:
     """Returns maps `[B, H, W, C]` normalised, in their own dtype."""
     if not (training and self.trainable) or mask is not None:
       return super().call(inputs, training=training, mask=mask)
@@ -41,7 +48,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
       epsilon=self.epsilon,
       is_training=True,
     )
-    # The kernel's variance is the unbiased one, Keras's moving one is not.
+    # The kernel returns the unbiased variance (over n - 1), while Keras keeps
+    # the biased one (over n) in its moving statistics.
     count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
     for moving, value in (
       (self.moving_mean, mean),
@@ -51,20 +59,21 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     return y
 
 
-# Of oneDNN: 8 channels on AVX2, 16 on AVX-512.
+# Channels that oneDNN computes at once: 8 on AVX2, 16 on AVX-512. The larger is
+# right for both.
 _BLOCK = 16
 
 
 class SubsampledConvolution(keras.layers.Layer):
-  """A strided 1x1 convolution, as one without strides of the places it reads.
+  """A strided 1x1 convolution: its input subsampled, then convolved.
 
-  The same mathematics. oneDNN's filter gradient of the former is wrong for maps
-  of fewer channels than it takes at once, and writes beyond its memory
-  (uxlfoundation/oneDNN, issue 6035, in TensorFlow 2.21).
+  The same mathematics. For a strided one oneDNN's filter gradient is wrong if
+  the maps have fewer channels than it computes at once, and writes beyond its
+  memory (uxlfoundation/oneDNN, issue 6035, in TensorFlow 2.21).
   """
 
   def __init__(self, convolution: keras.layers.Conv2D):
-    """Wraps a layer that is built, with its very variables."""
+    """Wraps a layer that is built and shares its variables."""
     super().__init__(
       name=convolution.name,
       trainable=convolution.trainable,
@@ -73,7 +82,7 @@ class SubsampledConvolution(keras.layers.Layer):
     self.convolution = convolution
     self.built = True
 
-  def call(self, inputs):
+  def call(self, inputs: tf.Tensor) -> tf.Tensor:
     """Returns maps `[B, ceil(H / rows), ceil(W / columns), C]`."""
     rows, columns = self.convolution.strides
     y = keras.ops.conv(
@@ -100,17 +109,18 @@ def fuse(model: keras.Model) -> keras.Model:
     another axis than the last, or not of maps `[B, H, W, C]`.
   """
   functional = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-  made = {}
+  twins = {}  # by the id of a layer: a shared layer stays shared
 
   def share(layer):
-    if id(layer) not in made:
-      made[id(layer)] = _fused(layer)
-    return made[id(layer)]
+    if id(layer) not in twins:
+      twins[id(layer)] = _with_other_kernel(layer)
+    return twins[id(layer)]
 
   return keras.models.clone_model(functional, clone_function=share)
 
 
-def _fused(layer):
+def _with_other_kernel(layer):
+  """Returns the layer to train in a layer's place; itself where none is."""
   if graph.is_plain_model(layer):
     single = len(layer.inputs) == len(layer.outputs) == 1
     return fuse(layer) if single else layer
@@ -128,8 +138,8 @@ def _fused(layer):
   return FusedBatchNormalization.sharing(layer)
 
 
-def _is_subsampling(layer) -> bool:
-  """Whether a layer is what `SubsampledConvolution` stands for."""
+def _is_subsampling(layer: keras.Operation) -> bool:
+  """Tells whether `SubsampledConvolution` replaces a layer."""
   return (
     type(layer) is keras.layers.Conv2D
     and layer.kernel_size == (1, 1)

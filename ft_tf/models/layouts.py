@@ -1,14 +1,15 @@
 """Where height, width and channels are in each tensor of a model's graph.
 
-Images come as `[B, H, W, C]`. A layer's `data_format` says how it leaves a map;
-elsewhere a map keeps the order of the one before. What a transposition, a
-reshape to tokens or the joining of further tokens does is found by asking the
-operation itself: which of its outputs change with a part of its inputs?
+Images come as `[B, H, W, C]`. A layer's `data_format` tells the layout of its
+output; other operations keep the layout of their input. Three kinds do not: a
+transposition, a reshape of a map to tokens, and a concatenation with further
+tokens. No attribute tells what they do, so the operation itself is run: which
+of its outputs change with a part of its inputs?
 """
 
 import dataclasses
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import keras
 import numpy as np
@@ -18,7 +19,7 @@ from ft_tf.models import graph
 _LAST, _FIRST = 'HWC', 'CHW'
 _SEED = 0
 _TOLERANCE = 1e-6
-_UNKNOWN = object()  # The graph does not tell.
+_UNKNOWN = object()  # The graph does not tell; None: not tokens of a map.
 _BORDERS = (keras.layers.ZeroPadding2D, keras.layers.Cropping2D)
 
 
@@ -28,7 +29,8 @@ class Tokens:
 
   Attributes:
     size: `(h, w)` of the map.
-    first: Number of other tokens before them, as a class's or registers.
+    first: Number of other tokens before them, such as a class token or
+      registers.
     axis: 1 or 2, along which tokens are counted.
   """
 
@@ -38,42 +40,52 @@ class Tokens:
 
 
 class Layouts:
-  """What is known of the tensors of one graph."""
+  """The layout of each map and of each tensor of tokens in one graph."""
 
   def __init__(self, calls: Iterable[graph.Call]):
-    """Looks at a graph.
+    """Follows the layouts through a graph.
 
     Args:
-      calls: As of `graph.calls`.
+      calls: The graph's, each after those it reads from; see `graph.calls`.
     """
-    self._known = {}
+    # By the id of a tensor: the axes of a map, such as 'HWC'; and the places of
+    # tokens, None for those that are not of a map.
+    self._orders: dict[int, str] = {}
+    self._tokens: dict[int, Tokens | None] = {}
     for call in calls:
       for tensor in call.outputs:
         if len(tensor.shape) == 4:
-          self._known[id(tensor)] = self._order_of(call, tensor)
+          self._orders[id(tensor)] = self._map_order(call, tensor)
         elif len(tensor.shape) == 3 and None not in tensor.shape[1:]:
-          layout = self._tokens_of(call, tensor)
+          layout = self._token_layout(call, tensor)
           if layout is not _UNKNOWN:
-            self._known[id(tensor)] = layout
+            self._tokens[id(tensor)] = layout
 
   def order(self, tensor: keras.KerasTensor) -> str:
-    """Returns the axes of a map behind the batch: 'HWC', 'CHW' or another."""
-    return self._known.get(id(tensor), _LAST)
+    """Returns the axes of a map after the batch: 'HWC', 'CHW' or another."""
+    return self._orders.get(id(tensor), _LAST)
 
   def tokens(self, tensor: keras.KerasTensor) -> Tokens | None:
-    """Returns how tokens lie; None if they are not those of a map.
+    """Returns how tokens lie on a map; None if they are not those of a map.
 
     Raises:
       KeyError: the graph does not tell.
     """
-    return self._known[id(tensor)]
+    return self._tokens[id(tensor)]
 
-  def _order_of(self, call, tensor) -> str:
+  def _map_order(self, call: graph.Call, tensor: keras.KerasTensor) -> str:
+    """Returns the axes of a map that a call returned."""
     maps = [each for each in call.inputs if len(each.shape) == 4]
-    order = self.order(maps[0]) if maps else self._of_reshaped(call, tensor)
+    order = (
+      self.order(maps[0]) if maps else self._order_of_reshaped(call, tensor)
+    )
     data_format = getattr(call.operation, 'data_format', None)
     if maps and isinstance(call.operation, _BORDERS):
-      return order  # They may widen the channels, called by another name.
+      # Their data_format names the axes that they widen, which need not be
+      # height and width: some models pad the channels with it.
+      return order
+    # Channels may be first after a transposition in another order than CHW,
+    # which a layer of that data_format keeps.
     if data_format == 'channels_first':
       return order if order[0] == 'C' else _FIRST
     if data_format == 'channels_last':
@@ -83,36 +95,45 @@ class Layouts:
       return ''.join(order[axis - 1] for axis in axes)
     return order
 
-  def _of_reshaped(self, call, tensor):
-    """Returns the order of a map that is made of something else."""
-    for each in call.inputs:
-      layout = self._known.get(id(each))
-      if isinstance(layout, Tokens) and layout.axis == 2:
+  def _order_of_reshaped(
+    self, call: graph.Call, tensor: keras.KerasTensor
+  ) -> str:
+    """Returns the axes of a map that is made of something else than maps."""
+    for source in call.inputs:
+      layout = self._tokens.get(id(source))
+      if layout is not None and layout.axis == 2:
         return _FIRST if tensor.shape[2:] == layout.size else _LAST
     return _LAST
 
-  def _tokens_of(self, call, tensor):
-    """Returns `Tokens`, None if it is not of a map's places, or _UNKNOWN."""
-    sources = [
-      each
-      for each in call.inputs
-      if isinstance(self._known.get(id(each)), Tokens)
+  def _token_layout(self, call, tensor):
+    """Returns the layout of a tensor `[B, N, C]` that a call returned.
+
+    That is `Tokens`, None if it is not of a map's places, or _UNKNOWN.
+    """
+    token_sources = [
+      (source, layout)
+      for source in call.inputs
+      if (layout := self._tokens.get(id(source))) is not None
     ]
-    if sources:
-      return self._of_tokens(call, tensor, sources)
-    if any(len(each.shape) == 3 for each in call.inputs):
-      known = all(
-        id(each) in self._known for each in call.inputs if len(each.shape) == 3
-      )
-      return None if known else _UNKNOWN
+    if token_sources:
+      return self._layout_from_tokens(call, tensor, token_sources)
+    flat_sources = [each for each in call.inputs if len(each.shape) == 3]
+    if flat_sources:
+      all_known = all(id(each) in self._tokens for each in flat_sources)
+      return None if all_known else _UNKNOWN
     maps = [each for each in call.inputs if len(each.shape) == 4]
     if len(maps) == 1 and None not in maps[0].shape[1:]:
-      return self._of_map(call, tensor, maps[0])
+      return self._layout_from_map(call, tensor, maps[0])
     return _UNKNOWN
 
-  def _of_tokens(self, call, tensor, sources):
-    source = sources[0]
-    layout = self._known[id(source)]
+  def _layout_from_tokens(
+    self,
+    call: graph.Call,
+    tensor: keras.KerasTensor,
+    sources: list[tuple[keras.KerasTensor, Tokens]],
+  ) -> Tokens | None:
+    """Returns the layout of what an operation makes of known tokens."""
+    source, layout = sources[0]
     if len(call.inputs) == 1:
       axes = _transposition(call, tensor)
       if axes != (1, 2):
@@ -121,99 +142,112 @@ class Layouts:
     if tensor.shape[axis] == source.shape[axis]:
       return layout
     if len(sources) > 1:
-      return None  # Which of them is meant?
+      return None  # Maps joined: the places of none of them are all.
+    # Tokens were added or taken away. Which outputs change with the map's?
     count = layout.size[0] * layout.size[1]
-    part = [slice(None)] * 3
-    part[axis] = slice(layout.first, layout.first + count)
-    (changed,) = _changed(call, tensor, source, [tuple(part)])
+    map_tokens = [slice(None)] * 3
+    map_tokens[axis] = slice(layout.first, layout.first + count)
+    (changed,) = _changed(call, tensor, source, [tuple(map_tokens)])
     places = np.flatnonzero(changed.any(axis=2 - axis))
     if len(places) == count == places[-1] - places[0] + 1:
       return dataclasses.replace(layout, first=int(places[0]))
     return None
 
-  def _of_map(self, call, tensor, source):
+  def _layout_from_map(self, call, tensor, source):
     """Returns the layout of tokens that an operation makes of a map.
 
-    Its first row must change the first w of the tokens that change with it, and
-    its first column each w-th.
+    Tokens are the map's places, by rows, if the map's first row changes the
+    first w of the tokens that change with the map, and its first column each
+    w-th of these.
     """
     order = self.order(source)
-    parts = [(slice(None),) * 4]
-    for axis in 'HW':
+    # The map, its first row, its first column.
+    parts: list[tuple[slice, ...]] = [(slice(None),) * 4]
+    for letter in 'HW':
       part = [slice(None)] * 4
-      part[1 + order.index(axis)] = slice(0, 1)
+      part[1 + order.index(letter)] = slice(0, 1)
       parts.append(tuple(part))
     changed = _changed(call, tensor, source, parts)
-    opaque = True
+    is_opaque = True  # Each token sees the whole map, and nothing can be told.
     for axis in (1, 2):
-      places, in_row, in_column = (
+      places, row_places, column_places = (
         np.flatnonzero(each.any(axis=2 - axis)) for each in changed
       )
-      width, height = len(in_row), len(in_column)
-      opaque &= width == height == tensor.shape[axis]
+      width, height = len(row_places), len(column_places)
+      is_opaque &= width == height == tensor.shape[axis]
       if min(width, height) < 2 or len(places) != width * height:
         continue
       first = places[0]
       if (
         np.array_equal(places, first + np.arange(len(places)))
-        and np.array_equal(in_row, first + np.arange(width))
-        and np.array_equal(in_column, first + width * np.arange(height))
+        and np.array_equal(row_places, first + np.arange(width))
+        and np.array_equal(column_places, first + width * np.arange(height))
       ):
         return Tokens((height, width), int(first), axis)
-    return _UNKNOWN if opaque else None  # Opaque: each token sees it all.
+    return _UNKNOWN if is_opaque else None
 
 
-def _transposition(call, tensor) -> tuple[int, ...]:
-  """Returns the axes of the one input that an operation's output has.
-
-  Only what may transpose is asked: not Keras's layers but for two.
-  """
+def _transposition(
+  call: graph.Call, tensor: keras.KerasTensor
+) -> tuple[int, ...]:
+  """Returns for each axis of a call's output the axis of its one input."""
   (source,) = call.inputs
   axes = tuple(range(1, len(tensor.shape)))
-  operation = call.operation
-  may = isinstance(operation, (keras.layers.Permute, keras.layers.Lambda)) or (
-    not getattr(operation, 'weights', ())
-    and not (
-      isinstance(operation, keras.layers.Layer) and graph.is_of_keras(operation)
-    )
-  )
   sizes = source.shape[1:]
   if (
-    not may
+    not _may_transpose(call.operation)
     or None in sizes
     or None in tensor.shape[1:]
     or sorted(sizes) != sorted(tensor.shape[1:])
   ):
     return axes
-  values = _values(source)
-  found = _compute(call, {id(source): values}, tensor)
+  values = _random_values(source)
+  output = _compute(call, {id(source): values}, tensor)
   for order in itertools.permutations(axes):
-    if np.array_equal(found, values.transpose(0, *order)):
+    if np.array_equal(output, values.transpose(0, *order)):
       return order
   return axes
 
 
-def _changed(call, tensor, source, parts) -> list[np.ndarray]:
-  """Returns which values of an output `[...]` change with parts of an input.
+def _may_transpose(operation: keras.Operation) -> bool:
+  """Tells whether to run an operation; most need not be, which takes time."""
+  if isinstance(operation, (keras.layers.Permute, keras.layers.Lambda)):
+    return True
+  is_keras_layer = isinstance(
+    operation, keras.layers.Layer
+  ) and graph.is_of_keras(operation)
+  return not getattr(operation, 'weights', ()) and not is_keras_layer
+
+
+def _changed(
+  call: graph.Call,
+  tensor: keras.KerasTensor,
+  source: keras.KerasTensor,
+  parts: Iterable[tuple[slice, ...]],
+) -> list[np.ndarray]:
+  """Returns which values of an output change with parts of an input.
 
   Args:
     call: Of the graph.
-    tensor: The output.
+    tensor: One of its outputs.
     source: The input that is changed.
-    parts: Indices of it.
+    parts: Indices of the input's values, such as tuples of slices.
+
+  Returns:
+    For each part an array of bools, of the shape of one example's output.
   """
-  values = {id(each): _values(each) for each in call.inputs}
+  values = {id(each): _random_values(each) for each in call.inputs}
   before = _compute(call, values, tensor)
   changed = []
   for part in parts:
     other = values[id(source)].copy()
-    other[part] = _values(source, _SEED + 1)[part]
+    other[part] = _random_values(source, _SEED + 1)[part]
     after = _compute(call, {**values, id(source): other}, tensor)
     changed.append(np.abs(after - before)[0] > _TOLERANCE)
   return changed
 
 
-def _values(tensor, seed=_SEED) -> np.ndarray:
+def _random_values(tensor: keras.KerasTensor, seed: int = _SEED) -> np.ndarray:
   """Returns random values of a tensor's shape, for one example."""
   shape = (1, *(size or 1 for size in tensor.shape[1:]))
   rng = np.random.default_rng(seed)
@@ -222,13 +256,22 @@ def _values(tensor, seed=_SEED) -> np.ndarray:
   return rng.normal(size=shape).astype(np.float32)
 
 
-def _compute(call, values, tensor) -> np.ndarray:
-  """Returns an output of an operation; no variable moves."""
+def _compute(
+  call: graph.Call, values: Mapping[int, np.ndarray], tensor: keras.KerasTensor
+) -> np.ndarray:
+  """Returns an output of a call for other inputs.
+
+  Args:
+    call: Of the graph.
+    values: An array for each input, by the input's id.
+    tensor: The output.
+  """
   inputs = [
     keras.ops.convert_to_tensor(values[id(each)], each.dtype)
     for each in call.inputs
   ]
+  # No variable may move, as a random layer's seed would.
   with keras.StatelessScope():
     outputs = call.compute(inputs)
   index = [id(each) for each in call.outputs].index(id(tensor))
-  return np.float32(keras.ops.convert_to_numpy(outputs[index]))
+  return np.asarray(keras.ops.convert_to_numpy(outputs[index]), np.float32)

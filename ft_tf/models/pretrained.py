@@ -1,14 +1,15 @@
 """Networks of keras.applications with the weights of a file.
 
-Keras's own files, with a head of 1,000 classes or without ("notop"), and those
-that `save_weights` writes load alike. With them comes the normalisation that
-they were trained with.
+Keras's own files, with a head of 1,000 classes or without ("notop"), and files
+that `save_weights` wrote load alike. The network normalises images as in the
+training of the weights.
 """
 
 import collections
 import dataclasses
 import os
 import warnings
+from collections.abc import Mapping, Sequence
 
 import h5py
 import keras
@@ -17,15 +18,17 @@ import numpy as np
 from ft_tf import catalogue, errors
 from ft_tf.models import applications, layers, standard
 
-# What is done to images before a network, as channel means and deviations of
-# images in [0, 1]: the modes of keras.applications' preprocess_input.
+# `mean` and `std`, of 1 value or 3.
+_Statistics = Mapping[str, tuple[float, ...]]
+# The modes of keras.applications' preprocess_input, as channel means and
+# deviations of images in [0, 1].
 _TF = {'mean': (0.5,), 'std': (0.5,)}  # -1..1
 _TORCH = catalogue.IMAGENET
 _CAFFE = catalogue.CAFFE
 _BY_128 = {'mean': (128 / 255,), 'std': (128 / 255,)}
-# By the module of keras.applications: its preprocess_input, or where that does
-# nothing the layers that include_preprocessing adds.
-_FAMILIES = {
+# By module of keras.applications: what its preprocess_input does or, where that
+# does nothing, what the layers do that include_preprocessing adds.
+_FAMILIES: dict[str, _Statistics] = {
   'convnext': _TORCH,
   'densenet': _TORCH,
   'efficientnet_v2': _BY_128,  # S, M, L; B0 to B3 have _TORCH
@@ -41,7 +44,7 @@ _FAMILIES = {
   'vgg19': _CAFFE,
   'xception': _TF,
 }
-_GIVEN = {
+_PREPROCESSING: dict[str, _Statistics] = {
   '0..1': {'mean': (0.0,), 'std': (1.0,)},
   '-1..1': _TF,
   'imagenet': _TORCH,
@@ -63,23 +66,25 @@ def classes_of(name: str, spec: layers.Spec, path: str) -> int | None:
   _check(name, path)
   network = applications.plain(name, _shape(name, spec), classes=spec.classes)
   head = applications.head_of(network)
-  left = _shapes(path) - collections.Counter(
+  # Names differ between Keras's releases, shapes do not: what the file has
+  # besides the network's shapes must be the kernel and bias of a head.
+  head_shapes = _shape_counts(path) - collections.Counter(
     tuple(weight.shape)
     for layer in network.layers
     if layer is not head
     for weight in layer.weights
   )
-  if not left:
+  if not head_shapes:
     return None
   kernel = tuple(head.kernel.shape[:-1])
-  for classes in {shape[-1] for shape in left}:
-    if left == collections.Counter([(*kernel, classes), (classes,)]):
+  for classes in {shape[-1] for shape in head_shapes}:
+    if head_shapes == collections.Counter([(*kernel, classes), (classes,)]):
       return classes
   raise errors.UsageError(
     f'{path} is not of {name} for images of {spec.image_shape}: it has other '
-    f'weights, of shapes {", ".join(map(str, sorted(left)[:3]))}; give the '
-    '--teacher that it was saved from, images of its --channels, or weights '
-    'without a head'
+    f'weights, of shapes {", ".join(map(str, sorted(head_shapes)[:3]))}; give '
+    'the --teacher that it was saved from, images of its --channels, or '
+    'weights without a head'
   )
 
 
@@ -88,17 +93,17 @@ def build(
 ) -> keras.Model:
   """Returns a network with a file's weights.
 
-  If the file's head has the data's number of classes, the network is Keras's,
-  trained. Otherwise the head is fresh and all else is the file's, and small
-  images are shrunk less, see `applications.build`.
+  If the file's head has the data's number of classes, the network is taken as
+  trained, with Keras's strides. Otherwise the head is fresh, all other weights
+  are the file's, and small images are shrunk less, see `applications.build`.
 
   Args:
     name: The network, as of `applications.is_name`.
-    spec: The data's shape; its statistics give way to those that the network
-      was trained with.
+    spec: The data's shape; its statistics are replaced by those that the
+      weights were trained with.
     path: An `.h5` file.
-    preprocessing: What was done to its images instead, as of `standard.flat`;
-      `none`: what its family does.
+    preprocessing: What was done to the images that it was trained on, as of
+      `standard.flatten`; `none`: what is usual for its family.
 
   Returns:
     A model from raw images `[B, H, W, C]` uint8 to logits `[B, classes]`.
@@ -107,7 +112,48 @@ def build(
     UsageError: file, network and images do not fit each other.
   """
   classes = classes_of(name, spec, path)
-  loaded = applications.plain(
+  loaded = _load(name, spec, path, classes)
+  is_trained = classes == spec.classes
+  statistics = _statistics(name, spec, loaded, preprocessing)
+  model, pairs = applications.build(
+    name,
+    dataclasses.replace(
+      spec,
+      mean=_by_channel(statistics['mean'], spec),
+      std=_by_channel(statistics['std'], spec),
+    ),
+    as_built=is_trained,
+  )
+  loaded_layers = [
+    layer
+    for layer in standard.flatten(loaded).layers
+    if layer.weights and not isinstance(layer, keras.layers.Normalization)
+  ]
+  copies = [copy for layer, copy in pairs if layer.weights]
+  # Not strict: without a head, `loaded` ends earlier.
+  for layer, copy in zip(loaded_layers, copies, strict=False):
+    is_head = copy is copies[-1]
+    if is_trained or (not is_head and _fits(layer, copy)):
+      copy.set_weights(layer.get_weights())
+  if statistics is _CAFFE:
+    # The weights are for blue first, images here are red first.
+    kernel, *bias = copies[0].get_weights()
+    copies[0].set_weights([kernel[:, :, ::-1], *bias])
+  return model
+
+
+def _by_channel(
+  values: Sequence[float], spec: layers.Spec
+) -> tuple[float, ...]:
+  """Returns a value per channel of the images, from these or one for all."""
+  return tuple(values) * (spec.image_shape[-1] // len(values))
+
+
+def _load(
+  name: str, spec: layers.Spec, path: str, classes: int | None
+) -> keras.Model:
+  """Returns the network with a file's weights; `classes`: see `classes_of`."""
+  network = applications.plain(
     name,
     _shape(name, spec),
     classes=classes or spec.classes,
@@ -115,40 +161,16 @@ def build(
   )
   try:
     with warnings.catch_warnings():
-      warnings.simplefilter('ignore')  # What is left out is an error, too.
-      loaded.load_weights(path)
+      # Keras warns of weights that do not fit, and raises an error as well.
+      warnings.simplefilter('ignore')
+      network.load_weights(path)
   except (KeyError, TypeError, ValueError) as error:
     reason = str(error).strip().splitlines()[0]
     raise errors.UsageError(
       f'{path} does not load as weights of {name} ({reason}): give a file '
       'saved from the network of keras.applications itself'
     ) from error
-  trained = classes == spec.classes
-  statistics = _statistics(name, spec, loaded, preprocessing)
-  model, pairs = applications.build(
-    name,
-    dataclasses.replace(
-      spec,
-      **{
-        key: tuple(values) * (spec.image_shape[-1] // len(values))
-        for key, values in statistics.items()
-      },
-    ),
-    as_built=trained,
-  )
-  theirs = [
-    layer
-    for layer in standard.flat(loaded).layers
-    if layer.weights and not isinstance(layer, keras.layers.Normalization)
-  ]
-  ours = [copy for layer, copy in pairs if layer.weights]
-  for layer, copy in zip(theirs, ours, strict=False):  # Ours may end later.
-    if trained or (copy is not ours[-1] and _fits(layer, copy)):
-      copy.set_weights(layer.get_weights())
-  if statistics is _CAFFE:
-    kernel, *bias = ours[0].get_weights()
-    ours[0].set_weights([kernel[:, :, ::-1], *bias])  # red first, as images are
-  return model
+  return network
 
 
 def _check(name, path):
@@ -170,10 +192,10 @@ def _check(name, path):
 
 
 def _shape(name, spec):
-  """Returns the shape of images to build a network for that a file fits.
+  """Returns the shape of images to build the network for that a file fits.
 
-  It counts for VGG's dense layers alone; otherwise it need only be as large as
-  Keras wants it.
+  It matters for VGG's dense layers alone; for other networks any size does that
+  Keras allows.
   """
   taken = 1
   if not applications.family(name).startswith('vgg'):
@@ -182,19 +204,19 @@ def _shape(name, spec):
   return height * taken, width * taken, channels
 
 
-def _shapes(path) -> collections.Counter[tuple[int, ...]]:
+def _shape_counts(path: str) -> collections.Counter[tuple[int, ...]]:
   """Returns how often a file has weights of each shape."""
-  found = collections.Counter()
+  shapes: collections.Counter[tuple[int, ...]] = collections.Counter()
 
-  def count(name, its):
-    # Not an optimizer's, not counters and states of random generators.
+  def count(name, entry):
+    # Without an optimizer's state, counters and states of random generators.
     if (
-      isinstance(its, h5py.Dataset)
+      isinstance(entry, h5py.Dataset)
       and not name.startswith('optimizer')
-      and its.shape
-      and its.dtype.kind == 'f'
+      and entry.shape
+      and entry.dtype.kind == 'f'
     ):
-      found[its.shape] += 1
+      shapes[entry.shape] += 1
 
   try:
     with h5py.File(path) as file:
@@ -204,38 +226,40 @@ def _shapes(path) -> collections.Counter[tuple[int, ...]]:
       f'--teacher_weights={path} does not open as an HDF5 file: give one that '
       'save_weights wrote'
     ) from error
-  return found
+  return shapes
 
 
-def _statistics(name, spec, loaded, preprocessing):
-  """Returns mean and std of the images that weights want; of 1 value or 3."""
+def _statistics(
+  name: str, spec: layers.Spec, loaded: keras.Model, preprocessing: str
+) -> _Statistics:
+  """Returns mean and std, of 1 value or 3, that a network normalises by."""
   if preprocessing != 'none':
-    found = _GIVEN[preprocessing]
+    statistics = _PREPROCESSING[preprocessing]
   elif applications.family(name) == 'efficientnet':
-    found = _adapted(loaded)
+    statistics = _of_normalization(loaded)
   elif name.startswith('efficientnetv2b'):
-    found = _TORCH if spec.image_shape[-1] == 3 else _BY_128
+    statistics = _TORCH if spec.image_shape[-1] == 3 else _BY_128
   else:
-    found = _FAMILIES[applications.family(name)]
-  if len(found['mean']) not in (1, spec.image_shape[-1]):
+    statistics = _FAMILIES[applications.family(name)]
+  if len(statistics['mean']) not in (1, spec.image_shape[-1]):
     raise errors.UsageError(
       f'{name} is normalised by 3 channels, the images have '
       f'{spec.image_shape[-1]}: give --preprocessing=0..1 or -1..1'
     )
-  return found
+  return statistics
 
 
-def _adapted(loaded):
+def _of_normalization(loaded: keras.Model) -> _Statistics:
   """Returns the statistics in a network's own normalisation of 0..1."""
-  (its,) = [
+  (normalization,) = [
     layer
     for layer in loaded.layers
     if isinstance(layer, keras.layers.Normalization)
   ]
-  mean, variance, *_ = its.get_weights()
+  mean, variance, *_ = normalization.get_weights()
   std = np.sqrt(variance)
-  # Keras's own files of EfficientNet have the deviation where the variance
-  # belongs, and its builder divides once more by the root when it loads them.
+  # Keras's own files of EfficientNet hold the deviation in the variance's
+  # place, and its builder divides once more by the root after loading them.
   if np.allclose(variance, _TORCH['std']):
     std = variance
   return {
@@ -244,6 +268,9 @@ def _adapted(loaded):
   }
 
 
-def _fits(layer, copy) -> bool:
-  """Tells whether weights fit; VGG's first dense layer depends on the map."""
+def _fits(layer: keras.layers.Layer, copy: keras.layers.Layer) -> bool:
+  """Tells whether a layer's weights fit a copy.
+
+  VGG's first dense layer depends on the size of the last map.
+  """
   return [w.shape for w in layer.weights] == [w.shape for w in copy.weights]

@@ -16,11 +16,11 @@ def rebuild(
 
   Args:
     model: A functional or Sequential classifier of raw images.
-    precision: Keras's dtype policy of its layers; its outputs stay as precise
-      as they are.
+    precision: Keras's dtype policy of its layers; outputs that are float32 stay
+      float32.
     synchronized: Whether batch norm takes statistics over all replicas; None:
       as in the model.
-    image: The input of the copy; None: one as the model's.
+    image: The input of the copy; None: a new one like the model's.
 
   Returns:
     The model, with weights of its own. A layer inside a layer keeps its
@@ -30,17 +30,18 @@ def rebuild(
 
   def clone(layer):
     config = layer.get_config()
-    # An operation, such as a sum, has none, nor has a layer of a user's own
-    # that leaves it to the default.
+    # An operation, such as a sum, has no dtype, nor has a user's own layer that
+    # leaves it to the default.
     if 'dtype' in config and not isinstance(layer, keras.layers.InputLayer):
-      ends = layer in last and layer.compute_dtype == 'float32'
-      config['dtype'] = 'float32' if ends else precision
+      is_precise = layer in last and layer.compute_dtype == 'float32'
+      config['dtype'] = 'float32' if is_precise else precision
     if synchronized is not None and isinstance(
       layer, keras.layers.BatchNormalization
     ):
       config['synchronized'] = synchronized
     return layer.__class__.from_config(config)
 
+  # The default policy reaches layers whose config has no dtype.
   before = keras.config.dtype_policy()
   keras.config.set_dtype_policy(precision)
   try:
@@ -52,5 +53,6 @@ def rebuild(
   copy.set_weights(model.get_weights())
   for layer in graph.flat_layers(copy):
     if isinstance(layer, keras.layers.Normalization):
-      layer.finalize_state()  # It computes with what follows from its weights.
+      # It computes with constants that it derives from its weights.
+      layer.finalize_state()
   return copy

@@ -70,7 +70,7 @@ def imagenet_resnet(spec: layers.Spec, *, depth: int) -> keras.Model:
     x, 64, size=7, stride=2, initializer=_he(), name='conv'
   )
   x = layers.relu(layers.batch_norm(x, spec, name='bn'), name='relu')
-  # Zeros are as good as nothing here: what ReLU leaves is not below them.
+  # Zeros do not change a maximum of ReLU's outputs, which are not negative.
   x = keras.layers.ZeroPadding2D(1, name='pool_pad')(x)
   x = keras.layers.MaxPooling2D(3, 2, name='max_pool')(x)
   for group, blocks in enumerate(_IMAGENET[depth], start=1):
@@ -133,7 +133,8 @@ def _subsample_and_pad(x, channels, spec, stride, prefix, initializer):
   del spec, initializer
   x = keras.layers.MaxPooling2D(1, stride, name=f'{prefix}_subsample')(x)
   extra = channels - x.shape[-1]
-  # Told that channels come first, the layer pads the last two axes: W and C.
+  # With `channels_first` the layer pads the last two axes, here W and C: Keras
+  # has no layer that pads channels.
   return keras.layers.ZeroPadding2D(
     ((0, 0), (extra // 2, extra - extra // 2)),
     data_format='channels_first',

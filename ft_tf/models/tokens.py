@@ -1,4 +1,4 @@
-"""A vision transformer's tokens as the feature map that they are of."""
+"""A vision transformer's tokens as the feature map of their grid."""
 
 import math
 
@@ -9,21 +9,24 @@ from keras import ops
 def grid(
   shape: tuple[int | None, ...], image_size: tuple[int | None, int | None]
 ) -> tuple[int, int] | None:
-  """Returns the height and width of the grid that tokens lie on.
+  """Returns the height and width of the grid that tokens form.
 
   Args:
-    shape: Of a layer's output; tokens are `[B, N, C]`, row by row, perhaps with
-      one token, the class's, before them.
-    image_size: Height and width of the images, whose shape the grid has.
+    shape: The shape of a layer's output. Tokens are `[B, N, C]`, row by row,
+      and a class token may be before them.
+    image_size: Height and width of the images, to which the grid's are
+      proportional.
 
   Returns:
-    The grid, of 2x2 places or more; None if the output is not of tokens.
+    `(h, w)`, at least 2x2; None if no grid fits the shape.
   """
-  if len(shape) != 3 or None in shape[1:]:
+  if len(shape) != 3 or shape[1] is None or shape[2] is None:
     return None
-  rows, columns = image_size if None not in image_size else (1, 1)
-  unit = math.gcd(rows, columns)
-  rows, columns = rows // unit, columns // unit
+  height, width = image_size
+  if height is None or width is None:
+    height = width = 1
+  unit = math.gcd(height, width)
+  rows, columns = height // unit, width // unit
   for count in (shape[1], shape[1] - 1):
     times = math.isqrt(count // (rows * columns)) if count > 0 else 0
     size = rows * times, columns * times
@@ -35,12 +38,12 @@ def grid(
 def on_grid(
   tokens: keras.KerasTensor, size: tuple[int, int], first: int
 ) -> keras.KerasTensor:
-  """Returns tokens `[B, N, C]` as a map `[B, h, w, C]`, the others left out.
+  """Returns tokens `[B, N, C]` as a map `[B, h, w, C]`, without other tokens.
 
   Args:
-    tokens: Of a model's graph.
-    size: As of `grid`.
-    first: Number of tokens before those of the grid.
+    tokens: A tensor in a model's graph.
+    size: `(h, w)` of the map.
+    first: Number of other tokens before those of the map.
   """
   height, width = size
   places = tokens[:, first : first + height * width]

@@ -1,6 +1,6 @@
 """PyTorch's arrays to a network of the zoo, by name and shape.
 
-Public codes name the parts of one network differently; known are those of
+Public codes name the parts of one network differently. Known are the names of
 torchvision, of the usual CIFAR ResNet (`shortcut`, `linear`), of RepDistiller
 (`downsample`, `fc`, `block1.layer.0`, `block0.1`) and of the wide ResNets'
 PyTorch ports (`convShortcut`).
@@ -9,15 +9,15 @@ PyTorch ports (`convShortcut`).
 import collections
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import keras
 import numpy as np
 
 from ft_tf import errors
-from ft_tf.models import layers, zoo
+from ft_tf.models import layers, model_files, zoo
 
-# Theirs -> ours, of the last part of a weight's name.
+# The last part of a weight's name: PyTorch's -> Keras's.
 _NORM = {
   'weight': 'gamma',
   'bias': 'beta',
@@ -25,7 +25,7 @@ _NORM = {
   'running_var': 'moving_variance',
 }
 _KERNEL = {'weight': 'kernel', 'bias': 'bias'}
-# A module's name, and the layers of ours that it may be.
+# A PyTorch module's name, and the layers of our networks that it may be.
 _MODULES = (
   (r'conv1?', ('conv',)),
   (r'bn1?', ('bn',)),
@@ -54,7 +54,7 @@ def network(
 ) -> keras.Model:
   """Returns a network with the weights of a PyTorch state dict.
 
-  Kernels are [O, I, h, w] there and [h, w, I, O] here.
+  Kernels are `[O, I, h, w]` in PyTorch and `[h, w, I, O]` in Keras.
 
   Args:
     arrays: The state dict, as of `checkpoints.read`.
@@ -65,7 +65,7 @@ def network(
   Raises:
     UsageError: the arrays are not exactly those of the network; they are named.
   """
-  if zoo.is_file(name):
+  if model_files.is_file(name):
     raise errors.UsageError(
       f'--network={name}: give a name, such as resnet56 or wrn-40-2'
     )
@@ -75,35 +75,45 @@ def network(
       'one value per channel'
     )
   model = zoo.build(name, spec)
-  wanted = {
+  weights = {
     '/'.join(weight.path.split('/')[-2:]): weight for weight in model.weights
   }
-  found, strange = {}, []
-  for theirs, ours in _translated(arrays, model).items():
-    if ours in wanted and ours not in found:
-      found[ours] = theirs
+  sources, unknown = {}, []  # {weight name: array name}
+  for array_name, weight_name in _weight_names(arrays, model).items():
+    if weight_name in weights and weight_name not in sources:
+      sources[weight_name] = array_name
     else:
-      strange.append(f'{theirs} is not in {name}')
-  wrong = [
-    *(f'{ours} has no array' for ours in wanted if ours not in found),
-    *strange,
-    *(
-      f'{found[ours]} gives {_to_keras(arrays[found[ours]]).shape} for '
-      f'{tuple(weight.shape)}'
-      for ours, weight in wanted.items()
-      if ours in found
-      and _to_keras(arrays[found[ours]]).shape != tuple(weight.shape)
-    ),
+      unknown.append(f'{array_name} is not in {name}')
+  mismatches = [
+    *(f'{each} has no array' for each in weights if each not in sources),
+    *unknown,
+    *_shape_mismatches(arrays, sources, weights),
   ]
-  if wrong:
-    more = f' and {len(wrong) - _NAMED} more' if len(wrong) > _NAMED else ''
+  if mismatches:
+    more = len(mismatches) - _NAMED
     raise errors.UsageError(
-      f'the weights do not match {name}: {"; ".join(wrong[:_NAMED])}{more}. '
-      'Give the --network they were saved from, and a state dict of it alone'
+      f'the weights do not match {name}: {"; ".join(mismatches[:_NAMED])}'
+      + (f' and {more} more' if more > 0 else '')
+      + '. Give the --network they were saved from, and a state dict of it '
+      'alone'
     )
-  for ours, weight in wanted.items():
-    weight.assign(_to_keras(arrays[found[ours]]))
+  for weight_name, weight in weights.items():
+    weight.assign(_to_keras(arrays[sources[weight_name]]))
   return model
+
+
+def _shape_mismatches(
+  arrays: Mapping[str, np.ndarray],
+  sources: Mapping[str, str],
+  weights: Mapping[str, keras.Variable],
+) -> Iterator[str]:
+  """Yields which arrays have another shape than the weights they are for."""
+  for weight_name, weight in weights.items():
+    if weight_name in sources:
+      array_name = sources[weight_name]
+      array_shape = _to_keras(arrays[array_name]).shape
+      if array_shape != tuple(weight.shape):
+        yield f'{array_name} gives {array_shape} for {tuple(weight.shape)}'
 
 
 def shape(arrays: dict[str, np.ndarray]) -> tuple[int, int]:
@@ -125,39 +135,47 @@ def shape(arrays: dict[str, np.ndarray]) -> tuple[int, int]:
   return kernels[0].shape[1], heads[-1].shape[0]
 
 
-def _translated(arrays, model) -> dict[str, str]:
-  """Returns our weight, `layer/kind`, of each array; '' if there is none."""
-  modules = collections.defaultdict(dict)
+def _weight_names(
+  arrays: Mapping[str, np.ndarray], model: keras.Model
+) -> dict[str, str]:
+  """Returns for each array the weight, `layer/kind`; '' if there is none."""
+  modules: dict[str, dict[str, str]] = collections.defaultdict(dict)
   for name in arrays:
     module, _, kind = name.rpartition('.')
     if kind != 'num_batches_tracked':
       modules[module][kind] = name
   own = {layer.name for layer in model.layers}
   numbered = _in_order(modules, arrays, model)
-  found = {}
+  weight_names = {}
   for module, kinds in modules.items():
     layer = numbered.get(module) or next(
       (each for each in _candidates(module) if each in own), ''
     )
     names = _NORM if 'running_mean' in kinds else _KERNEL
     for kind, name in kinds.items():
-      ours = names.get(kind)
-      found[name] = f'{layer}/{ours}' if layer and ours else ''
-  return found
+      keras_kind = names.get(kind)
+      weight_names[name] = (
+        f'{layer}/{keras_kind}' if layer and keras_kind else ''
+      )
+  return weight_names
 
 
 def _candidates(module: str) -> Iterator[str]:
-  """Yields the layers of ours that a module of theirs may be."""
-  for pattern, ours in _MODULES:
+  """Yields the layers of our networks that a PyTorch module may be."""
+  for pattern, layer_names in _MODULES:
     match = re.fullmatch(pattern, module)
     if match:
       parts = list(match.groups())
       if len(parts) > 1:
-        parts[1] = int(parts[1]) + 1  # Blocks count from 0 there.
-      yield from (each.format(*parts) for each in ours)
+        parts[1] = int(parts[1]) + 1  # PyTorch counts blocks from 0.
+      yield from (each.format(*parts) for each in layer_names)
 
 
-def _in_order(modules, arrays, model) -> dict[str, str]:
+def _in_order(
+  modules: Mapping[str, Mapping[str, str]],
+  arrays: Mapping[str, np.ndarray],
+  model: keras.Model,
+) -> dict[str, str]:
   """Returns the layers of modules that are numbers, by their order."""
   numbered = sorted(
     (m for m in modules if re.fullmatch(_NUMBERED, m)),

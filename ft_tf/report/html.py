@@ -1,22 +1,26 @@
-"""HTML pages, complete in themselves, from this folder's templates."""
+"""Self-contained HTML pages, rendered from this folder's templates."""
 
 import importlib.resources
+from typing import Any
 
 import jinja2
 
 from ft_tf import run_dir
 
-# The parts that pages share.
+# Templates that every page includes.
 _SHARED = ('style.html.jinja', 'made.html.jinja')
 
 
-def write(path: str, template: str, **values) -> None:
-  """Writes a page, whole or not at all.
+def write(path: str, template: str, **values: Any) -> None:
+  """Renders a template and writes the page, whole or not at all.
 
   Args:
-    path: Where to.
-    template: A file of this folder.
-    **values: What the template names.
+    path: The HTML file to write.
+    template: The name of a template in this folder.
+    **values: The variables of the template.
+
+  Raises:
+    jinja2.UndefinedError: the template uses a variable that is not given.
   """
   folder = importlib.resources.files('ft_tf.report')
   environment = jinja2.Environment(

@@ -1,4 +1,4 @@
-"""One HTML page about a compression, complete in itself."""
+"""The self-contained HTML report of a compression."""
 
 import json
 from typing import Any
@@ -10,13 +10,13 @@ _BASELINE = 'baseline (the same student trained without a teacher)'
 
 
 def write(root: run_dir.RunDir) -> str:
-  """Writes `report.html` from what the folders hold; returns its path.
+  """Writes `report.html` from the files of the run folders; returns its path.
 
   Args:
-    root: A compression's folder, with `export/` and `samples.json`.
+    root: The folder of a compression, with `export/` and `samples.json`.
   """
-  runs = summary.runs(root)
-  table = summary.rows(runs)
+  runs = summary.read_runs(root)
+  table = summary.make_rows(runs)
   students = [run for run in runs if run.method != 'teacher']
   path = f'{root.path}/report.html'
   html.write(
@@ -25,74 +25,81 @@ def write(root: run_dir.RunDir) -> str:
     recipe=root.read('recipe.json'),
     recipe_text=json.dumps(root.read('recipe.json'), indent=2),
     header=summary.HEADER,
-    rows=[summary.cells(row) for row in table],
-    paraphrasers=_paraphrasers(root),
+    rows=[summary.format_cells(row) for row in table],
+    paraphrasers=_paraphraser_results(root),
     export=root.read('export/export.json'),
-    verdict=verdict(runs),
+    verdict=make_verdict(runs),
     plots={
-      'Validation accuracy by epoch': plots.curves(
+      'Validation accuracy by epoch': plots.plot_runs(
         runs, 'validation_accuracy', 'validation accuracy, %', percent=True
       ),
-      'Training cross entropy by epoch': plots.curves(
+      'Training cross entropy by epoch': plots.plot_runs(
         students, 'cross_entropy', 'cross entropy, nats'
       ),
       **{
-        f'{_title(term)} by epoch (unweighted)': plots.curves(
+        f'{_title(term)} by epoch (unweighted)': plots.plot_runs(
           students, term, 'factor loss'
         )
         for term in _factor_terms(students)
       },
-      'Test accuracy against file size': plots.accuracy_by_size(table),
+      'Test accuracy against file size': plots.plot_accuracy_by_size(table),
     },
     samples=root.read('samples.json'),
     environments=root.read('environment.json'),
-    wall=_wall(root, runs),
+    wall=_training_seconds(root, runs),
   )
   return path
 
 
-def verdict(runs: list[summary.Run]) -> str:
-  """Returns what the runs say of the student, in one or two sentences."""
-  table = summary.rows(runs)
+def make_verdict(runs: list[summary.Run]) -> str:
+  """Compares the student with teacher and baseline, in two sentences."""
+  table = summary.make_rows(runs)
   by_method = {row.method: row for row in table}
   teacher = by_method['teacher']
-  learned = [m for m in by_method if m not in ('teacher', 'scratch')]
-  if not learned:
+  distilled = [m for m in by_method if m not in ('teacher', 'scratch')]
+  if not distilled:
     return 'No student that learns from the teacher was trained in this run.'
-  student = by_method[learned[0]]
-  said = (
+  student = by_method[distilled[0]]
+  result = (
     f'The student reaches {100 * student.mean:.2f} % with '
     f'{teacher.parameters / student.parameters:.1f} times fewer parameters '
     f"than the teacher's {100 * teacher.mean:.2f} %."
   )
-  gain = paired.gain(
-    summary.by_seed(runs, student.method), summary.by_seed(runs, 'scratch')
+  gain = paired.compute_gain(
+    summary.accuracy_by_seed(runs, student.method),
+    summary.accuracy_by_seed(runs, 'scratch'),
   )
   if gain is None:
-    return f'{said} There is no {_BASELINE} to compare it with: add --baseline.'
-  return f'{said} Compared with the {_BASELINE}: {paired.words(gain)}.'
+    return (
+      f'{result} There is no {_BASELINE} to compare it with: add --baseline.'
+    )
+  return f'{result} Compared with the {_BASELINE}: {paired.describe(gain)}.'
 
 
-def _wall(root, runs) -> list[tuple[str, Any]]:
-  """Returns (stage, seconds) of every run, the paraphraser's included."""
-  wall = [
+def _training_seconds(
+  root: run_dir.RunDir, runs: list[summary.Run]
+) -> list[tuple[str, Any]]:
+  """Returns (stage, seconds) of the runs and of the paraphrasers."""
+  seconds = [
     (run.name, run.result['wall_seconds'])
     for run in runs
     if 'wall_seconds' in run.result
   ]
-  for result in reversed(_paraphrasers(root)):
-    wall.insert(1, ('paraphraser', result['wall_seconds']))
-  return wall
+  # The paraphrasers are trained after the teacher, which is the first run.
+  for result in reversed(_paraphraser_results(root)):
+    seconds.insert(1, ('paraphraser', result['wall_seconds']))
+  return seconds
 
 
-def _paraphrasers(root) -> list[dict[str, Any]]:
-  """Returns the results of the paraphrasers, one for each layer."""
-  found = [its.read('result.json') for its in root.child('paraphraser').parts()]
-  return [result for result in found if result]
+def _paraphraser_results(root: run_dir.RunDir) -> list[dict[str, Any]]:
+  """Returns the results of the finished paraphrasers, one per layer pair."""
+  layer_runs = root.child('paraphraser').parts()
+  results = [layer_run.read('result.json') for layer_run in layer_runs]
+  return [result for result in results if result]
 
 
-def _factor_terms(runs) -> list[str]:
-  """Returns the names of the factor losses, one for each pair of layers."""
+def _factor_terms(runs: list[summary.Run]) -> list[str]:
+  """Returns the names of the factor losses, one per layer pair."""
   names = {name for run in runs for row in run.metrics for name in row}
   return sorted(n for n in names if n.startswith('factor_transfer'))
 

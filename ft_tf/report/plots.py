@@ -1,9 +1,10 @@
-"""The report's plots, as SVG text."""
+"""The plots of the reports, as SVG text."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from matplotlib import axes as plot_axes
 from matplotlib import figure, ticker
 
 from ft_tf import run_dir
@@ -29,30 +30,30 @@ _MARKERS = {
 }
 
 
-def colors(methods: Iterable[str]) -> dict[str, str]:
-  """Returns a colour for each method; teacher, scratch and ft have their own.
+def choose_colors(methods: Iterable[str]) -> dict[str, str]:
+  """Returns a colour for each method; teacher, scratch and ft have fixed ones.
 
-  The eleventh of the others has the colour of the first.
+  The colours repeat after ten further methods.
   """
-  others = [m for m in dict.fromkeys(methods) if m not in _COLORS]
+  further = [m for m in dict.fromkeys(methods) if m not in _COLORS]
   return {
     **_COLORS,
-    **{m: _FURTHER[i % len(_FURTHER)] for i, m in enumerate(others)},
+    **{m: _FURTHER[i % len(_FURTHER)] for i, m in enumerate(further)},
   }
 
 
-def curves(
-  runs: list[summary.Run], field: str, label: str, percent=False
+def plot_runs(
+  runs: list[summary.Run], field: str, label: str, percent: bool = False
 ) -> str:
-  """Returns the plot of a metrics field by epoch: a line per run.
+  """Plots a field of the metrics over epochs, as one line per run.
 
-  Runs of one method share a colour, and the legend names it once. Returns ''
-  if no run has the field.
+  Runs of one method share a colour and one entry in the legend. Returns '' if
+  no run has the field.
   """
-  drawn = figure.Figure(figsize=(6, 3.6), layout='constrained')
-  axes = drawn.subplots()
-  seen = set()
-  color = colors(run.method for run in runs)
+  plot = figure.Figure(figsize=(6, 3.6), layout='constrained')
+  axes = plot.subplots()
+  labelled = set()
+  color = choose_colors(run.method for run in runs)
   for run in runs:
     rows = [row for row in run.metrics if field in row]
     if not rows:
@@ -63,29 +64,28 @@ def curves(
       color=color[run.method],
       linewidth=1.2,
       alpha=0.85,
-      label=None if run.method in seen else summary.label(run.method),
+      label=None if run.method in labelled else summary.label(run.method),
     )
-    seen.add(run.method)
-  if not seen:
+    labelled.add(run.method)
+  if not labelled:
     return ''
   axes.set_xlabel('epoch')
   axes.set_ylabel(label)
   axes.legend(frameon=False)
-  return _svg(drawn, axes)
+  return _svg(plot, axes)
 
 
-def bands(
-  runs: list[summary.Run], field: str, label: str, percent=False
+def plot_means(
+  runs: list[summary.Run], field: str, label: str, percent: bool = False
 ) -> str:
-  """Returns the plot of a metrics field by epoch: a line and band per method.
+  """Plots a field of the metrics over epochs, as a line and band per method.
 
-  The line is the mean over the seeds, the band one sample standard deviation of
-  them to either side. Returns
-  '' if no run has the field.
+  The line is the mean over the seeds; the band is one sample standard deviation
+  above and below it. Returns '' if no run has the field.
   """
-  drawn = figure.Figure(figsize=(7.2, 4.2), layout='constrained')
-  axes = drawn.subplots()
-  color = colors(run.method for run in runs)
+  plot = figure.Figure(figsize=(7.2, 4.2), layout='constrained')
+  axes = plot.subplots()
+  color = choose_colors(run.method for run in runs)
   by_method: dict[str, dict[float, list[float]]] = {}
   for run in runs:
     for row in run.metrics:
@@ -110,14 +110,14 @@ def bands(
   axes.set_xlabel('epoch')
   axes.set_ylabel(label)
   axes.legend(frameon=False, fontsize='x-small', ncols=2)
-  return _svg(drawn, axes)
+  return _svg(plot, axes)
 
 
-def accuracy_by_size(table: list[summary.Row]) -> str:
-  """Returns the plot of exported files' test accuracy against their size."""
-  drawn = figure.Figure(figsize=(6, 3.6), layout='constrained')
-  axes = drawn.subplots()
-  color = colors(row.method for row in table)
+def plot_accuracy_by_size(table: Sequence[summary.Row]) -> str:
+  """Plots the test accuracy of exported files against their size."""
+  plot = figure.Figure(figsize=(6, 3.6), layout='constrained')
+  axes = plot.subplots()
+  color = choose_colors(row.method for row in table)
   for row in table:
     points = [
       (marker, name, row.export[file])
@@ -138,7 +138,7 @@ def accuracy_by_size(table: list[summary.Row]) -> str:
         marker=marker,
         zorder=3,
       )
-  # The legend names colours and markers apart.
+  # The legend lists colours (methods) and markers (formats) separately.
   for row in table:
     if row.export:
       axes.plot([], [], color=color[row.method], label=row.label)
@@ -151,14 +151,14 @@ def accuracy_by_size(table: list[summary.Row]) -> str:
   axes.set_xlabel('TFLite file, KiB')
   axes.set_ylabel('test accuracy, %')
   axes.legend(frameon=False, fontsize='small')
-  return _svg(drawn, axes)
+  return _svg(plot, axes)
 
 
-def _svg(drawn: figure.Figure, axes) -> str:
-  """Returns the figure as an <svg> element to stand in a page."""
+def _svg(plot: figure.Figure, axes: plot_axes.Axes) -> str:
+  """Returns the plot as an <svg> element that a page can contain."""
   axes.spines[['top', 'right']].set_visible(False)
   axes.grid(alpha=0.25, linewidth=0.6)
   buffer = io.StringIO()
-  drawn.savefig(buffer, format='svg', metadata={'Date': None})
+  plot.savefig(buffer, format='svg', metadata={'Date': None})
   text = buffer.getvalue()
   return text[text.index('<svg') :]

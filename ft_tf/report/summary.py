@@ -1,4 +1,4 @@
-"""What a compression's folders say, gathered by method."""
+"""The results in a compression's run folders, gathered by method."""
 
 import dataclasses
 import os
@@ -10,19 +10,19 @@ from ft_tf.report import tables
 
 _LABELS = {
   'teacher': 'teacher',
-  'scratch': 'student alone',
+  'scratch': 'baseline (no teacher)',
   'ft': 'student, factor transfer',
 }
 
 
 def label(method: str) -> str:
-  """Returns what the tables call a method, or an arm such as 'ft,beta=20'."""
+  """Returns the label in tables of a method, or of an arm like 'ft,beta=20'."""
   name, *point = method.split(',')
   return ', '.join([_LABELS.get(name, f'student, {name}'), *point])
 
 
-def _place(method: str) -> tuple[int, str]:
-  """Returns what methods are sorted by: teacher, student alone, the rest."""
+def _sort_key(method: str) -> tuple[int, str]:
+  """Returns the key that sorts methods: teacher, baseline, ft, the others."""
   names = list(_LABELS)
   return (names.index(method) if method in names else len(names)), method
 
@@ -32,10 +32,10 @@ class Run:
   """One finished run of a network.
 
   Attributes:
-    name: Its folder, relative to the compression's.
-    result: Its `result.json`.
-    metrics: Its rows.
-    export: Its `export.json`, or None if it was not exported.
+    name: The run's folder, relative to the compression's.
+    result: The content of `result.json`.
+    metrics: The rows of `metrics.jsonl`.
+    export: The content of `export.json`; None if the run was not exported.
   """
 
   name: str
@@ -55,8 +55,8 @@ class Row:
   Attributes:
     method: 'teacher', or a method of the student.
     accuracies: Test accuracy of the last epoch (0..1), by seed.
-    parameters: Trainable weights of the network alone.
-    export: `export.json` of the first seed, or None.
+    parameters: Trainable weights of the network, without adapters.
+    export: `export.json` of the first exported seed, or None.
   """
 
   method: str
@@ -74,16 +74,17 @@ class Row:
 
   @property
   def std(self) -> float | None:
-    """Returns the sample standard deviation, None for a single seed."""
+    """Returns the sample standard deviation; None for a single seed."""
     if len(self.accuracies) < 2:
       return None
     return statistics.stdev(self.accuracies)
 
   def bytes(self, file: str) -> int | None:
+    """Returns the size of an exported file; None without an export."""
     return self.export[file]['bytes'] if self.export else None
 
 
-def runs(root: run_dir.RunDir) -> list[Run]:
+def read_runs(root: run_dir.RunDir) -> list[Run]:
   """Returns the finished runs of a compression: teacher, then the students."""
   names = ['teacher']
   comparison = root.child('comparison').path
@@ -93,37 +94,37 @@ def runs(root: run_dir.RunDir) -> list[Run]:
       for name in sorted(os.listdir(comparison))
     ]
   names.append('student')
-  found = []
+  finished = []
   for name in names:
     run = root.child(name)
     result = run.read('result.json')
     if result is not None:
-      # The student's export is the compression's own, at the top.
-      owner = root if name == 'student' else run
-      export = owner.read(os.path.join('export', 'export.json'))
-      found.append(Run(name, result, run.metrics(), export))
+      # The student is exported into the compression's folder, not its run's.
+      exporter = root if name == 'student' else run
+      export = exporter.read(os.path.join('export', 'export.json'))
+      finished.append(Run(name, result, run.metrics(), export))
   return sorted(
-    found, key=lambda run: (_place(run.method), run.result['seed'] or 0)
+    finished, key=lambda run: (_sort_key(run.method), run.result['seed'] or 0)
   )
 
 
-def rows(found: list[Run]) -> list[Row]:
+def make_rows(runs: list[Run]) -> list[Row]:
   """Returns one row per method, in the order of their first runs."""
   by_method: dict[str, list[Run]] = {}
-  for run in found:
+  for run in runs:
     by_method.setdefault(run.method, []).append(run)
   return [
     Row(
       method,
-      tuple(run.result['accuracy'] for run in same),
-      same[0].result['parameters'],
-      next((run.export for run in same if run.export), None),
+      tuple(run.result['accuracy'] for run in seeds),
+      seeds[0].result['parameters'],
+      next((run.export for run in seeds if run.export), None),
     )
-    for method, same in by_method.items()
+    for method, seeds in by_method.items()
   ]
 
 
-def cells(row: Row) -> list[str]:
+def format_cells(row: Row) -> list[str]:
   """Returns a row's cells under `HEADER`."""
 
   def number(value):
@@ -157,15 +158,15 @@ HEADER = [
 ]
 
 
-def by_seed(found: list[Run], method: str) -> dict[int, float]:
-  """Returns the test accuracies (0..1) of a method by seed."""
+def accuracy_by_seed(runs: list[Run], method: str) -> dict[int, float]:
+  """Returns a method's test accuracies (0..1) by seed."""
   return {
     run.result['seed']: run.result['accuracy']
-    for run in found
+    for run in runs
     if run.method == method
   }
 
 
-def markdown(table: list[Row]) -> str:
+def to_markdown(table: list[Row]) -> str:
   """Returns the table as aligned Markdown."""
-  return tables.markdown(HEADER, [cells(row) for row in table])
+  return tables.to_markdown(HEADER, [format_cells(row) for row in table])

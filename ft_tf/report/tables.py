@@ -1,4 +1,4 @@
-"""Tables of cells as Markdown and LaTeX."""
+"""Tables of text cells as Markdown and LaTeX."""
 
 _SPECIAL = {
   '\\': r'\textbackslash{}',
@@ -8,12 +8,13 @@ _SPECIAL = {
 }
 
 
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-  """Returns aligned Markdown, which also reads as plain text.
+def to_markdown(header: list[str], rows: list[list[str]]) -> str:
+  """Returns a Markdown table, aligned so that a terminal shows it well.
 
   Args:
-    header: The columns; the first is words, the others numbers.
-    rows: As many cells each.
+    header: The column names. The first column holds text and is aligned to the
+      left, the others hold numbers and are aligned to the right.
+    rows: The cells of each row, as many as the header has.
   """
   lines = [header, *rows]
   widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
@@ -33,11 +34,16 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
   return '\n'.join([join(lines[0]), rule, *map(join, lines[1:])])
 
 
-def latex(header: list[str], rows: list[list[str]]) -> str:
-  """Returns a LaTeX tabular for the booktabs package; arguments as above."""
+def to_latex(header: list[str], rows: list[list[str]]) -> str:
+  """Returns a LaTeX tabular for the booktabs package.
+
+  Args:
+    header: As of `to_markdown`.
+    rows: As of `to_markdown`.
+  """
 
   def join(line):
-    return ' & '.join(map(_escaped, line)) + r' \\'
+    return ' & '.join(map(_escape, line)) + r' \\'
 
   return '\n'.join(
     [
@@ -52,5 +58,5 @@ def latex(header: list[str], rows: list[list[str]]) -> str:
   )
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
   return ''.join(_SPECIAL.get(character, character) for character in text)

@@ -158,7 +158,7 @@ class Signals:
       size = int(np.prod(self._shape)) * _DTYPE.itemsize
       self._store.check(len(views), len(missing), size)
       if self._folder and missing:
-        self._write_key()
+        self._write_key(self._folder)
       for number, view in enumerate(missing, start=1):
         with self._locked(view):
           # Another process may have computed it while this one waited.
@@ -214,7 +214,7 @@ class Signals:
   def _find(self, view, say):
     """Returns a view's array if it is there and whole."""
     if view not in self._views and self._folder:
-      path = self._path(view)
+      path = _path(self._folder, view)
       if os.path.exists(path):
         array = _read(path, self._shape)
         if array is None:
@@ -225,32 +225,31 @@ class Signals:
 
   def _keep(self, view, array):
     if self._folder:
-      with run_dir.replacing(self._path(view)) as path:
-        _write(path, array)
+      path = _path(self._folder, view)
+      with run_dir.replacing(path) as scratch:
+        _write(scratch, array)
       # Mapped, so that processes of one machine share its pages, and memory
       # holds no more than what is read.
-      array = np.load(self._path(view), mmap_mode='r')
+      array = np.load(path, mmap_mode='r')
     self._views[view] = array
 
-  def _path(self, view):
-    return os.path.join(self._folder, f'view-{view:05d}.npy')
-
-  def _write_key(self):
+  def _write_key(self, folder: str) -> None:
     """Writes the key into the folder, for who wonders what the views are of."""
-    os.makedirs(self._folder, exist_ok=True)
+    os.makedirs(folder, exist_ok=True)
     with (
-      run_dir.replacing(os.path.join(self._folder, 'key.json')) as path,
+      run_dir.replacing(os.path.join(folder, 'key.json')) as path,
       open(path, 'w', encoding='utf-8') as file,
     ):
       file.write(self._key)
 
   @contextlib.contextmanager
-  def _locked(self, view) -> Iterator[None]:
+  def _locked(self, view: int) -> Iterator[None]:
     """Holds a view of a folder; it is freed by the process's end, too."""
     if not self._folder:
       yield
       return
-    with open(f'{self._path(view)}.lock', 'w', encoding='utf-8') as file:
+    path = f'{_path(self._folder, view)}.lock'
+    with open(path, 'w', encoding='utf-8') as file:
       fcntl.flock(file, fcntl.LOCK_EX)
       yield
 
@@ -286,6 +285,10 @@ def _explained() -> Iterator[None]:
     ) from error
 
 
+def _path(folder: str, view: int) -> str:
+  return os.path.join(folder, f'view-{view:05d}.npy')
+
+
 def _write(path, array):
   with open(path, 'wb') as file:
     np.save(file, array)
@@ -295,7 +298,7 @@ def _write(path, array):
     file.write(digest)
 
 
-def _read(path, shape) -> np.ndarray | None:
+def _read(path: str, shape: tuple[int, int]) -> np.ndarray | None:
   """Returns a file's array, mapped, or None if it is not whole."""
   hashed = hashlib.sha256()
   # By parts: a view may be larger than the memory.

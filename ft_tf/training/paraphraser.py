@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 from ft_tf import errors, factors, losses, recipes, run_dir, teachers
 from ft_tf.data import datasets, sampling
-from ft_tf.models import folding, taps, zoo
+from ft_tf.models import feature_maps, folding, layer_choice, model_files, taps
 from ft_tf.signals import constant
 from ft_tf.training import (
   loop,
@@ -49,7 +50,7 @@ def load(path: str) -> TrainedParaphraser:
   Raises:
     UsageError: the file holds none.
   """
-  model = zoo.load(path)
+  model = model_files.load(path)
   if not isinstance(model, factors.Paraphraser):
     raise errors.UsageError(
       f'--paraphraser={path} is not a paraphraser: give the model.keras that '
@@ -155,7 +156,7 @@ class _ParaphraserStage(stage.Stage):
     self.recipe = precision.settle(recipe)
     self.dataset = dataset
     self._teacher = teacher
-    self._tap = taps.choose(
+    self._tap = layer_choice.resolve_layer(
       teacher.model, recipe.teacher_layer, before=recipe.before_activation
     )
 
@@ -171,7 +172,7 @@ class _ParaphraserStage(stage.Stage):
       self.model = factors.Paraphraser(
         recipe.paraphraser.rate, layer=tap, dtype=recipe.precision
       )
-      self.model.build((None, *taps.shape(teacher, tap)))
+      self.model.build((None, *feature_maps.shape(teacher, tap)))
 
   def prepare(self, run, strategy, options):
     recipe, dataset = self.recipe, self.dataset
@@ -242,8 +243,15 @@ def compile_feature(
 
 
 def compile_steps(
-  strategy, feature, paraphraser, optimizer, kind, batch_size, *, jit=False
-):
+  strategy: tf.distribute.Strategy,
+  feature: Callable[[tf.Tensor], tf.Tensor],
+  paraphraser: factors.Paraphraser,
+  optimizer: keras.optimizers.Optimizer,
+  kind: str,
+  batch_size: int,
+  *,
+  jit: bool = False,
+) -> step.Steps:
   """Returns the compiled loop of paraphraser steps; see `loop.Training`.
 
   Args:

@@ -218,7 +218,7 @@ def images_identity(dataset: datasets.Dataset) -> dict[str, str]:
 
 
 def validation(
-  model: keras.Model, examples: example_sets.Examples
+  model: keras.Model, examples: example_sets.AnyExamples
 ) -> Callable[[], dict[str, float]]:
   """Returns a function that scores a model on the validation images."""
   if not len(examples):

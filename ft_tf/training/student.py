@@ -5,13 +5,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from ft_tf import errors, evaluation, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets
 from ft_tf.methods import registry
-from ft_tf.models import folding, zoo
-from ft_tf.signals import cache, filling
+from ft_tf.models import folding, model_files
+from ft_tf.signals import cache, constant, filling
 from ft_tf.training import (
   beta,
   distillation,
@@ -117,7 +118,7 @@ class _StudentStage(stage.Stage):
       # The first has no number: most runs have one.
       suffix = f'_{number}' if number > 1 else ''
       digests[f'paraphraser{suffix}'] = trained.sha256
-    if zoo.is_file(self.recipe.student.model):
+    if model_files.is_file(self.recipe.student.model):
       digests['student'] = run_dir.digest(self.recipe.student.model)
     return stage.identity('student', self.recipe, **digests)
 
@@ -222,7 +223,9 @@ class _StudentStage(stage.Stage):
     )
     return train_steps, measure
 
-  def _kept_signals(self, signal) -> cache.Joined | None:
+  def _kept_signals(
+    self, signal: constant.ConstantSignal | None
+  ) -> cache.Joined | None:
     """Returns the signals of all views where they are kept; None: nowhere."""
     if signal is None or self._signals is None or not self._signals.enabled:
       return None
@@ -248,7 +251,7 @@ class _StudentStage(stage.Stage):
     scores = evaluation.test_scores(outputs, test.labels)
     best = os.path.join(run.path, BEST)
     if os.path.exists(best):
-      kept = evaluation.evaluate(_folded(zoo.load(best)), test)
+      kept = evaluation.evaluate(_folded(model_files.load(best)), test)
       scores['best_accuracy'] = kept['accuracy']
     if self._teacher is not None:
       # The teacher sees the same images at its own size.
@@ -261,6 +264,6 @@ class _StudentStage(stage.Stage):
     return scores
 
 
-def _folded(model) -> evaluation.Predictor:
+def _folded(model: keras.Model) -> evaluation.Predictor:
   """Returns a model's inference with batch norm folded, as it is exported."""
   return evaluation.KerasPredictor(folding.fold(model))

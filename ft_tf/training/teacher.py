@@ -47,7 +47,13 @@ def obtain_teacher(
   return teachers.load(run.model, dataset)
 
 
-def _put_into(run, teacher, recipe, dataset, strategy) -> teachers.Teacher:
+def _put_into(
+  run: run_dir.RunDir,
+  teacher: teachers.Teacher,
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  strategy: tf.distribute.Strategy,
+) -> teachers.Teacher:
   """Writes a given teacher and its figures into a run's folder."""
   settings = recipe.teacher
   path = teachers.source_file(settings)
@@ -198,7 +204,7 @@ def compile_steps(
   batch_size: int,
   *,
   jit: bool = False,
-):
+) -> step.Steps:
   """Returns the compiled loop of teacher steps; see `loop.Training`."""
   training = fused.fuse(teacher)
 

@@ -1,4 +1,4 @@
-"""Ratios by round, tables, and the machine."""
+"""Ratios per round, tables, and the machine."""
 
 from absl.testing import absltest
 
@@ -12,13 +12,13 @@ def _figure(*speeds):
 class FiguresTest(absltest.TestCase):
   def test_ratio_is_of_the_same_round(self):
     # The machine ran at half its speed in the second round.
-    found = figures.ratio(_figure(300, 100, 310), _figure(200, 100, 200))
-    self.assertEqual(found, {'median': 1.5, 'least': 1.0, 'most': 1.55})
+    ratio = figures.ratio(_figure(300, 100, 310), _figure(200, 100, 200))
+    self.assertEqual(ratio, {'median': 1.5, 'least': 1.0, 'most': 1.55})
 
   def test_ratio_with_one_that_failed_is_none(self):
     self.assertIsNone(figures.ratio(_figure(1), {'error': 'no compiler'}))
 
-  def test_fastest_is_by_median_and_passes_over_failures(self):
+  def test_fastest_is_by_median_and_ignores_failures(self):
     measured = {
       'a': _figure(10, 900, 10),
       'b': _figure(20, 21, 22),
@@ -28,17 +28,17 @@ class FiguresTest(absltest.TestCase):
     with self.assertRaises(ValueError):
       figures.fastest(measured, ['c'])
 
-  def test_table_has_a_row_for_each_job_failed_or_not(self):
+  def test_table_has_a_row_for_every_job_including_failed_ones(self):
     text = figures.table(
-      {'ours': _figure(1000, 3000, 2000), 'theirs': {'error': 'x'}}
+      {'ours': _figure(1000, 3000, 2000), 'pytorch': {'error': 'x'}}
     )
     self.assertIn('| ours | 2,000 | 1,000 | 3,000 | 2,000 |', text)
-    self.assertIn('| theirs | failed |', text)
+    self.assertIn('| pytorch | failed |', text)
 
-  def test_machine_is_named_with_versions(self):
-    found = figures.machine()
-    self.assertContainsSubset({'processor', 'cores', 'flags'}, found)
-    self.assertEqual(found['tensorflow'].count('.'), 2)
+  def test_machine_has_processor_and_versions(self):
+    machine = figures.machine()
+    self.assertContainsSubset({'processor', 'cores', 'flags'}, machine)
+    self.assertEqual(machine['tensorflow'].count('.'), 2)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Jobs in processes of their own: their turns, and what becomes of the dead."""
+"""Jobs in worker processes: their order, and errors of dead processes."""
 
 import sys
 from unittest import mock
@@ -26,17 +26,17 @@ class JobsTest(absltest.TestCase):
     self.log = self.create_tempfile().full_path
     self.command = [sys.executable, '-c', _FAKE.format(log=self.log)]
 
-  def _measure(self, *made, **sizes):
+  def _measure(self, *to_measure, **sizes):
     start = jobs.Worker.__init__
     with mock.patch.object(
       jobs.Worker,
       '__init__',
       lambda worker, job: start(worker, job, self.command),
     ):
-      return jobs.measure(made, **sizes)
+      return jobs.measure(to_measure, **sizes)
 
   def test_jobs_take_turns_after_a_warm_up(self):
-    found = self._measure(
+    measured = self._measure(
       jobs.Job(name='a', batch_size=8),
       jobs.Job(name='b', batch_size=4),
       rounds=2,
@@ -46,21 +46,21 @@ class JobsTest(absltest.TestCase):
       turns = file.read().splitlines()
     self.assertEqual(turns, ['a 1', 'b 1'] + ['a 3', 'b 3'] * 3)
     # 3 steps of 8 images in half a second.
-    self.assertEqual(found['a']['images_per_second'], [48.0, 48.0])
-    self.assertEqual(found['b']['images_per_second'], [24.0, 24.0])
-    self.assertEqual(found['a']['peak_bytes'], 7)
+    self.assertEqual(measured['a']['images_per_second'], [48.0, 48.0])
+    self.assertEqual(measured['b']['images_per_second'], [24.0, 24.0])
+    self.assertEqual(measured['a']['peak_bytes'], 7)
 
-  def test_one_that_dies_is_named_with_its_last_words_and_others_go_on(self):
-    found = self._measure(
+  def test_dead_process_is_reported_and_the_others_continue(self):
+    measured = self._measure(
       jobs.Job(name='weak', part='dies'),
       jobs.Job(name='strong'),
       rounds=2,
       steps=3,
     )
-    self.assertRegex(found['weak']['error'], r'weak ended .*out of \| paper')
-    self.assertLen(found['strong']['images_per_second'], 2)
+    self.assertRegex(measured['weak']['error'], r'weak ended .*out of \| paper')
+    self.assertLen(measured['strong']['images_per_second'], 2)
 
-  def test_worker_that_is_gone_raises(self):
+  def test_dead_worker_raises(self):
     worker = jobs.Worker(
       jobs.Job(name='gone'), [sys.executable, '-c', 'raise SystemExit(3)']
     )

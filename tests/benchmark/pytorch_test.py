@@ -1,4 +1,4 @@
-"""PyTorch's step is ours: the same networks and the same loss."""
+"""PyTorch's step equals ft_tf's: the same networks and the same loss."""
 
 import importlib.util
 import os
@@ -27,13 +27,13 @@ class PyTorchTest(absltest.TestCase):
     torch.manual_seed(0)
     self.torch, self.pytorch = torch, pytorch
 
-  def _chain(self, theirs, ours):
-    """Gives our three layers the weights of PyTorch's."""
-    for layer, theirs_layer in zip(ours, theirs[::2], strict=True):
+  def _copy_chain(self, torch_layers, keras_layers):
+    """Copies the weights of three PyTorch layers to Keras layers."""
+    for layer, torch_layer in zip(keras_layers, torch_layers[::2], strict=True):
       layer.set_weights(
         [
-          theirs_layer.weight.detach().numpy().transpose(2, 3, 1, 0),
-          theirs_layer.bias.detach().numpy(),
+          torch_layer.weight.detach().numpy().transpose(2, 3, 1, 0),
+          torch_layer.bias.detach().numpy(),
         ]
       )
 
@@ -48,34 +48,34 @@ class PyTorchTest(absltest.TestCase):
     rng = np.random.default_rng(0)
     images = rng.integers(256, size=(8, 16, 16, 3)).astype(np.uint8)
     labels = rng.integers(10, size=8)
-    paraphraser, ours = factors.Paraphraser(0.5), factors.Translator(32)
+    paraphraser, adapter = factors.Paraphraser(0.5), factors.Translator(32)
     paraphraser.build((None, 4, 4, 64))
-    ours.build((None, 4, 4, 64))
-    self._chain(encoder, paraphraser.encoder)
-    self._chain(translator, ours.translate)
+    adapter.build((None, 4, 4, 64))
+    self._copy_chain(encoder, paraphraser.encoder)
+    self._copy_chain(translator, adapter.translate)
 
     x = self.torch.tensor(
       ((images / 255 - _MEAN) / _STD).transpose(0, 3, 1, 2).astype(np.float32)
     )
     with self.torch.no_grad():
       feature, _ = net.eval()(x)
-      said = encoder(feature)
+      teacher_factor = encoder(feature)
       feature, logits = net.train()(x)
-      theirs = self.pytorch.student_loss(
-        logits, self.torch.tensor(labels), translator(feature), said
+      torch_loss = self.pytorch.student_loss(
+        logits, self.torch.tensor(labels), translator(feature), teacher_factor
       )
 
     outputs = taps.logits_and_features(model, ['group3'])
     _, features = outputs(images, training=False)
     signal = paraphraser.encode(features['group3'])
     logits, features = outputs(images, training=True)
-    found = tf.reduce_mean(
+    keras_loss = tf.reduce_mean(
       losses.cross_entropy(logits, tf.constant(labels))
-      + 500 * losses.factor_transfer(ours(features['group3']), signal)
+      + 500 * losses.factor_transfer(adapter(features['group3']), signal)
     )
-    self.assertAlmostEqual(float(found), float(theirs), places=3)
+    self.assertAlmostEqual(float(keras_loss), float(torch_loss), places=3)
 
-  def test_every_way_takes_steps_and_learns_the_batch(self):
+  def test_every_configuration_learns_the_batch(self):
     for changes in (
       {'channels_last': False},
       {},
@@ -96,7 +96,7 @@ class PyTorchTest(absltest.TestCase):
       first = run(1)
       self.assertLess(run(10), first)
 
-  def test_kernels_are_the_same_number(self):
+  def test_network_has_the_published_number_of_parameters(self):
     net = self.pytorch.ResNet(20)
     # The paper's public code: ResNet-20 has 272,474 parameters.
     self.assertEqual(sum(p.numel() for p in net.parameters()), 272_474)

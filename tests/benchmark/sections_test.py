@@ -1,4 +1,4 @@
-"""What is refused, what follows from figures, and how they read."""
+"""Sections: refused arguments, ratios of the figures, and their Markdown."""
 
 import importlib.util
 from unittest import mock
@@ -6,22 +6,25 @@ from unittest import mock
 from absl.testing import absltest
 
 from ft_tf import errors
-from ft_tf.benchmark import figures, jobs, sections
+from ft_tf.benchmark import figures, jobs, markdown, sections
 
 
-def _measure(made, *, rounds, steps):
-  """Stands in for the clock: speed hangs on framework, part and precision."""
+def _measure(to_measure, *, rounds, steps):
+  """Returns speeds that depend on framework, part and precision alone."""
   del steps
-  found = {}
-  for job in made:
+  measured = {}
+  for job in to_measure:
     speed = 400.0 if job.framework == 'pytorch' else 600.0
     speed *= 2 if job.precision == 'mixed_bfloat16' else 1
     speed *= 1.5 if job.part == 'cached' else 1
     speed *= 1 if job.channels_last else 0.5
-    found[job.name] = {'images_per_second': [speed] * rounds, 'peak_bytes': 1e9}
+    measured[job.name] = {
+      'images_per_second': [speed] * rounds,
+      'peak_bytes': 1e9,
+    }
     if job.compiled:
-      found[job.name] = {'error': 'no C++ compiler'}
-  return found
+      measured[job.name] = {'error': 'no C++ compiler'}
+  return measured
 
 
 class SectionsTest(absltest.TestCase):
@@ -29,29 +32,29 @@ class SectionsTest(absltest.TestCase):
     super().setUp()
     self.setting = sections.Setting(rounds=2)
 
-  def test_ratios_are_of_the_best_that_ran(self):
+  def test_ratios_compare_the_fastest_jobs_that_ran(self):
     with (
       mock.patch.object(jobs, 'measure', _measure),
       mock.patch.object(importlib.util, 'find_spec', return_value=object()),
     ):
-      found = sections.run(self.setting, ['steps'])
+      results = sections.run(self.setting, ['steps'])
     self.assertEqual(
-      found['best'],
+      results['best'],
       {
         'ours': 'ours, bfloat16',
         'cached': 'ours, signal cached, bfloat16',
         'pytorch': 'PyTorch, channels last, bfloat16',
       },
     )
-    self.assertEqual(found['student_step_vs_pytorch_best'], 1.5)
-    self.assertEqual(found['student_step_vs_pytorch_plain'], 6.0)
-    self.assertEqual(found['cached_step_vs_pytorch_best'], 2.25)
-    text = sections.markdown(found)
+    self.assertEqual(results['student_step_vs_pytorch_best'], 1.5)
+    self.assertEqual(results['student_step_vs_pytorch_plain'], 6.0)
+    self.assertEqual(results['cached_step_vs_pytorch_best'], 2.25)
+    text = markdown.to_markdown(results)
     self.assertIn('| student_step_vs_pytorch_best | 1.50 | 1.50 | 1.50 |', text)
     self.assertIn('| PyTorch, compiled, bfloat16 | failed |', text)
     self.assertIn(figures.machine()['processor'], text)
 
-  def test_one_of_ours_that_fails_ends_the_run(self):
+  def test_failed_job_of_ft_tf_ends_the_run(self):
     with (
       mock.patch.object(
         jobs, 'measure', return_value={'x': {'error': 'x ended with code 1'}}
@@ -60,15 +63,15 @@ class SectionsTest(absltest.TestCase):
     ):
       self.setting.measure({'x': {}})
 
-  def test_without_pytorch_the_install_command_is_named(self):
+  def test_missing_pytorch_is_refused_with_the_install_command(self):
     with (
       mock.patch.object(importlib.util, 'find_spec', return_value=None),
       self.assertRaisesRegex(errors.UsageError, 'requirements-benchmark.txt'),
     ):
       sections.run(self.setting, ['steps'])
 
-  def test_figures_so_far_are_handed_over_after_each_section(self):
-    handed = []
+  def test_figures_so_far_are_passed_on_after_each_section(self):
+    results_so_far = []
 
     def fails(setting):
       raise errors.TrainingError('died')
@@ -80,10 +83,12 @@ class SectionsTest(absltest.TestCase):
       self.assertRaises(errors.TrainingError),
     ):
       sections.run(
-        self.setting, ['one', 'two'], lambda found: handed.append(dict(found))
+        self.setting,
+        ['one', 'two'],
+        lambda results: results_so_far.append(dict(results)),
       )
-    self.assertLen(handed, 1)
-    self.assertEqual(handed[0]['a'], 1)
+    self.assertLen(results_so_far, 1)
+    self.assertEqual(results_so_far[0]['a'], 1)
 
   def test_unknown_section_is_refused(self):
     with self.assertRaisesRegex(errors.UsageError, '--sections=speed: give'):

@@ -9,7 +9,17 @@ from absl.testing import absltest, parameterized
 
 from ft_tf import errors, evaluation
 from ft_tf.export import convert
-from ft_tf.models import applications, folding, fused, layers, taps, zoo
+from ft_tf.models import (
+  applications,
+  feature_maps,
+  folding,
+  fused,
+  layer_choice,
+  layers,
+  model_files,
+  taps,
+  zoo,
+)
 from ft_tf.signals import constant
 from tests import networks
 
@@ -32,10 +42,15 @@ def _dropouts_off(model):
   return model
 
 
+def _untrained(size):
+  """Returns a phone's network as it begins."""
+  keras.utils.set_random_seed(0)
+  return _dropouts_off(zoo.build('mobilenetv3smallx0.5', _spec(size)))
+
+
 def _small(size):
   """Returns a phone's network that has seen images, and these."""
-  keras.utils.set_random_seed(0)
-  model = _dropouts_off(zoo.build('mobilenetv3smallx0.5', _spec(size)))
+  model = _untrained(size)
   images = networks.images(16, size, 3)
   for _ in range(10):
     model(images, training=True)
@@ -105,8 +120,8 @@ class StridesTest(parameterized.TestCase):
   )
   def test_last_map_of_each_family(self, name, size, layer, shape):
     model, _ = applications.build(name, _spec(size))
-    self.assertEqual(taps.last_feature_map(model), layer)
-    self.assertEqual(taps.shape(model, layer), shape)
+    self.assertEqual(layer_choice.last_feature_map(model), layer)
+    self.assertEqual(feature_maps.shape(model, layer), shape)
     logits = model(networks.images(2, size, 3), training=False)
     self.assertEqual((logits.shape, logits.dtype), ((2, 5), 'float32'))
 
@@ -199,9 +214,9 @@ class PhoneTest(parameterized.TestCase):
 
   @parameterized.parameters(32, 64)
   def test_last_map_is_not_one_of_the_top(self, size):
-    model, _ = _small(size)
-    self.assertEqual(taps.last_feature_map(model), 'activation_18')
-    self.assertEqual(taps.shape(model, 'activation_18'), (4, 4, 288))
+    model = _untrained(size)
+    self.assertEqual(layer_choice.last_feature_map(model), 'activation_18')
+    self.assertEqual(feature_maps.shape(model, 'activation_18'), (4, 4, 288))
     self.assertEqual(
       taps.features(model, ['activation_18']).layers[-2].name, 'conv_1_bn'
     )
@@ -235,7 +250,9 @@ class PhoneTest(parameterized.TestCase):
     model, images = _small(32)
     path = os.path.join(self.create_tempdir().full_path, 'm.keras')
     model.save(path)
-    np.testing.assert_allclose(zoo.load(path)(images), model(images), atol=1e-5)
+    np.testing.assert_allclose(
+      model_files.load(path)(images), model(images), atol=1e-5
+    )
 
   @parameterized.parameters(32, 64)
   @pytest.mark.slow

@@ -112,7 +112,8 @@ class ReadTest(parameterized.TestCase):
     self.assertEqual(list(found), list(network))
     self.assertRegex(
       said.getvalue(),
-      r'^.* left out: criterion.weight, confusion.counts, n_averaged\n$',
+      r'^.*: ignored these arrays, .*: '
+      r'criterion.weight, confusion.counts, n_averaged\n$',
     )
 
   @absltest.skipUnless(_HAS_TORCH, 'torch is not installed')

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from ft_tf.models import fused, layers, taps, zoo
+from ft_tf.models import fused, layer_choice, layers, zoo
 from tests import networks
 
 _SPEC = layers.Spec((32, 32, 3), 4, (0.5,) * 3, (0.25,) * 3)
@@ -193,7 +193,9 @@ class FuseTest(parameterized.TestCase):
       [id(w) for w in twin.trainable_variables],
       [id(w) for w in model.trainable_variables],
     )
-    self.assertEqual(taps.last_feature_map(twin), taps.last_feature_map(model))
+    self.assertEqual(
+      layer_choice.last_feature_map(twin), layer_choice.last_feature_map(model)
+    )
 
   def test_model_is_saved_as_plain_keras_after_its_twin_trained(self):
     model = zoo.build('resnet8', _SPEC)

@@ -6,7 +6,14 @@ from absl.testing import absltest, parameterized
 from keras import ops
 
 from ft_tf import errors
-from ft_tf.models import folding, fused, layouts, taps
+from ft_tf.models import (
+  feature_maps,
+  folding,
+  fused,
+  layer_choice,
+  layouts,
+  taps,
+)
 from tests import networks
 
 _SHAPE = (8, 12, 3)  # patches of 2: a grid of 4x6
@@ -114,8 +121,8 @@ class TokensTest(parameterized.TestCase):
   )
   def test_places_are_found_among_other_tokens(self, patches, extra, first):
     net = _transformer(patches, extra)
-    self.assertEqual(taps.choose(net), 'tokens')
-    self.assertEqual(taps.shape(net, 'tokens'), (4, 6, 8))
+    self.assertEqual(layer_choice.resolve_layer(net), 'tokens')
+    self.assertEqual(feature_maps.shape(net, 'tokens'), (4, 6, 8))
     raw = keras.Model(net.inputs, net.get_layer('tokens').output)(_images())
     tapped = taps.features(net, ['tokens'])
     found = tapped(_images())['tokens']
@@ -141,7 +148,7 @@ class TokensTest(parameterized.TestCase):
 
     net = _transformer(_reshaped, Counting(2, 0))
     before = [np.array(v) for v in net.variables]
-    self.assertEqual(taps.shape(net, 'tokens'), (4, 6, 8))
+    self.assertEqual(feature_maps.shape(net, 'tokens'), (4, 6, 8))
     for was, variable in zip(before, net.variables, strict=True):
       np.testing.assert_array_equal(was, variable)
 
@@ -152,7 +159,7 @@ class TokensTest(parameterized.TestCase):
     x = keras.layers.Reshape((16, -1))(x)
     x = keras.layers.LSTM(5, return_sequences=True, name='rows')(x)
     y = keras.layers.Dense(3)(x[:, -1])
-    self.assertEqual(taps.choose(keras.Model(image, y)), 'maps')
+    self.assertEqual(layer_choice.resolve_layer(keras.Model(image, y)), 'maps')
 
   def test_tokens_merged_by_two_are_no_places(self):
     image = keras.Input((16, 16, 3))
@@ -161,11 +168,11 @@ class TokensTest(parameterized.TestCase):
     x = keras.layers.AveragePooling1D(4, name='merged')(x)
     y = keras.layers.Dense(3)(x[:, 0])
     net = keras.Model(image, y)
-    self.assertEqual(taps.choose(net), 'tokens')
+    self.assertEqual(layer_choice.resolve_layer(net), 'tokens')
     with self.assertRaisesRegex(
       errors.UsageError, "^.*'merged', because .* its 16 tokens cannot.*$"
     ):
-      taps.choose(net, 'merged')
+      layer_choice.resolve_layer(net, 'merged')
 
   def test_tokens_of_what_is_closed_are_guessed_by_their_number(self):
     # The grid and the class's token, or none: anything else is refused.
@@ -176,11 +183,13 @@ class TokensTest(parameterized.TestCase):
       return keras.Model(image, keras.layers.Dense(3)(x[:, 0]), name='closed')
 
     net = model(1)
-    self.assertEqual(taps.shape(net, taps.choose(net)), (4, 6, 8))
+    self.assertEqual(
+      feature_maps.shape(net, layer_choice.resolve_layer(net)), (4, 6, 8)
+    )
     with self.assertRaisesRegex(
       errors.UsageError, '^closed has no feature map .* its 29 tokens cannot.*$'
     ):
-      taps.choose(model(5))
+      layer_choice.resolve_layer(model(5))
 
 
 def _convolutions(transpose, name='maps', **last):
@@ -220,11 +229,13 @@ class ChannelsFirstTest(parameterized.TestCase):
   )
   def test_map_is_height_first_wherever_it_is_read(self, transpose):
     net = networks.disturb(_convolutions(transpose))
-    self.assertEqual(taps.choose(net), 'maps')
-    self.assertEqual(taps.choose(net, '-2'), 'wide')
-    self.assertEqual(taps.shape(net, 'maps'), (4, 6, 7))
-    self.assertEqual(taps.shape(net, 'wide'), (8, 12, 5))
-    self.assertIn((4, 6, 5), [each.shape for each in taps.candidates(net)])
+    self.assertEqual(layer_choice.resolve_layer(net), 'maps')
+    self.assertEqual(layer_choice.resolve_layer(net, '-2'), 'wide')
+    self.assertEqual(feature_maps.shape(net, 'maps'), (4, 6, 7))
+    self.assertEqual(feature_maps.shape(net, 'wide'), (8, 12, 5))
+    self.assertIn(
+      (4, 6, 5), [each.shape for each in layer_choice.candidates(net)]
+    )
     names = ['wide', 'maps']
     raw = keras.Model(
       net.inputs, [net.get_layer(name).output for name in names]
@@ -258,7 +269,7 @@ class ChannelsFirstTest(parameterized.TestCase):
     x = keras.layers.Conv2D(7, 1, name='maps')(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
     net = keras.Model(image, keras.layers.Dense(3)(x))
-    self.assertEqual(taps.shape(net, 'maps'), (6, 10, 7))
+    self.assertEqual(feature_maps.shape(net, 'maps'), (6, 10, 7))
 
   def test_width_first_is_seen_too(self):
     image = keras.Input(_SHAPE)
@@ -266,7 +277,7 @@ class ChannelsFirstTest(parameterized.TestCase):
     x = keras.layers.Conv2D(5, 3, name='maps')(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
     net = keras.Model(image, keras.layers.Dense(3)(x))
-    self.assertEqual(taps.shape(net, 'maps'), (6, 10, 5))
+    self.assertEqual(feature_maps.shape(net, 'maps'), (6, 10, 5))
 
   def test_map_of_channels_first_tokens_is_found(self):
     image = keras.Input(_SHAPE)
@@ -275,7 +286,9 @@ class ChannelsFirstTest(parameterized.TestCase):
     x = keras.layers.Reshape((5, 24))(x)
     x = keras.layers.Reshape((5, 4, 6), name='maps')(x)
     y = keras.layers.Dense(3)(keras.layers.Flatten()(x))
-    self.assertEqual(taps.shape(keras.Model(image, y), 'maps'), (4, 6, 5))
+    self.assertEqual(
+      feature_maps.shape(keras.Model(image, y), 'maps'), (4, 6, 5)
+    )
 
 
 class LayoutsTest(absltest.TestCase):

@@ -7,9 +7,16 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.models import folding, standard, taps
+from ft_tf.models import (
+  feature_maps,
+  folding,
+  heads,
+  layer_choice,
+  standard,
+  taps,
+)
 from ft_tf.signals import constant
-from tests import networks
+from tests import small_models
 
 _SHAPE = (8, 8, 3)
 
@@ -44,17 +51,6 @@ def _nested(activation=None):
   return keras.Model(x, head(y))
 
 
-def _small(*last):
-  return keras.Sequential(
-    [
-      keras.Input(_SHAPE),
-      keras.layers.Conv2D(4, 3),
-      keras.layers.GlobalAveragePooling2D(),
-      *last,
-    ]
-  )
-
-
 class FlatTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
@@ -64,7 +60,7 @@ class FlatTest(parameterized.TestCase):
     model = _nested()
     expected = model(_images(), training=False)
     self.assertTrue(standard.is_nested(model))
-    flat = standard.flat(model)
+    flat = standard.flatten(model)
     self.assertFalse(standard.is_nested(flat))
     np.testing.assert_allclose(flat(_images(), training=False), expected)
     names = [layer.name for layer in flat.layers]
@@ -76,7 +72,7 @@ class FlatTest(parameterized.TestCase):
     self.assertEqual(feature['backbone.conv'].shape, (4, 6, 6, 4))
 
   def test_flat_model_can_be_saved_and_loaded(self):
-    flat = standard.flat(_nested())
+    flat = standard.flatten(_nested())
     path = os.path.join(self.create_tempdir().full_path, 'flat.keras')
     flat.save(path)
     again = keras.models.load_model(path)
@@ -90,7 +86,7 @@ class FlatTest(parameterized.TestCase):
     x = keras.Input(_SHAPE)
     outer = keras.Model(x, _backbone('inner')(x), name='outer')
     x = keras.Input(_SHAPE)
-    flat = standard.flat(keras.Model(x, outer(x)))
+    flat = standard.flatten(keras.Model(x, outer(x)))
     self.assertIn('outer.inner.conv', [layer.name for layer in flat.layers])
 
   @parameterized.parameters(
@@ -108,8 +104,8 @@ class FlatTest(parameterized.TestCase):
     ),
   )
   def test_raw_images_are_preprocessed(self, kind, expected):
-    model = _small()
-    flat = standard.flat(model, kind)
+    model = small_models.with_end()
+    flat = standard.flatten(model, kind)
     self.assertEqual(flat.inputs[0].dtype, 'uint8')
     np.testing.assert_allclose(
       flat(_images()), model(expected(np.float64(_images()))), atol=1e-5
@@ -122,7 +118,7 @@ class FlatTest(parameterized.TestCase):
     with self.assertRaisesRegex(
       errors.UsageError, f'--preprocessing={kind} is for images of 3 channels'
     ):
-      standard.flat(keras.Model(image, y), kind)
+      standard.flatten(keras.Model(image, y), kind)
 
   def test_model_within_of_several_outputs_is_opened(self):
     image = keras.Input(_SHAPE)
@@ -133,10 +129,18 @@ class FlatTest(parameterized.TestCase):
     maps = backbone(inputs=image)
     y = keras.layers.GlobalAveragePooling2D()(maps['b'])
     model = keras.Model(image, keras.layers.Dense(3)(y))
-    flat = standard.flat(model)
+    flat = standard.flatten(model)
     self.assertFalse(standard.is_nested(flat))
-    self.assertEqual(taps.last_feature_map(flat), 'backbone.one')
+    self.assertEqual(layer_choice.last_feature_map(flat), 'backbone.one')
     np.testing.assert_allclose(flat(_images()), model(_images()), atol=1e-5)
+
+  def test_softmax_within_a_nested_head_is_taken_off(self):
+    model = _nested('softmax')
+    probabilities = model(_images()).numpy()
+    logits = heads.to_logits(standard.flatten(model))[0](_images())
+    np.testing.assert_allclose(
+      keras.activations.softmax(logits), probabilities, atol=1e-6
+    )
 
 
 def _augmented(_):
@@ -208,11 +212,11 @@ class OpenTest(parameterized.TestCase):
       [given(each[None], training=False) for each in _images()]
     )
     tolerance = 1e-5 * np.abs(expected).max()
-    model, said = standard.standard(given, image_shape=_SHAPE)
+    model, said = standard.standardize(given, image_shape=_SHAPE)
     self.assertEqual(model.input_shape, (None, *_SHAPE))
     self.assertEqual(any('open image size' in each for each in said), open_size)
-    self.assertEqual(taps.choose(model), layer)
-    self.assertEqual(taps.shape(model, layer), shape)
+    self.assertEqual(layer_choice.resolve_layer(model), layer)
+    self.assertEqual(feature_maps.shape(model, layer), shape)
     for _ in range(2):  # Nothing random is left.
       np.testing.assert_allclose(
         model(_images(), training=False), expected, atol=tolerance
@@ -228,7 +232,7 @@ class OpenTest(parameterized.TestCase):
       np.testing.assert_allclose(logits, expected, atol=times * tolerance)
     path = os.path.join(self.create_tempdir().full_path, 'open.keras')
     model.save(path)
-    again, said = standard.standard(
+    again, said = standard.standardize(
       keras.models.load_model(path), image_shape=_SHAPE
     )
     self.assertEmpty(said)
@@ -237,13 +241,13 @@ class OpenTest(parameterized.TestCase):
     )
 
   def test_size_stays_open_where_none_is_given(self):
-    model, said = standard.standard(self._any_size())
-    self.assertEqual(said, ['models within opened'])
+    model, said = standard.standardize(self._any_size())
+    self.assertEqual(said, ['nested models replaced by their layers'])
     self.assertEqual(model.input_shape, (None, None, None, 3))
-    self.assertEqual(taps.choose(model, '-1'), 'backbone.maps')
+    self.assertEqual(layer_choice.resolve_layer(model, '-1'), 'backbone.maps')
 
   def test_fixed_batch_is_said(self):
-    _, said = standard.standard(self._one_by_one())
+    _, said = standard.standardize(self._one_by_one())
     self.assertEqual(said, ['fixed batch size 1 replaced by any batch size'])
 
   def test_images_that_are_too_small_are_refused_in_a_line(self):
@@ -255,7 +259,7 @@ class OpenTest(parameterized.TestCase):
     with self.assertRaisesRegex(
       errors.UsageError, r'^.*images of \(8, 8, 3\).*--image_size.*$'
     ):
-      standard.standard(model, image_shape=_SHAPE)
+      standard.standardize(model, image_shape=_SHAPE)
 
   @parameterized.parameters((2, (2, -1)), (1, (1, 192)))
   def test_operations_of_one_batch_size_are_refused_in_a_line(
@@ -266,223 +270,24 @@ class OpenTest(parameterized.TestCase):
     with self.assertRaisesRegex(
       errors.UsageError, '^.* accepts? .*batches of .* batch_size.*$'
     ):
-      standard.standard(keras.Model(x, y))
+      standard.standardize(keras.Model(x, y))
 
 
 class SaidTest(absltest.TestCase):
   def test_only_what_was_done_is_said(self):
-    nested, plain = _nested(), _small(keras.layers.Dense(3))
-    self.assertEmpty(standard.standard(plain)[1])
-    self.assertEqual(standard.standard(nested)[1], ['models within opened'])
+    nested, plain = _nested(), small_models.with_end(keras.layers.Dense(3))
+    self.assertEmpty(standard.standardize(plain)[1])
     self.assertEqual(
-      standard.standard(plain, preprocessing='0..1')[1], ['preprocessing 0..1']
+      standard.standardize(nested)[1],
+      ['nested models replaced by their layers'],
     )
     self.assertEqual(
-      standard.standard(_nested(), preprocessing='-1..1')[1],
-      ['models within opened', 'preprocessing -1..1'],
+      standard.standardize(plain, preprocessing='0..1')[1],
+      ['preprocessing 0..1 added'],
     )
-
-
-class LogitsTest(parameterized.TestCase):
-  def setUp(self):
-    super().setUp()
-    keras.utils.set_random_seed(0)
-
-  @parameterized.parameters(
-    lambda: [keras.layers.Dense(3, activation='softmax')],
-    lambda: [keras.layers.Dense(3), keras.layers.Softmax()],
-    lambda: [keras.layers.Dense(3), keras.layers.Activation('softmax')],
-  )
-  def test_softmax_is_seen_and_taken_off(self, last):
-    model = standard.flat(_small(*last()))
-    probabilities = model(_images()).numpy()
-    logits = standard.logits_of(model)(_images()).numpy()
-    self.assertTrue(standard.look_like_probabilities(probabilities))
-    self.assertFalse(standard.look_like_probabilities(logits))
-    np.testing.assert_allclose(
-      keras.activations.softmax(logits), probabilities, atol=1e-6
-    )
-
-  def test_softmax_within_a_nested_head_is_taken_off(self):
-    model = _nested('softmax')
-    probabilities = model(_images()).numpy()
-    logits = standard.logits_of(standard.flat(model))(_images())
-    np.testing.assert_allclose(
-      keras.activations.softmax(logits), probabilities, atol=1e-6
-    )
-
-  def test_logits_stay(self):
-    model = _small(keras.layers.Dense(3))
-    self.assertIsNone(standard.logits_of(model))
-    self.assertIsNone(standard.logits_of(model, 'logits'))
-
-  @parameterized.parameters(
-    lambda: [keras.layers.Dense(3, activation='softmax')],
-    lambda: [keras.layers.Dense(3), keras.layers.Softmax()],
-  )
-  def test_softmax_taken_for_logits_stays_in_the_file(self, last):
-    model = _small(*last())
-    expected = model(_images())
-    made, said = standard.standard(model, outputs='logits')
-    self.assertLen(said, 1)
-    self.assertIn('taken for logits', said[0])
-    path = os.path.join(self.create_tempdir().full_path, 'softmax.keras')
-    made.save(path)
-    again, said = standard.standard(keras.models.load_model(path))
-    self.assertEmpty(said)
-    np.testing.assert_allclose(again(_images()), expected, atol=1e-6)
-
-  @parameterized.parameters(
-    lambda: [
-      keras.layers.Dense(3, activation='softmax'),
-      keras.layers.Dropout(0.3),
-      keras.layers.Identity(),
-      keras.layers.Activation('linear', dtype='float32'),
-    ],
-    lambda: [
-      keras.layers.Reshape((1, 1, 4)),
-      keras.layers.Conv2D(3, 1, activation='softmax'),
-      keras.layers.Flatten(),
-    ],
-    lambda: [
-      keras.layers.Reshape((1, 4)),
-      keras.layers.EinsumDense('abc,cd->abd', (1, 3), activation='softmax'),
-      keras.layers.Reshape((3,)),
-    ],
-  )
-  def test_softmax_is_seen_through_what_changes_nothing(self, last):
-    model = _small(*last())
-    probabilities = model(_images()).numpy()
-    made, said = standard.standard(model)
-    self.assertEqual(said, ['gives probabilities; logits are taken instead'])
-    logits = made(_images())
-    self.assertFalse(standard.look_like_probabilities(logits.numpy()))
-    np.testing.assert_allclose(
-      keras.activations.softmax(logits), probabilities, atol=1e-6
-    )
-    self.assertEmpty(standard.standard(made)[1])
-
-  def test_softmax_by_an_operation_is_taken_off(self):
-    base = _small(keras.layers.Dense(3))
-    y = keras.ops.cast(keras.ops.softmax(base.outputs[0]), 'float32')
-    made = standard.logits_of(keras.Model(base.inputs[0], y))
-    np.testing.assert_allclose(made(_images()), base(_images()), atol=1e-6)
-
-  def test_softmax_over_less_than_the_classes_stays(self):
-    model = _small(
-      keras.layers.Dense(6),
-      keras.layers.Reshape((2, 3)),
-      keras.layers.Softmax(),
-      keras.layers.Flatten(),
-    )
-    self.assertIsNone(standard.logits_of(model))
-
-  @parameterized.parameters(
-    lambda: [keras.layers.Dense(3, activation='sigmoid')],
-    lambda: [
-      keras.layers.Dense(3),
-      keras.layers.Activation('sigmoid', dtype='float32'),
-      keras.layers.Identity(),
-    ],
-  )
-  def test_sigmoid_of_several_classes_is_taken_off_and_said(self, last):
-    model = _small(*last())
-    images = _images() / 255
-    each = model(images).numpy()
-    self.assertTrue(standard.look_like_probabilities(each))
-    made, said = standard.standard(model)
-    self.assertLen(said, 1)
-    self.assertIn('sigmoid', said[0])
-    np.testing.assert_allclose(keras.ops.sigmoid(made(images)), each, atol=1e-6)
-
-  @parameterized.named_parameters(
-    ('dense', lambda: [keras.layers.Dense(1, activation='sigmoid')], 'auto'),
-    (
-      'activation',
-      lambda: [keras.layers.Dense(1), keras.layers.Activation('sigmoid')],
-      'probabilities',
-    ),
-    (
-      'hidden',
-      lambda: [
-        keras.layers.Dense(1),
-        keras.layers.Lambda(lambda z: 1 / (1 + keras.ops.exp(-z))),
-      ],
-      'probabilities',
-    ),
-  )
-  def test_one_sigmoid_output_is_two_logits(self, last, outputs):
-    model = _small(*last())
-    images = _images() / 255
-    high = model(images).numpy()[:, 0]
-    made, said = standard.standard(model, outputs=outputs)
-    self.assertIn('high z means the second class', said[-1])
-    both = keras.ops.softmax(made(images)).numpy()
-    np.testing.assert_allclose(both, np.stack([1 - high, high], 1), atol=1e-5)
-    self.assertEqual(made.output_shape, (None, 2))
-
-  @parameterized.parameters('auto', 'logits')
-  def test_one_linear_output_is_two_logits(self, outputs):
-    model = _small(keras.layers.Dense(1))
-    made, said = standard.standard(model, outputs=outputs)
-    self.assertLen(said, 1)
-    z = model(_images()).numpy()[:, 0]
-    np.testing.assert_array_equal(made(_images()), np.stack([0 * z, z], 1))
-    path = os.path.join(self.create_tempdir().full_path, 'two.keras')
-    made.save(path)
-    again, said = standard.standard(keras.models.load_model(path))
-    self.assertEmpty(said)
-    np.testing.assert_allclose(again(_images()), made(_images()), atol=1e-6)
-
-  @parameterized.parameters('int8', 'int4', 'float8')
-  def test_softmax_of_a_quantized_layer_is_taken_off(self, mode):
-    model = _small(keras.layers.Dense(3, activation='softmax'))
-    model.quantize(mode)
-    probabilities = model(_images()).numpy()
-    made, _ = standard.standard(model)
-    np.testing.assert_allclose(
-      keras.ops.softmax(made(_images())), probabilities, atol=1e-6
-    )
-
-  def test_softmax_of_a_layer_with_lora_is_taken_off(self):
-    model = _small(keras.layers.Dense(3, activation='softmax'))
-    networks.adapt(model.layers[-1])
-    probabilities = model(_images()).numpy()
-    made, _ = standard.standard(model)
-    np.testing.assert_allclose(
-      keras.ops.softmax(made(_images())), probabilities, atol=1e-6
-    )
-
-  @parameterized.parameters(
-    ([[0.1, 0.9], [0.7, 0.3]], True),
-    ([[0.1, 0.2], [0.7, 1.0]], True),  # sigmoids
-    ([[0.5, 0.5], [0.5, 0.5]], True),
-    ([[0.0, 0.0], [0.0, 0.2]], False),  # hardly of any class
-    ([[0.1, 0.9], [0.7, 1.3]], False),
-    ([[-0.1, 0.9], [0.7, 0.3]], False),
-  )
-  def test_probabilities_are_told_by_their_values(self, outputs, expected):
     self.assertEqual(
-      standard.look_like_probabilities(np.float32(outputs)), expected
-    )
-
-  def test_log_softmax_is_logits(self):
-    model = _small(keras.layers.Dense(3, activation='log_softmax'))
-    self.assertIsNone(standard.logits_of(model))
-    self.assertFalse(standard.look_like_probabilities(model(_images()).numpy()))
-
-  def test_probabilities_without_a_softmax_get_a_logarithm(self):
-    model = standard.flat(
-      _small(keras.layers.Dense(3, 'sigmoid'), keras.layers.UnitNormalization())
-    )
-    made = standard.logits_of(model, 'probabilities')
-    np.testing.assert_allclose(
-      made(_images() / 255), np.log(model(_images() / 255)), atol=1e-6
-    )
-    path = os.path.join(self.create_tempdir().full_path, 'logarithm.keras')
-    made.save(path)
-    np.testing.assert_allclose(
-      keras.models.load_model(path)(_images()), made(_images()), atol=1e-6
+      standard.standardize(_nested(), preprocessing='-1..1')[1],
+      ['nested models replaced by their layers', 'preprocessing -1..1 added'],
     )
 
 

@@ -1,4 +1,4 @@
-"""Pages: the shared parts are there, and what is named must be given."""
+"""HTML pages: shared templates, and errors for missing variables."""
 
 import os
 
@@ -9,7 +9,7 @@ from ft_tf.report import html
 
 
 class WriteTest(absltest.TestCase):
-  def test_value_that_is_missing_is_an_error_and_leaves_no_page(self):
+  def test_missing_variable_is_an_error_and_writes_no_page(self):
     path = os.path.join(self.create_tempdir().full_path, 'page.html')
     with self.assertRaises(jinja2.UndefinedError):
       html.write(path, 'made.html.jinja', environment={})

@@ -1,4 +1,4 @@
-"""The HTML page: complete in itself, and it names what the folders hold."""
+"""The HTML report: self-contained, with the results of the run folders."""
 
 import html
 import json
@@ -56,16 +56,19 @@ def _metrics(*accuracies):
   ]
 
 
-def _sample(label='7', **said):
+def _sample(label='7', **predictions):
   return {
     'png': _PNG,
     'label': label,
-    **{who: said.get(who, label) for who in ('teacher', 'student', 'int8')},
+    **{
+      model: predictions.get(model, label)
+      for model in ('teacher', 'student', 'int8')
+    },
   }
 
 
 class _Page(parser.HTMLParser):
-  """Gathers what a browser would load, and the ids."""
+  """Collects tags, ids and the addresses that a browser would load."""
 
   def __init__(self, text):
     super().__init__()
@@ -126,12 +129,12 @@ class WriteTest(absltest.TestCase):
     with open(page.write(self._root), encoding='utf-8') as file:
       return file.read()
 
-  def _words(self):
-    """Returns what a reader sees, on one line."""
+  def _visible_text(self):
+    """Returns the text that a browser shows, on one line."""
     text = re.sub(r'<(style|svg)\b.*?</\1>', ' ', self._page(), flags=re.S)
     return ' '.join(html.unescape(re.sub(r'<[^>]*>', ' ', text)).split())
 
-  def test_page_leaves_no_scrap_beside_it(self):
+  def test_page_leaves_no_temporary_files(self):
     path = page.write(self._root)
     self.assertEqual(path, os.path.join(self._root.path, 'report.html'))
     hidden = [n for n in os.listdir(self._root.path) if n.startswith('.')]
@@ -139,35 +142,35 @@ class WriteTest(absltest.TestCase):
 
   def test_page_loads_nothing_from_outside(self):
     text = self._page()
-    found = _Page(text)
-    self.assertNotEmpty(found.loads)
-    for load in found.loads:
+    elements = _Page(text)
+    self.assertNotEmpty(elements.loads)
+    for load in elements.loads:
       self.assertRegex(load, '^(#|data:)')
     for tag in ('script', 'link', 'iframe', 'object', 'embed', 'base'):
-      self.assertNotIn(tag, found.tags)
+      self.assertNotIn(tag, elements.tags)
     self.assertNotIn('@import', text)
     for address in re.findall(r'url\(([^)]*)\)', text):
       self.assertStartsWith(address.strip('\'"'), '#')
 
-  def test_plots_keep_their_own_clipping_on_one_page(self):
+  def test_clip_paths_of_plots_have_different_ids(self):
     text = self._page()
     ids = _Page(text).ids
     for clip in set(re.findall(r'clip-path="url\(#(\w+)\)"', text)):
       self.assertEqual(ids.count(clip), 1, clip)
 
-  def test_page_names_data_networks_and_recipe(self):
-    words = self._words()
-    self.assertIn('resnet8x0.25 taught by big.keras on digits', words)
+  def test_page_has_data_set_networks_and_recipe(self):
+    words = self._visible_text()
+    self.assertIn('resnet8x0.25 distilled from big.keras on digits', words)
     self.assertIn('"beta": 250.0', words)
     self.assertIn('"model": "/models/big.keras"', words)
 
   def test_page_holds_the_table_of_the_summary(self):
-    words = self._words()
-    for row in summary.rows(summary.runs(self._root)):
-      self.assertIn(' '.join(summary.cells(row)), words)
+    words = self._visible_text()
+    for row in summary.make_rows(summary.read_runs(self._root)):
+      self.assertIn(' '.join(summary.format_cells(row)), words)
 
   def test_page_holds_the_figures_of_every_exported_file(self):
-    words = self._words()
+    words = self._visible_text()
     for line in (
       'export/student.keras 80,000 87.65 99.12 0.5 - - - -',
       'export/saved_model 120,000 87.65 99.12 0.5 - - - -',
@@ -177,10 +180,13 @@ class WriteTest(absltest.TestCase):
     ):
       self.assertIn(line, words)
 
-  def test_page_names_the_paraphrasers_error_beside_that_of_the_mean(self):
-    words = self._words()
+  def test_page_has_the_errors_of_paraphraser_and_mean(self):
+    words = self._visible_text()
     self.assertIn('reconstruction error on the test split is 0.123', words)
-    self.assertIn('by their mean would give 0.568', words)
+    self.assertIn(
+      'the mean feature map as the answer to every image would give 0.568',
+      words,
+    )
 
   def test_page_holds_all_four_plots(self):
     text = self._page()
@@ -193,24 +199,24 @@ class WriteTest(absltest.TestCase):
     ):
       self.assertIn(f'<figcaption>{title}</figcaption>', text)
 
-  def test_page_names_every_command_and_what_it_ran_on(self):
+  def test_page_has_every_command_and_its_environment(self):
     second = {**_ENVIRONMENT, 'command': ['python3', 'again.py'], 'python': '4'}
     self._write('environment.json', [_ENVIRONMENT, second])
-    words = self._words()
+    words = self._visible_text()
     self.assertIn('python3 bin/compress.py --recipe=digits', words)
     self.assertIn('2025-01-31T12:00:00+00:00, Python 3.11.7, x86_64', words)
     self.assertIn('tensorflow 2.21.0, keras 3.15.1.', words)
     self.assertIn('python3 again.py', words)
 
-  def test_page_names_the_seconds_of_every_stage(self):
+  def test_page_has_the_seconds_of_every_stage(self):
     self._run('comparison/scratch-0', 'scratch', 0, 0.8, 5_000, 55.5)
     self.assertIn(
-      'Seconds of training: teacher 120, paraphraser 30, '
+      'Training time in seconds: teacher 120, paraphraser 30, '
       'comparison/scratch-0 56, student 61.',
-      self._words(),
+      self._visible_text(),
     )
 
-  def test_wrong_predictions_are_marked_and_right_ones_are_not(self):
+  def test_only_wrong_predictions_are_marked(self):
     self._write('samples.json', [_sample('7', int8='1')])
     text = self._page()
     self.assertIn('int8: <span class="wrong">1</span>', text)
@@ -232,16 +238,16 @@ class WriteTest(absltest.TestCase):
     )
     self.assertNotIn('<u>', self._page())
 
-  def test_names_beyond_ascii_come_out_as_they_are(self):
+  def test_names_beyond_ascii_are_kept(self):
     self._write('samples.json', [_sample('Käuzchen 鳥')])
     self.assertIn('Käuzchen 鳥', self._page())
 
-  def test_run_without_a_paraphraser_has_neither_its_error_nor_its_time(self):
+  def test_run_without_a_paraphraser_has_no_paraphraser_error_or_time(self):
     os.remove(os.path.join(self._root.path, 'paraphraser/result.json'))
     self._run('student', 'scratch', 0, 0.9, 5_000, 60.6)
-    words = self._words()
+    words = self._visible_text()
     self.assertNotIn("paraphraser's", words)
-    self.assertIn('Seconds of training: teacher 120, student 61.', words)
+    self.assertIn('Training time in seconds: teacher 120, student 61.', words)
     self.assertIn('No student that learns from the teacher', words)
 
   def test_second_report_replaces_the_first(self):
@@ -255,7 +261,7 @@ class WriteTest(absltest.TestCase):
 class VerdictTest(parameterized.TestCase):
   def _verdict(self, **accuracies):
     parameters = {'teacher': 1000}
-    return page.verdict(
+    return page.make_verdict(
       [
         summary.Run(
           f'{method}-{seed}',
@@ -274,21 +280,21 @@ class VerdictTest(parameterized.TestCase):
     )
 
   @parameterized.parameters('ft', 'kd')
-  def test_student_is_set_against_its_teacher(self, method):
+  def test_student_is_compared_with_its_teacher(self, method):
     self.assertStartsWith(
       self._verdict(teacher=(0.95,), **{method: (0.9,)}),
       'The student reaches 90.00 % with 12.5 times fewer parameters than the '
       "teacher's 95.00 %.",
     )
 
-  def test_student_that_was_not_compared_says_so_and_how_to(self):
+  def test_verdict_without_a_baseline_tells_how_to_add_one(self):
     self.assertEndsWith(
       self._verdict(teacher=(0.95,), ft=(0.9,)),
       'There is no baseline (the same student trained without a teacher) to '
       'compare it with: add --baseline.',
     )
 
-  def test_single_seeds_prove_nothing(self):
+  def test_single_seed_gives_no_clear_difference(self):
     self.assertEndsWith(
       self._verdict(teacher=(0.95,), scratch=(0.88,), ft=(0.9,)),
       'Compared with the baseline (the same student trained without a '
@@ -296,7 +302,7 @@ class VerdictTest(parameterized.TestCase):
       'interval needs at least 2 seeds).',
     )
 
-  def test_gain_over_seeds_stands_with_its_interval(self):
+  def test_verdict_has_gain_and_interval(self):
     self.assertEndsWith(
       # Student's t of two degrees of freedom at 97.5 % is 4.3027, the standard
       # error of 4, 5 and 6 points 1 / sqrt(3).
@@ -307,13 +313,13 @@ class VerdictTest(parameterized.TestCase):
       '+7.48: better.',
     )
 
-  def test_loss_has_its_sign(self):
+  def test_negative_gain_has_its_sign(self):
     self.assertIn(
       'teacher): -2.00 points',
       self._verdict(teacher=(0.95,), scratch=(0.92,), ft=(0.9,)),
     )
 
-  def test_without_a_student_that_learns_it_says_that(self):
+  def test_verdict_without_a_distilled_student(self):
     self.assertEqual(
       self._verdict(teacher=(0.95,), scratch=(0.8,)),
       'No student that learns from the teacher was trained in this run.',

@@ -1,4 +1,4 @@
-"""Paired gains: their mean, their interval and the verdict it allows."""
+"""Paired gains: mean, confidence interval and verdict."""
 
 import dataclasses
 
@@ -24,8 +24,8 @@ def _zeros(count):
 
 
 class GainTest(parameterized.TestCase):
-  def test_interval_and_p_are_students_own(self):
-    gain = paired.gain(_by_seed(*_DRUG_1), _by_seed(*_DRUG_2))
+  def test_interval_and_p_are_those_of_student_1908(self):
+    gain = paired.compute_gain(_by_seed(*_DRUG_1), _by_seed(*_DRUG_2))
     self.assertEqual(gain.seeds, 10)
     self.assertAlmostEqual(gain.mean, -1.58)
     self.assertAlmostEqual(gain.low, -2.4598858, places=6)
@@ -35,16 +35,18 @@ class GainTest(parameterized.TestCase):
 
   @parameterized.parameters(2, 3, 7)
   def test_interval_and_p_are_those_of_scipy(self, seeds):
-    ours, base = np.random.default_rng(seeds).uniform(size=(2, seeds))
-    gain = paired.gain(_by_seed(*ours), _by_seed(*base))
-    expected = stats.ttest_rel(ours, base)
+    values, baseline = np.random.default_rng(seeds).uniform(size=(2, seeds))
+    gain = paired.compute_gain(_by_seed(*values), _by_seed(*baseline))
+    expected = stats.ttest_rel(values, baseline)
     np.testing.assert_allclose(
       (gain.low, gain.high), expected.confidence_interval(0.95)
     )
     np.testing.assert_allclose(gain.p, expected.pvalue)
 
   def test_mean_is_over_the_seeds_that_both_have(self):
-    gain = paired.gain({0: 0.9, 1: 0.8, 7: 0.1}, {1: 0.7, 0: 0.6, 3: 0.0})
+    gain = paired.compute_gain(
+      {0: 0.9, 1: 0.8, 7: 0.1}, {1: 0.7, 0: 0.6, 3: 0.0}
+    )
     self.assertEqual(gain.seeds, 2)
     self.assertAlmostEqual(gain.mean, 0.2)
     # Student's t of one degree of freedom at 97.5 % is tan(0.475 pi) = 12.7062;
@@ -53,13 +55,15 @@ class GainTest(parameterized.TestCase):
     self.assertAlmostEqual(gain.high, 0.2 + 1.27062, places=5)
 
   def test_no_common_seed_gives_no_gain(self):
-    self.assertIsNone(paired.gain({0: 0.9}, {1: 0.9}))
+    self.assertIsNone(paired.compute_gain({0: 0.9}, {1: 0.9}))
 
-  def test_what_is_common_to_a_seed_cancels(self):
+  def test_effect_of_the_seed_cancels(self):
     noise = np.random.default_rng(0).normal(size=6)
     differences = (0.01, 0.02, 0.015, 0.01, 0.02, 0.03)
-    gain = paired.gain(_by_seed(*(noise + differences)), _by_seed(*noise))
-    expected = paired.gain(_by_seed(*differences), _zeros(6))
+    gain = paired.compute_gain(
+      _by_seed(*(noise + differences)), _by_seed(*noise)
+    )
+    expected = paired.compute_gain(_by_seed(*differences), _zeros(6))
     self.assertAlmostEqual(gain.low, expected.low)
     self.assertAlmostEqual(gain.high, expected.high)
 
@@ -67,26 +71,26 @@ class GainTest(parameterized.TestCase):
     ((0.01, 0.02, 0.03, 0.02, 0.01), 'better'),
     ((-0.01, -0.02, -0.03, -0.02, -0.01), 'worse'),
     ((-0.03, 0.02, 0.01, -0.02, 0.03), 'no clear difference'),
-    ((0.020, 0.021, 0.022), 'better'),  # Three seeds that agree are enough,
+    ((0.020, 0.021, 0.022), 'better'),  # Three close differences are enough,
     ((0.01, 0.02, 0.03), 'no clear difference'),  # p = 0.074.
     ((0.05,), 'no clear difference'),
   )
   def test_verdict_follows_the_interval(self, differences, verdict):
-    gain = paired.gain(_by_seed(*differences), _zeros(len(differences)))
+    gain = paired.compute_gain(_by_seed(*differences), _zeros(len(differences)))
     self.assertEqual(gain.verdict, verdict)
 
   @parameterized.parameters(0.0, 0.01, -0.2)
   def test_equal_differences_prove_nothing(self, difference):
     # As floats they are not exactly equal.
-    base = _by_seed(0.71, 0.83, float(np.float32(0.9)), 0.3)
-    ours = {seed: value + difference for seed, value in base.items()}
-    gain = paired.gain(ours, base)
+    baseline = _by_seed(0.71, 0.83, float(np.float32(0.9)), 0.3)
+    values = {seed: value + difference for seed, value in baseline.items()}
+    gain = paired.compute_gain(values, baseline)
     self.assertAlmostEqual(gain.mean, difference)
     self.assertEqual((gain.low, gain.high, gain.p), (None, None, None))
     self.assertEqual(gain.verdict, 'no clear difference')
 
   def test_single_pair_has_no_interval(self):
-    gain = paired.gain({3: 0.9}, {3: 0.5})
+    gain = paired.compute_gain({3: 0.9}, {3: 0.5})
     self.assertEqual((gain.low, gain.high, gain.p), (None, None, None))
 
   @parameterized.parameters(3, 5, 10, 20)
@@ -94,9 +98,10 @@ class GainTest(parameterized.TestCase):
     rng = np.random.default_rng(seeds)
     covered, runs, true = 0, 2000, 0.013
     for _ in range(runs):
-      base = rng.normal(0.8, 0.02, size=seeds)
-      gain = paired.gain(
-        _by_seed(*(base + rng.normal(true, 0.01, seeds))), _by_seed(*base)
+      baseline = rng.normal(0.8, 0.02, size=seeds)
+      gain = paired.compute_gain(
+        _by_seed(*(baseline + rng.normal(true, 0.01, seeds))),
+        _by_seed(*baseline),
       )
       covered += gain.low <= true <= gain.high
     # Three standard errors of a share of 0.95 of 2,000. The bootstrap's 0.83 at
@@ -106,13 +111,13 @@ class GainTest(parameterized.TestCase):
 
 class GainsTest(parameterized.TestCase):
   def _comparison(self, rng, seeds, methods, true=()):
-    """Returns gains of methods that share a baseline; the first have `true`."""
-    base = _by_seed(*rng.normal(0.8, 0.02, seeds))
+    """Returns gains of methods with one baseline; `true` has the first ones."""
+    baseline = _by_seed(*rng.normal(0.8, 0.02, seeds))
     pairs = {}
     for method in range(methods):
       mean = 0.8 + (true[method] if method < len(true) else 0)
-      pairs[str(method)] = (_by_seed(*rng.normal(mean, 0.02, seeds)), base)
-    return paired.gains(pairs)
+      pairs[str(method)] = (_by_seed(*rng.normal(mean, 0.02, seeds)), baseline)
+    return paired.compute_gains(pairs)
 
   @parameterized.parameters((3, ()), (5, ()), (10, (0.1, -0.1, 0.03)))
   def test_five_percent_of_comparisons_have_a_wrong_verdict(self, seeds, true):
@@ -120,28 +125,28 @@ class GainsTest(parameterized.TestCase):
     wrong, runs = 0, 700
     for _ in range(runs):
       gains = self._comparison(rng, seeds, 10, true)
-      same = list(gains.values())[len(true) :]
-      wrong += any(g.verdict != 'no clear difference' for g in same)
+      unchanged = list(gains.values())[len(true) :]
+      wrong += any(g.verdict != 'no clear difference' for g in unchanged)
     # Three standard errors of a share of 0.05. Without the correction more than
     # a fifth of the comparisons have a wrong verdict.
     self.assertLessEqual(wrong / runs, 0.05 + 0.0247)
 
   def test_verdict_never_contradicts_the_interval(self):
     rng = np.random.default_rng(0)
-    seen = set()
+    verdicts = set()
     for _ in range(300):
       true = rng.choice([0, 0.03, -0.03], 6)
       for gain in self._comparison(
         rng, int(rng.integers(2, 9)), 6, true
       ).values():
         side = (gain.low > 0) - (gain.high < 0)
-        seen.add(gain.verdict)
+        verdicts.add(gain.verdict)
         self.assertEqual(
           gain.verdict,
           {1: 'better', -1: 'worse', 0: 'no clear difference'}[side],
         )
         self.assertEqual(gain.p <= 0.05, side != 0)
-    self.assertLen(seen, 3)
+    self.assertLen(verdicts, 3)
 
   def test_steps_have_the_levels_of_holm(self):
     rng = np.random.default_rng(3)
@@ -151,7 +156,7 @@ class GainsTest(parameterized.TestCase):
       'none': rng.normal(0, 0.02, 6),
       'bad': rng.normal(-0.2, 0.05, 6),
     }
-    gains = paired.gains(
+    gains = paired.compute_gains(
       {m: (_by_seed(*values), _zeros(6)) for m, values in differences.items()}
     )
     raw = {m: stats.ttest_1samp(v, 0).pvalue for m, v in differences.items()}
@@ -160,7 +165,7 @@ class GainsTest(parameterized.TestCase):
     self.assertEqual(gains['bad'].verdict, 'worse')
     self.assertAlmostEqual(gains['clear'].p, 3 * raw['clear'])
     self.assertAlmostEqual(gains['bad'].p, 4 * raw['bad'])
-    # The third fails, so that the last is not looked at closer than it.
+    # The third test fails, so that the fourth has the same level.
     for method, tests in (
       ('bad', 4),
       ('clear', 3),
@@ -175,10 +180,10 @@ class GainsTest(parameterized.TestCase):
       )
       self.assertEqual(gains[method].methods, 4)
 
-  def test_methods_without_an_interval_stand_among_the_others(self):
+  def test_comparison_may_have_methods_without_an_interval(self):
     rng = np.random.default_rng(1)
     values = _by_seed(*rng.normal(0.05, 0.01, 5))
-    gains = paired.gains(
+    gains = paired.compute_gains(
       {
         'single': ({2: 0.5}, _zeros(5)),
         'equal': (_zeros(5), _zeros(5)),
@@ -189,19 +194,21 @@ class GainsTest(parameterized.TestCase):
     self.assertIsNone(gains['other seeds'])
     self.assertIsNone(gains['single'].p)
     self.assertIsNone(gains['equal'].p)
-    # Equal differences are a test that was made, a single one is none.
-    alone = paired.gain(values, _zeros(5))
-    self.assertAlmostEqual(gains['clear'].p, 2 * alone.p)
+    # Equal differences count as a test, a single difference does not.
+    single = paired.compute_gain(values, _zeros(5))
+    self.assertAlmostEqual(gains['clear'].p, 2 * single.p)
     self.assertEqual(gains['clear'].methods, 2)
 
-  def test_small_test_splits_do_not_add_errors(self):
+  def test_ties_of_small_test_splits_keep_the_error_level(self):
     # 40 images: accuracies are multiples of 0.025, and ties are frequent.
     rng = np.random.default_rng(4)
     wrong, runs = 0, 700
     for _ in range(runs):
       counts = rng.binomial(40, 0.8, size=(4, 3)) / 40
-      base, *others = (_by_seed(*row) for row in counts)
-      gains = paired.gains({str(i): (o, base) for i, o in enumerate(others)})
+      baseline, *methods = (_by_seed(*row) for row in counts)
+      gains = paired.compute_gains(
+        {str(i): (values, baseline) for i, values in enumerate(methods)}
+      )
       for gain in gains.values():
         self.assertNotIn('nan', str(dataclasses.astuple(gain)))
       wrong += any(g.verdict != 'no clear difference' for g in gains.values())
@@ -211,37 +218,39 @@ class GainsTest(parameterized.TestCase):
 class HolmTest(absltest.TestCase):
   def test_known_example(self):
     # R's p.adjust(c(0.01, 0.04, 0.03, 0.005), 'holm').
-    adjusted, levels = paired.holm([0.01, 0.04, 0.03, 0.005])
+    adjusted, levels = paired.adjust_by_holm([0.01, 0.04, 0.03, 0.005])
     np.testing.assert_allclose(adjusted, [0.03, 0.06, 0.06, 0.02])
     np.testing.assert_allclose(levels, 0.05 / np.array([3, 2, 2, 4]))
 
   def test_adjusted_p_is_a_probability_and_keeps_the_order(self):
-    adjusted, _ = paired.holm([0.9, 0.02, 0.6])
+    adjusted, _ = paired.adjust_by_holm([0.9, 0.02, 0.6])
     np.testing.assert_allclose(adjusted, [1, 0.06, 1])
 
 
-class WordsTest(absltest.TestCase):
-  def test_words_hold_the_interval_and_the_verdict(self):
+class DescribeTest(absltest.TestCase):
+  def test_text_has_the_interval_and_the_verdict(self):
     self.assertEqual(
-      paired.words(paired.Gain(0.0123, 0.004, 0.0205, 6, 0.01, 1)),
+      paired.describe(paired.Gain(0.0123, 0.004, 0.0205, 6, 0.01, 1)),
       '+1.23 points over 6 paired seeds, 95 % interval +0.40 to +2.05: better',
     )
 
-  def test_correction_is_named(self):
+  def test_text_has_the_number_of_corrected_methods(self):
     self.assertEqual(
-      paired.words(paired.Gain(-0.0123, -0.0305, 0.004, 3, 0.2, 7)),
+      paired.describe(paired.Gain(-0.0123, -0.0305, 0.004, 3, 0.2, 7)),
       '-1.23 points over 3 paired seeds, 95 % interval -3.05 to +0.40, '
       'corrected for 7 methods: no clear difference',
     )
 
   def test_missing_interval_has_its_reason(self):
     self.assertEqual(
-      paired.words(paired.gain({1: 0.2}, {1: 0.21})),
+      paired.describe(paired.compute_gain({1: 0.2}, {1: 0.21})),
       '-1.00 points over 1 paired seed: no clear difference (an interval needs '
       'at least 2 seeds)',
     )
     self.assertEqual(
-      paired.words(paired.gain({1: 0.2, 4: 0.3}, {1: 0.21, 4: 0.31})),
+      paired.describe(
+        paired.compute_gain({1: 0.2, 4: 0.3}, {1: 0.21, 4: 0.31})
+      ),
       '-1.00 points over 2 paired seeds: no clear difference (all differences '
       'are equal: they give no interval)',
     )

@@ -1,4 +1,4 @@
-"""Plots as SVG: every run a line, every method once in the legend."""
+"""Plots as SVG: a line per run, a legend entry per method."""
 
 import re
 from xml.etree import ElementTree
@@ -7,12 +7,12 @@ from absl.testing import absltest
 
 from ft_tf.report import plots, summary
 
-_COLORS = plots.colors(['kd', 'at', 'kd'])
+_COLORS = plots.choose_colors(['kd', 'at', 'kd'])
 _FT, _SCRATCH = _COLORS['ft'], _COLORS['scratch']
 
 
 def _run(method, seed, accuracies, field='validation_accuracy'):
-  """Returns a run that logs its loss in between, as real ones do."""
+  """Returns a run that also logs its loss within epochs, as training does."""
   metrics = []
   for epoch, value in enumerate(accuracies, start=1):
     metrics += [
@@ -31,7 +31,7 @@ def _export(size, accuracy):
 
 
 def _texts(svg):
-  """Returns the texts of a plot, which matplotlib leaves beside the glyphs."""
+  """Returns the texts of a plot, which matplotlib writes as comments."""
   return re.findall(r'<!-- (.*?) -->', svg)
 
 
@@ -40,14 +40,14 @@ def _numbers(svg):
 
 
 def _lines(svg, color):
-  """Returns the number of lines of a colour, that of the legend included."""
-  found = re.findall(r'<path [^>]*style="fill: none; stroke: (#\w+)', svg)
-  return found.count(color)
+  """Returns the number of lines of a colour, including the legend."""
+  colors = re.findall(r'<path [^>]*style="fill: none; stroke: (#\w+)', svg)
+  return colors.count(color)
 
 
 class CurvesTest(absltest.TestCase):
   def _curves(self, *runs, **kwargs):
-    return plots.curves(
+    return plots.plot_runs(
       runs, 'validation_accuracy', 'validation accuracy, %', **kwargs
     )
 
@@ -67,7 +67,7 @@ class CurvesTest(absltest.TestCase):
     self.assertEqual(_lines(svg, _FT), 3)
     self.assertEqual(_lines(svg, _SCRATCH), 2)
     self.assertEqual(_texts(svg).count('student, factor transfer'), 1)
-    self.assertEqual(_texts(svg).count('student alone'), 1)
+    self.assertEqual(_texts(svg).count('baseline (no teacher)'), 1)
 
   def test_percent_multiplies_by_a_hundred(self):
     runs = [_run('ft', 0, [0.5, 0.6])]
@@ -78,7 +78,7 @@ class CurvesTest(absltest.TestCase):
     svg = self._curves(
       _run('ft', 0, [0.5, 0.6]), _run('scratch', 0, [1.0], field='other')
     )
-    self.assertNotIn('student alone', _texts(svg))
+    self.assertNotIn('baseline (no teacher)', _texts(svg))
     self.assertEqual(_lines(svg, _SCRATCH), 0)
 
   def test_no_run_with_the_field_gives_no_plot(self):
@@ -92,7 +92,7 @@ class CurvesTest(absltest.TestCase):
 
 class BandsTest(absltest.TestCase):
   def test_every_method_is_one_line_and_one_band(self):
-    svg = plots.bands(
+    svg = plots.plot_means(
       [
         _run('scratch', 0, [0.3, 0.4]),
         _run('ft', 0, [0.5, 0.6]),
@@ -108,12 +108,12 @@ class BandsTest(absltest.TestCase):
     self.assertEqual(_texts(svg).count('student, factor transfer'), 1)
 
   def test_no_run_with_the_field_gives_no_plot(self):
-    self.assertEqual(plots.bands([_run('ft', 0, [1.0])], 'other', ''), '')
+    self.assertEqual(plots.plot_means([_run('ft', 0, [1.0])], 'other', ''), '')
 
 
 class AccuracyBySizeTest(absltest.TestCase):
   def test_exported_methods_and_formats_are_named_once(self):
-    svg = plots.accuracy_by_size(
+    svg = plots.plot_accuracy_by_size(
       [
         summary.Row('teacher', (0.9,), 10, _export(4_000_000, 0.9)),
         summary.Row('scratch', (0.7,), 10, None),
@@ -132,12 +132,14 @@ class AccuracyBySizeTest(absltest.TestCase):
       'test accuracy, %',
     ):
       self.assertEqual(texts.count(text), 1, text)
-    self.assertNotIn('student alone', texts)  # It was not exported.
+    self.assertNotIn('baseline (no teacher)', texts)  # It was not exported.
     self.assertEqual(_lines(svg, _FT), 2)  # The plot's and the legend's.
     self.assertEqual(_lines(svg, _SCRATCH), 0)
 
   def test_plot_without_an_export_still_parses(self):
-    svg = plots.accuracy_by_size([summary.Row('scratch', (0.7,), 10, None)])
+    svg = plots.plot_accuracy_by_size(
+      [summary.Row('scratch', (0.7,), 10, None)]
+    )
     ElementTree.fromstring(svg)
 
 

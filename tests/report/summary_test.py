@@ -1,4 +1,4 @@
-"""Tables of run folders, against figures worked out by hand."""
+"""Tables of run folders, compared with values calculated by hand."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from ft_tf.report import summary
 
 
 def _export(size):
-  """Returns an `export.json`: float32 of that size, int8 of a quarter."""
+  """Returns an `export.json`: float32 has `size` bytes, int8 a quarter."""
   return {
     'student_fp32.tflite': {'bytes': size, 'accuracy': 0.9},
     'student_int8.tflite': {
@@ -48,7 +48,7 @@ class RunsTest(absltest.TestCase):
     )
 
   def _compression(self):
-    """Writes a teacher, and three seeds with and without it."""
+    """Writes a teacher, four distilled students and one baseline."""
     self._run('teacher', 'teacher', 0, 0.95, 4000)
     self._run('student', 'ft', 0, 0.9)
     self._run('comparison/ft-1', 'ft', 1, 0.8)
@@ -59,7 +59,7 @@ class RunsTest(absltest.TestCase):
   def test_runs_come_teacher_first_then_by_method_and_seed(self):
     self._compression()
     self.assertEqual(
-      [run.name for run in summary.runs(self._root)],
+      [run.name for run in summary.read_runs(self._root)],
       [
         'teacher',
         'comparison/scratch-0',
@@ -74,43 +74,43 @@ class RunsTest(absltest.TestCase):
     self._compression()
     self._write('comparison/ft-3/recipe.json', {})
     os.remove(os.path.join(self._root.path, 'comparison/ft-1/result.json'))
-    names = [run.name for run in summary.runs(self._root)]
+    names = [run.name for run in summary.read_runs(self._root)]
     self.assertNotIn('comparison/ft-1', names)
     self.assertNotIn('comparison/ft-3', names)
     self.assertLen(names, 5)
 
   def test_folder_without_runs_gives_none(self):
-    self.assertEmpty(summary.runs(self._root))
-    self.assertEmpty(summary.rows([]))
+    self.assertEmpty(summary.read_runs(self._root))
+    self.assertEmpty(summary.make_rows([]))
 
   def test_given_teacher_has_no_seed(self):
     self._compression()
     self._run('teacher', 'teacher', None, 0.95)
-    self.assertEqual(summary.runs(self._root)[0].name, 'teacher')
+    self.assertEqual(summary.read_runs(self._root)[0].name, 'teacher')
 
-  def test_students_export_is_the_compressions_own(self):
+  def test_students_export_is_in_the_compressions_folder(self):
     self._compression()
     self._write('export/export.json', _export(1000))
     self._write('teacher/export/export.json', _export(8000))
-    found = {run.name: run.export for run in summary.runs(self._root)}
-    self.assertEqual(found['student'], _export(1000))
-    self.assertEqual(found['teacher'], _export(8000))
-    self.assertIsNone(found['comparison/scratch-0'])
+    by_name = {run.name: run.export for run in summary.read_runs(self._root)}
+    self.assertEqual(by_name['student'], _export(1000))
+    self.assertEqual(by_name['teacher'], _export(8000))
+    self.assertIsNone(by_name['comparison/scratch-0'])
 
-  def test_metrics_come_along(self):
+  def test_runs_have_their_metrics(self):
     self._compression()
     rows = [{'step': 1, 'loss': 2.0}, {'step': 2, 'loss': 1.0}]
     self._scratch.create_file(
       'student/metrics.jsonl', ''.join(json.dumps(r) + '\n' for r in rows)
     )
-    found = {run.name: run.metrics for run in summary.runs(self._root)}
-    self.assertEqual(found['student'], rows)
-    self.assertEmpty(found['teacher'])
+    by_name = {run.name: run.metrics for run in summary.read_runs(self._root)}
+    self.assertEqual(by_name['student'], rows)
+    self.assertEmpty(by_name['teacher'])
 
-  def test_rows_gather_the_seeds_of_a_method(self):
+  def test_rows_combine_the_seeds_of_a_method(self):
     self._compression()
     self._write('export/export.json', _export(1000))
-    teacher, scratch, ft = summary.rows(summary.runs(self._root))
+    teacher, scratch, ft = summary.make_rows(summary.read_runs(self._root))
     self.assertEqual(teacher, _row('teacher', [0.95], 4000))
     self.assertEqual(scratch, _row('scratch', [0.6], 100))
     self.assertEqual(ft, _row('ft', [0.9, 0.8, 0.7, 0.85], 100, _export(1000)))
@@ -118,7 +118,7 @@ class RunsTest(absltest.TestCase):
   def test_reading_writes_nothing(self):
     self._compression()
     before = sorted(os.walk(self._root.path))
-    summary.rows(summary.runs(self._root))
+    summary.make_rows(summary.read_runs(self._root))
     self.assertEqual(sorted(os.walk(self._root.path)), before)
 
 
@@ -142,16 +142,16 @@ class RowTest(absltest.TestCase):
 
   def test_every_method_has_a_label_in_words(self):
     self.assertEqual(_row('teacher').label, 'teacher')
-    self.assertEqual(_row('scratch').label, 'student alone')
+    self.assertEqual(_row('scratch').label, 'baseline (no teacher)')
     self.assertEqual(_row('ft').label, 'student, factor transfer')
     self.assertEqual(_row('at+kd').label, 'student, at+kd')
 
 
 class CellsTest(absltest.TestCase):
-  def test_cells_of_an_exported_method_stand_under_their_header(self):
+  def test_cells_of_an_exported_method_match_the_header(self):
     row = _row('ft', (0.7, 0.8, 0.9), 1_234_567, _export(50_000))
     self.assertEqual(
-      dict(zip(summary.HEADER, summary.cells(row), strict=True)),
+      dict(zip(summary.HEADER, summary.format_cells(row), strict=True)),
       {
         '': 'student, factor transfer',
         'accuracy %': '80.00',
@@ -165,16 +165,17 @@ class CellsTest(absltest.TestCase):
       },
     )
 
-  def test_what_is_not_known_is_a_dash(self):
-    cells = summary.cells(_row('scratch', (0.5,), 10))
+  def test_unknown_value_is_a_dash(self):
+    cells = summary.format_cells(_row('scratch', (0.5,), 10))
     self.assertEqual(
-      cells, ['student alone', '50.00', '-', '1', '10', '-', '-', '-', '-']
+      cells,
+      ['baseline (no teacher)', '50.00', '-', '1', '10', '-', '-', '-', '-'],
     )
 
 
 class MarkdownTest(absltest.TestCase):
   def _table(self):
-    return summary.markdown(
+    return summary.to_markdown(
       [
         _row('teacher', (0.95,), 855_770, _export(3_400_000)),
         _row('ft', (0.7, 0.8, 0.9), 272_474, _export(1_100_000)),
@@ -182,7 +183,7 @@ class MarkdownTest(absltest.TestCase):
       ]
     ).split('\n')
 
-  def test_columns_stand_under_each_other(self):
+  def test_columns_are_aligned(self):
     lines = self._table()
     bars = [[i for i, c in enumerate(line) if c == '|'] for line in lines]
     for line in bars:

@@ -1,4 +1,4 @@
-"""Tables as text: columns that stand, characters that LaTeX takes."""
+"""Tables as text: aligned columns, escaped characters."""
 
 from absl.testing import absltest
 
@@ -6,20 +6,20 @@ from ft_tf.report import tables
 
 
 class MarkdownTest(absltest.TestCase):
-  def test_columns_stand_under_each_other(self):
+  def test_columns_are_aligned(self):
     self.assertEqual(
-      tables.markdown(['', 'seeds'], [['student alone', '3'], ['ft', '10']]),
-      '|               | seeds |\n'
-      '|---------------|------:|\n'
-      '| student alone |     3 |\n'
-      '| ft            |    10 |',
+      tables.to_markdown(['', 'seeds'], [['baseline', '3'], ['ft', '10']]),
+      '|          | seeds |\n'
+      '|----------|------:|\n'
+      '| baseline |     3 |\n'
+      '| ft       |    10 |',
     )
 
 
 class LatexTest(absltest.TestCase):
   def test_table_is_a_tabular_of_booktabs(self):
     self.assertEqual(
-      tables.latex(['', 'accuracy %'], [['ft_no_translator', '90']]),
+      tables.to_latex(['', 'accuracy %'], [['ft_no_translator', '90']]),
       '\\begin{tabular}{lr}\n'
       '\\toprule\n'
       ' & accuracy \\% \\\\\n'
@@ -31,7 +31,7 @@ class LatexTest(absltest.TestCase):
 
   def test_backslash_is_escaped_once(self):
     self.assertIn(
-      r'a\textbackslash{}b', tables.latex([r'a\b'], []).replace('\n', ' ')
+      r'a\textbackslash{}b', tables.to_latex([r'a\b'], []).replace('\n', ' ')
     )
 
 

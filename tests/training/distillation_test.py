@@ -364,7 +364,7 @@ class StepTest(parameterized.TestCase):
     outputs = taps.logits_and_features(net, method.student_layers)
     logits, ours = outputs(train.resized((8, 8)).images, training=True)
     theirs = taps.features(teacher, ['group3'])(train.images)['group3']
-    factor = taps.averaged(method.frozen[0].encode(theirs), (2, 2))
+    factor = taps.average_to_size(method.frozen[0].encode(theirs), (2, 2))
     for jit in (False, True):
       forward = tf.function(
         self._forward(net, teacher, methods, image_size=(8, 8)),

@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 
 from ft_tf import errors, factors, run_dir, specs, teachers
 from ft_tf.data import datasets, example_sets, views
-from ft_tf.models import taps, zoo
+from ft_tf.models import model_files, taps, zoo
 from ft_tf.training import loop, paraphraser, sgd
 from tests import fixtures
 
@@ -110,7 +110,7 @@ class TrainParaphraserTest(parameterized.TestCase):
       strategy = fixtures.strategy(replicas)
       keras.utils.set_random_seed(0)
       with strategy.scope():
-        teacher = zoo.load(self.teacher.path)
+        teacher = model_files.load(self.teacher.path)
         before = teacher.get_weights()
         features = taps.features(teacher, ['group3'])
         model = factors.Paraphraser(0.5)

@@ -13,7 +13,7 @@ from absl.testing import absltest, parameterized
 from tensorboard.backend.event_processing import event_accumulator
 
 from ft_tf import errors, evaluation, factors, run_dir, specs, teachers
-from ft_tf.models import taps, zoo
+from ft_tf.models import feature_maps, model_files, zoo
 from ft_tf.signals import cache
 from ft_tf.training import (
   distillation,
@@ -85,11 +85,11 @@ class TrainStudentTest(parameterized.TestCase):
 
   def _paraphrasers(self, *layers):
     """Saves an untrained paraphraser of each layer; returns the files."""
-    teacher, paths = zoo.load(self.teacher), []
+    teacher, paths = model_files.load(self.teacher), []
     for layer in layers:
       paths.append(os.path.join(self.runs, f'{layer}.keras'))
       its = factors.Paraphraser(0.5, layer=layer)
-      its.build((None, *taps.shape(teacher, layer)))
+      its.build((None, *feature_maps.shape(teacher, layer)))
       its.save(paths[-1])
     return paths
 
@@ -321,7 +321,7 @@ class TrainStudentTest(parameterized.TestCase):
   def test_other_recipe_in_the_folder_is_refused_by_field(self):
     self._train('a')
     with self.assertRaisesRegex(
-      errors.UsageError, r'student\.beta: 10\.0 there, 11\.0 here'
+      errors.UsageError, r'student\.beta: 10\.0 saved, 11\.0 given'
     ):
       self._train('a', fixtures.recipe(beta=11.0))
 
@@ -423,7 +423,9 @@ class TrainStudentTest(parameterized.TestCase):
       'cut', recipe, paraphrasers=paths, log_steps=1, checkpoint_steps=2
     )
     for one, two in zip(
-      zoo.load(whole.model).weights, zoo.load(cut.model).weights, strict=True
+      model_files.load(whole.model).weights,
+      model_files.load(cut.model).weights,
+      strict=True,
     ):
       np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
     with self.assertRaisesRegex(errors.UsageError, '2 layers, and has 1'):
@@ -541,7 +543,7 @@ class TrainStudentTest(parameterized.TestCase):
   def test_student_has_its_own_image_size_and_resumes(self):
     recipe = fixtures.recipe(student_image_size=6, student_epochs=2)
     whole, result = self._train('whole', recipe)
-    model = zoo.load(whole.model)
+    model = model_files.load(whole.model)
     self.assertEqual(model.input_shape, (None, 6, 6, 1))
     own = fixtures.blobs().at(6)
     scores = evaluation.evaluate(evaluation.predictor(whole.model), own.test)
@@ -563,7 +565,7 @@ class TrainStudentTest(parameterized.TestCase):
       self._train('cut', recipe, log_steps=1, checkpoint_steps=2)
     cut, _ = self._train('cut', recipe, log_steps=1, checkpoint_steps=2)
     for one, two in zip(
-      model.weights, zoo.load(cut.model).weights, strict=True
+      model.weights, model_files.load(cut.model).weights, strict=True
     ):
       np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
 
@@ -628,7 +630,7 @@ class NetworkOfKerasTest(parameterized.TestCase):
     self.assertLess(rows[-1]['cross_entropy'], rows[0]['cross_entropy'])
     # What is left is evaluated as it was, but for the moving statistics.
     again = evaluation.evaluate(
-      evaluation.KerasPredictor(zoo.load(run.model)), dataset.test
+      evaluation.KerasPredictor(model_files.load(run.model)), dataset.test
     )
     self.assertAlmostEqual(again['accuracy'], result['accuracy'], delta=0.05)
 

@@ -9,7 +9,7 @@ import numpy as np
 from absl.testing import absltest
 
 from ft_tf import errors, run_dir, teachers
-from ft_tf.models import applications, zoo
+from ft_tf.models import applications, model_files
 from ft_tf.training import loop, teacher
 from tests import fixtures
 
@@ -109,7 +109,7 @@ class WeightsTest(absltest.TestCase):
       f'{path} is where training starts, but for a fresh head', said
     )
     self.assertEqual(result['steps'], 3)
-    trained = zoo.load(self.run_dir.model)
+    trained = model_files.load(self.run_dir.model)
     for name in ('conv1', 'conv_pw_13'):
       one, two = (
         net.get_layer(name).get_weights()[0] for net in (trained, network)

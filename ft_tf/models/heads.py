@@ -1,0 +1,176 @@
+"""A classifier's end: from probabilities to logits."""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from ft_tf.models import graph
+
+_LEAST = 1e-7  # probability, of which a logarithm is taken
+# The layer after an activation that stays; files carry it, so that a saved
+# model is not asked again. Its name is part of saved files: do not change it.
+_AS_TOLD = 'logits_as_told'
+# Keras's layers whose `activation` is the last thing that they do.
+_ACTIVATED = (
+  keras.layers.Activation,
+  keras.layers.Conv2D,
+  keras.layers.Dense,
+  keras.layers.EinsumDense,
+)
+# These change at inference no value, nor the order of values.
+_HARMLESS = (
+  keras.layers.Dropout,
+  keras.layers.Flatten,
+  keras.layers.GaussianDropout,
+  keras.layers.GaussianNoise,
+  keras.layers.Identity,
+  keras.layers.Reshape,
+)
+_HARMLESS_OPERATIONS = {'cast', 'identity', 'reshape', 'squeeze'}
+
+
+def to_logits(
+  model: keras.Model, outputs: str = 'auto'
+) -> tuple[keras.Model | None, list[str]]:
+  """Returns a flat model with logits in place of probabilities.
+
+  Args:
+    model: See `standard.flatten`.
+    outputs: What the model returns: `logits`; `probabilities`; or `auto`, which
+      looks for a softmax or sigmoid at the end, whatever harmless operations
+      follow it. It is removed. Probabilities that no softmax makes get a
+      logarithm, which serves as well to whoever takes a softmax of it.
+      An activation that is declared to return `logits` gets a layer after it
+      that does nothing, so that the model's file says so too. A single output
+      z, of two classes, becomes the logits 0 and z, whose softmax has
+      sigmoid(z) for the second class.
+
+  Returns:
+    The model, sharing its layers, None if it returns logits as it stands; and
+    what was changed, in words.
+  """
+  (image,), (given,) = model.inputs, model.outputs
+  end, tail = _end(model)
+  kind = _activation(end)
+  y, changes = given, []
+  is_single = given.shape[-1] == 1
+  if outputs == 'logits':
+    if kind:
+      changes.append(
+        f'the outputs of its last layer, a {kind}, are used as logits, as given'
+      )
+      y = keras.layers.Activation('linear', name=_AS_TOLD)(y)
+  elif kind == 'softmax' or (
+    kind == 'sigmoid' and (outputs == 'auto' or is_single)
+  ):
+    changes.append(
+      'gives probabilities; its logits are used instead'
+      if kind == 'softmax'
+      else 'ends in a sigmoid; the inputs of the sigmoid are used as logits'
+    )
+    y = _without_activation(end)
+    for operation in reversed(tail):
+      y = operation(y)
+  elif outputs == 'probabilities':
+    changes.append('gives probabilities; their logarithms are used as logits')
+    y = ops.log(ops.maximum(given, _LEAST))
+    if is_single:
+      y = y - ops.log(ops.maximum(1 - given, _LEAST))
+  if is_single:
+    changes.append(
+      'its single output z is used as the logits [0, z]: a high z means the '
+      'second class'
+    )
+    y = ops.pad(y, ((0, 0), (1, 0)))
+  if y is given:
+    return None, changes
+  return keras.Model(image, y, name=model.name), changes
+
+
+def _end(model: keras.Model) -> tuple[keras.KerasTensor, list[keras.Operation]]:
+  """Returns the last tensor that is not just another one's values.
+
+  Harmless operations follow it, which are returned too, the last first.
+  """
+  (y,) = model.outputs
+  tail = []
+  while not _activation(y) and _is_harmless(graph.producer(y).operation):
+    call = graph.producer(y)
+    tail.append(call.operation)
+    (y,) = call.inputs
+  return y, tail
+
+
+def _activation(tensor: keras.KerasTensor) -> str:
+  """Returns `softmax` or `sigmoid` if that, over classes, made a tensor."""
+  operation = graph.producer(tensor).operation
+  kind = ''
+  if isinstance(operation, keras.layers.Softmax):
+    kind = 'softmax'
+  elif isinstance(operation, _ACTIVATED):
+    kind = getattr(operation.activation, '__name__', '')
+  elif not isinstance(operation, keras.layers.Layer):
+    kind = _operation_name(operation)
+  if kind == 'softmax':
+    # One inside the network, as of attention, is not over all the values of an
+    # example.
+    axis = getattr(operation, 'axis', -1)
+    classes = tensor.shape[-1]
+    alone = classes == math.prod(size or 0 for size in tensor.shape[1:])
+    return kind if alone and axis in (-1, len(tensor.shape) - 1) else ''
+  return kind if kind == 'sigmoid' else ''
+
+
+def _is_harmless(operation: keras.Operation) -> bool:
+  if operation.name.endswith(_AS_TOLD):
+    return False
+  if isinstance(operation, keras.layers.Activation):
+    return operation.activation is keras.activations.linear
+  if isinstance(operation, keras.layers.Layer):
+    return isinstance(operation, _HARMLESS)
+  return _operation_name(operation) in _HARMLESS_OPERATIONS
+
+
+def _operation_name(operation: keras.Operation) -> str:
+  """Returns the name of an operation of keras.ops; '' of any other."""
+  if not graph.is_of_keras(operation):
+    return ''
+  return type(operation).__name__.lower()
+
+
+def _without_activation(tensor: keras.KerasTensor) -> keras.KerasTensor:
+  """Returns a tensor as it was before the activation that made it."""
+  call = graph.producer(tensor)
+  operation, (x,) = call.operation, call.inputs
+  if not isinstance(operation, _ACTIVATED) or isinstance(
+    operation, keras.layers.Activation
+  ):
+    return x  # The activation is an operation of its own.
+  twin = type(operation).from_config(
+    {**operation.get_config(), 'activation': 'linear'}
+  )
+  y = twin(x)
+  # Not get_weights: their order is another if a layer was quantized or adapted
+  # after it was built.
+  weights: dict[str, Any] = {}
+  operation.save_own_variables(weights)
+  twin.load_own_variables(weights)
+  return y
+
+
+def look_like_probabilities(outputs: np.ndarray, rounding: float = 0.0) -> bool:
+  """Tells whether rows `[B, classes]` are all of 0 to 1, as logits are not.
+
+  They add up to 1, as of a softmax, or one is above 0.5, as of a sigmoid that
+  takes an image for one of its class.
+
+  Args:
+    outputs: A model's.
+    rounding: What the sum of a row may be off by because values are rounded.
+  """
+  within = (outputs >= 0).all() and (outputs <= 1).all()
+  sums = np.allclose(outputs.sum(axis=1), 1, atol=1e-3 + rounding)
+  return bool(within and (sums or outputs.max() > 0.5))

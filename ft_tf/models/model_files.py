@@ -1,0 +1,147 @@
+"""Trained models out of `.keras` files."""
+
+import json
+import os
+import re
+import zipfile
+
+import h5py
+import keras
+
+from ft_tf import errors
+from ft_tf.models import checks
+
+_HDF5 = ('.h5', '.hdf5')
+_OTHER_FILES = (
+  *_HDF5,
+  '.ckpt',
+  '.onnx',
+  '.pb',
+  '.pt',
+  '.pth',
+  '.safetensors',
+  '.tflite',
+  '.th',
+)
+_UNKNOWN = re.compile(r"Could not locate (class|function) '([^']*)'")
+
+
+def is_file(name: str) -> bool:
+  """Tells whether a model is named by its file rather than by its network."""
+  return name.endswith('.keras')
+
+
+def check_name(name: str, what: str) -> None:
+  """Raises `UsageError` if a name is that of a file or folder of another kind.
+
+  Args:
+    name: A network's name or a file.
+    what: How the message calls it, such as '--teacher=old.h5'.
+  """
+  is_saved_model = os.path.exists(os.path.join(name, 'saved_model.pb'))
+  is_path = os.sep in name or name.endswith(_OTHER_FILES)
+  if is_file(name) or not (is_saved_model or is_path):
+    return
+  if not os.path.exists(name):
+    raise errors.UsageError(
+      f'{what}: there is no such file or folder; give a .keras file'
+    )
+  if is_saved_model:
+    raise errors.UsageError(
+      f'{what} is a SavedModel, which does not have the layers of its model: '
+      "give the .keras file that model.save('it.keras') writes where the model "
+      'is built'
+    )
+  if os.path.isdir(name):
+    raise errors.UsageError(f'{what} is a folder: give a .keras file')
+  if not name.endswith(_HDF5):
+    raise errors.UsageError(
+      f'{what} is not a .keras file: give one that model.save wrote, or that '
+      'bin/import_torch.py makes of a PyTorch checkpoint'
+    )
+  if not _has_model(name):
+    raise errors.UsageError(
+      f'{what} holds weights without a model: give the network of '
+      'keras.applications that they belong to as --teacher and this file as '
+      '--teacher_weights, or load_weights it into your model and save that as '
+      '.keras'
+    )
+  target = f'{os.path.splitext(name)[0]}.keras'
+  raise errors.UsageError(
+    f'{what} has an older format than .keras: convert it by python -c '
+    f"\"import keras; keras.models.load_model('{name}', compile=False)"
+    f".save('{target}')\" and give {target}; if Keras does not load it, build "
+    'the model by its code, load_weights from the file, and model.save'
+  )
+
+
+def _has_model(path: str) -> bool:
+  """Tells whether an HDF5 file holds a model as well as its weights."""
+  try:
+    with h5py.File(path) as file:
+      return 'model_config' in file.attrs
+  except OSError:
+    return True  # The command in the message shows what is wrong with it.
+
+
+def load(path: str) -> keras.Model:
+  """Returns the trained model of a `.keras` file.
+
+  Raises:
+    UsageError: there is no such file, it is not a model that Keras loads
+      without running code from it, which `allow_unsafe` allows, or it has
+      weights that are not finite.
+  """
+  if not os.path.isfile(path):
+    raise errors.UsageError(
+      f'there is no file {path}: give the path of a trained .keras model'
+    )
+  try:
+    model = keras.models.load_model(path, compile=False)
+  except Exception as error:  # Keras raises many kinds, down to zipfile's.
+    raise errors.UsageError(_why_not_loaded(path, error)) from error
+  checks.check_finite(model, path)
+  return model
+
+
+def _why_not_loaded(path: str, error: Exception) -> str:
+  """Returns what is wrong with a file that Keras does not load, and the fix."""
+  if 'arbitrary code execution' in str(error):
+    return (
+      f'{path} holds the code of a Lambda layer, which would run here: give '
+      '--allow_unsafe_model if you trust who made it, or a model of layers '
+      'without code'
+    )
+  version = _keras_version(path)
+  if version.startswith('2.'):
+    return (
+      f'{path} was written by Keras {version}, which Keras {keras.__version__} '
+      "does not read: call model.save_weights('it.h5') there; here build the "
+      "model anew by its code, load_weights('it.h5'), model.save"
+    )
+  unknown = _UNKNOWN.search(str(error))
+  if unknown:
+    return (
+      f'{path} holds the {unknown[1]} {unknown[2]!r}, which is not one of '
+      "Keras's: build the model of Keras's own, or register yours by "
+      'keras.saving.register_keras_serializable before the library loads it'
+    )
+  reason = str(error).strip().splitlines() or [type(error).__name__]
+  return (
+    f'{path} does not load as a Keras model ({reason[0]}): give a .keras file '
+    'written by model.save'
+  )
+
+
+def _keras_version(path: str) -> str:
+  """Returns which Keras wrote a `.keras` file; '' if it does not say."""
+  try:
+    with zipfile.ZipFile(path) as file:
+      return json.loads(file.read('metadata.json'))['keras_version']
+  except (zipfile.BadZipFile, KeyError, ValueError, TypeError):
+    return ''
+
+
+def allow_unsafe() -> None:
+  """Lets `load` run the code in Lambda layers, for the rest of the process."""
+  keras.config.enable_unsafe_deserialization()

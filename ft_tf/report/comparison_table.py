@@ -1,0 +1,175 @@
+"""The rows of a comparison: one arm over its seeds, against its baseline."""
+
+import dataclasses
+import os
+import statistics
+from collections.abc import Iterable
+
+from ft_tf import run_dir
+from ft_tf.report import paired, summary, tables
+
+PLAN = 'plan.json'  # the names of all arms of the comparison, in order
+BASELINE = 'scratch'
+
+
+@dataclasses.dataclass(frozen=True)
+class Row(summary.Row):
+  """One arm over its seeds.
+
+  Attributes:
+    runs: The finished runs of the arm, by seed.
+    gain: The gain in test accuracy over the baseline (the student trained
+      without a teacher) of the same seeds. None for the teacher, for the
+      baseline itself, and where there is no baseline.
+  """
+
+  runs: tuple[summary.Run, ...]
+  gain: paired.Gain | None
+
+  def figure(self, name: str) -> float | None:
+    """Returns the mean of a field of `result.json`; None if a run lacks it."""
+    values = [run.result.get(name) for run in self.runs]
+    known = [value for value in values if value is not None]
+    return statistics.mean(known) if len(known) == len(values) else None
+
+
+def read_runs(root: run_dir.RunDir) -> list[summary.Run]:
+  """Returns the finished runs: the teacher, then the arms in planned order."""
+  planned = ['teacher', *(root.read(PLAN) or [])]
+  names = ['teacher']
+  folder = root.child('runs').path
+  if os.path.isdir(folder):
+    names += [os.path.join('runs', name) for name in os.listdir(folder)]
+  finished = []
+  for name in names:
+    run = root.child(name)
+    result = run.read('result.json')
+    if result is not None:
+      export = run.read(os.path.join('export', 'export.json'))
+      finished.append(summary.Run(name, result, run.metrics(), export))
+
+  def sort_key(run):
+    in_plan = run.method in planned
+    position = planned.index(run.method) if in_plan else len(planned)
+    return position, run.method, run.result['seed'] or 0
+
+  return sorted(finished, key=sort_key)
+
+
+def make_rows(runs: list[summary.Run]) -> list[Row]:
+  """Returns one row per arm, in the order of the runs."""
+  by_method: dict[str, list[summary.Run]] = {}
+  for run in runs:
+    by_method.setdefault(run.method, []).append(run)
+  baselines = {
+    method: _find_baseline(method, by_method) for method in by_method
+  }
+  gains = paired.compute_gains(
+    {
+      method: (
+        summary.accuracy_by_seed(runs, method),
+        summary.accuracy_by_seed(runs, baseline),
+      )
+      for method, baseline in baselines.items()
+      if baseline is not None
+    }
+  )
+  return [
+    Row(
+      method=row.method,
+      accuracies=row.accuracies,
+      parameters=row.parameters,
+      export=row.export,
+      runs=tuple(by_method[row.method]),
+      gain=gains.get(row.method),
+    )
+    for row in summary.make_rows(runs)
+  ]
+
+
+def _find_baseline(arm: str, arms: Iterable[str]) -> str | None:
+  """Returns the baseline arm at the same point of a sweep, if there is one."""
+  method, changes = split_arm(arm)
+  if method in ('teacher', BASELINE):
+    return None
+  # A sweep over a field that the baseline does not use, such as beta, is not
+  # part of the baseline's name. So its changes are a subset of the arm's, and
+  # the largest subset is the nearest baseline.
+  changes_by_baseline = {
+    candidate: split_arm(candidate)[1]
+    for candidate in arms
+    if split_arm(candidate)[0] == BASELINE
+    and split_arm(candidate)[1] <= changes
+  }
+  return max(
+    changes_by_baseline,
+    key=lambda candidate: len(changes_by_baseline[candidate]),
+    default=None,
+  )
+
+
+def split_arm(arm: str) -> tuple[str, set[str]]:
+  """Splits 'ft,beta=20' into the method and the fields that a sweep changes."""
+  method, *changes = arm.split(',')
+  return method, set(changes)
+
+
+HEADER = [
+  '',
+  'accuracy %',
+  'std',
+  'seeds',
+  'gain',
+  '95 % interval',
+  'p',
+  'best epoch %',
+  'as teacher %',
+  'KL to teacher',
+  'ECE %',
+  'parameters',
+  'int8 bytes',
+  'int8 %',
+  'seconds',
+]
+
+
+def format_cells(row: Row) -> list[str]:
+  """Returns a row's cells under `HEADER`; an unknown value is a dash."""
+
+  def percent(value):
+    return '-' if value is None else f'{100 * value:.2f}'
+
+  def number(value, format_spec=','):
+    return '-' if value is None else format(value, format_spec)
+
+  gain, interval, p = '-', '-', '-'
+  if row.gain is not None:
+    gain = f'{100 * row.gain.mean:+.2f}'
+    if row.gain.interval is not None:
+      low, high = row.gain.interval
+      interval = f'{100 * low:+.2f} .. {100 * high:+.2f}'
+    if row.gain.p is not None:
+      p = '< 0.001' if row.gain.p < 0.001 else f'{row.gain.p:.3f}'
+  int8 = row.export and row.export[run_dir.INT8]
+  return [
+    row.label,
+    percent(row.mean),
+    percent(row.std),
+    str(len(row.accuracies)),
+    gain,
+    interval,
+    p,
+    percent(row.figure('best_accuracy')),
+    percent(row.figure('teacher_agreement')),
+    number(row.figure('teacher_divergence'), '.3f'),
+    percent(row.figure('calibration_error')),
+    number(row.parameters),
+    number(row.bytes(run_dir.INT8)),
+    percent(int8 and int8['accuracy']),
+    number(row.figure('wall_seconds'), '.0f'),
+  ]
+
+
+def to_markdown(rows: list[Row]) -> str:
+  """Returns the rows as aligned Markdown."""
+  return tables.to_markdown(HEADER, [format_cells(row) for row in rows])
