@@ -69,7 +69,13 @@ class CompressTest(absltest.TestCase):
         compiled, 'compile_signal', wraps=compiled.compile_signal
       ) as compile_signal,
     ):
-      result = self._compress(seeds=2, baseline=True)
+      result = self._compress(
+        seeds=2,
+        baseline=True,
+        paraphraser_epochs=1,
+        student_epochs=1,
+        student_drop_epochs=(),
+      )
     # Four students and the report share one load, one test and one signal.
     self.assertEqual(opened.count(self.teacher), 1)
     self.assertNotIn(self.run_dir.child('teacher').model, opened)

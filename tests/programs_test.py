@@ -1,11 +1,13 @@
 """The programs as a user runs them: files, JSON, exit codes, errors."""
 
+import functools
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import keras
@@ -34,6 +36,8 @@ _PROGRAMS = (
   'train_student',
   'train_teacher',
 )
+_NOWHERE = os.path.join(tempfile.gettempdir(), 'ft_tf_test_nowhere', 'new')
+_DATA = os.path.join(tempfile.gettempdir(), 'ft_tf_test_data')
 _TINY = (
   '--recipe=digits',
   '--image_size=0',
@@ -85,6 +89,17 @@ def _each(program, *lines):
   if done.returncode:
     raise AssertionError(done.stderr)
   return [(r['code'], r['out'], r['err']) for r in json.loads(done.stdout)]
+
+
+@functools.cache
+def _without_work(program):
+  """Returns the outcome of `--help` and of what lacks a flag; see `_each`."""
+  lines = [['--help'], []]
+  if program in ('train_student', 'train_paraphraser'):
+    lines.append(
+      ['--recipe=digits', f'--data_dir={_DATA}', f'--workdir={_NOWHERE}']
+    )
+  return _each(program, *lines)
 
 
 def _result(out):
@@ -638,17 +653,7 @@ class ErrorsTest(absltest.TestCase):
 class EveryProgramTest(parameterized.TestCase):
   @parameterized.parameters(*_PROGRAMS)
   def test_help_is_the_manual_and_what_is_missing_is_asked_for(self, name):
-    folder = self.create_tempdir().full_path
-    lines = [['--help'], []]
-    if name in ('train_student', 'train_paraphraser'):
-      lines.append(
-        [
-          '--recipe=digits',
-          f'--data_dir={folder}/data',
-          f'--workdir={folder}/new',
-        ]
-      )
-    (code, out, err), *without = _each(name, *lines)
+    (code, out, err), *without = _without_work(name)
     self.assertEqual((code, err), (0, ''))
     self.assertIn(f'bin/{name}.py', out)
     flags = out[out.index('Flags:') :].splitlines()[1:]
@@ -660,18 +665,18 @@ class EveryProgramTest(parameterized.TestCase):
     for code, out, err in without:
       self.assertEqual((code, out), (2, ''))
       self.assertRegex(err, rf'^{name}.py: .*give --\w+.*\n$')
-    self.assertFalse(os.path.exists(f'{folder}/new'))
+    self.assertFalse(os.path.exists(_NOWHERE))
 
   def test_doctor_takes_every_flag_of_compress(self):
-    theirs, its = (
-      {*re.findall(r'(?m)^(--\w+) ', _each(name, ['--help'])[0][1])}
+    of_compress, of_doctor = (
+      {*re.findall(r'(?m)^(--\w+) ', _without_work(name)[0][1])}
       for name in ('compress', 'doctor')
     )
-    self.assertContainsSubset(theirs, its)
-    self.assertIn('--student_image_size', its)
+    self.assertContainsSubset(of_compress, of_doctor)
+    self.assertIn('--student_image_size', of_doctor)
 
   def test_every_number_of_a_recipe_is_a_flag_of_compress(self):
-    ((_, out, _),) = _each('compress', ['--help'])
+    _, out, _ = _without_work('compress')[0]
     for flag in (
       '--teacher_epochs',
       '--paraphraser_epochs',
