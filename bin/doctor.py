@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Looks at everything before an hour is spent, with the flags of compress.py.
+"""Checks a run before training, with the flags of compress.py.
 
   bin/doctor.py --teacher=teacher.keras --student=resnet20 \
-      --dataset=folder:pictures --workdir=runs/mine
+      --dataset=folder:images --workdir=runs/mine
 
-Each line says what was found, and in brackets the flag that changes it: images
-and their values, classes and their order, the teacher's accuracy on this
+Prints one line per finding, with the flag that changes it in brackets: images
+and pixel values, classes and their order, the teacher's accuracy on this
 pipeline, the layers and how they are matched, the student's int8 file, and from
-a few real steps the time of each stage and the memory. The workdir is left
-alone; a folder of pictures is laid into --data_dir. Exit code 2 if something
-does not fit: bin/compress.py would not begin either.
+a few real steps the time of each stage and the memory. Nothing is written to
+the workdir; decoded images of a folder are cached in --data_dir. Exit code 2 if
+something does not fit: bin/compress.py would not begin either.
 """
 
 import dataclasses

@@ -17,7 +17,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from bin import program
-from ft_tf import evaluation
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.data import datasets
 
 flags.DEFINE_string(
@@ -32,12 +32,12 @@ flags.DEFINE_string('split', 'test', 'TFDS split (default: test)')
 def main():
   path = program.required('model')
   program.required('dataset')
-  predict = evaluation.predictor(path)
+  predict = predictors.open_predictor(path)
   source = program.source(predict.image_shape, model=path)
   dataset = datasets.Dataset(source, test_split=flags.FLAGS.split)
   examples = dataset.for_model(predict.image_shape).test
-  evaluation.check_classes(predict, examples, source.label_names)
-  return evaluation.evaluate(predict, examples)
+  metrics.check_classes(predict, examples, source.label_names)
+  return metrics.evaluate(predict, examples)
 
 
 if __name__ == '__main__':

@@ -18,7 +18,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from bin import program
-from ft_tf import evaluation, run_dir
+from ft_tf import run_dir
+from ft_tf.evaluation import predictors
 from ft_tf.data import datasets
 from ft_tf.export import student
 
@@ -42,7 +43,9 @@ def main():
   workdir = program.required('workdir')
   run_dir.check_writable(workdir)
   program.required('dataset')
-  source = program.source(evaluation.predictor(model).image_shape, model=model)
+  source = program.source(
+    predictors.open_predictor(model).image_shape, model=model
+  )
   dataset = datasets.Dataset(
     source,
     train_split=flags.FLAGS.train_split,

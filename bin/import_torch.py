@@ -19,7 +19,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from absl import flags
 
 from bin import program
-from ft_tf import errors, evaluation, run_dir
+from ft_tf import errors, run_dir
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import checkpoints, layers, torch_import
 
 flags.DEFINE_string(
@@ -85,8 +86,8 @@ def main():
   )
   scores = {}
   if source is not None:
-    scores = evaluation.evaluate(
-      evaluation.KerasPredictor(model, given=weights),
+    scores = metrics.evaluate(
+      predictors.KerasPredictor(model, given=weights),
       source.read(flags.FLAGS.split),
     )
   path = os.path.join(os.path.abspath(workdir), 'model.keras')

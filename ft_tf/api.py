@@ -238,7 +238,9 @@ def _devices():
   return strategy.make()
 
 
-def _model(run, name, given: Any, images) -> str:
+def _model(
+  run: run_dir.RunDir, name: str, given: Any, images: np.ndarray
+) -> str:
   """Returns a model's name or file; a model in memory is written once.
 
   A `.keras` file of the same model has other bytes each time it is written, and

@@ -88,7 +88,7 @@ def make(methods: Iterable[str], sweep: dict[str, list[Any]]) -> list[Arm]:
   return arms
 
 
-def _concerns(flag, method) -> bool:
+def _concerns(flag: str, method: str) -> bool:
   """Tells whether a flag can change what a method trains."""
   (leaf,) = [leaf for leaf in recipes.leaves() if leaf.flag == flag]
   return leaf.concerns(method)

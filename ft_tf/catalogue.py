@@ -11,35 +11,38 @@ from typing import Any
 
 from ft_tf import errors, recipes
 
-_CIFAR10 = {
+_CIFAR10: dict[str, Any] = {
   'dataset': 'cifar10',
   'mean': (0.4914, 0.4822, 0.4465),
   'std': (0.2023, 0.1994, 0.2010),
 }
 # torchvision's statistics.
-IMAGENET = {'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)}
+IMAGENET: dict[str, Any] = {
+  'mean': (0.485, 0.456, 0.406),
+  'std': (0.229, 0.224, 0.225),
+}
 # The mode "caffe" of keras.applications subtracts the mean of ImageNet from raw
 # values. These means are in the order red, green, blue; the network's input is
 # in the order blue, green, red.
-CAFFE = {
+CAFFE: dict[str, Any] = {
   'mean': tuple(value / 255 for value in (123.68, 116.779, 103.939)),
   'std': (1 / 255,) * 3,
 }
 # RepDistiller's statistics of the training images.
-_CIFAR100 = {
+_CIFAR100: dict[str, Any] = {
   'dataset': 'cifar100',
   'mean': (0.5071, 0.4867, 0.4408),
   'std': (0.2675, 0.2565, 0.2761),
 }
 
 
-def _public(teacher: str, student: str, **data) -> recipes.Recipe:
+def _public(teacher: str, student: str, **data: Any) -> recipes.Recipe:
   """Returns a recipe for two networks with the numbers of the public code.
 
   The public code trains on all 50,000 images; here 1,000 of them are set aside
   for validation. `validation_examples=0` gives the setting of the public code.
   """
-  schedule = {'epochs': 164, 'drop_epochs': (82, 123)}
+  schedule: dict[str, Any] = {'epochs': 164, 'drop_epochs': (82, 123)}
   return recipes.Recipe(
     data=recipes.Data(**data, batch_size=128),
     teacher=recipes.Teacher(model=teacher, **schedule),
@@ -54,7 +57,7 @@ def _rep_distiller(teacher: str, student: str) -> recipes.Recipe:
   The factor loss is that of the paper; `VARIANTS['ft_repdistiller']` is the
   variant of RepDistiller. 1,000 training images are set aside for validation.
   """
-  schedule = {
+  schedule: dict[str, Any] = {
     'epochs': 240,
     'drop_epochs': (150, 180, 210),
     'learning_rate': 0.05,
@@ -124,7 +127,11 @@ def imagenet_resnet34_resnet18() -> recipes.Recipe:
   ImageNet calls validation. For validation 10,000 training images are set
   aside.
   """
-  schedule = {'epochs': 90, 'drop_epochs': (30, 60), 'weight_decay': 1e-4}
+  schedule: dict[str, Any] = {
+    'epochs': 90,
+    'drop_epochs': (30, 60),
+    'weight_decay': 1e-4,
+  }
   return recipes.Recipe(
     data=recipes.Data(
       dataset='imagenet2012',
@@ -151,7 +158,11 @@ def pictures() -> recipes.Recipe:
   standard deviation of ImageNet, 30 epochs with a one-cycle learning rate, and
   beta of the public code. Images have the teacher's input size.
   """
-  cycle = {'epochs': 30, 'decay': 'cosine', 'warmup_epochs': 3.0}
+  cycle: dict[str, Any] = {
+    'epochs': 30,
+    'decay': 'cosine',
+    'warmup_epochs': 3.0,
+  }
   return recipes.Recipe(
     data=recipes.Data(
       dataset='',
@@ -175,7 +186,7 @@ def short(recipe: recipes.Recipe) -> recipes.Recipe:
   at most 2 epochs at the learning rate of the recipe. The numbers are those of
   one trial of 5 epochs in another framework and were not tuned further.
   """
-  cycle = {
+  cycle: dict[str, Any] = {
     'epochs': 10,
     'learning_rate': 0.2,
     'decay': 'cosine',
@@ -233,6 +244,12 @@ def digits() -> recipes.Recipe:
   )
 
 
+def _make_short(
+  recipe: Callable[[], recipes.Recipe],
+) -> Callable[[], recipes.Recipe]:
+  return lambda: short(recipe())
+
+
 _LONG = (
   cifar10_resnet56_resnet20,
   cifar10_wrn40x1_resnet20,
@@ -247,10 +264,7 @@ _LONG = (
 )
 RECIPES: dict[str, Callable[[], recipes.Recipe]] = {
   **{recipe.__name__: recipe for recipe in (*_LONG, digits, pictures)},
-  **{
-    f'{recipe.__name__}_short': lambda recipe=recipe: short(recipe())
-    for recipe in _LONG
-  },
+  **{f'{recipe.__name__}_short': _make_short(recipe) for recipe in _LONG},
 }
 
 DEFAULT = pictures.__name__

@@ -18,6 +18,7 @@ from ft_tf import (
   teachers,
 )
 from ft_tf import workshop as workshops
+from ft_tf.data import datasets
 from ft_tf.report import comparison as report
 from ft_tf.report import comparison_table
 from ft_tf.training import paraphraser, precision, stage, teacher
@@ -118,7 +119,12 @@ def compare(
 
 
 def _paraphrase(
-  run, recipe, tasks, dataset, trained_teacher, work
+  run: run_dir.RunDir,
+  recipe: recipes.Recipe,
+  tasks: list[arms.Task],
+  dataset: datasets.Dataset,
+  trained_teacher: teachers.Teacher,
+  work: dict[str, Any],
 ) -> tuple[
   dict[str, tuple[paraphraser.TrainedParaphraser, ...]], dict[str, str]
 ]:
@@ -172,7 +178,9 @@ def _paraphraser_name(
 
 
 @contextlib.contextmanager
-def _claimed(run, recipe, dataset) -> Iterator[None]:
+def _claimed(
+  run: run_dir.RunDir, recipe: recipes.Recipe, dataset: datasets.Dataset
+) -> Iterator[None]:
   """Holds the folder; what may differ from call to call is not part of it."""
   identity = json.loads(json.dumps(dataclasses.asdict(recipe)))
   for name in ('method', 'beta'):
@@ -188,7 +196,12 @@ def _claimed(run, recipe, dataset) -> Iterator[None]:
     run.release()
 
 
-def _train(orders, bench, workshop, jobs) -> Iterator[tuple[arms.Task, str]]:
+def _train(
+  orders: list[workshops.Order],
+  bench: workshops.Bench,
+  workshop: workshops.Workshop,
+  jobs: int,
+) -> Iterator[tuple[arms.Task, str]]:
   """Yields each task when it is over, with what went wrong if it did."""
   if jobs == 1:
     for order in orders:
@@ -209,7 +222,9 @@ def _train(orders, bench, workshop, jobs) -> Iterator[tuple[arms.Task, str]]:
     yield task, failure
 
 
-def _export(folders, workshop) -> None:
+def _export(
+  folders: list[run_dir.RunDir], workshop: workshops.Workshop
+) -> None:
   """Exports networks that are not, in another process: a dead one ends it.
 
   LiteRT gives up its process over a network whose maps are all zero.

@@ -11,15 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import (
-  evaluation,
-  factors,
-  recipes,
-  run_dir,
-  specs,
-  teachers,
-)
+from ft_tf import factors, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets, example_sets, sampling
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.export import budget
 from ft_tf.export import student as export_student
 from ft_tf.methods import factor_transfer, registry
@@ -216,7 +210,9 @@ def check_parts(
   return recipe
 
 
-def _students(recipe, seeds, baseline) -> dict[str, recipes.Recipe]:
+def _students(
+  recipe: recipes.Recipe, seeds: int, baseline: bool
+) -> dict[str, recipes.Recipe]:
   """Returns the students to train: folder to recipe, the exported one first."""
   students = {'student': recipe}
   methods = [recipe.student.method, *(['scratch'] * baseline)]
@@ -255,23 +251,28 @@ def export_compared(
     _print(f'{run.path}: no TFLite file to compare with ({reason})')
 
 
-def _samples(run, dataset, seen, teacher) -> list[dict[str, str]]:
+def _samples(
+  run: run_dir.RunDir,
+  dataset: datasets.Dataset,
+  seen: datasets.Dataset,
+  teacher: teachers.Teacher,
+) -> list[dict[str, str]]:
   """Returns test images with the class that each network gives them.
 
   The student sees them as `seen` has them, the teacher as `dataset`.
   """
   export = os.path.join(run.path, 'export')
-  int8 = evaluation.predictor(os.path.join(export, run_dir.INT8))
-  answers = evaluation.logits(int8, seen.test.images).argmax(axis=1)
+  int8 = predictors.open_predictor(os.path.join(export, run_dir.INT8))
+  answers = metrics.logits(int8, seen.test.images).argmax(axis=1)
   mistakes = np.flatnonzero(answers != seen.test.labels)
   shown = _spread(np.arange(len(answers)))
   chosen = np.concatenate([shown, _spread(np.setdiff1d(mistakes, shown))])
-  in_float = evaluation.predictor(os.path.join(export, run_dir.KERAS))
+  in_float = predictors.open_predictor(os.path.join(export, run_dir.KERAS))
   by_network = {
     'teacher': teacher.logits(dataset.test)[chosen].argmax(axis=1),
-    'student': evaluation.logits(
-      in_float, seen.test.take(chosen).images
-    ).argmax(axis=1),
+    'student': metrics.logits(in_float, seen.test.take(chosen).images).argmax(
+      axis=1
+    ),
     'int8': answers[chosen],
   }
   names = np.array(dataset.label_names)
@@ -283,7 +284,7 @@ def _samples(run, dataset, seen, teacher) -> list[dict[str, str]]:
       **{who: str(names[classes[i]]) for who, classes in by_network.items()},
     }
     for i, (image, label) in enumerate(
-      zip(samples.images, samples.labels, strict=True)
+      zip(samples.images[:], samples.labels, strict=True)
     )
   ]
 
@@ -295,7 +296,9 @@ def _spread(places: np.ndarray) -> np.ndarray:
   return places[np.linspace(0, len(places) - 1, _SAMPLES).astype(int)]
 
 
-def _finish(run, exported, report) -> dict[str, Any]:
+def _finish(
+  run: run_dir.RunDir, exported: dict[str, Any], report: str
+) -> dict[str, Any]:
   """Writes and returns the compression's result."""
   table = summary.make_rows(summary.read_runs(run))
   result = {

@@ -93,8 +93,8 @@ def register(definition: Definition) -> None:
   for field in definition.number_fields():
     if 'help' not in field.metadata or field.default is dataclasses.MISSING:
       raise ValueError(
-        f'{definition.numbers.__name__}.{field.name} needs a help text and a '
-        "default: make it with fields.field('help', default=...)"
+        f'{name}: the number {field.name} needs a help text and a default: '
+        "make it with fields.field('help', default=...)"
       )
   _definitions[name] = definition
 

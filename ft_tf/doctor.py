@@ -5,8 +5,9 @@ Each finding names the flag that changes it. Nothing is written.
 
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -131,7 +132,9 @@ def rehearse(
   )
 
 
-def _check_data(recipe, dataset) -> Iterator[findings.Finding]:
+def _check_data(
+  recipe: recipes.Recipe, dataset: datasets.Dataset
+) -> Iterator[findings.Finding]:
   train, data = dataset.train, recipe.data
   unlabelled = len(dataset.every) - len(train)
   yield findings.Finding(
@@ -168,7 +171,9 @@ def _check_data(recipe, dataset) -> Iterator[findings.Finding]:
 
 
 def _check_layers(
-  recipe, teacher_model, student_model
+  recipe: recipes.Recipe,
+  teacher_model: keras.Model,
+  student_model: keras.Model,
 ) -> Iterator[findings.Finding]:
   """Yields the layers that factors are made of, if the method has factors."""
   methods = definitions.registered()
@@ -205,7 +210,11 @@ def _check_layers(
     yield findings.Finding('match', matched, '--rate')
 
 
-def _describe_match(recipe, teacher_shape, student_shape) -> str:
+def _describe_match(
+  recipe: recipes.Recipe,
+  teacher_shape: tuple[int, int, int],
+  student_shape: tuple[int, int, int],
+) -> str:
   """Returns how two maps, `(H, W, C)` each, become factors of one shape."""
   size = tuple(map(min, teacher_shape[:2], student_shape[:2]))
   method = recipe.student.method
@@ -226,7 +235,9 @@ def _describe_match(recipe, teacher_shape, student_shape) -> str:
   return ', '.join(steps)
 
 
-def _measure_student(recipe, seen) -> findings.Finding:
+def _measure_student(
+  recipe: recipes.Recipe, seen: datasets.Dataset
+) -> findings.Finding:
   """Returns the size and latency of the untrained student's int8 file.
 
   Args:
@@ -251,11 +262,11 @@ def _measure_student(recipe, seen) -> findings.Finding:
   )
 
 
-def _channels(values) -> str:
+def _channels(values: Iterable[float]) -> str:
   return ','.join(map(str, values))
 
 
-def _bytes(dataset) -> int:
+def _bytes(dataset: datasets.Dataset) -> int:
   return sum(
     int(np.prod(part.images.shape))
     for part in (dataset.train, dataset.validation, dataset.test)
@@ -266,5 +277,5 @@ def _memory() -> int:
   return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
 
-def _shape(shape) -> str:
+def _shape(shape: Iterable[int | None]) -> str:
   return 'x'.join(map(str, shape))

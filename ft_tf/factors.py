@@ -4,7 +4,11 @@ Both follow the paper's section 3 and the public code: 3x3 kernels, bias,
 LeakyReLU(0.1) after every layer including the last one, no batch norm.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
+import tensorflow as tf
 from keras import ops
 
 from ft_tf import errors
@@ -25,6 +29,8 @@ def _leaky_relu(x):
 
 class _Chain(keras.Model):
   """A model that makes its layers once the number of channels is known."""
+
+  built: bool
 
   def _convolutions(self, kind, channels_in, channels, names, batch_norm=''):
     """Returns 3x3 layers, the first one for `channels_in` channels.
@@ -88,7 +94,7 @@ class Paraphraser(_Chain):
     layer: The teacher's layer that it was trained on; '' if unknown.
   """
 
-  def __init__(self, rate: float = 0.5, *, layer: str = '', **kwargs):
+  def __init__(self, rate: float = 0.5, *, layer: str = '', **kwargs: Any):
     """Makes a paraphraser; the first input's channels determine its weights.
 
     Args:
@@ -107,7 +113,7 @@ class Paraphraser(_Chain):
     self.rate = rate
     self.layer = layer
 
-  def build(self, input_shape):
+  def build(self, input_shape: Sequence[int | None]) -> None:
     """Makes the weights for a feature map `[B, H, W, m]`.
 
     Raises:
@@ -137,14 +143,14 @@ class Paraphraser(_Chain):
     )
     self.built = True
 
-  def encode(self, x):
+  def encode(self, x: tf.Tensor) -> tf.Tensor:
     """Returns the teacher factor `[B, H, W, round(mk)]` of `[B, H, W, m]`."""
     self.build(x.shape)
     for layer in self.encoder:
       x = layer(x)
     return x
 
-  def decode(self, factor):
+  def decode(self, factor: tf.Tensor) -> tf.Tensor:
     """Returns the feature map `[B, H, W, m]` of a factor `[B, H, W, mk]`.
 
     Raises:
@@ -156,11 +162,11 @@ class Paraphraser(_Chain):
       factor = layer(factor)
     return factor
 
-  def call(self, inputs):
+  def call(self, inputs: tf.Tensor) -> tf.Tensor:
     """Returns the reconstruction of `[B, H, W, m]`, of the same shape."""
     return self.decode(self.encode(inputs))
 
-  def get_config(self):
+  def get_config(self) -> dict[str, Any]:
     return {**super().get_config(), 'rate': self.rate, 'layer': self.layer}
 
 
@@ -175,7 +181,7 @@ class Translator(_Chain):
     batch_norm: '' for none, 'own' or 'synchronized'.
   """
 
-  def __init__(self, channels: int, batch_norm: str = '', **kwargs):
+  def __init__(self, channels: int, batch_norm: str = '', **kwargs: Any):
     """Makes a translator; the first input's channels determine its weights.
 
     Args:
@@ -194,7 +200,7 @@ class Translator(_Chain):
     self.channels = channels
     self.batch_norm = batch_norm
 
-  def build(self, input_shape):
+  def build(self, input_shape: Sequence[int | None]) -> None:
     """Makes the weights for a feature map `[B, H, W, m_s]`.
 
     Raises:
@@ -212,7 +218,7 @@ class Translator(_Chain):
     )
     self.built = True
 
-  def call(self, inputs, training=False):
+  def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
     """Returns the student factor `[B, H, W, channels]`."""
     for layer in self.translate:
       if isinstance(layer, keras.layers.BatchNormalization):
@@ -221,7 +227,7 @@ class Translator(_Chain):
         inputs = layer(inputs)
     return inputs
 
-  def get_config(self):
+  def get_config(self) -> dict[str, Any]:
     return {
       **super().get_config(),
       'channels': self.channels,

@@ -2,12 +2,13 @@
 
 import dataclasses
 import numbers
+from collections.abc import Mapping
 from typing import Any
 
 from ft_tf import errors
 
 # The values that a type of field accepts; NumPy scalars are numbers too.
-_ACCEPTED = {
+_ACCEPTED: dict[object, type | tuple[type, ...]] = {
   int: numbers.Integral,
   float: numbers.Real,
   bool: bool,
@@ -64,7 +65,7 @@ def check(spec: dataclasses.Field, flag: str, value: Any) -> None:
     flag: The flag that the message names.
     value: The value, or a tuple whose elements are checked one by one.
   """
-  kind = spec.type
+  kind: Any = spec.type
   for element in value if isinstance(value, tuple) else (value,):
     # The type of the elements of a tuple: int of tuple[int, ...].
     accepted = _ACCEPTED.get(kind) or _ACCEPTED[kind.__args__[0]]
@@ -80,7 +81,7 @@ def check(spec: dataclasses.Field, flag: str, value: Any) -> None:
       )
 
 
-def _expected(metadata, value) -> str:
+def _expected(metadata: Mapping[str, Any], value: Any) -> str:
   """Returns what the value should have been; '' if it is in bounds."""
   if metadata['choices'] is not None and value not in metadata['choices']:
     return 'one of ' + ', '.join(map(str, metadata['choices']))

@@ -4,7 +4,7 @@ Figures of validation images: the test split stays out of it.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -12,8 +12,9 @@ import numpy as np
 import tensorflow as tf
 from sklearn import linear_model, pipeline, preprocessing
 
-from ft_tf import evaluation, recipes, run_dir, specs, teachers
+from ft_tf import recipes, run_dir, specs, teachers
 from ft_tf.data import datasets, sampling
+from ft_tf.evaluation import metrics
 from ft_tf.methods import base, factor_transfer, registry
 from ft_tf.models import folding, layer_choice, model_files, taps
 from ft_tf.training import paraphraser, student
@@ -43,7 +44,9 @@ def cka(first: np.ndarray, second: np.ndarray) -> float | None:
   return _alignments('cka', first, second)['cka']
 
 
-def _alignments(name, first, second) -> dict[str, float | None]:
+def _alignments(
+  name: str, first: np.ndarray, second: np.ndarray
+) -> dict[str, float | None]:
   """Returns the CKA by a name, and beside it that of shuffled features."""
   shuffled, count = f'{name}_shuffled', len(first)
   if count < 4:
@@ -153,13 +156,18 @@ def look(
   return figures
 
 
-def _validation_sample(dataset) -> np.ndarray:
+def _validation_sample(dataset: datasets.Dataset) -> np.ndarray:
   """Returns the validation images whose features are compared."""
   return sampling.sample(dataset.validation, _COMPARED).images[:]
 
 
 def _terms(
-  recipe, run, dataset, teacher_model, trained_student, paraphrasers
+  recipe: recipes.Recipe,
+  run: run_dir.RunDir,
+  dataset: datasets.Dataset,
+  teacher_model: keras.Model,
+  trained_student: keras.Model,
+  paraphrasers: Sequence[paraphraser.TrainedParaphraser],
 ) -> list[base.Method]:
   """Returns the terms of a student, with the adapters that it left."""
   if not recipes.terms(recipe.student.method):
@@ -180,7 +188,9 @@ def _terms(
   return terms
 
 
-def _outputs(net, layers, images) -> base.Outputs:
+def _outputs(
+  net: keras.Model, layers: Iterable[str], images: np.ndarray
+) -> base.Outputs:
   """Returns a network's logits and feature maps of images, float32 arrays."""
   layers = sorted(layers)
   outputs = tf.function(
@@ -196,7 +206,7 @@ def _outputs(net, layers, images) -> base.Outputs:
   )
 
 
-def _probe(net, layer, dataset) -> float:
+def _probe(net: keras.Model, layer: str, dataset: datasets.Dataset) -> float:
   """Returns the validation accuracy of a linear classifier on a feature map."""
   features = taps.features(folding.fold(net), [layer])
   pool = tf.function(
@@ -205,7 +215,7 @@ def _probe(net, layer, dataset) -> float:
   )
 
   def pooled(examples):
-    return evaluation.in_batches(
+    return metrics.in_batches(
       lambda images: pool(tf.constant(images)).numpy(), examples.images
     )
 

@@ -123,7 +123,12 @@ class _Worker:
     return cast(int, self.process.exitcode)  # None only before its end
 
 
-def _work(connection, function, start, start_arguments) -> None:
+def _work(
+  connection: multiprocessing.connection.Connection,
+  function: Callable[..., Any],
+  start: Callable[..., None],
+  start_arguments: Iterable[Any],
+) -> None:
   """Runs the calls that the parent sends; the main function of a worker."""
   # Ctrl-C reaches all processes of the terminal; the parent handles it.
   signal.signal(signal.SIGINT, signal.SIG_IGN)

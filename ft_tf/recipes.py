@@ -211,7 +211,7 @@ class Student(Optimization):
     def __getattr__(self, name: str) -> Any:
       """The method and its numbers, which only the made class has."""
 
-  def __reduce__(self):
+  def __reduce__(self) -> tuple[Any, ...]:
     # pickle looks a class up by its name, and the made class has none.
     return functools.partial(student, **vars(self)), ()
 
@@ -270,7 +270,7 @@ def _distinct_fields(
   groups = (Recipe, Data, Teacher, Paraphraser, Student)
   taken = {f.name for group in groups for f in dataclasses.fields(group)}
   taken.add('method')
-  distinct = {}
+  distinct: dict[str, dataclasses.Field] = {}
   for method in methods:
     if method.name in (SCRATCH, *INCUMBENTS):
       raise ValueError(f'{method.name} means another method: choose a new name')

@@ -3,13 +3,14 @@
 import dataclasses
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from ft_tf import arms, comparison, errors, recipes, run_dir, teachers
 from ft_tf import workshop as workshops
+from ft_tf.data import datasets
 from ft_tf.training import precision
 
 _BATCHES = 16  # of each part
@@ -91,7 +92,14 @@ class _Part:
   runs: int
 
 
-def _parts(recipe, run, chosen, seeds, *, trains) -> Iterator[_Part]:
+def _parts(
+  recipe: recipes.Recipe,
+  run: run_dir.RunDir,
+  chosen: Sequence[arms.Arm],
+  seeds: int,
+  *,
+  trains: bool,
+) -> Iterator[_Part]:
   """Yields teacher (if one is trained), paraphrasers and arms."""
   if trains:
     yield _Part('teacher', 'teacher', recipe.teacher.epochs, 1)
@@ -105,7 +113,9 @@ def _parts(recipe, run, chosen, seeds, *, trains) -> Iterator[_Part]:
     yield _Part(arm.name, f'runs/{arm.name}-{recipe.seed}', epochs, seeds)
 
 
-def _estimate(part, run, dataset) -> dict[str, Any]:
+def _estimate(
+  part: _Part, run: run_dir.RunDir, dataset: datasets.Dataset
+) -> dict[str, Any]:
   """Returns a part's line of the plan, from the rows of its few steps."""
   rows = run.metrics()
   images = len(dataset.train if part.name == 'teacher' else dataset.every)

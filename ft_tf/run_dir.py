@@ -18,7 +18,7 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 from ft_tf import errors, paths
@@ -239,7 +239,9 @@ def digest(path: str) -> str:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def _differences(old, new, prefix='') -> list[str]:
+def _differences(
+  old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ''
+) -> list[str]:
   """Returns 'field: old saved, new given' for each leaf that differs."""
   lines = []
   for key in sorted(old.keys() | new.keys()):

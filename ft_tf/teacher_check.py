@@ -7,14 +7,15 @@ without any error.
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
 from scipy import optimize
 
-from ft_tf import errors, evaluation, findings, recipes, specs, teachers
-from ft_tf.data import datasets, image_ops, sampling
+from ft_tf import errors, findings, recipes, specs, teachers
+from ft_tf.data import datasets, example_sets, image_ops, sampling
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import graph
 
 _JUDGED = 2000  # test images that the teacher is measured on
@@ -112,7 +113,9 @@ def check(
   )
 
 
-def _values_of_first_layer(model, examples) -> str:
+def _values_of_first_layer(
+  model: keras.Model, examples: example_sets.AnyExamples
+) -> str:
   """Returns what the first layer with a kernel is given, in words."""
   tensor = _input_of_first_kernel(model)
   if tensor is None:
@@ -129,7 +132,7 @@ def _values_of_first_layer(model, examples) -> str:
   )
 
 
-def _input_of_first_kernel(model) -> keras.KerasTensor | None:
+def _input_of_first_kernel(model: keras.Model) -> keras.KerasTensor | None:
   for call in graph.calls(model):
     weights = getattr(call.operation, 'weights', ())
     if any(weight.name == 'kernel' for weight in weights):
@@ -137,7 +140,12 @@ def _input_of_first_kernel(model) -> keras.KerasTensor | None:
   return None
 
 
-def _hint_at_preprocessing(recipe, dataset, given, chosen) -> Iterator[str]:
+def _hint_at_preprocessing(
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  given: teachers.Teacher,
+  chosen: np.ndarray,
+) -> Iterator[str]:
   """Yields the preprocessing and resizing that the teacher does better with.
 
   First every preprocessing is tried, then with the best one the other resizing:
@@ -159,9 +167,9 @@ def _hint_at_preprocessing(recipe, dataset, given, chosen) -> Iterator[str]:
       dataset,
       given.original,
     )
-    predict = evaluation.KerasPredictor(model, given=given.given_as)
+    predict = predictors.KerasPredictor(model, given=given.given_as)
     examples = data.test.take(few)
-    outputs = evaluation.logits(predict, examples.images)
+    outputs = metrics.logits(predict, examples.images)
     return float((outputs.argmax(axis=1) == examples.labels).mean())
 
   def clearly_better(one, other):
@@ -201,7 +209,12 @@ def _hint_at_preprocessing(recipe, dataset, given, chosen) -> Iterator[str]:
     )
 
 
-def _hint_at_order(outputs, labels, accuracy, names) -> Iterator[str]:
+def _hint_at_order(
+  outputs: np.ndarray,
+  labels: np.ndarray,
+  accuracy: float,
+  names: Sequence[str],
+) -> Iterator[str]:
   """Yields the order of classes that fits the teacher's outputs clearly better.
 
   It is the assignment of outputs to classes with the most right answers.

@@ -12,8 +12,9 @@ import sys
 import keras
 import numpy as np
 
-from ft_tf import errors, evaluation, recipes, run_dir, specs
-from ft_tf.data import datasets, example_sets, records, sampling
+from ft_tf import errors, recipes, run_dir, specs
+from ft_tf.data import datasets, example_sets, sampling
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.methods import base
 from ft_tf.models import (
   checks,
@@ -52,7 +53,7 @@ class Teacher:
   _logits: dict = dataclasses.field(default_factory=dict, repr=False)
   _signals: dict = dataclasses.field(default_factory=dict, repr=False)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     self.model.trainable = False
 
   @functools.cached_property
@@ -64,9 +65,7 @@ class Teacher:
     """Returns this teacher once `path` holds it; nothing is computed again."""
     return dataclasses.replace(self, path=path)
 
-  def logits(
-    self, examples: example_sets.Examples | records.StoredExamples
-  ) -> np.ndarray:
+  def logits(self, examples: example_sets.AnyExamples) -> np.ndarray:
     """Returns the logits `[N, classes]` float32, computed once for the images.
 
     Batch norm is folded, as in the signal and in what is exported.
@@ -77,7 +76,7 @@ class Teacher:
     # Different images may be made of the same records.
     key = examples.digest, tuple(examples.images.shape), examples.preprocessing
     if key not in self._logits:
-      self._logits[key] = evaluation.logits(self._predict, examples.images)
+      self._logits[key] = metrics.logits(self._predict, examples.images)
     return self._logits[key]
 
   def signal(
@@ -109,8 +108,8 @@ class Teacher:
     return self._signals[key][0]
 
   @functools.cached_property
-  def _predict(self) -> evaluation.Predictor:
-    return evaluation.KerasPredictor(
+  def _predict(self) -> predictors.Predictor:
+    return predictors.KerasPredictor(
       folding.fold(self.model), given=self.given_as
     )
 
@@ -228,7 +227,7 @@ def load(
   )
 
 
-def _check(model, path, dataset) -> None:
+def _check(model: keras.Model, path: str, dataset: datasets.Dataset) -> None:
   checks.check_fits(
     model,
     f'--teacher={path}',

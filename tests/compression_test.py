@@ -12,15 +12,9 @@ import pytest
 import tensorflow as tf
 from absl.testing import absltest
 
-from ft_tf import (
-  compression,
-  errors,
-  evaluation,
-  run_dir,
-  specs,
-  teachers,
-)
+from ft_tf import compression, errors, run_dir, specs, teachers
 from ft_tf.data import datasets
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.export import student as export_student
 from ft_tf.models import heads, model_files, zoo
 from ft_tf.signals import compiled
@@ -58,7 +52,7 @@ class CompressTest(absltest.TestCase):
 
   def test_given_teacher_is_measured_and_not_trained(self):
     opened, tested = [], []
-    load, logits = keras.models.load_model, evaluation.logits
+    load, logits = keras.models.load_model, metrics.logits
 
     def spy_load(path, **options):
       opened.append(path)
@@ -70,7 +64,7 @@ class CompressTest(absltest.TestCase):
 
     with (
       mock.patch.object(keras.models, 'load_model', spy_load),
-      mock.patch.object(evaluation, 'logits', spy_logits),
+      mock.patch.object(metrics, 'logits', spy_logits),
       mock.patch.object(
         compiled, 'compile_signal', wraps=compiled.compile_signal
       ) as compile_signal,
@@ -123,12 +117,12 @@ class CompressTest(absltest.TestCase):
     export = self.run_dir.read('export/export.json')
     own = fixtures.blobs().at(6)
     for name in (run_dir.KERAS, run_dir.FLOAT32, run_dir.INT8):
-      predict = evaluation.predictor(
+      predict = predictors.open_predictor(
         os.path.join(self.run_dir.path, 'export', name)
       )
       self.assertEqual(predict.image_size, 6)
       self.assertAlmostEqual(
-        evaluation.evaluate(predict, own.test)['accuracy'],
+        metrics.evaluate(predict, own.test)['accuracy'],
         export[name]['accuracy'],
       )
     rows = {row['method']: row for row in result['table']}

@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from ft_tf import compression, evaluation, run_dir, teachers
+from ft_tf import compression, run_dir, teachers
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import model_files
 from ft_tf.training import loop, paraphraser, student, teacher
 from tests import fixtures, networks
@@ -170,8 +171,8 @@ class GivenTeacherTest(parameterized.TestCase):
       recipe, dataset, run=runs['teacher'], given=resolved, **work
     )
     # The class is the given model's, whatever was done to it.
-    ours = evaluation.logits(
-      evaluation.KerasPredictor(model_files.load(runs['teacher'].model)),
+    ours = metrics.logits(
+      predictors.KerasPredictor(model_files.load(runs['teacher'].model)),
       dataset.test.images,
     )
     theirs = given.predict(dataset.test.images, batch_size=1, verbose=0)
@@ -204,9 +205,7 @@ class GivenTeacherTest(parameterized.TestCase):
     for make in (_sequential, _normalised, _nested):
       model = networks.disturb(make())
       before = [tf.identity(v.value) for v in model.variables]
-      evaluation.evaluate(
-        evaluation.KerasPredictor(model), fixtures.blobs().test
-      )
+      metrics.evaluate(predictors.KerasPredictor(model), fixtures.blobs().test)
       for was, variable in zip(before, model.variables, strict=True):
         np.testing.assert_array_equal(was, variable)
 

@@ -13,15 +13,9 @@ import pytest
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from ft_tf import (
-  compression,
-  doctor,
-  evaluation,
-  knowledge,
-  run_dir,
-  specs,
-)
+from ft_tf import compression, doctor, knowledge, run_dir, specs
 from ft_tf.data import datasets, example_sets
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.export import student as export_student
 from ft_tf.methods import overhaul, registry, soft_targets
 from ft_tf.models import layer_choice, zoo
@@ -117,7 +111,7 @@ class SampleTest(parameterized.TestCase):
       return [np.float32(0)] * len(names)
 
     with (
-      mock.patch.object(registry, '_IMAGES', 14),
+      mock.patch.object(overhaul, '_IMAGES', 14),
       mock.patch.object(overhaul, '_mean_negative_responses', responses),
     ):
       registry.make(
@@ -216,10 +210,10 @@ class MainPathTest(absltest.TestCase):
         figures = json.load(file)
       int8 = figures[run_dir.INT8]
       self.assertGreater(int8['agreement'], 0.9)
-      predict = evaluation.predictor(
+      predict = predictors.open_predictor(
         os.path.join(result['export'], run_dir.INT8)
       )
-      again = evaluation.evaluate(predict, dataset.test)
+      again = metrics.evaluate(predict, dataset.test)
       self.assertEqual(again['accuracy'], int8['accuracy'])
       self.assertGreater(
         run.child('teacher').read('result.json')['accuracy'], 0.9

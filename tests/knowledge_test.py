@@ -9,15 +9,8 @@ import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 
-from ft_tf import (
-  evaluation,
-  factors,
-  knowledge,
-  recipes,
-  run_dir,
-  specs,
-  teachers,
-)
+from ft_tf import factors, knowledge, recipes, run_dir, specs, teachers
+from ft_tf.evaluation import metrics
 from ft_tf.models import model_files, zoo
 from ft_tf.training import loop, paraphraser, student
 from tests import fixtures
@@ -168,9 +161,7 @@ class LookTest(parameterized.TestCase):
       self.assertBetween(found[f'{name}_shuffled'], -1, 1)
     self.assertBetween(found['probe_accuracy'], 0.3, 1)
     self.assertEqual(self.run_dir.read('knowledge.json'), found)
-    with mock.patch.object(
-      evaluation, 'in_batches', side_effect=AssertionError
-    ):
+    with mock.patch.object(metrics, 'in_batches', side_effect=AssertionError):
       again = knowledge.look(
         self.run_dir, recipe, fixtures.blobs(), **learned_from
       )

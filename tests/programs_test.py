@@ -14,8 +14,8 @@ import pytest
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from ft_tf import evaluation
 from ft_tf.data import sources
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import layers, zoo
 from tests import in_one_process, networks
 
@@ -241,7 +241,7 @@ class CompareTest(absltest.TestCase):
   def test_bad_comparison_is_one_line_with_the_fix_and_writes_nothing(self):
     folder = self.create_tempdir().full_path
     cases = {
-      '--methods=nope': '--method=nope: give scratch, one of ft',
+      '--methods=nope': '--method=nope: give scratch, one of at, .*sp, a sum',
       '--methods=ft,ft': 'has ft twice',
       '--seeds=0': '--seeds=0: give 1 or more',
       '--jobs=0': '--jobs=0: give 1 or more',
@@ -500,8 +500,8 @@ class GivenTest(absltest.TestCase):
         resizing=kind,
         channels=3,
       )
-      wanted = evaluation.evaluate(
-        evaluation.KerasPredictor(model), source.read('test')
+      wanted = metrics.evaluate(
+        predictors.KerasPredictor(model), source.read('test')
       )
       losses[kind] = _result(out)['loss']
       self.assertAlmostEqual(losses[kind], wanted['loss'], places=4)

@@ -7,8 +7,9 @@ import keras
 import numpy as np
 from absl.testing import absltest
 
-from ft_tf import errors, evaluation, run_dir, specs, teachers
+from ft_tf import errors, run_dir, specs, teachers
 from ft_tf.data import datasets, example_sets
+from ft_tf.evaluation import metrics
 from ft_tf.methods import registry
 from ft_tf.models import model_files, zoo
 from ft_tf.signals import compiled
@@ -39,9 +40,7 @@ class TeacherTest(absltest.TestCase):
   def test_logits_are_those_of_the_file_and_computed_once(self):
     test = self.dataset.test
     expected = keras.models.load_model(self.path)(test.images, training=False)
-    with mock.patch.object(
-      evaluation, 'logits', wraps=evaluation.logits
-    ) as compute:
+    with mock.patch.object(metrics, 'logits', wraps=metrics.logits) as compute:
       first = self.teacher.logits(test)
       # The same images in another object, and after the teacher has moved.
       again = fixtures.blobs().test

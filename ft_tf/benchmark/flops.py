@@ -46,7 +46,7 @@ def count_convolution_flops(job: jobs.Job) -> dict[str, float]:
   }
 
 
-def _count_by_convolution(model) -> list[int]:
+def _count_by_convolution(model: keras.Model) -> list[int]:
   """Returns the operations of each convolution of the forward pass."""
   return [
     2 * int(np.prod(layer.output.shape[1:3])) * int(np.prod(layer.kernel.shape))

@@ -9,9 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import evaluation, recipes, run_dir, teachers
+from ft_tf import recipes, run_dir, teachers
 from ft_tf.benchmark import jobs, workload
 from ft_tf.data import datasets, example_sets
+from ft_tf.evaluation import predictors
 from ft_tf.signals import cache
 from ft_tf.training import (
   distillation,
@@ -82,7 +83,7 @@ def _paraphraser(work):
 
 
 def _evaluation(work):
-  predict = evaluation.KerasPredictor(work.student)
+  predict = predictors.KerasPredictor(work.student)
   images = work.examples.images[: work.job.batch_size]
   return lambda count: [predict(images) for _ in range(count)]
 

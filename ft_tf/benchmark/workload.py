@@ -1,16 +1,19 @@
 """The networks, images and batches that the parts of the benchmark time."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from ft_tf import catalogue, factors, recipes
+from ft_tf.benchmark import jobs
 from ft_tf.data import example_sets, views
-from ft_tf.methods import registry
+from ft_tf.methods import base, registry
 from ft_tf.models import layers, taps, zoo
-from ft_tf.signals import compiled
+from ft_tf.signals import compiled, constant
 from ft_tf.training import distillation, precision, sgd, strategy
 
 CLASSES = 10
@@ -20,7 +23,7 @@ _IMAGES = 2048
 class Workload:
   """The networks, synthetic images and batches of a job."""
 
-  def __init__(self, job):
+  def __init__(self, job: jobs.Job):
     if job.precision == 'auto':
       job = dataclasses.replace(job, precision=precision.automatic()[0])
     self.job = job
@@ -51,7 +54,7 @@ class Workload:
       self.paraphraser.build(feature.shape)
     self.feature_shape = feature.shape[1:]
 
-  def methods(self):
+  def methods(self) -> list[base.Method]:
     """Returns new methods of the recipe, with their adapters."""
     with self.strategy.scope():
       return registry.make(
@@ -64,18 +67,20 @@ class Workload:
         ),
       )
 
-  def signal(self, methods):
+  def signal(self, methods: list[base.Method]) -> constant.ConstantSignal:
     """Returns the compiled teacher signal of methods."""
     return compiled.compile_signal(self.teacher, methods, self.recipe.precision)
 
-  def optimizer(self, variables):
+  def optimizer(
+    self, variables: list[keras.Variable]
+  ) -> keras.optimizers.Optimizer:
     """Returns a new optimizer for variables."""
     with self.strategy.scope():
       optimizer, _ = sgd.make(self.recipe.student, 390.0, self.recipe.precision)
       optimizer.build(variables)
     return optimizer
 
-  def stream(self, **contents):
+  def stream(self, **contents: Any) -> tf.data.Dataset:
     """Returns an endless stream of batches; arguments as of `views.stream`."""
     return views.stream(
       self.examples,
@@ -86,7 +91,9 @@ class Workload:
       **contents,
     )
 
-  def repeat(self, train_steps, **contents):
+  def repeat(
+    self, train_steps: Callable[..., dict[str, tf.Tensor]], **contents: Any
+  ) -> Callable[[int], float]:
     """Returns a function that runs a number of compiled training steps."""
     batches = iter(
       self.strategy.experimental_distribute_dataset(self.stream(**contents))
@@ -97,7 +104,9 @@ class Workload:
 
     return run
 
-  def student_steps(self, *, cached=False, alone=False):
+  def student_steps(
+    self, *, cached: bool = False, alone: bool = False
+  ) -> Callable[[int], float]:
     """Returns a function that trains the student for a number of steps.
 
     Args:

@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 
-from ft_tf import errors, evaluation
+from ft_tf import errors
+from ft_tf.evaluation import predictors
 from ft_tf.models import graph, rebuilding
 
 _STRETCHED = 16  # calibration images repeated over the full range of values
@@ -58,7 +59,7 @@ def saved_model(model: keras.Model, path: str) -> None:
     ],
   )
   tf.saved_model.save(
-    module, path, signatures={evaluation.SIGNATURE: module.serve}
+    module, path, signatures={predictors.SIGNATURE: module.serve}
   )
 
 
@@ -151,7 +152,7 @@ def _convert(
     path = os.path.join(scratch, 'saved_model')
     saved_model(model, path)
     converter = tf.lite.TFLiteConverter.from_saved_model(
-      path, signature_keys=[evaluation.SIGNATURE]
+      path, signature_keys=[predictors.SIGNATURE]
     )
     # Built-in operations alone: what needs Flex must fail here, not on a phone.
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]

@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from ft_tf import errors, evaluation, run_dir
+from ft_tf import errors, run_dir
 from ft_tf.data import datasets, example_sets, sampling
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.export import convert, latency
 from ft_tf.models import checks, model_files, standard
 
@@ -132,7 +133,7 @@ def recorded_preprocessing(model: str) -> dict[str, Any]:
   return {}
 
 
-def _of_recipe(folder) -> dict[str, Any]:
+def _of_recipe(folder: str) -> dict[str, Any]:
   """Returns what the recipe of a run says of images, if one is there."""
   recipe = run_dir.RunDir(folder).read('recipe.json')
   data = recipe.get('data') if isinstance(recipe, dict) else None
@@ -141,13 +142,15 @@ def _of_recipe(folder) -> dict[str, Any]:
   return _known(data.get('resizing'), data.get('image_size'))
 
 
-def _known(resizing, image_size) -> dict[str, Any]:
+def _known(resizing: str | None, image_size: int | None) -> dict[str, Any]:
   if not image_size:
     return {}
   return {'resizing': resizing, 'image_size': image_size}
 
 
-def _write_models(student: keras.Model, calibration: np.ndarray, folder: str):
+def _write_models(
+  student: keras.Model, calibration: np.ndarray, folder: str
+) -> None:
   """Writes every format of the student."""
   print('export: converting', file=sys.stderr, flush=True)
   twin = convert.float32_twin(student, 'uint8')
@@ -175,12 +178,12 @@ def _measure(
   for name in run_dir.EXPORTED:
     print(f'export: measuring {name}', file=sys.stderr, flush=True)
     path = os.path.join(folder, name)
-    predict = evaluation.predictor(path)
+    predict = predictors.open_predictor(path)
     predict.given = f'{model}, exported as {name},'
-    outputs = evaluation.logits(predict, test.images)
+    outputs = metrics.logits(predict, test.images)
     if reference is None:
       reference = outputs
-    scores = evaluation.score(outputs, test.labels)
+    scores = metrics.score(outputs, test.labels)
     figures[name] = {
       'bytes': _size(path),
       'accuracy': scores['accuracy'],
@@ -192,7 +195,7 @@ def _measure(
       'examples': scores['examples'],
       'preprocessing': test.preprocessing.as_json(test.images.shape[1:]),
     }
-    if isinstance(predict, evaluation.LiteRTPredictor):
+    if isinstance(predict, predictors.LiteRTPredictor):
       figures[name] |= {
         'latency_ms': latency.measure(path, test.images[0]),
         'input_dtype': predict.input_dtype,

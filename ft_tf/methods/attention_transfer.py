@@ -5,8 +5,8 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from ft_tf import definitions, fields, losses
-from ft_tf.methods import base
+from ft_tf import definitions, fields, losses, recipes
+from ft_tf.methods import base, registry
 from ft_tf.models import blocks, layer_choice
 
 
@@ -61,13 +61,17 @@ class AttentionTransfer(base.Method):
       losses.attention(teacher.features[layer]) for layer in self.teacher_layers
     ]
 
-  def adapt(self, student: base.Outputs, *, training=False) -> list[tf.Tensor]:
+  def adapt(
+    self, student: base.Outputs, *, training: bool = False
+  ) -> list[tf.Tensor]:
     """Returns the student's normalised attention maps, `[B, H * W]` each."""
     return [
       losses.attention(student.features[layer]) for layer in self.student_layers
     ]
 
-  def loss(self, adapted, signal, labels) -> tf.Tensor:
+  def loss(
+    self, adapted: list[tf.Tensor], signal: list[tf.Tensor], labels: tf.Tensor
+  ) -> tf.Tensor:
     return tf.add_n(
       [
         losses.mean_squared(student_map, teacher_map)
@@ -76,7 +80,9 @@ class AttentionTransfer(base.Method):
     )
 
 
-def _make(numbers, recipe, parts) -> list[base.Method]:
+def _make(
+  numbers: Numbers, recipe: recipes.Recipe, parts: registry.Parts
+) -> list[base.Method]:
   del recipe
   return [
     AttentionTransfer(

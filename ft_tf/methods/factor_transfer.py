@@ -128,7 +128,10 @@ class FactorTransfer(base.Method):
     self.student_layers = (self._student_layer,)
     teacher_shape = feature_maps.shape(teacher, self._teacher_layer)
     student_shape = feature_maps.shape(student, self._student_layer)
-    self._size = tuple(map(min, teacher_shape[:2], student_shape[:2]))
+    self._size = (
+      min(teacher_shape[0], student_shape[0]),
+      min(teacher_shape[1], student_shape[1]),
+    )
     self.signal_key = {
       'signal': 'factor',
       'layers': self.teacher_layers,
@@ -168,7 +171,9 @@ class FactorTransfer(base.Method):
       factor = self._paraphraser.encode(factor)
     return taps.average_to_size(factor, self._size)
 
-  def adapt(self, student: base.Outputs, *, training=False) -> tf.Tensor:
+  def adapt(
+    self, student: base.Outputs, *, training: bool = False
+  ) -> tf.Tensor:
     """Returns the student factor, `[B, H, W, mk]`."""
     feature = taps.average_to_size(
       student.features[self._student_layer], self._size
@@ -177,7 +182,9 @@ class FactorTransfer(base.Method):
       return feature
     return self.adapter(feature, training=training)
 
-  def loss(self, adapted, signal, labels) -> tf.Tensor:
+  def loss(
+    self, adapted: tf.Tensor, signal: tf.Tensor, labels: tf.Tensor
+  ) -> tf.Tensor:
     return losses.factor_transfer(
       adapted, signal, p=self._p, normalized=self._normalized
     )
@@ -211,7 +218,9 @@ def paraphrase_rate(
   return rates.pop()
 
 
-def _describe(layer, shape, size) -> str:
+def _describe(
+  layer: str, shape: tuple[int, int, int], size: tuple[int, int]
+) -> str:
   """Returns a layer with its shape, and the size that it is pooled to."""
   text = f'{layer}, {"x".join(map(str, shape))}'
   if shape[:2] != size:
@@ -219,7 +228,9 @@ def _describe(layer, shape, size) -> str:
   return text
 
 
-def _check_paraphraser(paraphraser, layer, channels) -> None:
+def _check_paraphraser(
+  paraphraser: factors.Paraphraser, layer: str, channels: int
+) -> None:
   """Raises `UsageError` if a paraphraser was trained on another layer."""
   trained_on = paraphraser.encoder[0].kernel.shape[2]
   if trained_on != channels:
@@ -235,7 +246,11 @@ def _check_paraphraser(paraphraser, layer, channels) -> None:
     )
 
 
-def _in_precision(paraphraser, shape, precision) -> factors.Paraphraser:
+def _in_precision(
+  paraphraser: factors.Paraphraser,
+  shape: tuple[int, int, int],
+  precision: str,
+) -> factors.Paraphraser:
   """Returns a copy of a paraphraser that computes in another precision."""
   copy = factors.Paraphraser(paraphraser.rate, dtype=precision)
   copy.build((None, *shape))
@@ -243,7 +258,12 @@ def _in_precision(paraphraser, shape, precision) -> factors.Paraphraser:
   return copy
 
 
-def _translator(channels, batch_norm, shape, precision) -> factors.Translator:
+def _translator(
+  channels: int,
+  batch_norm: str,
+  shape: tuple[int, int, int],
+  precision: str,
+) -> factors.Translator:
   """Returns a translator for the student's feature maps, `(H, W, C)`."""
   # The loss does not depend on the scale of the student factor, which may grow
   # beyond the range of float16.
@@ -257,7 +277,12 @@ def _translator(channels, batch_norm, shape, precision) -> factors.Translator:
 
 
 def _make(
-  numbers, recipe, parts, *, paraphrases=True, translates=True
+  numbers: Numbers,
+  recipe: recipes.Recipe,
+  parts: registry.Parts,
+  *,
+  paraphrases: bool = True,
+  translates: bool = True,
 ) -> list[base.Method]:
   """Returns a loss term for each layer pair."""
   pairs = registry.resolve_layer_pairs(recipe, parts.teacher, parts.student)
@@ -269,17 +294,19 @@ def _make(
       '--paraphraser, what bin/train_paraphraser.py left as model.keras'
     )
   batch_norm = 'synchronized' if recipe.sync_batch_norm else 'own'
-  # With --beta=auto the student's stage sets the weight, once the variables
-  # whose gradients it measures exist.
-  automatic = numbers.beta == recipes.AUTO
+  beta, beta_elements = numbers.beta, numbers.beta_elements
+  if isinstance(beta, str):
+    # With --beta=auto the student's stage sets the weight, once the variables
+    # whose gradients it measures exist.
+    beta, beta_elements = 1.0, 0
   return [
     FactorTransfer(
       teacher=parts.teacher,
       paraphraser=paraphraser,
       student=parts.student,
-      beta=1.0 if automatic else numbers.beta,
+      beta=beta,
       p=numbers.p,
-      beta_elements=0 if automatic else numbers.beta_elements,
+      beta_elements=beta_elements,
       normalized=numbers.normalized,
       teacher_layer=teacher_layer,
       student_layer=student_layer,

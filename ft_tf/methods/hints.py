@@ -5,8 +5,8 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from ft_tf import definitions, fields, losses
-from ft_tf.methods import base
+from ft_tf import definitions, fields, losses, recipes
+from ft_tf.methods import base, registry
 from ft_tf.models import blocks, feature_maps, layer_choice, layers
 
 
@@ -33,6 +33,7 @@ class Hints(base.Method):
   """
 
   name = 'fitnet'
+  adapter: keras.Model
 
   def __init__(
     self,
@@ -77,18 +78,26 @@ class Hints(base.Method):
     """Returns the teacher's middle feature map, `[B, H, W, C]`."""
     return teacher.features[self.teacher_layers[0]]
 
-  def adapt(self, student: base.Outputs, *, training=False) -> tf.Tensor:
+  def adapt(
+    self, student: base.Outputs, *, training: bool = False
+  ) -> tf.Tensor:
     """Returns the prediction of the teacher's feature map, `[B, H, W, C]`."""
     return self.adapter(
       student.features[self.student_layers[0]], training=training
     )
 
-  def loss(self, adapted, signal, labels) -> tf.Tensor:
+  def loss(
+    self, adapted: tf.Tensor, signal: tf.Tensor, labels: tf.Tensor
+  ) -> tf.Tensor:
     return losses.mean_squared(adapted, signal)
 
 
 def _regressor(
-  shape, channels, *, sync_batch_norm: bool, precision: str
+  shape: tuple[int, int, int],
+  channels: int,
+  *,
+  sync_batch_norm: bool,
+  precision: str,
 ) -> keras.Model:
   """Returns a model from feature maps `[B, *shape]` to `channels` channels."""
   feature = keras.Input(shape, dtype='float32', name='feature')
@@ -111,7 +120,9 @@ def _regressor(
   return keras.Model(feature, x, name='regressor')
 
 
-def _make(numbers, recipe, parts) -> list[base.Method]:
+def _make(
+  numbers: Numbers, recipe: recipes.Recipe, parts: registry.Parts
+) -> list[base.Method]:
   return [
     Hints(
       teacher=parts.teacher,

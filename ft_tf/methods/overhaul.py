@@ -1,14 +1,15 @@
 """The overhaul of feature distillation (Heo et al. 2019): ofd."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import definitions, fields, losses
+from ft_tf import definitions, fields, losses, recipes
 from ft_tf.data import sampling
-from ft_tf.methods import base
+from ft_tf.methods import base, registry
 from ft_tf.models import blocks, feature_maps, layer_choice, layers, taps
 
 _IMAGES = 1024  # training images that mean negative responses are taken over
@@ -35,6 +36,7 @@ class Overhaul(base.Method):
   """
 
   name = 'ofd'
+  adapter: keras.Model
 
   def __init__(
     self,
@@ -99,13 +101,17 @@ class Overhaul(base.Method):
       for layer, floor in zip(self.teacher_layers, self.constants, strict=True)
     ]
 
-  def adapt(self, student: base.Outputs, *, training=False) -> list[tf.Tensor]:
+  def adapt(
+    self, student: base.Outputs, *, training: bool = False
+  ) -> list[tf.Tensor]:
     """Returns the student's maps, adapted, `[B, H, W, C]` each."""
     inputs = {layer: student.features[layer] for layer in self.student_layers}
     adapted = self.adapter(inputs, training=training)
     return [adapted[layer] for layer in self.student_layers]
 
-  def loss(self, adapted, signal, labels) -> tf.Tensor:
+  def loss(
+    self, adapted: list[tf.Tensor], signal: list[tf.Tensor], labels: tf.Tensor
+  ) -> tf.Tensor:
     last = len(signal) - 1
     return tf.add_n(
       [
@@ -118,7 +124,11 @@ class Overhaul(base.Method):
 
 
 def _connectors(
-  shapes, channels, *, sync_batch_norm: bool, precision: str
+  shapes: Mapping[str, tuple[int, int, int]],
+  channels: Sequence[int],
+  *,
+  sync_batch_norm: bool,
+  precision: str,
 ) -> keras.Model:
   """Returns a model of 1x1 convolutions with batch norm, one for each map.
 
@@ -151,12 +161,15 @@ def _connectors(
   return keras.Model(inputs, outputs, name='connectors')
 
 
-def _mean_negative_responses(features, names, images) -> list[np.ndarray]:
+def _mean_negative_responses(
+  features: keras.Model, names: Sequence[str], images: np.ndarray
+) -> list[np.ndarray]:
   """Returns E[x | x < 0] of each channel, `[C]` for each layer.
 
   It is 0 for a channel without negative values.
   """
-  sums, counts = {}, {}
+  sums: dict[str, np.ndarray] = {}
+  counts: dict[str, np.ndarray] = {}
   for first in range(0, len(images), 128):
     maps = features(tf.constant(images[first : first + 128]), training=False)
     for name in names:
@@ -164,12 +177,13 @@ def _mean_negative_responses(features, names, images) -> list[np.ndarray]:
       below = x < 0
       sums[name] = sums.get(name, 0) + (x * below).sum((0, 1, 2))
       counts[name] = counts.get(name, 0) + below.sum((0, 1, 2))
-  return [
-    np.float32(sums[name] / np.maximum(counts[name], 1)) for name in names
-  ]
+  means = [sums[name] / np.maximum(counts[name], 1) for name in names]
+  return [mean.astype(np.float32) for mean in means]
 
 
-def _make(numbers, recipe, parts) -> list[base.Method]:
+def _make(
+  numbers: Numbers, recipe: recipes.Recipe, parts: registry.Parts
+) -> list[base.Method]:
   return [
     Overhaul(
       teacher=parts.teacher,

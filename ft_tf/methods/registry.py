@@ -26,7 +26,7 @@ class Parts:
   teacher: keras.Model
   student: keras.Model
   paraphrasers: Sequence[factors.Paraphraser]
-  examples: example_sets.Examples
+  examples: example_sets.AnyExamples
 
 
 def make(recipe: recipes.Recipe, parts: Parts) -> list[base.Method]:
@@ -40,7 +40,7 @@ def make(recipe: recipes.Recipe, parts: Parts) -> list[base.Method]:
   """
   parts.teacher.trainable = False
   known = definitions.registered()
-  loss_terms = []
+  loss_terms: list[base.Method] = []
   for name in recipes.terms(recipe.student.method):
     numbers = known[name].select_numbers(recipe.student)
     loss_terms += known[name].make(numbers, recipe, parts)

@@ -5,8 +5,8 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from ft_tf import definitions, fields, losses
-from ft_tf.methods import base
+from ft_tf import definitions, fields, losses, recipes
+from ft_tf.methods import base, registry
 from ft_tf.models import blocks, layer_choice
 
 
@@ -53,11 +53,15 @@ class Similarity(base.Method):
     """Returns the teacher's last feature map, `[B, H, W, C]`."""
     return teacher.features[self.teacher_layers[0]]
 
-  def adapt(self, student: base.Outputs, *, training=False) -> tf.Tensor:
+  def adapt(
+    self, student: base.Outputs, *, training: bool = False
+  ) -> tf.Tensor:
     """Returns the student's last feature map, `[B, H, W, C]`."""
     return student.features[self.student_layers[0]]
 
-  def loss(self, adapted, signal, labels) -> tf.Tensor:
+  def loss(
+    self, adapted: tf.Tensor, signal: tf.Tensor, labels: tf.Tensor
+  ) -> tf.Tensor:
     return losses.similarity(adapted, signal, _gather(adapted), _gather(signal))
 
 
@@ -69,7 +73,9 @@ def _gather(feature):
   return replica.all_gather(feature, axis=0)
 
 
-def _make(numbers, recipe, parts) -> list[base.Method]:
+def _make(
+  numbers: Numbers, recipe: recipes.Recipe, parts: registry.Parts
+) -> list[base.Method]:
   del recipe
   return [
     Similarity(

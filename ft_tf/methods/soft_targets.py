@@ -4,8 +4,8 @@ import dataclasses
 
 import tensorflow as tf
 
-from ft_tf import definitions, fields, losses
-from ft_tf.methods import base
+from ft_tf import definitions, fields, losses, recipes
+from ft_tf.methods import base, registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,11 +77,15 @@ class SoftTargets(base.Method):
     """Returns the teacher's logits, `[B, classes]`."""
     return teacher.logits
 
-  def adapt(self, student: base.Outputs, *, training=False) -> tf.Tensor:
+  def adapt(
+    self, student: base.Outputs, *, training: bool = False
+  ) -> tf.Tensor:
     """Returns the student's logits, `[B, classes]`."""
     return student.logits
 
-  def loss(self, adapted, signal, labels) -> tf.Tensor:
+  def loss(
+    self, adapted: tf.Tensor, signal: tf.Tensor, labels: tf.Tensor
+  ) -> tf.Tensor:
     return losses.soft_targets(adapted, signal, self._temperature)
 
 
@@ -114,23 +118,31 @@ class DecoupledSoftTargets(base.Method):
     """Returns the teacher's logits, `[B, classes]`."""
     return teacher.logits
 
-  def adapt(self, student: base.Outputs, *, training=False) -> tf.Tensor:
+  def adapt(
+    self, student: base.Outputs, *, training: bool = False
+  ) -> tf.Tensor:
     """Returns the student's logits, `[B, classes]`."""
     return student.logits
 
-  def loss(self, adapted, signal, labels) -> tf.Tensor:
+  def loss(
+    self, adapted: tf.Tensor, signal: tf.Tensor, labels: tf.Tensor
+  ) -> tf.Tensor:
     label_part, others_part = losses.decoupled_soft_targets(
       adapted, signal, labels, self._temperature
     )
     return self._alpha * label_part + self._beta * others_part
 
 
-def _make_soft_targets(numbers, recipe, parts) -> list[base.Method]:
+def _make_soft_targets(
+  numbers: SoftTargetsNumbers, recipe: recipes.Recipe, parts: registry.Parts
+) -> list[base.Method]:
   del recipe, parts
   return [SoftTargets(alpha=numbers.kd_alpha, temperature=numbers.temperature)]
 
 
-def _make_decoupled(numbers, recipe, parts) -> list[base.Method]:
+def _make_decoupled(
+  numbers: DecoupledNumbers, recipe: recipes.Recipe, parts: registry.Parts
+) -> list[base.Method]:
   del recipe, parts
   return [
     DecoupledSoftTargets(

@@ -61,8 +61,10 @@ def _parts(name):
   if name in builders():
     return builders()[name], {}
   match = re.fullmatch(r'(\w+)x(\d+(?:\.\d+)?)', name)
-  builder = match and builders().get(match[1])
-  if not builder or 'alpha' not in inspect.signature(builder).parameters:
+  if match is None:
+    return None
+  builder = builders().get(match[1])
+  if builder is None or 'alpha' not in inspect.signature(builder).parameters:
     return None
   alpha = float(match[2])
   return (builder, {'alpha': alpha}) if alpha > 0 else None
@@ -192,7 +194,7 @@ class _Adaptation:
     self._strides_to_take = strides_to_take
     self._strides_taken = {}  # on the way to a tensor, by its id
     self._tensors = []  # held, so that no other tensor gets the id of one
-    self._name_counts = collections.Counter()
+    self._name_counts: collections.Counter[str] = collections.Counter()
     self._is_past_head = False
 
   def replace(self, operation):

@@ -48,7 +48,8 @@ def block_output(model: keras.Model, name: str) -> str:
   """
   map_shapes, reader_counts = feature_maps.shapes(model), _reader_counts(model)
   # Walk back to the closest sum. `path` leads from the sum to the layer.
-  total, path = feature_maps.outputs(model)[name], []
+  total = feature_maps.outputs(model)[name]
+  path: list[keras.KerasTensor] = []
   while not _is_sum(total):
     inputs = graph.producer(total).inputs
     if len(inputs) != 1:
@@ -77,20 +78,20 @@ def block_output(model: keras.Model, name: str) -> str:
   return sum_name if has_shortcut or len(path) == activation + 1 else name
 
 
-def _reader_counts(model) -> collections.Counter:
+def _reader_counts(model: keras.Model) -> collections.Counter[int]:
   """Returns by the id of each tensor how many inputs in the model it is."""
   return collections.Counter(
     id(tensor) for call in graph.calls(model) for tensor in call.inputs
   )
 
 
-def _is_sum(tensor) -> bool:
+def _is_sum(tensor: keras.KerasTensor) -> bool:
   """Tells whether a layer or an operation adds tensors to one another."""
   call = graph.producer(tensor)
   return type(call.operation).__name__ == 'Add' and len(call.inputs) > 1
 
 
-def _is_activation(operation) -> bool:
+def _is_activation(operation: keras.Operation) -> bool:
   return (
     isinstance(operation, (keras.layers.Activation, keras.layers.PReLU))
     or type(operation).__name__.lower() in _ACTIVATIONS

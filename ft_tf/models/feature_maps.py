@@ -5,6 +5,7 @@ once has no entry, because its name would not tell which output is meant.
 """
 
 import dataclasses
+from typing import cast
 
 import keras
 
@@ -27,7 +28,7 @@ class FeatureMap:
       of the map.
   """
 
-  shape: tuple[int | None, ...]
+  shape: tuple[int | None, int | None, int | None]
   axes: tuple[int, int, int] | None = None
   first: int = 0
 
@@ -41,14 +42,16 @@ def find(model: keras.Model) -> dict[str, FeatureMap]:
     UsageError: the model is subclassed.
   """
   known = layouts.Layouts(_calls(model))
-  image_size = tuple(model.inputs[0].shape[1:3])
+  image_size = model.inputs[0].shape[1:3]
   maps = {}
   for name, tensor in outputs(model).items():
     if len(tensor.shape) == 4:
       order = known.order(tensor)
-      axes = tuple(1 + order.index(axis) for axis in 'HWC')
-      map_shape = tuple(tensor.shape[axis] for axis in axes)
-      maps[name] = FeatureMap(map_shape, axes)
+      rows, columns, channels = (1 + order.index(axis) for axis in 'HWC')
+      maps[name] = FeatureMap(
+        (tensor.shape[rows], tensor.shape[columns], tensor.shape[channels]),
+        (rows, columns, channels),
+      )
     elif len(tensor.shape) == 3:
       layout = _token_layout(tensor, known, image_size)
       if layout and layout.axis == 1:
@@ -58,7 +61,11 @@ def find(model: keras.Model) -> dict[str, FeatureMap]:
   return maps
 
 
-def _token_layout(tensor, known, image_size) -> layouts.Tokens | None:
+def _token_layout(
+  tensor: keras.KerasTensor,
+  known: layouts.Layouts,
+  image_size: tuple[int | None, int | None],
+) -> layouts.Tokens | None:
   """Returns how an output `[B, N, C]` lies on a map; None if it does not."""
   try:
     return known.tokens(tensor)
@@ -71,7 +78,9 @@ def _token_layout(tensor, known, image_size) -> layouts.Tokens | None:
     return layouts.Tokens(size, first=tensor.shape[1] - size[0] * size[1])
 
 
-def shapes(model: keras.Model) -> dict[str, tuple[int | None, ...]]:
+def shapes(
+  model: keras.Model,
+) -> dict[str, tuple[int | None, int | None, int | None]]:
   """Returns `(H, W, C)` of each layer's feature map above 1x1, in order."""
   return {
     name: each.shape
@@ -82,10 +91,13 @@ def shapes(model: keras.Model) -> dict[str, tuple[int | None, ...]]:
 
 def shape(model: keras.Model, name: str) -> tuple[int, int, int]:
   """Returns `(H, W, C)` of a layer's feature map."""
-  return find(model)[name].shape
+  # Students and teachers take images of one size, which fixes all maps.
+  return cast(tuple[int, int, int], find(model)[name].shape)
 
 
-def last_of_each_size(model: keras.Model) -> dict[tuple[int, int], str]:
+def last_of_each_size(
+  model: keras.Model,
+) -> dict[tuple[int | None, int | None], str]:
   """Returns the last layer with a map of each height and width above 1x1.
 
   Padding and cropping do not count: their values are the layer's before them.
@@ -124,7 +136,7 @@ def outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
   }
 
 
-def _calls(model) -> list[graph.Call]:
+def _calls(model: keras.Model) -> list[graph.Call]:
   if not getattr(model, 'inputs', None):
     raise errors.UsageError(
       f'{model.name} is a subclassed model, whose layers have no symbolic '

@@ -6,6 +6,8 @@ kernel and the summand into the bias, and nothing is left to compute.
 """
 
 import collections
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -78,7 +80,11 @@ def fold(model: keras.Model, dtype: str = 'float32') -> keras.Model:
   return folded
 
 
-def _copy_weights(layer, twin, norm) -> None:
+def _copy_weights(
+  layer: keras.Operation,
+  twin: keras.Operation,
+  norm: keras.layers.BatchNormalization | None,
+) -> None:
   """Gives a copied layer its weights.
 
   Args:
@@ -95,7 +101,7 @@ def _copy_weights(layer, twin, norm) -> None:
       twin.finalize_state()
 
 
-def _follows_its_config(layer) -> bool:
+def _follows_its_config(layer: keras.Operation) -> bool:
   """Tells whether a layer can be copied by its config and weights.
 
   Keras's own can, unless they were changed after they were built.
@@ -113,7 +119,7 @@ def _follows_its_config(layer) -> bool:
 
 
 def _foldable_norms(
-  calls, outputs
+  calls: Sequence[graph.Call], outputs: Sequence[keras.KerasTensor]
 ) -> dict[int, keras.layers.BatchNormalization]:
   """Returns the batch norm to fold into each convolution, by the latter's id.
 
@@ -133,7 +139,7 @@ def _foldable_norms(
     layer = call.operation
     # With a second reader, that one needs the convolution without the norm.
     layer_readers = readers[id(call.outputs[0])]
-    norm = layer_readers[0] if len(layer_readers) == 1 else None
+    norm: Any = layer_readers[0] if len(layer_readers) == 1 else None
     if (
       type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
       and type(norm) is keras.layers.BatchNormalization
@@ -149,7 +155,9 @@ def _foldable_norms(
   return norm_of
 
 
-def _folded_weights(layer, norm) -> list[np.ndarray]:
+def _folded_weights(
+  layer: keras.layers.Layer, norm: keras.layers.BatchNormalization
+) -> list[np.ndarray]:
   """Returns kernel and bias of a convolution with its batch norm folded in."""
   # In float64: products are rounded once, as float32.
   mean, variance = (
@@ -167,4 +175,5 @@ def _folded_weights(layer, norm) -> list[np.ndarray]:
   kernel_factor = factor
   if isinstance(layer, keras.layers.DepthwiseConv2D):
     kernel_factor = factor.reshape(kernel.shape[2:])
-  return [np.float32(kernel * kernel_factor), np.float32(bias)]
+  folded = kernel * kernel_factor, bias
+  return [values.astype(np.float32) for values in folded]

@@ -7,6 +7,8 @@ computes wrong. The given model stays plain Keras, and is the one that is
 evaluated and saved; any model fits, a user's own included.
 """
 
+from typing import Self
+
 import keras
 import tensorflow as tf
 
@@ -21,13 +23,18 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
   """
 
   @classmethod
-  def sharing(cls, layer: keras.layers.BatchNormalization):
+  def sharing(cls, layer: keras.layers.BatchNormalization) -> Self:
     """Returns a layer that shares the variables of one that is built."""
     fused = cls.from_config(layer.get_config())
     graph.share_batch_norm(layer, fused)
     return fused
 
-  def call(self, inputs, training=None, mask=None):
+  def call(
+    self,
+    inputs: tf.Tensor,
+    training: bool | None = None,
+    mask: tf.Tensor | None = None,
+  ) -> tf.Tensor:
     """Returns maps `[B, H, W, C]` normalised, in their own dtype."""
     if not (training and self.trainable) or mask is not None:
       return super().call(inputs, training=training, mask=mask)
@@ -75,7 +82,7 @@ class SubsampledConvolution(keras.layers.Layer):
     self.convolution = convolution
     self.built = True
 
-  def call(self, inputs):
+  def call(self, inputs: tf.Tensor) -> tf.Tensor:
     """Returns maps `[B, ceil(H / rows), ceil(W / columns), C]`."""
     rows, columns = self.convolution.strides
     y = keras.ops.conv(
@@ -131,7 +138,7 @@ def _with_other_kernel(layer):
   return FusedBatchNormalization.sharing(layer)
 
 
-def _is_subsampling(layer) -> bool:
+def _is_subsampling(layer: keras.Operation) -> bool:
   """Tells whether `SubsampledConvolution` replaces a layer."""
   return (
     type(layer) is keras.layers.Conv2D

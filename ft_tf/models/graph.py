@@ -16,12 +16,11 @@ from keras.src.backend.common import global_state
 from keras.src.models.functional import Functional
 from keras.src.random import seed_generator
 
-# The releases (major, minor) that the tests pass with, oldest first. To allow a
-# new one, install it with the pinned TensorFlow (pip install --no-deps
-# keras==X) and run
+# The releases (major, minor) that the tests pass with, oldest first. Before a
+# new one is added, here and to the range in pyproject.toml, run with it
 #   python -m pytest tests/models tests/training/step_test.py \
-#     tests/export/convert_test.py tests/compression_test.py
-# If all pass, add it here and to the range in pyproject.toml.
+#     tests/training/sgd_test.py tests/export/convert_test.py \
+#     tests/compression_test.py
 KERAS_RELEASES = ((3, 14), (3, 15))
 
 
@@ -166,12 +165,12 @@ def drawing_from(generator: keras.random.SeedGenerator) -> Iterator[None]:
     global_state.set_global_attribute(name, before)
 
 
-def _function(model) -> keras.Function:
+def _function(model: keras.Model) -> keras.Function:
   """Returns a model's graph, which a Sequential model does not hold itself."""
   return keras.Function(model.inputs, model.outputs)
 
 
-def _call(node) -> Call:
+def _call(node: Any) -> Call:
   return Call(
     node.operation,
     tuple(node.input_tensors),

@@ -1,6 +1,7 @@
 """A classifier's end: from probabilities to logits."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -89,7 +90,7 @@ def to_logits(
   return keras.Model(image, y, name=model.name), changes
 
 
-def _end(model) -> tuple[keras.KerasTensor, list[keras.Operation]]:
+def _end(model: keras.Model) -> tuple[keras.KerasTensor, list[keras.Operation]]:
   """Returns the last tensor that is not just another one's values.
 
   Harmless operations follow it, which are returned too, the last first.
@@ -103,7 +104,7 @@ def _end(model) -> tuple[keras.KerasTensor, list[keras.Operation]]:
   return y, tail
 
 
-def _activation(tensor) -> str:
+def _activation(tensor: keras.KerasTensor) -> str:
   """Returns `softmax` or `sigmoid` if that, over classes, made a tensor."""
   operation = graph.producer(tensor).operation
   kind = ''
@@ -123,7 +124,7 @@ def _activation(tensor) -> str:
   return kind if kind == 'sigmoid' else ''
 
 
-def _is_harmless(operation) -> bool:
+def _is_harmless(operation: keras.Operation) -> bool:
   if operation.name.endswith(_AS_TOLD):
     return False
   if isinstance(operation, keras.layers.Activation):
@@ -133,14 +134,14 @@ def _is_harmless(operation) -> bool:
   return _operation_name(operation) in _HARMLESS_OPERATIONS
 
 
-def _operation_name(operation) -> str:
+def _operation_name(operation: keras.Operation) -> str:
   """Returns the name of an operation of keras.ops; '' of any other."""
   if not graph.is_of_keras(operation):
     return ''
   return type(operation).__name__.lower()
 
 
-def _without_activation(tensor) -> keras.KerasTensor:
+def _without_activation(tensor: keras.KerasTensor) -> keras.KerasTensor:
   """Returns a tensor as it was before the activation that made it."""
   call = graph.producer(tensor)
   operation, (x,) = call.operation, call.inputs
@@ -154,7 +155,7 @@ def _without_activation(tensor) -> keras.KerasTensor:
   y = twin(x)
   # Not get_weights: their order is another if a layer was quantized or adapted
   # after it was built.
-  weights = {}
+  weights: dict[str, Any] = {}
   operation.save_own_variables(weights)
   twin.load_own_variables(weights)
   return y

@@ -60,7 +60,7 @@ def resolve_layer(
   return blocks.before_activation(model, name) if before else name
 
 
-def _by_name(model, layer) -> str:
+def _by_name(model: keras.Model, layer: str) -> str:
   """Returns the last feature map whose name a name or pattern fits."""
   # In a flat model a nested model's layers have dots; see `standard.flatten`.
   pattern = layer.replace('/', '.')
@@ -76,7 +76,7 @@ def _by_name(model, layer) -> str:
   return fitting[-1]
 
 
-def _no_grid(model, name) -> str:
+def _no_grid(model: keras.Model, name: str) -> str:
   """Returns for a message why a layer of tokens has no map; '' for others."""
   tensor = feature_maps.outputs(model).get(name)
   if tensor is None or len(tensor.shape) != 3:

@@ -69,7 +69,7 @@ def normalization(
 
 
 def convolution(
-  x,
+  x: keras.KerasTensor,
   channels: int,
   *,
   name: str,
@@ -77,7 +77,7 @@ def convolution(
   stride: int = 1,
   bias: bool = False,
   initializer: keras.initializers.Initializer | None = None,
-):
+) -> keras.KerasTensor:
   """Returns a convolution of `x`, padded evenly by half the kernel's size.
 
   The kernel's default initialiser is `uniform_fan_in`.
@@ -97,7 +97,9 @@ def convolution(
   )(x)
 
 
-def batch_norm(x, spec: Spec, *, name: str):
+def batch_norm(
+  x: keras.KerasTensor, spec: Spec, *, name: str
+) -> keras.KerasTensor:
   """Returns `x` normalised with the public code's constants."""
   return keras.layers.BatchNormalization(
     momentum=0.9,
@@ -107,11 +109,11 @@ def batch_norm(x, spec: Spec, *, name: str):
   )(x)
 
 
-def relu(x, *, name: str):
+def relu(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
   return keras.layers.ReLU(name=name)(x)
 
 
-def logits(x, spec: Spec):
+def logits(x: keras.KerasTensor, spec: Spec) -> keras.KerasTensor:
   """Returns the logits `[B, classes]`, float32, of a last feature map."""
   x = keras.layers.GlobalAveragePooling2D(name='pool')(x)
   return keras.layers.Dense(

@@ -9,7 +9,7 @@ of its outputs change with a part of its inputs?
 
 import dataclasses
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import keras
 import numpy as np
@@ -48,21 +48,22 @@ class Layouts:
     Args:
       calls: The graph's, each after those it reads from; see `graph.calls`.
     """
-    # By the id of a tensor: the axes of a map, such as 'HWC'; `Tokens`; or None
-    # for tokens that are not those of a map.
-    self._known = {}
+    # By the id of a tensor: the axes of a map, such as 'HWC'; and the places of
+    # tokens, None for those that are not of a map.
+    self._orders: dict[int, str] = {}
+    self._tokens: dict[int, Tokens | None] = {}
     for call in calls:
       for tensor in call.outputs:
         if len(tensor.shape) == 4:
-          self._known[id(tensor)] = self._map_order(call, tensor)
+          self._orders[id(tensor)] = self._map_order(call, tensor)
         elif len(tensor.shape) == 3 and None not in tensor.shape[1:]:
           layout = self._token_layout(call, tensor)
           if layout is not _UNKNOWN:
-            self._known[id(tensor)] = layout
+            self._tokens[id(tensor)] = layout
 
   def order(self, tensor: keras.KerasTensor) -> str:
     """Returns the axes of a map after the batch: 'HWC', 'CHW' or another."""
-    return self._known.get(id(tensor), _LAST)
+    return self._orders.get(id(tensor), _LAST)
 
   def tokens(self, tensor: keras.KerasTensor) -> Tokens | None:
     """Returns how tokens lie on a map; None if they are not those of a map.
@@ -70,9 +71,9 @@ class Layouts:
     Raises:
       KeyError: the graph does not tell.
     """
-    return self._known[id(tensor)]
+    return self._tokens[id(tensor)]
 
-  def _map_order(self, call, tensor) -> str:
+  def _map_order(self, call: graph.Call, tensor: keras.KerasTensor) -> str:
     """Returns the axes of a map that a call returned."""
     maps = [each for each in call.inputs if len(each.shape) == 4]
     order = (
@@ -94,11 +95,13 @@ class Layouts:
       return ''.join(order[axis - 1] for axis in axes)
     return order
 
-  def _order_of_reshaped(self, call, tensor) -> str:
+  def _order_of_reshaped(
+    self, call: graph.Call, tensor: keras.KerasTensor
+  ) -> str:
     """Returns the axes of a map that is made of something else than maps."""
     for source in call.inputs:
-      layout = self._known.get(id(source))
-      if isinstance(layout, Tokens) and layout.axis == 2:
+      layout = self._tokens.get(id(source))
+      if layout is not None and layout.axis == 2:
         return _FIRST if tensor.shape[2:] == layout.size else _LAST
     return _LAST
 
@@ -108,25 +111,29 @@ class Layouts:
     That is `Tokens`, None if it is not of a map's places, or _UNKNOWN.
     """
     token_sources = [
-      source
+      (source, layout)
       for source in call.inputs
-      if isinstance(self._known.get(id(source)), Tokens)
+      if (layout := self._tokens.get(id(source))) is not None
     ]
     if token_sources:
       return self._layout_from_tokens(call, tensor, token_sources)
     flat_sources = [each for each in call.inputs if len(each.shape) == 3]
     if flat_sources:
-      all_known = all(id(each) in self._known for each in flat_sources)
+      all_known = all(id(each) in self._tokens for each in flat_sources)
       return None if all_known else _UNKNOWN
     maps = [each for each in call.inputs if len(each.shape) == 4]
     if len(maps) == 1 and None not in maps[0].shape[1:]:
       return self._layout_from_map(call, tensor, maps[0])
     return _UNKNOWN
 
-  def _layout_from_tokens(self, call, tensor, sources) -> Tokens | None:
+  def _layout_from_tokens(
+    self,
+    call: graph.Call,
+    tensor: keras.KerasTensor,
+    sources: list[tuple[keras.KerasTensor, Tokens]],
+  ) -> Tokens | None:
     """Returns the layout of what an operation makes of known tokens."""
-    source = sources[0]
-    layout = self._known[id(source)]
+    source, layout = sources[0]
     if len(call.inputs) == 1:
       axes = _transposition(call, tensor)
       if axes != (1, 2):
@@ -154,10 +161,11 @@ class Layouts:
     w-th of these.
     """
     order = self.order(source)
-    parts = [(slice(None),) * 4]  # the map, its first row, its first column
-    for axis in 'HW':
+    # The map, its first row, its first column.
+    parts: list[tuple[slice, ...]] = [(slice(None),) * 4]
+    for letter in 'HW':
       part = [slice(None)] * 4
-      part[1 + order.index(axis)] = slice(0, 1)
+      part[1 + order.index(letter)] = slice(0, 1)
       parts.append(tuple(part))
     changed = _changed(call, tensor, source, parts)
     is_opaque = True  # Each token sees the whole map, and nothing can be told.
@@ -179,7 +187,9 @@ class Layouts:
     return _UNKNOWN if is_opaque else None
 
 
-def _transposition(call, tensor) -> tuple[int, ...]:
+def _transposition(
+  call: graph.Call, tensor: keras.KerasTensor
+) -> tuple[int, ...]:
   """Returns for each axis of a call's output the axis of its one input."""
   (source,) = call.inputs
   axes = tuple(range(1, len(tensor.shape)))
@@ -199,7 +209,7 @@ def _transposition(call, tensor) -> tuple[int, ...]:
   return axes
 
 
-def _may_transpose(operation) -> bool:
+def _may_transpose(operation: keras.Operation) -> bool:
   """Tells whether to run an operation; most need not be, which takes time."""
   if isinstance(operation, (keras.layers.Permute, keras.layers.Lambda)):
     return True
@@ -209,7 +219,12 @@ def _may_transpose(operation) -> bool:
   return not getattr(operation, 'weights', ()) and not is_keras_layer
 
 
-def _changed(call, tensor, source, parts) -> list[np.ndarray]:
+def _changed(
+  call: graph.Call,
+  tensor: keras.KerasTensor,
+  source: keras.KerasTensor,
+  parts: Iterable[tuple[slice, ...]],
+) -> list[np.ndarray]:
   """Returns which values of an output change with parts of an input.
 
   Args:
@@ -232,7 +247,7 @@ def _changed(call, tensor, source, parts) -> list[np.ndarray]:
   return changed
 
 
-def _random_values(tensor, seed=_SEED) -> np.ndarray:
+def _random_values(tensor: keras.KerasTensor, seed: int = _SEED) -> np.ndarray:
   """Returns random values of a tensor's shape, for one example."""
   shape = (1, *(size or 1 for size in tensor.shape[1:]))
   rng = np.random.default_rng(seed)
@@ -241,7 +256,9 @@ def _random_values(tensor, seed=_SEED) -> np.ndarray:
   return rng.normal(size=shape).astype(np.float32)
 
 
-def _compute(call, values, tensor) -> np.ndarray:
+def _compute(
+  call: graph.Call, values: Mapping[int, np.ndarray], tensor: keras.KerasTensor
+) -> np.ndarray:
   """Returns an output of a call for other inputs.
 
   Args:
@@ -257,4 +274,4 @@ def _compute(call, values, tensor) -> np.ndarray:
   with keras.StatelessScope():
     outputs = call.compute(inputs)
   index = [id(each) for each in call.outputs].index(id(tensor))
-  return np.float32(keras.ops.convert_to_numpy(outputs[index]))
+  return np.asarray(keras.ops.convert_to_numpy(outputs[index]), np.float32)

@@ -75,7 +75,7 @@ def check_name(name: str, what: str) -> None:
   )
 
 
-def _has_model(path) -> bool:
+def _has_model(path: str) -> bool:
   """Tells whether an HDF5 file holds a model as well as its weights."""
   try:
     with h5py.File(path) as file:
@@ -104,7 +104,7 @@ def load(path: str) -> keras.Model:
   return model
 
 
-def _why_not_loaded(path, error) -> str:
+def _why_not_loaded(path: str, error: Exception) -> str:
   """Returns what is wrong with a file that Keras does not load, and the fix."""
   if 'arbitrary code execution' in str(error):
     return (
@@ -133,7 +133,7 @@ def _why_not_loaded(path, error) -> str:
   )
 
 
-def _keras_version(path) -> str:
+def _keras_version(path: str) -> str:
   """Returns which Keras wrote a `.keras` file; '' if it does not say."""
   try:
     with zipfile.ZipFile(path) as file:

@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import os
 import warnings
+from collections.abc import Mapping, Sequence
 
 import h5py
 import keras
@@ -17,6 +18,8 @@ import numpy as np
 from ft_tf import catalogue, errors
 from ft_tf.models import applications, layers, standard
 
+# `mean` and `std`, of 1 value or 3.
+_Statistics = Mapping[str, tuple[float, ...]]
 # The modes of keras.applications' preprocess_input, as channel means and
 # deviations of images in [0, 1].
 _TF = {'mean': (0.5,), 'std': (0.5,)}  # -1..1
@@ -25,7 +28,7 @@ _CAFFE = catalogue.CAFFE
 _BY_128 = {'mean': (128 / 255,), 'std': (128 / 255,)}
 # By module of keras.applications: what its preprocess_input does or, where that
 # does nothing, what the layers do that include_preprocessing adds.
-_FAMILIES = {
+_FAMILIES: dict[str, _Statistics] = {
   'convnext': _TORCH,
   'densenet': _TORCH,
   'efficientnet_v2': _BY_128,  # S, M, L; B0 to B3 have _TORCH
@@ -41,7 +44,7 @@ _FAMILIES = {
   'vgg19': _CAFFE,
   'xception': _TF,
 }
-_PREPROCESSING = {
+_PREPROCESSING: dict[str, _Statistics] = {
   '0..1': {'mean': (0.0,), 'std': (1.0,)},
   '-1..1': _TF,
   'imagenet': _TORCH,
@@ -116,10 +119,8 @@ def build(
     name,
     dataclasses.replace(
       spec,
-      **{
-        key: tuple(values) * (spec.image_shape[-1] // len(values))
-        for key, values in statistics.items()
-      },
+      mean=_by_channel(statistics['mean'], spec),
+      std=_by_channel(statistics['std'], spec),
     ),
     as_built=is_trained,
   )
@@ -141,8 +142,17 @@ def build(
   return model
 
 
-def _load(name, spec, path, classes) -> keras.Model:
-  """Returns the network with the weights of a file."""
+def _by_channel(
+  values: Sequence[float], spec: layers.Spec
+) -> tuple[float, ...]:
+  """Returns a value per channel of the images, from these or one for all."""
+  return tuple(values) * (spec.image_shape[-1] // len(values))
+
+
+def _load(
+  name: str, spec: layers.Spec, path: str, classes: int | None
+) -> keras.Model:
+  """Returns the network with a file's weights; `classes`: see `classes_of`."""
   network = applications.plain(
     name,
     _shape(name, spec),
@@ -194,9 +204,9 @@ def _shape(name, spec):
   return height * taken, width * taken, channels
 
 
-def _shape_counts(path) -> collections.Counter[tuple[int, ...]]:
+def _shape_counts(path: str) -> collections.Counter[tuple[int, ...]]:
   """Returns how often a file has weights of each shape."""
-  shapes = collections.Counter()
+  shapes: collections.Counter[tuple[int, ...]] = collections.Counter()
 
   def count(name, entry):
     # Without an optimizer's state, counters and states of random generators.
@@ -219,7 +229,9 @@ def _shape_counts(path) -> collections.Counter[tuple[int, ...]]:
   return shapes
 
 
-def _statistics(name, spec, loaded, preprocessing):
+def _statistics(
+  name: str, spec: layers.Spec, loaded: keras.Model, preprocessing: str
+) -> _Statistics:
   """Returns mean and std, of 1 value or 3, that a network normalises by."""
   if preprocessing != 'none':
     statistics = _PREPROCESSING[preprocessing]
@@ -237,7 +249,7 @@ def _statistics(name, spec, loaded, preprocessing):
   return statistics
 
 
-def _of_normalization(loaded):
+def _of_normalization(loaded: keras.Model) -> _Statistics:
   """Returns the statistics in a network's own normalisation of 0..1."""
   (normalization,) = [
     layer
@@ -256,7 +268,7 @@ def _of_normalization(loaded):
   }
 
 
-def _fits(layer, copy) -> bool:
+def _fits(layer: keras.layers.Layer, copy: keras.layers.Layer) -> bool:
   """Tells whether a layer's weights fit a copy.
 
   VGG's first dense layer depends on the size of the last map.

@@ -1,5 +1,7 @@
 """Any classifier in the form of our networks: raw images to logits, flat."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -28,7 +30,7 @@ def standardize(
   Raises:
     UsageError: it does not compute images of that shape, or batches.
   """
-  changes = []
+  changes: list[str] = []
   if not getattr(model, 'inputs', None):
     return model, changes  # A subclassed model has no graph to change.
   batch, *image_sizes = model.inputs[0].shape
@@ -103,7 +105,7 @@ def flatten(
   return keras.Model(image, y, name=model.name)
 
 
-def _preprocess(image, kind) -> keras.KerasTensor:
+def _preprocess(image: keras.KerasTensor, kind: str) -> keras.KerasTensor:
   """Returns raw images after a `preprocessing` of `flatten`."""
   name = 'preprocessing'
   if kind == '0..1':
@@ -122,7 +124,9 @@ def _preprocess(image, kind) -> keras.KerasTensor:
   return ops.flip(x, axis=-1)
 
 
-def _run_flat(model, tensors, prefix) -> list[keras.KerasTensor]:
+def _run_flat(
+  model: keras.Model, tensors: Sequence[keras.KerasTensor], prefix: str
+) -> list[keras.KerasTensor]:
   """Returns a model's outputs, nested models run layer by layer.
 
   Args:
@@ -151,7 +155,7 @@ def _run_flat(model, tensors, prefix) -> list[keras.KerasTensor]:
   return graph.run(model, tensors, replace)
 
 
-def _is_to_open(operation) -> bool:
+def _is_to_open(operation: keras.Operation) -> bool:
   """Tells whether an operation is a model that `flatten` replaces."""
   return (
     graph.is_plain_model(operation)

@@ -1,6 +1,7 @@
 """Models that return feature maps `[B, H, W, C]`, made from trained ones."""
 
 from collections.abc import Iterable
+from typing import cast
 
 import keras
 import numpy as np
@@ -35,7 +36,9 @@ def logits_and_features(
   return keras.Model(model.inputs[0], (model.outputs[0], outputs))
 
 
-def _features(model, names) -> dict[str, keras.KerasTensor]:
+def _features(
+  model: keras.Model, names: Iterable[str]
+) -> dict[str, keras.KerasTensor]:
   """Returns layers' maps as `[B, H, W, C]`; an output without one as it is."""
   tensors, maps = feature_maps.outputs(model), feature_maps.find(model)
   outputs = {}
@@ -44,11 +47,13 @@ def _features(model, names) -> dict[str, keras.KerasTensor]:
       raise ValueError(f'{model.name} has no layer {name}: {list(tensors)}')
     outputs[name] = tensors[name]
     layout = maps.get(name)
-    if layout and layout.axes is None:
-      outputs[name] = tokens.on_grid(
-        tensors[name], layout.shape[:2], layout.first
-      )
-    elif layout and layout.axes != (1, 2, 3):
+    if layout is None:
+      continue
+    if layout.axes is None:
+      # A grid's size is known, whatever the image's.
+      size = cast(tuple[int, int], layout.shape[:2])
+      outputs[name] = tokens.on_grid(tensors[name], size, layout.first)
+    elif layout.axes != (1, 2, 3):
       outputs[name] = keras.ops.transpose(tensors[name], (0, *layout.axes))
   return outputs
 

@@ -20,11 +20,13 @@ def grid(
   Returns:
     `(h, w)`, at least 2x2; None if no grid fits the shape.
   """
-  if len(shape) != 3 or None in shape[1:]:
+  if len(shape) != 3 or shape[1] is None or shape[2] is None:
     return None
-  rows, columns = image_size if None not in image_size else (1, 1)
-  unit = math.gcd(rows, columns)
-  rows, columns = rows // unit, columns // unit
+  height, width = image_size
+  if height is None or width is None:
+    height = width = 1
+  unit = math.gcd(height, width)
+  rows, columns = height // unit, width // unit
   for count in (shape[1], shape[1] - 1):
     times = math.isqrt(count // (rows * columns)) if count > 0 else 0
     size = rows * times, columns * times

@@ -9,7 +9,7 @@ PyTorch ports (`convShortcut`).
 import collections
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import keras
 import numpy as np
@@ -102,7 +102,11 @@ def network(
   return model
 
 
-def _shape_mismatches(arrays, sources, weights) -> Iterator[str]:
+def _shape_mismatches(
+  arrays: Mapping[str, np.ndarray],
+  sources: Mapping[str, str],
+  weights: Mapping[str, keras.Variable],
+) -> Iterator[str]:
   """Yields which arrays have another shape than the weights they are for."""
   for weight_name, weight in weights.items():
     if weight_name in sources:
@@ -131,9 +135,11 @@ def shape(arrays: dict[str, np.ndarray]) -> tuple[int, int]:
   return kernels[0].shape[1], heads[-1].shape[0]
 
 
-def _weight_names(arrays, model) -> dict[str, str]:
+def _weight_names(
+  arrays: Mapping[str, np.ndarray], model: keras.Model
+) -> dict[str, str]:
   """Returns for each array the weight, `layer/kind`; '' if there is none."""
-  modules = collections.defaultdict(dict)
+  modules: dict[str, dict[str, str]] = collections.defaultdict(dict)
   for name in arrays:
     module, _, kind = name.rpartition('.')
     if kind != 'num_batches_tracked':
@@ -165,7 +171,11 @@ def _candidates(module: str) -> Iterator[str]:
       yield from (each.format(*parts) for each in layer_names)
 
 
-def _in_order(modules, arrays, model) -> dict[str, str]:
+def _in_order(
+  modules: Mapping[str, Mapping[str, str]],
+  arrays: Mapping[str, np.ndarray],
+  model: keras.Model,
+) -> dict[str, str]:
   """Returns the layers of modules that are numbers, by their order."""
   numbered = sorted(
     (m for m in modules if re.fullmatch(_NUMBERED, m)),

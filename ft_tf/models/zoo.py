@@ -128,7 +128,9 @@ def _as_specified(model, spec, what):
   return model
 
 
-def _layers_of_other_precision(model, precision) -> list[keras.layers.Layer]:
+def _layers_of_other_precision(
+  model: keras.Model, precision: str
+) -> list[keras.layers.Layer]:
   """Returns the layers whose policy is another; outputs may stay float32."""
   last = {graph.producer(tensor).operation for tensor in model.outputs}
   return [

@@ -15,6 +15,7 @@ from ft_tf.report import (
   knowledge_table,
   paired,
   plots,
+  summary,
   tables,
 )
 
@@ -80,7 +81,9 @@ def make_verdicts(rows: list[comparison_table.Row]) -> list[str]:
   ]
 
 
-def _make_plots(runs, rows) -> dict[str, str]:
+def _make_plots(
+  runs: list[summary.Run], rows: list[comparison_table.Row]
+) -> dict[str, str]:
   """Returns the SVG plots by title; '' where no run has the data."""
   students = [run for run in runs if run.method != 'teacher']
   exported = [row for row in rows if row.export]
@@ -167,7 +170,7 @@ def _write(root, extension, text):
       file.write(text)
 
 
-def _read_paraphrasers(root) -> dict[str, dict[str, Any]]:
+def _read_paraphrasers(root: run_dir.RunDir) -> dict[str, dict[str, Any]]:
   """Returns the results of the finished paraphrasers, by folder name."""
   folder = root.child('paraphrasers').path
   names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
@@ -179,7 +182,9 @@ def _read_paraphrasers(root) -> dict[str, dict[str, Any]]:
   return {name: result for name, result in results.items() if result}
 
 
-def _read_pictures(root, rows) -> dict[str, dict[str, str]]:
+def _read_pictures(
+  root: run_dir.RunDir, rows: list[comparison_table.Row]
+) -> dict[str, dict[str, str]]:
   """Returns images of feature maps from the first run of each arm.
 
   Returns:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import statistics
+from collections.abc import Iterable
 
 from ft_tf import run_dir
 from ft_tf.report import paired, summary, tables
@@ -86,7 +87,7 @@ def make_rows(runs: list[summary.Run]) -> list[Row]:
   ]
 
 
-def _find_baseline(arm, arms) -> str | None:
+def _find_baseline(arm: str, arms: Iterable[str]) -> str | None:
   """Returns the baseline arm at the same point of a sweep, if there is one."""
   method, changes = split_arm(arm)
   if method in ('teacher', BASELINE):

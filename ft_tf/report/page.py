@@ -76,7 +76,9 @@ def make_verdict(runs: list[summary.Run]) -> str:
   return f'{result} Compared with the {_BASELINE}: {paired.describe(gain)}.'
 
 
-def _training_seconds(root, runs) -> list[tuple[str, Any]]:
+def _training_seconds(
+  root: run_dir.RunDir, runs: list[summary.Run]
+) -> list[tuple[str, Any]]:
   """Returns (stage, seconds) of the runs and of the paraphrasers."""
   seconds = [
     (run.name, run.result['wall_seconds'])
@@ -89,14 +91,14 @@ def _training_seconds(root, runs) -> list[tuple[str, Any]]:
   return seconds
 
 
-def _paraphraser_results(root) -> list[dict[str, Any]]:
+def _paraphraser_results(root: run_dir.RunDir) -> list[dict[str, Any]]:
   """Returns the results of the finished paraphrasers, one per layer pair."""
   layer_runs = root.child('paraphraser').parts()
   results = [layer_run.read('result.json') for layer_run in layer_runs]
   return [result for result in results if result]
 
 
-def _factor_terms(runs) -> list[str]:
+def _factor_terms(runs: list[summary.Run]) -> list[str]:
   """Returns the names of the factor losses, one per layer pair."""
   names = {name for run in runs for row in run.metrics for name in row}
   return sorted(n for n in names if n.startswith('factor_transfer'))

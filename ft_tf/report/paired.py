@@ -112,7 +112,7 @@ def compute_gains(
   return gains
 
 
-def _standard_error(differences) -> float:
+def _standard_error(differences: np.ndarray) -> float:
   """Returns the standard error of the mean difference.
 
   It is infinite if all differences are equal: their spread is then unknown, not

@@ -1,9 +1,10 @@
 """The plots of the reports, as SVG text."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from matplotlib import axes as plot_axes
 from matplotlib import figure, ticker
 
 from ft_tf import run_dir
@@ -112,7 +113,7 @@ def plot_means(
   return _svg(plot, axes)
 
 
-def plot_accuracy_by_size(table: list[summary.Row]) -> str:
+def plot_accuracy_by_size(table: Sequence[summary.Row]) -> str:
   """Plots the test accuracy of exported files against their size."""
   plot = figure.Figure(figsize=(6, 3.6), layout='constrained')
   axes = plot.subplots()
@@ -153,7 +154,7 @@ def plot_accuracy_by_size(table: list[summary.Row]) -> str:
   return _svg(plot, axes)
 
 
-def _svg(plot: figure.Figure, axes) -> str:
+def _svg(plot: figure.Figure, axes: plot_axes.Axes) -> str:
   """Returns the plot as an <svg> element that a page can contain."""
   axes.spines[['top', 'right']].set_visible(False)
   axes.grid(alpha=0.25, linewidth=0.6)

@@ -243,7 +243,7 @@ class Signals:
       file.write(self._key)
 
   @contextlib.contextmanager
-  def _locked(self, view) -> Iterator[None]:
+  def _locked(self, view: int) -> Iterator[None]:
     """Holds a view of a folder; it is freed by the process's end, too."""
     if not self._folder:
       yield
@@ -298,7 +298,7 @@ def _write(path, array):
     file.write(digest)
 
 
-def _read(path, shape) -> np.ndarray | None:
+def _read(path: str, shape: tuple[int, int]) -> np.ndarray | None:
   """Returns a file's array, mapped, or None if it is not whole."""
   hashed = hashlib.sha256()
   # By parts: a view may be larger than the memory.

@@ -37,7 +37,7 @@ def make_forward(
   signal: constant.ConstantSignal | None,
   image_size: tuple[int, int] | None = None,
   labelled_share: float = 1.0,
-):
+) -> step.Forward:
   """Returns a batch's loss terms as a function; see `step.compile_steps`.
 
   The loss is the labels' cross entropy plus each method's weight times its loss
@@ -103,14 +103,14 @@ def make_forward(
 
 
 def compile_steps(
-  strategy,
-  student,
+  strategy: tf.distribute.Strategy,
+  student: keras.Model,
   methods: list[base.Method],
-  optimizer,
-  forward,
+  optimizer: keras.optimizers.Optimizer,
+  forward: step.Forward,
   *,
-  jit=False,
-):
+  jit: bool = False,
+) -> step.Steps:
   """Returns the compiled loop of student steps; see `loop.Training`.
 
   Args:

@@ -10,11 +10,11 @@ import tensorflow as tf
 from ft_tf.data import datasets, sampling
 from ft_tf.methods import base
 from ft_tf.models import graph
-from ft_tf.training import distillation
+from ft_tf.training import distillation, step
 
 
 def compile_measure(
-  forward: Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]],
+  forward: step.Forward,
   *,
   student: keras.Model,
   models: Iterable[keras.Model],
@@ -66,7 +66,7 @@ def compile_measure(
 
 
 def term_figures(
-  forward: Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]],
+  forward: step.Forward,
   student: keras.Model,
   methods: list[base.Method],
   dataset: datasets.Dataset,
@@ -111,7 +111,7 @@ def term_figures(
   return figures
 
 
-def _sample(dataset, batch_size) -> dict[str, tf.Tensor]:
+def _sample(dataset: datasets.Dataset, batch_size: int) -> dict[str, tf.Tensor]:
   """Returns a batch of training images with labels and without, as they are."""
   labelled, every = len(dataset.train), len(dataset.every)
   count = round(batch_size * dataset.labelled_share)

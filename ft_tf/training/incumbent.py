@@ -23,7 +23,7 @@ def compile_steps(
   student: keras.Model,
   optimizer: keras.optimizers.Optimizer,
   method: str,
-):
+) -> step.Steps:
   """Returns the loop of the Distiller's steps; see `loop.Training`.
 
   Args:

@@ -9,7 +9,7 @@ ends where one that was not does.
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -38,7 +38,7 @@ class Options:
   checkpoint_steps: int = 200
   jit: str = 'auto'
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for name in ('log_steps', 'checkpoint_steps'):
       if getattr(self, name) < 1:
         raise errors.UsageError(
@@ -92,9 +92,9 @@ class Training:
 
   name: str
   epochs: int
-  examples: example_sets.Examples
+  examples: example_sets.AnyExamples
   labels: bool
-  train_steps: Callable[..., dict[str, tf.Tensor]]
+  train_steps: steps.Steps
   state: dict[str, Any]
   rate: Callable[[int], Any]
   evaluate: Callable[[], dict[str, float]]
@@ -289,7 +289,7 @@ def _restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
     ) from error
 
 
-def _accuracy(row) -> float:
+def _accuracy(row: Mapping[str, float]) -> float:
   return row.get('validation_accuracy', -1.0)
 
 

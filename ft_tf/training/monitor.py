@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -162,7 +162,8 @@ def mosaic(
     tiles = [_tile(np.broadcast_to(image, (*image.shape[:2], 3)))]
     for each in (*maps, low + np.abs(maps[0] - maps[1])):
       each = np.minimum(each, high)
-      grey = np.uint8(255 * (each - low) / max(high - low, 1e-12))
+      scaled = 255 * (each - low) / max(high - low, 1e-12)
+      grey = scaled.astype(np.uint8)
       tiles += [
         _tile(np.repeat(grey[..., i : i + 1], 3, axis=-1))
         for i in range(grey.shape[-1])
@@ -187,7 +188,9 @@ def _tag(name: str) -> str:
   return f'train/{name}'
 
 
-def _flatten(value, prefix='') -> Iterator[tuple[str, Any]]:
+def _flatten(
+  value: Mapping[str, Any], prefix: str = ''
+) -> Iterator[tuple[str, Any]]:
   """Yields the leaves of nested dicts by dotted name; lists become text."""
   for key, inner in value.items():
     if isinstance(inner, dict):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -242,8 +243,15 @@ def compile_feature(
 
 
 def compile_steps(
-  strategy, feature, paraphraser, optimizer, kind, batch_size, *, jit=False
-):
+  strategy: tf.distribute.Strategy,
+  feature: Callable[[tf.Tensor], tf.Tensor],
+  paraphraser: factors.Paraphraser,
+  optimizer: keras.optimizers.Optimizer,
+  kind: str,
+  batch_size: int,
+  *,
+  jit: bool = False,
+) -> step.Steps:
   """Returns the compiled loop of paraphraser steps; see `loop.Training`.
 
   Args:

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from ft_tf import factors, losses
+from ft_tf.data import example_sets
 
 _AT_ONCE = 250  # images whose maps are held
 
@@ -41,14 +42,14 @@ class Figures:
     """Returns maps, factors and reconstructions, `[N, H, W, ...]` each."""
     return [each.numpy() for each in self._compute(tf.constant(images))]
 
-  def reconstruction(self, images: np.ndarray) -> float:
+  def reconstruction(self, images: example_sets.Images) -> float:
     """Returns the mean reconstruction loss."""
     total = 0.0
     for real, _, rebuilt in self._parts(images):
       total += self._loss(rebuilt, real)
     return total / len(images)
 
-  def scores(self, images: np.ndarray) -> dict[str, float | int]:
+  def scores(self, images: example_sets.Images) -> dict[str, float | int]:
     """Returns the figures of the result; see `paraphraser.train_paraphraser`.
 
     The images are gone over twice: the mean map comes first.
@@ -71,7 +72,7 @@ class Figures:
       'dead_factors': int((spread < 0.01 * spread.max()).sum()),
     }
 
-  def _parts(self, images) -> Iterator[list[np.ndarray]]:
+  def _parts(self, images: example_sets.Images) -> Iterator[list[np.ndarray]]:
     for first in range(0, len(images), _AT_ONCE):
       yield self.maps(images[first : first + _AT_ONCE])
 

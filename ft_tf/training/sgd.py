@@ -1,6 +1,8 @@
 """SGD as the paper's public code has it, and its learning rate."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -23,18 +25,18 @@ class CoupledSGD(keras.optimizers.Optimizer):
 
   def __init__(
     self,
-    learning_rate,
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
     *,
     momentum: float,
     coupled_weight_decay: float,
     name: str = 'coupled_sgd',
-    **kwargs,
+    **kwargs: Any,
   ):
     super().__init__(learning_rate=learning_rate, name=name, **kwargs)
     self.momentum = momentum
     self.coupled_weight_decay = coupled_weight_decay
 
-  def build(self, variables):
+  def build(self, variables: Sequence[keras.Variable]) -> None:
     if self.built:
       return
     super().build(variables)
@@ -43,7 +45,12 @@ class CoupledSGD(keras.optimizers.Optimizer):
       for variable in variables
     ]
 
-  def update_step(self, gradient, variable, learning_rate):
+  def update_step(
+    self,
+    gradient: tf.Tensor,
+    variable: keras.Variable | tf.Variable,
+    learning_rate: tf.Tensor,
+  ) -> None:
     velocity = self._velocities[graph.variable_index(self, variable)]
     if isinstance(variable, keras.Variable):
       variable = variable.value
@@ -57,7 +64,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
       use_nesterov=False,
     )
 
-  def get_config(self):
+  def get_config(self) -> dict[str, Any]:
     return {
       **super().get_config(),
       'momentum': self.momentum,
@@ -96,7 +103,7 @@ class Rate(keras.optimizers.schedules.LearningRateSchedule):
     self.warmup_steps = warmup_steps
     self.cosine_steps = cosine_steps
 
-  def __call__(self, step):
+  def __call__(self, step: int | tf.Tensor) -> tf.Tensor:
     step = ops.cast(step, 'float32')
     rate = ops.convert_to_tensor(self.learning_rate, 'float32')
     for drop in self.drop_steps:
@@ -108,7 +115,7 @@ class Rate(keras.optimizers.schedules.LearningRateSchedule):
       rate = rate * ops.minimum((step + 1) / self.warmup_steps, 1.0)
     return rate
 
-  def get_config(self):
+  def get_config(self) -> dict[str, Any]:
     return {
       'learning_rate': self.learning_rate,
       'drop_steps': self.drop_steps,

@@ -25,8 +25,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import evaluation, recipes, run_dir, specs
+from ft_tf import recipes, run_dir, specs
 from ft_tf.data import datasets, example_sets, sampling
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.training import loop, precision
 from ft_tf.training import strategy as strategies
 
@@ -218,15 +219,15 @@ def images_identity(dataset: datasets.Dataset) -> dict[str, str]:
 
 
 def validation(
-  model: keras.Model, examples: example_sets.Examples
+  model: keras.Model, examples: example_sets.AnyExamples
 ) -> Callable[[], dict[str, float]]:
   """Returns a function that scores a model on the validation images."""
   if not len(examples):
     return dict
-  predict = evaluation.KerasPredictor(model)
+  predict = predictors.KerasPredictor(model)
 
   def evaluate():
-    scores = evaluation.evaluate(predict, examples)
+    scores = metrics.evaluate(predict, examples)
     return {
       'validation_accuracy': scores['accuracy'],
       'validation_cross_entropy': scores['loss'],

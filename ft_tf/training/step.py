@@ -10,16 +10,21 @@ from ft_tf.models import graph
 
 INPUT_WAIT = 'input_wait'
 
+# From a batch to its loss terms, scalars by name.
+Forward = Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]
+# From an iterator of batches and a count to `{term: [count]}`.
+Steps = Callable[..., dict[str, tf.Tensor]]
+
 
 def compile_steps(
   strategy: tf.distribute.Strategy,
-  forward: Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]],
+  forward: Forward,
   *,
   terms: Iterable[str],
   models: Iterable[keras.Model],
   optimizer: keras.optimizers.Optimizer,
   jit: bool = False,
-) -> Callable[..., dict[str, tf.Tensor]]:
+) -> Steps:
   """Returns the compiled loop of a stage's steps; see `loop.Training`.
 
   Args:
@@ -96,7 +101,7 @@ def repeat(
   strategy: tf.distribute.Strategy,
   step: Callable[[Any], dict[str, tf.Tensor]],
   terms: tuple[str, ...],
-  iterator,
+  iterator: Iterable[Any],
   count: tf.Tensor,
 ) -> dict[str, tf.Tensor]:
   """Runs `step` on `count` global batches; for use inside a `tf.function`.

@@ -5,13 +5,15 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
-from ft_tf import errors, evaluation, recipes, run_dir, specs, teachers
+from ft_tf import errors, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.methods import registry
 from ft_tf.models import folding, model_files
-from ft_tf.signals import cache, filling
+from ft_tf.signals import cache, constant, filling
 from ft_tf.training import (
   beta,
   distillation,
@@ -222,7 +224,9 @@ class _StudentStage(stage.Stage):
     )
     return train_steps, measure
 
-  def _kept_signals(self, signal) -> cache.Joined | None:
+  def _kept_signals(
+    self, signal: constant.ConstantSignal | None
+  ) -> cache.Joined | None:
     """Returns the signals of all views where they are kept; None: nowhere."""
     if signal is None or self._signals is None or not self._signals.enabled:
       return None
@@ -244,16 +248,16 @@ class _StudentStage(stage.Stage):
         path = os.path.join(run.path, ADAPTER.format(method.name))
         stage.save(path, method.adapter)
     test = self._seen.test
-    outputs = evaluation.logits(_folded(self.model), test.images)
-    scores = evaluation.test_scores(outputs, test.labels)
+    outputs = metrics.logits(_folded(self.model), test.images)
+    scores = metrics.test_scores(outputs, test.labels)
     best = os.path.join(run.path, BEST)
     if os.path.exists(best):
-      kept = evaluation.evaluate(_folded(model_files.load(best)), test)
+      kept = metrics.evaluate(_folded(model_files.load(best)), test)
       scores['best_accuracy'] = kept['accuracy']
     if self._teacher is not None:
       # The teacher sees the same images at its own size.
       of_teacher = self._teacher.logits(self.dataset.test)
-      scores |= evaluation.likeness(outputs, of_teacher)
+      scores |= metrics.likeness(outputs, of_teacher)
     rows = [r for r in run.metrics() if 'validation_accuracy' in r]
     if rows:
       best_row = max(rows, key=lambda row: row['validation_accuracy'])
@@ -261,6 +265,6 @@ class _StudentStage(stage.Stage):
     return scores
 
 
-def _folded(model) -> evaluation.Predictor:
+def _folded(model: keras.Model) -> predictors.Predictor:
   """Returns a model's inference with batch norm folded, as it is exported."""
-  return evaluation.KerasPredictor(folding.fold(model))
+  return predictors.KerasPredictor(folding.fold(model))

@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ft_tf import evaluation, losses, recipes, run_dir, specs, teachers
+from ft_tf import losses, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import folding, fused
 from ft_tf.training import loop, precision, sgd, stage, step
 
@@ -47,7 +48,13 @@ def obtain_teacher(
   return teachers.load(run.model, dataset)
 
 
-def _put_into(run, teacher, recipe, dataset, strategy) -> teachers.Teacher:
+def _put_into(
+  run: run_dir.RunDir,
+  teacher: teachers.Teacher,
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  strategy: tf.distribute.Strategy,
+) -> teachers.Teacher:
   """Writes a given teacher and its figures into a run's folder."""
   settings = recipe.teacher
   path = teachers.source_file(settings)
@@ -74,7 +81,7 @@ def _put_into(run, teacher, recipe, dataset, strategy) -> teachers.Teacher:
     else:
       stage.save(run.model, teacher.model)
     test = dataset.test
-    scores = evaluation.test_scores(teacher.logits(test), test.labels)
+    scores = metrics.test_scores(teacher.logits(test), test.labels)
     print(
       f'teacher: {path}, test accuracy {scores["accuracy"]:.4f}',
       file=sys.stderr,
@@ -186,9 +193,9 @@ class _TeacherStage(stage.Stage):
 
   def score(self, run):
     test = self.dataset.test
-    predict = evaluation.KerasPredictor(folding.fold(self.model))
-    outputs = evaluation.logits(predict, test.images)
-    return evaluation.test_scores(outputs, test.labels)
+    predict = predictors.KerasPredictor(folding.fold(self.model))
+    outputs = metrics.logits(predict, test.images)
+    return metrics.test_scores(outputs, test.labels)
 
 
 def compile_steps(
@@ -198,7 +205,7 @@ def compile_steps(
   batch_size: int,
   *,
   jit: bool = False,
-):
+) -> step.Steps:
   """Returns the compiled loop of teacher steps; see `loop.Training`."""
   training = fused.fuse(teacher)
 

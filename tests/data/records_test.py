@@ -1,5 +1,6 @@
 """Images in files: crops, order, random access, and errors."""
 
+import functools
 import io
 import os
 import tempfile
@@ -11,16 +12,9 @@ import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from ft_tf import (
-  catalogue,
-  errors,
-  evaluation,
-  recipes,
-  run_dir,
-  specs,
-  teachers,
-)
+from ft_tf import catalogue, errors, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets, image_ops, records, sources, views
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import model_files, zoo
 from ft_tf.training import loop, student, teacher
 from tests import fixtures
@@ -255,22 +249,29 @@ class MiddleTest(parameterized.TestCase):
     np.testing.assert_array_equal(middle, np.full((8, 8, 1), 77))
 
 
-class RandomPartTest(absltest.TestCase):
-  def _parts(self, count, size=(100, 100)):
-    """Returns the corners (top, bottom, left, right) of parts, 0..1."""
-    image = _png(_gradient(*size))
-    chances = np.random.default_rng(0).random((count, 3)).astype(np.float32)
-    parts = tf.map_fn(
+@functools.cache
+def _corners(count, size=(100, 100)):
+  """Returns the corners (top, bottom, left, right) of random parts, 0..1."""
+  image = _png(_gradient(*size))
+  chances = np.random.default_rng(0).random((count, 3)).astype(np.float32)
+
+  @tf.function  # Eager, 400 parts take seconds.
+  def random_parts():
+    return tf.map_fn(
       lambda chance: image_ops.crop_randomly(image, chance, (32, 32, 3)),
       chances,
       fn_output_signature=tf.uint8,
     )
-    ends = [parts[:, 0, :, 0], parts[:, -1, :, 0]]
-    ends += [parts[:, :, 0, 1], parts[:, :, -1, 1]]
-    return [np.mean(end, axis=1) / 255 for end in ends]
 
+  parts = random_parts()
+  ends = [parts[:, 0, :, 0], parts[:, -1, :, 0]]
+  ends += [parts[:, :, 0, 1], parts[:, :, -1, 1]]
+  return [np.mean(end, axis=1) / 255 for end in ends]
+
+
+class RandomPartTest(absltest.TestCase):
   def test_area_and_aspect_ratio_are_within_bounds_and_cover_them(self):
-    top, bottom, left, right = self._parts(400)
+    top, bottom, left, right = _corners(400)
     # A border pixel shows the middle of its 1/32 of the part.
     height, width = (bottom - top) * 32 / 31, (right - left) * 32 / 31
     area, aspect = height * width, width / height
@@ -284,7 +285,7 @@ class RandomPartTest(absltest.TestCase):
     self.assertGreater(aspect.max(), 1.25)
 
   def test_parts_reach_every_side_of_the_image(self):
-    top, bottom, left, right = self._parts(400)
+    top, bottom, left, right = _corners(400)
     for least in (top.min(), left.min()):
       self.assertLess(least, 0.05)
     for most in (bottom.max(), right.max()):
@@ -292,7 +293,7 @@ class RandomPartTest(absltest.TestCase):
 
   def test_image_that_no_part_fits_is_seen_whole(self):
     # 8 % of 1,000 x 10 pixels at 4/3 would be 33 pixels wide.
-    top, bottom, left, right = self._parts(5, size=(1000, 10))
+    top, bottom, left, right = _corners(5, size=(1000, 10))
     for least in (top, left):
       self.assertLess(least.max(), 0.1)
     for most in (bottom, right):
@@ -477,7 +478,7 @@ class TrainingTest(absltest.TestCase):
     )
     self.assertEqual(model_files.load(run.model).input_shape, (None, 16, 16, 3))
     own = dataset.at(16)
-    again = evaluation.evaluate(evaluation.predictor(run.model), own.test)
+    again = metrics.evaluate(predictors.open_predictor(run.model), own.test)
     self.assertAlmostEqual(again['accuracy'], found['accuracy'])
 
 

@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from ft_tf import errors, evaluation
+from ft_tf import errors
+from ft_tf.evaluation import predictors
 from ft_tf.export import convert
 from ft_tf.models import layers, zoo
 
@@ -55,7 +56,7 @@ class ConvertTest(parameterized.TestCase):
     path = os.path.join(self.create_tempdir().full_path, 'm.tflite')
     with open(path, 'wb') as file:
       file.write(content)
-    return evaluation.LiteRTPredictor(path)
+    return predictors.LiteRTPredictor(path)
 
   def test_float32_file_equals_keras_and_takes_raw_bytes(self):
     model, images = _model(), _images()
@@ -101,7 +102,7 @@ class ConvertTest(parameterized.TestCase):
       file.write(convert.tflite_float32(twin))
     twin.save(os.path.join(folder, 'student.keras'))
     for name in ('saved', 'student.tflite', 'student.keras'):
-      predict = evaluation.predictor(os.path.join(folder, name))
+      predict = predictors.open_predictor(os.path.join(folder, name))
       np.testing.assert_allclose(predict(images), wanted, rtol=1e-3, atol=1e-2)
 
   def test_float16_file_is_smaller_and_close(self):

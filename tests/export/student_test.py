@@ -5,37 +5,62 @@ import dataclasses
 import io
 import json
 import os
+import tempfile
 from unittest import mock
 
 import keras
 from absl.testing import absltest
 
-from ft_tf import errors, evaluation, run_dir, specs
+from ft_tf import errors, run_dir, specs
 from ft_tf.data import datasets, image_ops
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.export import convert, student
 from ft_tf.models import model_files, zoo
 from tests import fixtures
 
 
+def _save_small(path):
+  """Writes a network that converts in no time, and returns it."""
+  image = keras.Input((8, 8, 1))
+  x = keras.layers.Rescaling(1 / 255)(image)
+  x = keras.layers.Flatten()(x)
+  model = keras.Model(image, keras.layers.Dense(3)(x))
+  model.save(path)
+  return model
+
+
 class ExportTest(absltest.TestCase):
-  def setUp(self):
-    super().setUp()
+  """One export of `model` is read by all tests of what an export is."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
     keras.utils.set_random_seed(0)
-    self.dataset = fixtures.blobs()
+    cls.dataset = fixtures.blobs()
     model = zoo.build(
-      'resnet8x0.25', specs.spec(fixtures.recipe(), self.dataset)
+      'resnet8x0.25', specs.spec(fixtures.recipe(), cls.dataset)
     )
     for _ in range(10):
-      model(self.dataset.train.images, training=True)
+      model(cls.dataset.train.images, training=True)
+    root = cls.enterClassContext(tempfile.TemporaryDirectory())
+    cls.model = os.path.join(root, 'model.keras')
+    model.save(cls.model)
+    cls.exported = os.path.join(root, 'export')
+    with mock.patch.object(
+      convert, 'tflite_int8', wraps=convert.tflite_int8
+    ) as tflite_int8:
+      cls.figures = student.export(cls.model, cls.dataset, cls.exported)
+    cls.calibration = tflite_int8.call_args.args[1]
+
+  def setUp(self):
+    super().setUp()
     self.root = self.create_tempdir().full_path
-    self.model = os.path.join(self.root, 'model.keras')
-    model.save(self.model)
     self.folder = os.path.join(self.root, 'out', 'export')
 
   def test_folder_holds_every_format_with_its_figures(self):
-    figures = student.export(self.model, self.dataset, self.folder)
+    figures = self.figures
     self.assertCountEqual(
-      os.listdir(self.folder),
+      os.listdir(self.exported),
       [
         'student.keras',
         'saved_model',
@@ -47,19 +72,19 @@ class ExportTest(absltest.TestCase):
         '.model_sha256',
       ],
     )
-    with open(os.path.join(self.folder, 'export.json')) as file:
+    with open(os.path.join(self.exported, 'export.json')) as file:
       self.assertEqual(json.load(file), figures)
-    with open(os.path.join(self.folder, 'labels.txt')) as file:
+    with open(os.path.join(self.exported, 'labels.txt')) as file:
       self.assertEqual(file.read().split(), ['left', 'middle', 'right'])
-    expected = evaluation.evaluate(
-      evaluation.predictor(self.model), self.dataset.test
+    expected = metrics.evaluate(
+      predictors.open_predictor(self.model), self.dataset.test
     )
     for name in ('student.keras', 'saved_model', 'student_fp32.tflite'):
       self.assertAlmostEqual(figures[name]['accuracy'], expected['accuracy'])
       self.assertEqual(figures[name]['agreement'], 1.0)
       self.assertLess(figures[name]['max_logit_difference'], 1e-4)
     for name in ('fp32', 'fp16', 'int8'):
-      path = os.path.join(self.folder, f'student_{name}.tflite')
+      path = os.path.join(self.exported, f'student_{name}.tflite')
       entry = figures[f'student_{name}.tflite']
       self.assertEqual(
         entry['preprocessing'],
@@ -67,13 +92,16 @@ class ExportTest(absltest.TestCase):
       )
       self.assertEqual(entry['bytes'], os.path.getsize(path))
       self.assertEqual(entry['latency_ms']['threads'], 1)
-      again = evaluation.evaluate(evaluation.predictor(path), self.dataset.test)
+      again = metrics.evaluate(
+        predictors.open_predictor(path), self.dataset.test
+      )
       self.assertEqual(entry['accuracy'], again['accuracy'])
     self.assertEqual(figures['student_int8.tflite']['input_dtype'], 'uint8')
     self.assertEqual(figures['student_int8.tflite']['output_dtype'], 'int8')
 
   def test_softmax_is_left_out_and_said(self):
-    model = keras.models.load_model(self.model)
+    plain = os.path.join(self.root, 'plain.keras')
+    model = _save_small(plain)
     soft = keras.Model(
       model.input, keras.layers.Softmax()(model.output), name='soft'
     )
@@ -85,8 +113,8 @@ class ExportTest(absltest.TestCase):
     self.assertIn('export: gives probabilities', said.getvalue())
     for name in ('saved_model', 'student_fp32.tflite'):
       self.assertLess(figures[name]['max_logit_difference'], 1e-4)
-    wanted = evaluation.evaluate(
-      evaluation.predictor(self.model), self.dataset.test
+    wanted = metrics.evaluate(
+      predictors.open_predictor(plain), self.dataset.test
     )
     self.assertAlmostEqual(
       figures['saved_model']['loss'], wanted['loss'], places=4
@@ -133,47 +161,39 @@ class ExportTest(absltest.TestCase):
       self.assertEqual(student.recorded_preprocessing(path), {})
 
   def test_int8_is_calibrated_on_training_images(self):
-    with mock.patch.object(
-      convert, 'tflite_int8', wraps=convert.tflite_int8
-    ) as tflite_int8:
-      student.export(self.model, self.dataset, self.folder)
-    calibration = tflite_int8.call_args.args[1]
     train = {image.tobytes() for image in self.dataset.train.images}
-    self.assertEqual({image.tobytes() for image in calibration}, train)
+    self.assertEqual({image.tobytes() for image in self.calibration}, train)
 
   def test_export_that_fails_leaves_nothing(self):
+    path = os.path.join(self.root, 'small.keras')
+    _save_small(path)
     with (
       mock.patch.object(convert, 'tflite_int8', side_effect=OSError),
       self.assertRaises(OSError),
     ):
-      student.export(self.model, self.dataset, self.folder)
+      student.export(path, self.dataset, self.folder)
     self.assertEmpty(os.listdir(os.path.dirname(self.folder)))
 
   def test_export_that_is_there_is_returned_as_it_stands(self):
-    figures = student.export(self.model, self.dataset, self.folder)
     with mock.patch.object(convert, 'saved_model', side_effect=AssertionError):
       self.assertEqual(
-        student.export(self.model, self.dataset, self.folder), figures
+        student.export(self.model, self.dataset, self.exported), self.figures
       )
 
   def test_export_of_another_model_is_not_passed_off_as_this_ones(self):
-    student.export(self.model, self.dataset, self.folder)
     other = os.path.join(self.root, 'other.keras')
-    zoo.build('resnet8', specs.spec(fixtures.recipe(), self.dataset)).save(
-      other
-    )
+    _save_small(other)
     with self.assertRaisesRegex(errors.UsageError, 'another model'):
-      student.export(other, self.dataset, self.folder)
+      student.export(other, self.dataset, self.exported)
 
   def test_quantized_model_is_refused_and_nothing_written(self):
     model = model_files.load(self.model)
     model.quantize('int8')
-    path = f'{self.model}.int8.keras'
+    path = os.path.join(self.root, 'int8.keras')
     model.save(path)
-    folder = f'{self.model}.export'
     with self.assertRaisesRegex(errors.UsageError, 'quantized by Keras'):
-      student.export(path, self.dataset, folder)
-    self.assertFalse(os.path.exists(folder))
+      student.export(path, self.dataset, self.folder)
+    self.assertFalse(os.path.exists(self.folder))
 
   def test_model_of_other_classes_is_refused_and_nothing_written(self):
     source = fixtures.Blobs()

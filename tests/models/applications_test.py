@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 
-from ft_tf import errors, evaluation
+from ft_tf import errors
+from ft_tf.evaluation import predictors
 from ft_tf.export import convert
 from ft_tf.models import (
   applications,
@@ -42,10 +43,15 @@ def _dropouts_off(model):
   return model
 
 
+def _untrained(size):
+  """Returns a phone's network as it begins."""
+  keras.utils.set_random_seed(0)
+  return _dropouts_off(zoo.build('mobilenetv3smallx0.5', _spec(size)))
+
+
 def _small(size):
   """Returns a phone's network that has seen images, and these."""
-  keras.utils.set_random_seed(0)
-  model = _dropouts_off(zoo.build('mobilenetv3smallx0.5', _spec(size)))
+  model = _untrained(size)
   images = networks.images(16, size, 3)
   for _ in range(10):
     model(images, training=True)
@@ -209,7 +215,7 @@ class PhoneTest(parameterized.TestCase):
 
   @parameterized.parameters(32, 64)
   def test_last_map_is_not_one_of_the_top(self, size):
-    model, _ = _small(size)
+    model = _untrained(size)
     self.assertEqual(layer_choice.last_feature_map(model), 'activation_18')
     self.assertEqual(feature_maps.shape(model, 'activation_18'), (4, 4, 288))
     self.assertEqual(
@@ -258,7 +264,7 @@ class PhoneTest(parameterized.TestCase):
       file.write(
         convert.tflite_int8(convert.float32_twin(model, 'float32'), images)
       )
-    predict = evaluation.LiteRTPredictor(path)
+    predict = predictors.LiteRTPredictor(path)
     kinds = {
       np.dtype(tensor['dtype']).name
       for tensor in predict.interpreter.get_tensor_details()
@@ -277,7 +283,7 @@ class PhoneTest(parameterized.TestCase):
     with open(path, 'wb') as file:
       file.write(convert.tflite_float32(twin))
     np.testing.assert_allclose(
-      evaluation.LiteRTPredictor(path)(images),
+      predictors.LiteRTPredictor(path)(images),
       twin(images, training=False),
       atol=1e-4,
     )

@@ -12,7 +12,8 @@ import pytest
 from absl.testing import absltest, parameterized
 from tensorboard.backend.event_processing import event_accumulator
 
-from ft_tf import errors, evaluation, factors, run_dir, specs, teachers
+from ft_tf import errors, factors, run_dir, specs, teachers
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import feature_maps, model_files, zoo
 from ft_tf.signals import cache
 from ft_tf.training import (
@@ -337,25 +338,25 @@ class TrainStudentTest(parameterized.TestCase):
     run, result = self._train('a')
     test = fixtures.blobs().test
     ours, theirs = (
-      evaluation.logits(evaluation.predictor(path), test.images)
+      metrics.logits(predictors.open_predictor(path), test.images)
       for path in (run.model, self.teacher)
     )
     self.assertAlmostEqual(
       result['calibration_error'],
-      evaluation.calibration_error(ours, test.labels),
+      metrics.calibration_error(ours, test.labels),
       places=4,
     )
-    for name, value in evaluation.likeness(ours, theirs).items():
+    for name, value in metrics.likeness(ours, theirs).items():
       self.assertAlmostEqual(result[name], value, places=4)
     rows = [row for row in run.metrics() if 'validation_accuracy' in row]
     best = max(row['validation_accuracy'] for row in rows)
     (first, *_) = (r for r in rows if r['validation_accuracy'] == best)
     self.assertEqual(result['best_epoch'], first['epoch'])
-    kept = evaluation.predictor(os.path.join(run.path, student.BEST))
-    scores = evaluation.evaluate(kept, fixtures.blobs().validation)
+    kept = predictors.open_predictor(os.path.join(run.path, student.BEST))
+    scores = metrics.evaluate(kept, fixtures.blobs().validation)
     self.assertAlmostEqual(scores['accuracy'], best)
     self.assertAlmostEqual(
-      evaluation.evaluate(kept, test)['accuracy'], result['best_accuracy']
+      metrics.evaluate(kept, test)['accuracy'], result['best_accuracy']
     )
 
   def test_beta_auto_gives_the_factor_loss_its_share_of_the_gradient(self):
@@ -534,7 +535,7 @@ class TrainStudentTest(parameterized.TestCase):
   def test_method_that_reads_labels_refuses_images_without(self):
     recipe = fixtures.recipe(method='ft+dkd', unlabeled='pictures')
     with self.assertRaisesRegex(
-      errors.UsageError, '--unlabeled: dkd learns from labels'
+      errors.UsageError, '--unlabeled: the loss of dkd needs labels'
     ):
       self._train('a', recipe, dataset=fixtures.blobs_and_unlabelled())
     self.assertEmpty(os.listdir(self.runs))
@@ -546,12 +547,14 @@ class TrainStudentTest(parameterized.TestCase):
     model = model_files.load(whole.model)
     self.assertEqual(model.input_shape, (None, 6, 6, 1))
     own = fixtures.blobs().at(6)
-    scores = evaluation.evaluate(evaluation.predictor(whole.model), own.test)
+    scores = metrics.evaluate(predictors.open_predictor(whole.model), own.test)
     self.assertAlmostEqual(scores['accuracy'], result['accuracy'])
-    theirs = evaluation.logits(
-      evaluation.predictor(self.teacher), fixtures.blobs().test.images
+    theirs = metrics.logits(
+      predictors.open_predictor(self.teacher), fixtures.blobs().test.images
     )
-    ours = evaluation.logits(evaluation.predictor(whole.model), own.test.images)
+    ours = metrics.logits(
+      predictors.open_predictor(whole.model), own.test.images
+    )
     self.assertAlmostEqual(
       result['teacher_agreement'],
       float((ours.argmax(axis=1) == theirs.argmax(axis=1)).mean()),
@@ -629,8 +632,8 @@ class NetworkOfKerasTest(parameterized.TestCase):
     rows = run.metrics()
     self.assertLess(rows[-1]['cross_entropy'], rows[0]['cross_entropy'])
     # What is left is evaluated as it was, but for the moving statistics.
-    again = evaluation.evaluate(
-      evaluation.KerasPredictor(model_files.load(run.model)), dataset.test
+    again = metrics.evaluate(
+      predictors.KerasPredictor(model_files.load(run.model)), dataset.test
     )
     self.assertAlmostEqual(again['accuracy'], result['accuracy'], delta=0.05)
 

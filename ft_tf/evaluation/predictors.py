@@ -1,8 +1,7 @@
-"""Accuracy of a Keras model, a SavedModel or a .tflite file on images."""
+"""A Keras model, a SavedModel or a .tflite file, run on raw images."""
 
 import abc
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any
 
@@ -13,16 +12,12 @@ import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 
 from ft_tf import errors
-from ft_tf.data import example_sets
-from ft_tf.models import checks, heads, model_files, standard
+from ft_tf.models import checks, model_files, standard
 
 SIGNATURE = 'serving_default'
-_BATCH = 250
 # Raw images reach to 255. An 8-bit input that ends below this, or begins as far
 # below 0, is of values that were scaled before, such as 0..1 or -1..1.
 _LEAST_HIGHEST = 8
-_LEAST = 1e-7  # probability
-_PROBABILITY_STEP = 1 / 250  # the coarsest of 8 bits from 0 to 1, and a little
 
 
 class Predictor(abc.ABC):
@@ -326,7 +321,7 @@ def _first_line(error: Exception) -> str:
   return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def predictor(path: str) -> Predictor:
+def open_predictor(path: str) -> Predictor:
   """Returns the predictor of a model file or folder, by its kind.
 
   Raises:
@@ -349,177 +344,3 @@ def predictor(path: str) -> Predictor:
   model = model_files.load(path)
   checks.check_classifier(model, path)
   return KerasPredictor(standard.standardize(model)[0], given=path)
-
-
-def check_classes(
-  predict: Predictor,
-  examples: example_sets.AnyExamples,
-  label_names: Sequence[str],
-) -> None:
-  """Raises `UsageError` if a model has not as many classes as a data set."""
-  classes = predict(examples.images[:1]).shape[-1]
-  if classes != len(label_names):
-    raise errors.UsageError(
-      f'--model has {classes} classes, the data set {len(label_names)}: give '
-      'the data set it was trained on'
-    )
-
-
-def in_batches(
-  function: Callable[[np.ndarray], np.ndarray], inputs: example_sets.Images
-) -> np.ndarray:
-  """Returns a function's values of many inputs, a batch at a time.
-
-  Args:
-    function: From `[B, ...]` to `[B, ...]`, such as a `Predictor`.
-    inputs: `[N, ...]`, N at least 1.
-  """
-  return np.concatenate(
-    [
-      function(inputs[first : first + _BATCH])
-      for first in range(0, len(inputs), _BATCH)
-    ]
-  )
-
-
-def logits(predict: Predictor, images: example_sets.Images) -> np.ndarray:
-  """Returns the logits `[N, classes]` of raw images `[N, H, W, C]` uint8.
-
-  Of a model that gives probabilities they are their logarithms, which is said.
-
-  Raises:
-    UsageError: a model that was given has outputs that are not finite.
-    TrainingError: so has one that was trained.
-  """
-  outputs = in_batches(predict, images)
-  finite = np.isfinite(outputs).all(axis=1)
-  if not finite.all():
-    what = f'{(~finite).sum()} of {len(outputs)} images'
-    if predict.given:
-      raise errors.UsageError(
-        f'{predict.given} gives outputs that are not finite (nan or infinity) '
-        f'for {what}: give a model whose weights and preprocessing are sound'
-      )
-    raise errors.TrainingError(
-      f'the trained network gives outputs that are not finite for {what}: '
-      'start again in another --workdir with a lower learning rate or '
-      '--precision=float32'
-    )
-  step = predict.output_step
-  if step > _PROBABILITY_STEP:
-    return outputs
-  rounding = outputs.shape[1] * step / 2
-  if predict.opaque and heads.look_like_probabilities(outputs, rounding):
-    print(
-      f'{predict.given} gives probabilities: the loss is computed from their '
-      'logarithms',
-      file=sys.stderr,
-      flush=True,
-    )
-    return np.log(np.maximum(outputs, max(step / 2, _LEAST)))
-  return outputs
-
-
-def score(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
-  """Returns accuracy (0..1), mean cross entropy (nats) and their count.
-
-  Args:
-    outputs: Logits, `[N, classes]`.
-    labels: `[N]`, integers.
-  """
-  log = _log_probabilities(outputs)
-  picked = np.take_along_axis(log, labels[:, None], axis=1)
-  return {
-    'accuracy': float((outputs.argmax(axis=1) == labels).mean()),
-    'loss': float(-picked.mean()),
-    'examples': len(labels),
-  }
-
-
-def test_scores(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-  """Returns `score` and `calibration_error`: a run's figures on a split.
-
-  Args:
-    outputs: Logits, `[N, classes]`.
-    labels: `[N]`, integers.
-  """
-  return {
-    **score(outputs, labels),
-    'calibration_error': calibration_error(outputs, labels),
-  }
-
-
-def calibration_error(
-  outputs: np.ndarray, labels: np.ndarray, bins: int = 15
-) -> float:
-  """Returns the expected calibration error, 0..1 (Guo et al. 2017, section 2).
-
-  The difference of confidence and accuracy within equal bins of confidence,
-  weighted by the images in each.
-
-  Args:
-    outputs: Logits, `[N, classes]`.
-    labels: `[N]`, integers.
-    bins: Number of bins; 15 in the source.
-  """
-  probabilities = np.exp(_log_probabilities(outputs))
-  confidence = probabilities.max(axis=1)
-  right = outputs.argmax(axis=1) == labels
-  which = np.minimum(np.int64(np.ceil(confidence * bins)) - 1, bins - 1)
-  gaps = np.bincount(which, confidence - right, minlength=bins)
-  return float(np.abs(gaps).sum() / len(labels))
-
-
-def likeness(
-  outputs: np.ndarray, teacher_outputs: np.ndarray
-) -> dict[str, float]:
-  """Returns how alike a student's answers are to its teacher's.
-
-  Args:
-    outputs: The student's logits, `[N, classes]`.
-    teacher_outputs: The teacher's, likewise.
-
-  Returns:
-    `teacher_agreement`, the share of images (0..1) with the same class on top,
-    and `teacher_divergence`, the mean KL(teacher || student) in nats.
-  """
-  ours, theirs = map(_log_probabilities, (outputs, teacher_outputs))
-  divergence = (np.exp(theirs) * (theirs - ours)).sum(axis=1)
-  same = outputs.argmax(axis=1) == teacher_outputs.argmax(axis=1)
-  return {
-    'teacher_agreement': float(same.mean()),
-    'teacher_divergence': float(divergence.mean()),
-  }
-
-
-def _log_probabilities(outputs):
-  """Returns logarithms of the softmax of logits, in float64."""
-  outputs = outputs.astype(np.float64)
-  shifted = outputs - outputs.max(axis=1, keepdims=True)
-  return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-
-
-def evaluate(
-  predict: Predictor, examples: example_sets.AnyExamples
-) -> dict[str, float | int]:
-  """Returns `score` of a predictor on labelled images.
-
-  Raises:
-    UsageError: the model takes other images or has other classes.
-  """
-  shape = examples.images.shape[1:]
-  if len(shape) != len(predict.image_shape) or any(
-    takes not in (None, has)
-    for takes, has in zip(predict.image_shape, shape, strict=True)
-  ):
-    raise errors.UsageError(
-      f'the model does not take images {shape} but {predict.image_shape}: give '
-      'the --dataset it was trained on'
-    )
-  outputs = logits(predict, examples.images)
-  if examples.labels.max() >= outputs.shape[1]:
-    raise errors.UsageError(
-      f'the model has {outputs.shape[1]} classes, the data set more: give the '
-      '--dataset it was trained on'
-    )
-  return score(outputs, examples.labels)

@@ -1,4 +1,4 @@
-"""Scores against hand-made values, and one answer from every format."""
+"""Every format of a model, run on raw images."""
 
 import contextlib
 import io
@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from ft_tf import errors, evaluation
+from ft_tf import errors
 from ft_tf.data import example_sets
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.export import convert
 from ft_tf.models import layers, zoo
-from tests import fixtures
 
 
 def _examples(count=7, channels=1, size=8):
@@ -22,70 +22,6 @@ def _examples(count=7, channels=1, size=8):
     rng.integers(256, size=(count, size, size, channels)).astype(np.uint8),
     rng.integers(3, size=count),
   )
-
-
-class SoftmaxTest(absltest.TestCase):
-  def test_loss_is_of_logits_where_a_file_gives_probabilities(self):
-    image = keras.Input((8, 8, 1))
-    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image))
-    logits = keras.layers.Dense(3, name='logits')
-    plain = keras.Model(image, logits(x))
-    soft = keras.Model(image, keras.layers.Softmax()(logits(x)))
-    losses = []
-    for name, model in (('plain', plain), ('soft', soft)):
-      path = f'{self.create_tempdir().full_path}/{name}.keras'
-      model.save(path)
-      scores = evaluation.evaluate(
-        evaluation.predictor(path), fixtures.blobs().test
-      )
-      losses.append(scores['loss'])
-    self.assertAlmostEqual(*losses, places=5)
-
-
-class ScoreTest(absltest.TestCase):
-  def test_known_values(self):
-    # Softmax (1/4, 3/4) and (1/2, 1/2); the labels are 1 and 1.
-    outputs = np.float32([[0, np.log(3)], [5, 5]])
-    scores = evaluation.score(outputs, np.array([1, 1]))
-    self.assertEqual(scores['accuracy'], 0.5)  # a tie goes to the first
-    self.assertAlmostEqual(
-      scores['loss'], -(np.log(0.75) + np.log(0.5)) / 2, places=6
-    )
-    self.assertEqual(scores['examples'], 2)
-
-  def test_large_logits_give_a_finite_loss(self):
-    scores = evaluation.score(np.float32([[1e4, -1e4]]), np.array([1]))
-    self.assertAlmostEqual(scores['loss'], 2e4, places=3)
-
-
-class CalibrationTest(absltest.TestCase):
-  def test_known_value_when_worked_out_by_hand(self):
-    # Confidence 0.75 twice, right once; 0.95 once, right.
-    outputs = np.log([[0.75, 0.25], [0.75, 0.25], [0.05, 0.95]])
-    error = evaluation.calibration_error(outputs, np.array([0, 1, 1]))
-    self.assertAlmostEqual(error, (2 * 0.25 + 0.05) / 3)
-
-  def test_certain_and_right_is_calibrated(self):
-    outputs = np.float32([[100, 0], [0, 100]])
-    self.assertAlmostEqual(
-      evaluation.calibration_error(outputs, np.array([0, 1])), 0
-    )
-
-  def test_likeness_counts_tops_and_divergence(self):
-    theirs = np.log([[0.75, 0.25], [0.5, 0.5]])
-    ours = np.log([[0.5, 0.5], [0.25, 0.75]])
-    found = evaluation.likeness(ours, theirs)
-    self.assertEqual(found['teacher_agreement'], 0.5)
-    self.assertAlmostEqual(
-      found['teacher_divergence'],
-      (
-        0.75 * np.log(1.5)
-        + 0.25 * np.log(0.5)
-        + 0.5 * np.log(2)
-        + 0.5 * np.log(2 / 3)
-      )
-      / 2,
-    )
 
 
 def _logits(images):
@@ -137,7 +73,7 @@ class GivenFileTest(parameterized.TestCase):
       converter.inference_output_type = quantised['dtype']
     with open(self.path, 'wb') as file:
       file.write(converter.convert())
-    return evaluation.predictor(self.path)
+    return predictors.open_predictor(self.path)
 
   @parameterized.parameters(tf.int8, tf.uint8, tf.int16)
   def test_integer_input_is_quantised_as_the_file_says(self, dtype):
@@ -198,13 +134,13 @@ class GivenFileTest(parameterized.TestCase):
   @parameterized.parameters({}, {'dtype': tf.int8, 'to': 255.0})
   def test_loss_of_probabilities_is_that_of_logits(self, **quantised):
     examples = example_sets.Examples(self.images, np.arange(9) % 3)
-    wanted = evaluation.score(self.wanted, examples.labels)
+    wanted = metrics.score(self.wanted, examples.labels)
     predict = self._tflite(
       lambda images: tf.nn.softmax(_logits(images)), **quantised
     )
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
-      scores = evaluation.evaluate(predict, examples)
+      scores = metrics.evaluate(predict, examples)
     self.assertAlmostEqual(scores['loss'], wanted['loss'], delta=0.02)
     self.assertRegex(said.getvalue(), r'm\.tflite gives probabilities')
 
@@ -225,7 +161,7 @@ class GivenFileTest(parameterized.TestCase):
   )
   def test_saved_model_of_any_dtype_and_batch_is_measured(self, dtype, shape):
     spec = tf.TensorSpec([*shape, 8, 8, 1], dtype, 'x')
-    predict = evaluation.predictor(self._saved(mine=(_logits, spec)))
+    predict = predictors.open_predictor(self._saved(mine=(_logits, spec)))
     self.assertEqual(predict.image_shape, (8, 8, 1))
     np.testing.assert_allclose(predict(self.images), self.wanted, atol=1e-5)
 
@@ -234,7 +170,9 @@ class GivenFileTest(parameterized.TestCase):
     model = keras.Model(image, keras.layers.GlobalMaxPooling2D()(image))
     folder = self.create_tempdir().full_path
     model.export(folder, verbose=False)
-    self.assertEqual(evaluation.predictor(folder)(self.images).shape, (9, 1))
+    self.assertEqual(
+      predictors.open_predictor(folder)(self.images).shape, (9, 1)
+    )
 
   def test_saved_models_of_another_kind_are_refused_in_a_line(self):
     images = tf.TensorSpec([None, 8, 8, 1], tf.float32, 'x')
@@ -255,7 +193,7 @@ class GivenFileTest(parameterized.TestCase):
       ),
     ):
       with self.assertRaisesRegex(errors.UsageError, message) as caught:
-        evaluation.predictor(self._saved(**signatures))
+        predictors.open_predictor(self._saved(**signatures))
       self.assertNotIn('\n', str(caught.exception))
 
   def test_saved_model_that_does_not_load_is_refused_in_a_line(self):
@@ -263,26 +201,7 @@ class GivenFileTest(parameterized.TestCase):
     with open(os.path.join(folder, 'saved_model.pb'), 'wb') as file:
       file.write(b'nothing')
     with self.assertRaisesRegex(errors.UsageError, 'does not load as a Saved'):
-      evaluation.predictor(folder)
-
-
-class FiniteTest(absltest.TestCase):
-  def _predictor(self, given=''):
-    image = keras.Input((8, 8, 1))
-    x = keras.layers.GlobalMaxPooling2D()(image)
-    # Not a number for an image that is black all over.
-    x = keras.layers.Concatenate()([x / x, x / x])
-    return evaluation.KerasPredictor(keras.Model(image, x), given=given)
-
-  def test_outputs_that_are_not_finite_are_refused_by_whose_they_are(self):
-    examples = _examples(5)
-    examples.images[3] = 0
-    with self.assertRaisesRegex(
-      errors.UsageError, r'^a\.keras gives .*not finite .* 1 of 5 images'
-    ):
-      evaluation.evaluate(self._predictor('a.keras'), examples)
-    with self.assertRaisesRegex(errors.TrainingError, 'the trained network'):
-      evaluation.evaluate(self._predictor(), examples)
+      predictors.open_predictor(folder)
 
 
 class PredictorTest(absltest.TestCase):
@@ -309,7 +228,7 @@ class PredictorTest(absltest.TestCase):
     images = _examples().images
     expected = self.model(images, training=False)
     for name in ('m.keras', 'saved', 'm.tflite'):
-      predict = evaluation.predictor(self._path(name))
+      predict = predictors.open_predictor(self._path(name))
       self.assertEqual(predict.image_shape, (8, 8, 1))
       self.assertEqual(predict.image_size, 8)
       np.testing.assert_allclose(
@@ -320,15 +239,13 @@ class PredictorTest(absltest.TestCase):
 
   def test_evaluation_moves_no_variable(self):
     before = self.model.get_weights()
-    evaluation.evaluate(evaluation.KerasPredictor(self.model), _examples())
+    metrics.evaluate(predictors.KerasPredictor(self.model), _examples())
     for now, then in zip(self.model.get_weights(), before, strict=True):
       np.testing.assert_array_equal(now, then)
 
   def test_more_images_than_a_batch_are_all_counted(self):
     examples = _examples(301)
-    scores = evaluation.evaluate(
-      evaluation.KerasPredictor(self.model), examples
-    )
+    scores = metrics.evaluate(predictors.KerasPredictor(self.model), examples)
     expected = self.model(examples.images, training=False).numpy()
     self.assertEqual(scores['examples'], 301)
     self.assertAlmostEqual(
@@ -344,7 +261,7 @@ class PredictorTest(absltest.TestCase):
         keras.layers.Dense(3),
       ]
     )
-    predict = evaluation.KerasPredictor(model)
+    predict = predictors.KerasPredictor(model)
     self.assertEqual(predict.image_size, 0)
     self.assertEqual(predict(_examples(size=5).images).shape, (7, 3))
 
@@ -353,32 +270,32 @@ class PredictorTest(absltest.TestCase):
     with open(self._path('m.tflite'), 'wb') as file:
       file.write(convert.tflite_float32(self.model))
     for predict in (
-      evaluation.KerasPredictor(self.model),
-      evaluation.predictor(self._path('saved')),
-      evaluation.predictor(self._path('m.tflite')),
+      predictors.KerasPredictor(self.model),
+      predictors.open_predictor(self._path('saved')),
+      predictors.open_predictor(self._path('m.tflite')),
     ):
       with self.assertRaisesRegex(errors.UsageError, 'does not take images'):
-        evaluation.evaluate(predict, _examples(size=9))
+        metrics.evaluate(predict, _examples(size=9))
 
   def test_labels_beyond_the_models_classes_are_refused(self):
     examples = _examples()
     examples.labels[0] = 3
     with self.assertRaisesRegex(errors.UsageError, 'has 3 classes'):
-      evaluation.evaluate(evaluation.KerasPredictor(self.model), examples)
+      metrics.evaluate(predictors.KerasPredictor(self.model), examples)
 
   def test_what_is_no_model_is_refused(self):
     for name in ('a.keras', 'a.tflite'):
       with open(self._path(name), 'wb') as file:
         file.write(b'nothing')
       with self.assertRaisesRegex(errors.UsageError, 'does not load'):
-        evaluation.predictor(self._path(name))
+        predictors.open_predictor(self._path(name))
     with self.assertRaisesRegex(errors.UsageError, 'there is no file'):
-      evaluation.predictor(self._path('absent.keras'))
+      predictors.open_predictor(self._path('absent.keras'))
     with self.assertRaisesRegex(errors.UsageError, 'not a SavedModel'):
-      evaluation.predictor(self.folder)
+      predictors.open_predictor(self.folder)
     tf.saved_model.save(tf.Module(), self._path('empty'))
     with self.assertRaisesRegex(errors.UsageError, 'serving_default'):
-      evaluation.predictor(self._path('empty'))
+      predictors.open_predictor(self._path('empty'))
 
 
 if __name__ == '__main__':

@@ -1,0 +1,1 @@
+"""How good a model or an exported file is: its inference, and its figures."""
