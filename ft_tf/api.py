@@ -23,7 +23,7 @@ from ft_tf import (
   run_dir,
   teachers,
 )
-from ft_tf.data import datasets, example_sets, sources
+from ft_tf.data import array_source, datasets, example_sets
 from ft_tf.models import checks, model_files
 from ft_tf.training import loop, stage, strategy
 
@@ -85,7 +85,7 @@ def distill(
   with _in_python_terms():
     _check_arguments(numbers)
     run = run_dir.RunDir(_path('workdir', workdir))
-    source = sources.Arrays(train, test, label_names=label_names)
+    source = array_source.Arrays(train, test, label_names=label_names)
     original = _loaded_teacher(teacher)
     source = _as_teacher_takes(original, source, numbers)
     training = source.read('train')
@@ -181,8 +181,10 @@ def _loaded_teacher(teacher: Any) -> keras.Model | None:
 
 
 def _as_teacher_takes(
-  teacher: keras.Model | None, source: sources.Arrays, numbers: dict[str, Any]
-) -> sources.Arrays:
+  teacher: keras.Model | None,
+  source: array_source.Arrays,
+  numbers: dict[str, Any],
+) -> array_source.Arrays:
   """Returns the images with the channels that a trained teacher takes.
 
   Raises:

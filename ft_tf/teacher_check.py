@@ -14,7 +14,7 @@ import numpy as np
 from scipy import optimize
 
 from ft_tf import errors, findings, recipes, specs, teachers
-from ft_tf.data import datasets, example_sets, records, sampling
+from ft_tf.data import datasets, example_sets, image_ops, sampling
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import graph
 
@@ -75,7 +75,7 @@ def check(
     f'(--teacher_outputs={recipe.teacher.teacher_outputs})',
     '--teacher, --teacher_outputs',
   )
-  chosen = sampling.positions(dataset.test, _JUDGED)
+  chosen = sampling.sample_positions(dataset.test, _JUDGED)
   # A whole split is not computed again when the teacher is tested on it.
   test = dataset.test
   if len(chosen) < len(test):
@@ -194,9 +194,11 @@ def _hint_at_preprocessing(
     other_accuracy = accuracy(best, resized)
     if clearly_better(other_accuracy, most):
       most = other_accuracy
-      crops = resizing == records.STRETCH
+      crops = resizing == image_ops.STRETCH
       better_flags.append(
-        '--resizing=crop --pad=0' if crops else f'--resizing={records.STRETCH}'
+        '--resizing=crop --pad=0'
+        if crops
+        else f'--resizing={image_ops.STRETCH}'
       )
       given_flags.append(f'--resizing={resizing}')
   if better_flags:

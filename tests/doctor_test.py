@@ -11,7 +11,7 @@ from keras import ops
 from PIL import Image
 
 from ft_tf import doctor, errors, workshop
-from ft_tf.data import datasets, sources
+from ft_tf.data import array_source, datasets
 from ft_tf.training import loop
 from tests import fixtures
 
@@ -27,7 +27,7 @@ def _split(count, seed):
 
 
 def _dataset():
-  source = sources.Arrays(
+  source = array_source.Arrays(
     _split(80, 0), _split(120, 1), label_names=('left', 'middle', 'right')
   )
   return datasets.Dataset(source, validation_examples=8)
@@ -192,7 +192,7 @@ class DoctorTest(absltest.TestCase):
     images[np.arange(120), :, :, labels] += 150
     split = images.astype(np.uint8), labels
     dataset = datasets.Dataset(
-      sources.Arrays(split, split), validation_examples=8
+      array_source.Arrays(split, split), validation_examples=8
     )
     recipe = self._recipe(mean=(0.5,) * 3, std=(0.25,) * 3)
     found = next(

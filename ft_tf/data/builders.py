@@ -1,4 +1,4 @@
-"""A data set's name to its TFDS builder, and its files prepared."""
+"""TFDS builders of data sets by name, and the preparation of their files."""
 
 import contextlib
 import glob
@@ -11,11 +11,11 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from ft_tf import errors
-from ft_tf.data import digits, folder, folder_builder
+from ft_tf.data import digits, folder, folder_builder, messages
 
 # Registering the builder makes 'digits' a TFDS name like any other.
 _EMBEDDED = (digits.Digits.name,)
-_NAMED = 10  # configurations
+_NAMED = 10  # configurations that a message lists
 FILE_FORMATS = ('tfrecord', 'array_record')
 
 
@@ -27,15 +27,17 @@ def open_builder(
   channels: int = 0,
   labelled: tfds.core.DatasetBuilder | None = None,
 ) -> tfds.core.DatasetBuilder:
-  """Returns the TFDS builder, prepared unless we can do it ourselves.
+  """Returns the TFDS builder of a data set.
+
+  Digits and folders need not be prepared; see `prepare_local`.
 
   Args:
-    name: TFDS name, `digits`, `folder:PATH`, a folder of images, or
-      `unlabeled:PATH`, one without labels.
+    name: TFDS name, `digits`, `folder:PATH` (a folder of images) or
+      `unlabeled:PATH` (a folder of images without labels).
     data_dir: The TFDS folder; TFDS's default if None.
-    max_bad_files: As of `folder_builder.builder`.
-    channels: As of `folder_builder.builder`.
-    labelled: The builder of the data set that images without labels add to.
+    max_bad_files: As of `folder_builder.make_builder`.
+    channels: As of `folder_builder.make_builder`.
+    labelled: The builder of the data set that unlabelled images add to.
 
   Raises:
     UsageError: there is no such data set, or it is not prepared.
@@ -45,7 +47,7 @@ def open_builder(
     (folder.UNLABELLED, folder.scan_unlabelled),
   ):
     if name.startswith(prefix):
-      return folder_builder.builder(
+      return folder_builder.make_builder(
         scan(name.removeprefix(prefix)),
         data_dir=data_dir,
         max_bad_files=max_bad_files,
@@ -63,10 +65,10 @@ def open_builder(
   builder = _find(name, data_dir)
   if not builder.is_prepared():
     where = data_dir or tfds.core.constants.DATA_DIR
-    others = prepared(name, data_dir)
-    if others:
-      raise _held_otherwise(
-        f'{name} (version {builder.version})', where, others
+    prepared = list_prepared(name, data_dir)
+    if prepared:
+      raise _other_version_error(
+        f'{name} (version {builder.version})', where, prepared
       )
     raise errors.UsageError(
       f'{name} is not prepared in {where}: run `bin/prepare_data.py '
@@ -77,17 +79,17 @@ def open_builder(
 
 
 def _check_name(name: str) -> None:
-  """Raises `UsageError` if a TFDS name is none, or stands for a folder."""
+  """Raises `UsageError` if a name cannot be a TFDS name, or is a path."""
   if not name:
     raise errors.UsageError(
       'give --dataset: a TFDS name such as cifar10, digits, or folder:PATH; or '
       '--recipe, which has one'
     )
-  shown = folder.shown(name)
+  shown = messages.printable(name)
   prefix, colon, path = name.partition(':')
   if colon and f'{prefix.lower()}:' == folder.PREFIX:
     raise errors.UsageError(
-      f'--dataset={shown}: write {folder.PREFIX}{folder.shown(path)}'
+      f'--dataset={shown}: write {folder.PREFIX}{messages.printable(path)}'
     )
   if name.split('/', maxsplit=1)[0] == folder_builder.NAME:
     raise errors.UsageError(
@@ -101,43 +103,43 @@ def _check_name(name: str) -> None:
     )
 
 
-def prepared(name: str, data_dir: str | None = None) -> list[str]:
-  """Returns the names of what is prepared of a data set, version by version.
+def list_prepared(name: str, data_dir: str | None = None) -> list[str]:
+  """Returns the prepared configurations and versions of a data set.
 
   Args:
-    name: TFDS name; its configuration and version do not count.
+    name: TFDS name; its configuration and version are ignored.
     data_dir: The TFDS folder; TFDS's default if None.
 
   Returns:
-    Such as `cifar10:3.0.2`, or `name/configuration:1.0.0`.
+    Names such as `cifar10:3.0.2` or `name/configuration:1.0.0`.
   """
   base = _base(name)
   root = os.path.join(data_dir or str(tfds.core.constants.DATA_DIR), base)
-  found = []
-  # A folder without this file is not read by another version of the code.
+  names = []
+  # TFDS reads a folder of another version only if it has this file.
   pattern = os.path.join(glob.escape(root), '**', 'features.json')
   for path in sorted(glob.glob(pattern, recursive=True)) if base else []:
     *config, version = os.path.relpath(os.path.dirname(path), root).split(
       os.sep
     )
-    found.append(f'{"/".join([base, *config])}:{version}')
-  return found
+    names.append(f'{"/".join([base, *config])}:{version}')
+  return names
 
 
 def fingerprint(builder: tfds.core.DatasetBuilder) -> str:
-  """Returns what changes with a folder's images; '' for other data sets."""
+  """Returns a digest of a folder's images; '' for other data sets."""
   return builder.builder_config.fingerprint if _is_folder(builder) else ''
 
 
 def has_validation(builder: tfds.core.DatasetBuilder) -> bool:
-  """Tells whether a folder has images of its own to validate on."""
+  """Returns whether a data set is a folder with a validation split."""
   return _is_folder(builder) and (
     folder.VALIDATION in builder.builder_config.files
   )
 
 
 def split_names(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
-  """Returns the splits; those of digits once they are prepared."""
+  """Returns the splits; digits have them only after preparation."""
   if _is_folder(builder):
     return tuple(builder.builder_config.files)
   return tuple(builder.info.splits)
@@ -148,10 +150,10 @@ def _is_folder(builder: tfds.core.DatasetBuilder) -> bool:
 
 
 def supervised_keys(name: str, info: tfds.core.DatasetInfo) -> tuple[str, str]:
-  """Returns the keys of image and label.
+  """Returns the feature names of image and label.
 
   Raises:
-    UsageError: the data set has not just these.
+    UsageError: the data set is not one of labelled images.
   """
   keys = info.supervised_keys
   features = info.features
@@ -171,7 +173,7 @@ def supervised_keys(name: str, info: tfds.core.DatasetInfo) -> tuple[str, str]:
 def prepare(
   name: str, *, data_dir: str | None = None, file_format: str = 'tfrecord'
 ) -> dict[str, Any]:
-  """Downloads a data set and writes its files, unless they are there.
+  """Downloads a data set and writes its files, unless it is prepared.
 
   Args:
     name: TFDS name, or `digits`.
@@ -179,19 +181,19 @@ def prepare(
     file_format: One of `FILE_FORMATS`.
 
   Returns:
-    `folder`, where the files are, and `examples` by split.
+    `folder`, the folder of the files, and `examples`, their number by split.
 
   Raises:
-    UsageError: there is no such data set, it cannot be had, or it is there in
-      another format.
+    UsageError: there is no such data set, it cannot be downloaded, or it is
+      prepared in another format.
   """
   if name.startswith(folder.PREFIX):
     raise errors.UsageError(
-      f'{folder.shown(name)} needs no preparing: give it to the other programs '
-      'as it is'
+      f'{messages.printable(name)} needs no preparation: give it to the other '
+      'programs'
     )
   _check_name(name)
-  # One that is there comes as it was written, and takes no format.
+  # TFDS refuses another format for a data set that is prepared.
   builder = _find(name, data_dir)
   if not builder.is_prepared():
     builder = _find(name, data_dir, file_format=file_format)
@@ -201,7 +203,7 @@ def prepare(
     raise errors.UsageError(
       f'cannot prepare {name} in {builder.data_dir}: {error}'
     ) from error
-  formats = {each.value for each in builder.info.available_file_formats()}
+  formats = {file.value for file in builder.info.available_file_formats()}
   if file_format not in formats:
     raise errors.UsageError(
       f'{builder.data_dir} holds {name} as {", ".join(formats)}: give another '
@@ -210,20 +212,20 @@ def prepare(
   return {
     'folder': str(builder.data_dir),
     'examples': {
-      split: its.num_examples for split, its in builder.info.splits.items()
+      split: info.num_examples for split, info in builder.info.splits.items()
     },
   }
 
 
-def prepare_ours(builder: tfds.core.DatasetBuilder) -> None:
-  """Prepares digits or a folder of images unless it is; no network is used.
+def prepare_local(builder: tfds.core.DatasetBuilder) -> None:
+  """Prepares digits or a folder of images, without network, if it is not yet.
 
   Raises:
     UsageError: the folder cannot be written.
   """
   try:
     if _is_folder(builder):
-      builder.remember()
+      builder.cache_inspections()
     if not builder.is_prepared():
       _prepare(
         builder,
@@ -237,7 +239,7 @@ def prepare_ours(builder: tfds.core.DatasetBuilder) -> None:
 
 
 def _prepare(builder: tfds.core.DatasetBuilder, **options: Any) -> None:
-  # TFDS announces itself on standard output, which is for results.
+  # TFDS prints on standard output, which is for results.
   with contextlib.redirect_stdout(sys.stderr):
     builder.download_and_prepare(**options)
 
@@ -251,11 +253,11 @@ def _find(
   try:
     return tfds.builder(name, data_dir=data_dir, **values)
   except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
-    others = prepared(name, data_dir)
-    if others:
+    prepared = list_prepared(name, data_dir)
+    if prepared:
       where = data_dir or tfds.core.constants.DATA_DIR
-      raise _held_otherwise(name, where, others) from error
-    known = _known_to_tfds(_base(name))
+      raise _other_version_error(name, where, prepared) from error
+    known = _list_known_to_tfds(_base(name))
     if known:
       raise errors.UsageError(
         f'TFDS has no {name}: --dataset takes {", ".join(known)}'
@@ -276,8 +278,8 @@ def _base(name: str) -> str:
   return re.split(r'\W', name, maxsplit=1)[0]
 
 
-def _known_to_tfds(base: str) -> list[str]:
-  """Returns the configurations and versions of a data set; none if unknown."""
+def _list_known_to_tfds(base: str) -> list[str]:
+  """Returns the configurations and version of a data set; [] if unknown."""
   try:
     code = tfds.builder_cls(base)
   except (tfds.core.DatasetNotFoundError, ValueError):
@@ -289,11 +291,11 @@ def _known_to_tfds(base: str) -> list[str]:
   return [name + version for name in names] + more
 
 
-def _held_otherwise(
-  name: str, where: str, others: Sequence[str]
+def _other_version_error(
+  name: str, where: str, prepared: Sequence[str]
 ) -> errors.UsageError:
-  """Returns the error over a data set of another version or configuration."""
+  """Returns the error for a data set that is prepared in other versions."""
   return errors.UsageError(
-    f'{name} is not prepared in {where}, which has {", ".join(others)}: give '
-    f'--dataset={others[-1]}, or the --data_dir that has it'
+    f'{name} is not prepared in {where}, which has {", ".join(prepared)}: give '
+    f'--dataset={prepared[-1]}, or the --data_dir that has it'
   )

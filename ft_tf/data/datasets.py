@@ -1,4 +1,4 @@
-"""The images of a run: to train on, to validate on and to test on."""
+"""The training, validation and test images of a run."""
 
 import contextlib
 import functools
@@ -9,16 +9,16 @@ import numpy as np
 from ft_tf import errors, recipes
 from ft_tf.data import example_sets, sources
 
-# Chooses the validation images; every run of every seed sets the same aside.
+# Chooses the validation images: the same ones in every run, of every seed.
 _VALIDATION_SEED = 0
-_VALIDATION = 'validation'  # a split of folders
+_VALIDATION = 'validation'  # the name of the split in folders
 
 
 class Dataset:
   """The train, validation and test images of one data set.
 
-  They are read when they are first asked for. Validation has a split of its
-  own, or is taken from train, by a choice that no run's seed changes.
+  Each split is read when it is first used. The validation images are a separate
+  split, or are taken from train; the choice does not depend on a run's seed.
   """
 
   def __init__(
@@ -31,19 +31,19 @@ class Dataset:
     validation_examples: int = 0,
     unlabelled: sources.ImageSource | None = None,
   ):
-    """Names the splits; see `sources.Source.read` for what they may be.
+    """Reads no image yet; for splits see `sources.Source.read`.
 
     Args:
-      source: Of the labelled images.
-      train_split: Of those to train on.
-      test_split: Of those to test on.
-      validation_split: Of those to validate on; '' takes them from train.
-      validation_examples: How many are then taken from train.
-      unlabelled: Further images to train on, of the same shape.
+      source: The source of the labelled images.
+      train_split: The split to train on.
+      test_split: The split to test on.
+      validation_split: The split to validate on; '' takes images from train.
+      validation_examples: Number of images that are taken from train.
+      unlabelled: A source of unlabelled training images, of the same shape.
     """
     self.label_names = source.label_names
     self.image_shape = source.image_shape
-    # What changes with the images, where their name does not.
+    # Identifies the images where their name does not.
     self.fingerprint = source.fingerprint + (
       unlabelled.fingerprint if unlabelled else ''
     )
@@ -73,7 +73,7 @@ class Dataset:
       if height != width:
         raise errors.UsageError(
           f'--unlabeled: the images of {data.dataset} are {height}x{width}; '
-          'give --image_size, one size for all'
+          'give --image_size, one size for all images'
         )
       unlabelled = sources.Source(
         f'unlabeled:{data.unlabeled}',
@@ -84,22 +84,24 @@ class Dataset:
         channels=channels,
         labelled=source,
       )
-    # A folder's own, unless the recipe trains or tests on it.
-    taken = f'{data.train_split}+{data.test_split}'
-    own = source.has_validation and _VALIDATION not in taken
+    # The validation split of a folder, unless the recipe uses it otherwise.
+    used_splits = f'{data.train_split}+{data.test_split}'
+    has_validation = source.has_validation and _VALIDATION not in used_splits
     return cls(
       source,
       unlabelled=unlabelled,
       train_split=data.train_split,
       test_split=data.test_split,
-      validation_split=_VALIDATION if own else '',
+      validation_split=_VALIDATION if has_validation else '',
       validation_examples=data.validation_examples,
     )
 
   def part(self, count: int) -> 'Dataset':
-    """Returns a data set of a sample of `count` images of each split or less.
+    """Returns a data set with a sample of each split.
 
-    An eighth of those to train on are set aside for validation.
+    Args:
+      count: Maximum number of images per split. At most an eighth of the
+        training images is used for validation.
     """
     unlabelled = self._unlabelled
     return Dataset(
@@ -115,7 +117,8 @@ class Dataset:
     """Returns the same data set with smaller images.
 
     Args:
-      size: Their height and width; 0, or what they have: this data set.
+      size: Height and width of the images; 0 or their size returns this data
+        set.
 
     Raises:
       UsageError: the images are smaller than that.
@@ -125,9 +128,9 @@ class Dataset:
       return self
     if size > min(height, width):
       raise errors.UsageError(
-        f"--student_image_size={size}: the student sees the teacher's images, "
-        f'of {height}x{width}, made smaller; give less, or a --teacher and an '
-        '--image_size that are larger'
+        f"--student_image_size={size}: the student's images are the teacher's, "
+        f'{height}x{width}, made smaller; give a smaller size, or a larger '
+        '--image_size and a --teacher for it'
       )
     if size not in self._smaller:
       self._smaller[size] = _Smaller(self, size)
@@ -138,10 +141,10 @@ class Dataset:
     return {}
 
   def for_model(self, image_shape: tuple[int | None, ...]) -> 'Dataset':
-    """Returns the data set as a model sees it that may take smaller images.
+    """Returns the data set in the image size of a model.
 
     Args:
-      image_shape: `(H, W, C)` that the model takes; None where it takes any.
+      image_shape: `(H, W, C)` of the model's input; None where any size fits.
     """
     height, width, _ = image_shape
     if height and height == width and height < min(self.image_shape[:2]):
@@ -149,23 +152,24 @@ class Dataset:
     return self
 
   def resized_otherwise(self) -> 'Dataset | None':
-    """Returns this for evaluation alone, its images resized the other way.
+    """Returns this data set for evaluation, with the other kind of resizing.
 
-    None if they would be the same images, or are not read from files.
+    None if the images would be the same, or are not read from files.
     """
-    source = self._source
-    other = source.otherwise() if isinstance(source, sources.Source) else None
-    if other is None:
+    if not isinstance(self._source, sources.Source):
+      return None
+    source = self._source.with_other_resizing()
+    if source is None:
       return None
     return Dataset(
-      other,
+      source,
       train_split=self._train_split,
       test_split=self._test_split,
       validation_examples=self._validation_examples,
     )
 
   def read(self) -> None:
-    """Reads all images now, so that what is wrong with them shows now."""
+    """Reads all images now, so that errors in them are reported now."""
     _ = self.every, self.validation, self.test
 
   @functools.cached_property
@@ -178,16 +182,16 @@ class Dataset:
 
   @functools.cached_property
   def every(self) -> example_sets.AnyExamples:
-    """Those to train on, and behind them those without labels."""
+    """The training images, followed by the unlabelled ones."""
     if self._unlabelled is None:
       return self.train
-    # Of the kind of `train`: one `resizing` says for both where images stay.
+    # Both are of one kind, because both sources have the same `resizing`.
     unlabelled: Any = self._unlabelled.read('train')
     return self.train.joined(unlabelled)
 
   @property
   def labelled_share(self) -> float:
-    """The share of `every` that has labels."""
+    """The share of images in `every` that have labels."""
     return len(self.train) / len(self.every)
 
   @functools.cached_property
@@ -200,64 +204,69 @@ class Dataset:
     every = self._source.read(self._train_split)
     if self._validation_split:
       return every, self._source.read(self._validation_split)
-    aside = self._validation_examples
-    if aside >= len(every):
+    validation_examples = self._validation_examples
+    if validation_examples >= len(every):
       raise errors.UsageError(
         f'{self._train_split} of {self._source.name} has {len(every)} images: '
-        f'--validation_examples={aside} leaves none to train on; lower it'
+        f'--validation_examples={validation_examples} leaves none to train on; '
+        'lower it'
       )
     order = np.random.default_rng(_VALIDATION_SEED).permutation(len(every))
-    return every.take(np.sort(order[aside:])), every.take(
-      np.sort(order[:aside])
+    return (
+      every.take(np.sort(order[validation_examples:])),
+      every.take(np.sort(order[:validation_examples])),
     )
 
   def _check_memory(self) -> None:
-    """Raises `UsageError` if all splits together do not fit into memory."""
+    """Raises `UsageError` if all splits together do not fit into memory.
+
+    Each source's split is listed with the number of its copies.
+    """
     parts: list[tuple[sources.ImageSource | None, str, int]] = [
-      # As read and as set apart, or as a tensor then.
+      # As read, and as split from validation (or, after that, as a tensor);
+      # with unlabelled images also as joined with them.
       (self._source, self._train_split, 2 if self._unlabelled is None else 3),
       (self._source, self._test_split, 1),
-      # As joined to those with labels, and as a tensor.
+      # As read (or, after that, as a tensor) and as joined.
       (self._unlabelled, 'train', 2),
     ]
     if self._validation_split:
       parts.append((self._source, self._validation_split, 1))
     wanted = 0
     for source, split, copies in parts:
-      if isinstance(
-        source, sources.Source
-      ):  # Others' images are in memory already.
-        # A split that is not there is refused where it is read.
+      # Sources of other types are in memory already.
+      if isinstance(source, sources.Source):
+        # A missing split is refused when it is read.
         with contextlib.suppress(errors.UsageError):
-          wanted += copies * source.held(split)
+          wanted += copies * source.bytes_in_memory(split)
     if wanted:
       sources.check_memory(wanted, self._source, self._train_split)
 
 
 class _Smaller(Dataset):
-  """A data set as those see it who take smaller images."""
+  """A data set with smaller images, which are resized when they are used."""
 
-  def __init__(self, of: Dataset, size: int):
-    self.label_names = of.label_names
-    self.image_shape = (size, size, of.image_shape[-1])
-    self.fingerprint = of.fingerprint
-    self._of = of
+  def __init__(self, original: Dataset, size: int):
+    self.label_names = original.label_names
+    self.image_shape = (size, size, original.image_shape[-1])
+    self.fingerprint = original.fingerprint
+    self._original = original
 
   def part(self, count: int) -> Dataset:
-    return self._of.part(count).at(self.image_shape[0])
+    return self._original.part(count).at(self.image_shape[0])
 
   @functools.cached_property
   def test(self):
-    return self._of.test.resized(self.image_shape[:2])
+    return self._original.test.resized(self.image_shape[:2])
 
   @functools.cached_property
   def train(self):
-    return self._of.train.resized(self.image_shape[:2])
+    return self._original.train.resized(self.image_shape[:2])
 
   @functools.cached_property
   def every(self):
-    return self._of.every.resized(self.image_shape[:2])
+    return self._original.every.resized(self.image_shape[:2])
 
   @functools.cached_property
   def validation(self):
-    return self._of.validation.resized(self.image_shape[:2])
+    return self._original.validation.resized(self.image_shape[:2])

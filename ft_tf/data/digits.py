@@ -3,15 +3,15 @@
 import numpy as np
 import tensorflow_datasets as tfds
 
-_TEST = 1197
+_TEST = 1197  # images
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):
   """The 1,797 digits of 8x8 pixels that scikit-learn ships.
 
-  The first 600 of scikit-learn's file are `train`, the other 1,197 `test`. The
-  file holds several writers, one after the other, so that most test digits are
-  by writers whom training never saw. The 17 grey levels are spread over 0..255.
+  The first 600 of scikit-learn's file are `train`, the other 1,197 are `test`.
+  The file is sorted by writer, so that most test digits are from writers who
+  are not in `train`. The 17 grey levels are scaled to 0..255.
   """
 
   VERSION = tfds.core.Version('1.0.0')
@@ -32,7 +32,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
   def _split_generators(self, dl_manager):
     del dl_manager
-    # Heavy, and needed only when the data set is prepared.
+    # A slow import, which only the preparation needs.
     from sklearn import datasets  # noqa: PLC0415
 
     digits = datasets.load_digits()

@@ -7,9 +7,9 @@ import hashlib
 import numpy as np
 import tensorflow as tf
 
-from ft_tf.data import memory, records, sampling
+from ft_tf.data import image_ops, memory, records, sampling
 
-_MEASURED = 1000  # images
+_SAMPLE = 1000  # images for the statistics
 _AT_ONCE = 256  # images
 UNLABELLED = records.UNLABELLED
 
@@ -21,13 +21,13 @@ class Examples:
   Attributes:
     images: `[N, H, W, C]`, uint8.
     labels: `[N]`, int64.
-    preprocessing: How the images were made of the stored ones.
+    preprocessing: The steps from the stored images to `images`.
   """
 
   images: np.ndarray
   labels: np.ndarray
-  preprocessing: records.Preprocessing = dataclasses.field(
-    default_factory=records.Preprocessing
+  preprocessing: image_ops.Preprocessing = dataclasses.field(
+    default_factory=image_ops.Preprocessing
   )
 
   @functools.cached_property
@@ -39,7 +39,7 @@ class Examples:
   def tensor(self) -> tf.Tensor:
     """The images on the CPU: one copy, however many streams read them."""
     with tf.device('CPU:0'):
-      return memory.tensor(self.images)
+      return memory.to_tensor(self.images)
 
   def __len__(self) -> int:
     return len(self.labels)
@@ -53,15 +53,15 @@ class Examples:
     )
 
   def resized(self, size: tuple[int, int]) -> 'Examples':
-    """Returns them at a smaller height and width."""
+    """Returns these examples at a smaller height and width."""
     images = np.empty((len(self), *size, self.images.shape[-1]), np.uint8)
     for i in range(0, len(self), _AT_ONCE):
-      some = tf.constant(self.images[i : i + _AT_ONCE])
-      images[i : i + _AT_ONCE] = records.shrink(some, size)
+      batch = tf.constant(self.images[i : i + _AT_ONCE])
+      images[i : i + _AT_ONCE] = image_ops.shrink(batch, size)
     return Examples(images, self.labels, self.preprocessing.then(size))
 
   def joined(self, unlabelled: 'Examples') -> 'Examples':
-    """Returns these, and behind them others whose labels count for nothing."""
+    """Returns these examples, followed by unlabelled ones."""
     return Examples(
       np.concatenate([self.images, unlabelled.images]),
       np.concatenate([self.labels, np.full(len(unlabelled), UNLABELLED)]),
@@ -69,24 +69,27 @@ class Examples:
     )
 
 
-# In memory or in files: what every function that reads images takes.
+# Examples in memory or in files.
 AnyExamples = Examples | records.StoredExamples
-# Arrays, or what is read like one by its parts; `[N, H, W, C]`, uint8.
-Images = np.ndarray | records.Pictures
+# Arrays, or images in files that are read like arrays; `[N, H, W, C]`, uint8.
+Images = np.ndarray | records.StoredImages
 
 
 def statistics(
   examples: AnyExamples,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-  """Returns the channel means and deviations of a sample of 1,000 images.
+  """Returns channel means and standard deviations of a sample of 1,000 images.
 
   Args:
-    examples: The training images; what is returned is of [0, 1], rounded. The
-      deviation of a channel that does not vary is 1, which divides by nothing.
+    examples: The training images.
+
+  Returns:
+    Means and deviations of the values scaled to [0, 1], rounded. The deviation
+    of a constant channel is 1, so that normalisation can divide by it.
   """
-  some = sampling.sample(examples, _MEASURED).images[:]
+  images = sampling.sample(examples, _SAMPLE).images[:]
   mean, std = (
-    tuple(round(float(each) / 255, 3) for each in figure)
-    for figure in (some.mean(axis=(0, 1, 2)), some.std(axis=(0, 1, 2)))
+    tuple(round(float(value) / 255, 3) for value in values)
+    for values in (images.mean(axis=(0, 1, 2)), images.std(axis=(0, 1, 2)))
   )
-  return mean, tuple(each or 1.0 for each in std)
+  return mean, tuple(deviation or 1.0 for deviation in std)

@@ -1,290 +1,154 @@
-"""A folder of images as a TFDS data set, every image looked at once."""
+"""A folder of images as a TFDS data set; each image is inspected once."""
 
-import collections
-import concurrent.futures
 import dataclasses
 import functools
 import hashlib
 import os
-import statistics
-import sys
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import tensorflow_datasets as tfds
 
 from ft_tf import errors, run_dir
-from ft_tf.data import folder, image_files
+from ft_tf.data import folder_checks, folder_tree, image_files, messages
 
-NAME = 'folder'  # TFDS's of all folders
-_CHECKED = 'images.json'
-_VERSION = '2.0.0'  # of what is prepared: another makes all of it anew
-# A file may change twice within one tick of the clock that stamps it.
+NAME = 'folder'  # the TFDS name of all folders
+_INSPECTIONS = 'images.json'
+# The version of prepared data sets: a new one prepares all folders again.
+_VERSION = '2.0.0'
+# A file may change twice within one tick of the file system's clock.
 _SETTLED_NS = 2_000_000_000
-_LISTED = 100  # bad files
-
-# Split to its images: path below the root, class, SHA-256 of the bytes.
-_Kept = Mapping[str, tuple[tuple[str, str, str], ...]]
 
 
-def builder(
-  listing: folder.Listing,
+def make_builder(
+  listing: folder_tree.Listing,
   *,
   data_dir: str | None = None,
   max_bad_files: int = 0,
   channels: int = 0,
   labelled: tfds.core.DatasetBuilder | None = None,
 ) -> tfds.core.DatasetBuilder:
-  """Returns the TFDS builder of a folder, whose images have been looked at.
+  """Inspects the images of a folder; returns its TFDS builder.
 
-  Each is decoded once, and again only if the folder has changed. The data set
-  that the builder prepares has random access. Nothing is written yet.
+  Each image is decoded once, and again only if the folder has changed. The
+  builder prepares a data set with random access. This function writes nothing.
 
   Args:
-    listing: As of `scan` or `scan_unlabelled`.
-    data_dir: The TFDS folder for what is prepared; TFDS's default if None.
-    max_bad_files: How many images may be left out because they do not decode.
-    channels: What all are converted to, 1 or 3; 0: 1 if all are grey.
-    labelled: The builder of a folder whose images are left out here, by their
-      bytes, and as whose values of 16 bits are read.
+    listing: The result of `folder.scan` or `folder.scan_unlabelled`.
+    data_dir: The TFDS folder for the prepared data set; TFDS's default if None.
+    max_bad_files: Maximum number of images that are left out because they
+      cannot be decoded.
+    channels: Channels to which all images are converted, 1 or 3; 0: 1 if all
+      images are grey, otherwise 3.
+    labelled: The builder of the labelled folder that unlabelled images add to.
+      Images with the same bytes as one of its files are left out, and 16-bit
+      values are read in the same range.
 
   Raises:
     UsageError: more images are bad, or too few are left.
   """
   for note in listing.notes:
-    _say(note)
+    folder_checks.log(note)
   data_dir = data_dir or str(tfds.core.constants.DATA_DIR)
-  home = run_dir.RunDir(
+  # The cache of inspections: images.json in a folder that is named after the
+  # listing's digest. A changed file changes the digest, and so the folder.
+  cache = run_dir.RunDir(
     os.path.join(data_dir, NAME, f'{_VERSION}-{listing.digest[:32]}')
   )
-  known, started = home.read(_CHECKED), time.time_ns()
-  if known is None:
-    looks = _check(listing)
+  cached, started = cache.read(_INSPECTIONS), time.time_ns()
+  if cached is None:
+    inspections = folder_checks.inspect_all(listing)
   else:
-    looks = {p: image_files.Look(*its) for p, its in known['images'].items()}
-  bad = {path: its.reason for path, its in looks.items() if its.reason}
-  _refuse_bad(listing.root, bad, max_bad_files)
-  labelled = labelled and labelled.builder_config
-  elsewhere = labelled.digests() if labelled else frozenset()
-  kept = {
-    part: tuple(
-      (path, label, looks[path].sha256)
-      for path, label in files
-      if path not in bad and looks[path].sha256 not in elsewhere
-    )
-    for part, files in listing.splits.items()
-  }
-  _check_kept(listing, kept, len(looks) - len(bad))
-  for line in _duplicates(listing, kept):
-    _say(line)
-  used = [looks[path] for files in kept.values() for path, _, _ in files]
-  several = sum(its.frames > 1 for its in used)
-  if several:
-    _say(
-      f'{folder.shown(listing.root)}: the first image is used of '
-      f'{folder.counted(several, "file")} with several (animations, pages)'
-    )
+    inspections = {
+      path: image_files.Inspection(*values)
+      for path, values in cached['images'].items()
+    }
+  labelled_config: _Config | None = (
+    labelled.builder_config if labelled else None
+  )
+  kept = _select(listing, inspections, max_bad_files, labelled_config)
+  used = [inspections[path] for files in kept.values() for path, _, _ in files]
+  folder_checks.log_frames(listing.root, used)
   config = _Config(
     name='',
     classes=listing.classes,
     root=listing.root,
     files=kept,
-    channels=channels or (1 if all(its.grey for its in used) else 3),
-    bits=_bits(listing.root, used, labelled),
+    channels=channels or (1 if all(image.grey for image in used) else 3),
+    bits=folder_checks.find_bits(
+      listing.root,
+      used,
+      labelled_config.root if labelled_config else '',
+      labelled_config.bits if labelled_config else 0,
+    ),
   )
-  if known is None and listing.changed_ns < started - _SETTLED_NS:
-    config.home = home
-    config.looks = looks
+  # A file that changed just before the inspection may change again without a
+  # new time stamp, and so without a new digest: such a folder is not cached.
+  if cached is None and listing.changed_ns < started - _SETTLED_NS:
+    config.cache = cache
+    config.inspections = inspections
   config.name = config.fingerprint[:32] + config.fingerprint[64:]
-  return Pictures(data_dir=data_dir, config=config, file_format='array_record')
-
-
-def _say(line: str) -> None:
-  print(line, file=sys.stderr, flush=True)
-
-
-def _check(listing: folder.Listing) -> dict[str, image_files.Look]:
-  """Returns what is known of each image, decoded."""
-  files = [path for of in listing.splits.values() for path, _ in of]
-  _say(
-    f'{folder.shown(listing.root)}: looking at '
-    f'{folder.counted(len(files), "image")}'
+  return FolderImages(
+    data_dir=data_dir, config=config, file_format='array_record'
   )
-  with (
-    warnings.catch_warnings(action='ignore'),  # sizes and damage are told here
-    concurrent.futures.ThreadPoolExecutor() as pool,
-  ):
-    looks = pool.map(
-      lambda path: image_files.look(os.path.join(listing.root, path)), files
-    )
-    return dict(zip(files, looks, strict=True))
 
 
-def _refuse_bad(root: str, bad: Mapping[str, str], most: int) -> None:
-  """Names the bad images; raises `UsageError` if there are more than `most`."""
-  if not bad:
-    return
-  _say(f'{folder.counted(len(bad), "bad image")} in {folder.shown(root)}:')
-  for path in [*bad][:_LISTED]:
-    _say(f'  {folder.shown(path)}: {folder.shown(bad[path])}')
-  if len(bad) > _LISTED:
-    _say(f'  and {len(bad) - _LISTED} more')
-  if len(bad) > most:
-    first = next(iter(bad))
-    raise errors.UsageError(
-      f'{folder.shown(root)} has {folder.counted(len(bad), "bad image")}, the '
-      'first '
-      f'{folder.shown(first)} ({folder.shown(bad[first])}): fix or remove '
-      f'them, or leave them out with --max_bad_files={len(bad)}'
-    )
-
-
-def _check_kept(listing: folder.Listing, kept: _Kept, good: int) -> None:
-  """Raises `UsageError` if too few images are left; tells how many there are.
-
-  Args:
-    listing: All images.
-    kept: Those of each split that are left.
-    good: How many of all can be decoded.
-  """
-  root = folder.shown(listing.root)
-  left_out = good - sum(map(len, kept.values()))
-  if left_out:
-    _say(
-      f'{root}: left out {left_out} of {good} images without labels, which are '
-      'in the data set too (training must not see its test images)'
-    )
-  counts: dict[str, collections.Counter[str]] = {
-    part: collections.Counter() for part in kept
+def _select(
+  listing: folder_tree.Listing,
+  inspections: Mapping[str, image_files.Inspection],
+  max_bad_files: int,
+  labelled: '_Config | None',
+) -> folder_checks.Kept:
+  """Returns the images to use: neither bad, nor in the labelled folder."""
+  bad = {
+    path: image.reason for path, image in inspections.items() if image.reason
   }
-  for part, files in kept.items():
-    counts[part].update(label for _, label, _ in files)
-    if not files:
-      raise errors.UsageError(
-        f'{root} has no image that the data set has not: give --unlabeled '
-        'others, or leave it out'
-        if left_out
-        else f'{root} has no good image in its {part} split: add some'
-      )
-  without = [name for name in listing.classes if not counts[folder.TRAIN][name]]
-  if without:
-    raise errors.UsageError(
-      f'{root} has no good image to train on of {folder.some(without)}: add '
-      'some, or remove the folder'
+  folder_checks.report_bad_images(listing.root, bad, max_bad_files)
+  digests = labelled.digests() if labelled else frozenset()
+  kept = {
+    split: tuple(
+      (path, label, inspections[path].sha256)
+      for path, label in files
+      if path not in bad and inspections[path].sha256 not in digests
     )
-  if len(listing.classes) > 1:
-    _say_balance(listing, counts[folder.TRAIN])
+    for split, files in listing.splits.items()
+  }
+  folder_checks.check_kept(listing, kept, len(inspections) - len(bad))
+  for warning in folder_checks.find_duplicates(listing, kept):
+    folder_checks.log(warning)
+  return kept
 
 
-def _say_balance(
-  listing: folder.Listing, counts: collections.Counter[str]
-) -> None:
-  """Says how many images to train on the classes have."""
-  least, most = min(counts.values()), max(counts.values())
-  each = ', '.join(
-    f'{folder.shown(name)} {counts[name]}' for name in listing.classes[:10]
-  )
-  more = ', ...' if len(listing.classes) > 10 else ''
-  _say(
-    f'{folder.shown(listing.root)}: {len(listing.classes)} classes, '
-    f'{sum(counts.values())} images to train on ({each}{more})'
-    + (
-      f': the largest class has {most / least:.1f} times the smallest'
-      if most > 1.5 * least
-      else ''
-    )
-  )
-
-
-def _duplicates(listing: folder.Listing, kept: _Kept) -> Iterable[str]:
-  """Yields a line if an image is in several splits, or in several classes."""
-  same = collections.defaultdict(list)
-  for part, files in kept.items():
-    for path, label, digest in files:
-      same[digest].append((part, label, path))
-  for place, what, effect in (
-    (0, 'split', 'results on them are too good'),
-    (1, 'class', 'one of the labels is wrong'),
-  ):
-    groups = [
-      copies
-      for copies in same.values()
-      if len({each[place] for each in copies}) > 1
-    ]
-    pairs = []
-    for first, *others in groups[: folder.NAMED]:
-      other = next(each for each in others if each[place] != first[place])
-      pairs.append(f'{folder.shown(first[2])} = {folder.shown(other[2])}')
-    if groups:
-      yield (
-        f'{folder.shown(listing.root)}: warning: '
-        f'{folder.counted(len(groups), "image")} in more than one {what}, as '
-        'files with the same bytes '
-        f'({"; ".join(pairs)}'
-        + ('; ...' if len(groups) > folder.NAMED else '')
-        + f'): {effect}; remove all but one of each'
-      )
-
-
-def _bits(
-  root: str, used: Iterable[image_files.Look], labelled: '_Config | None'
-) -> int:
-  """Returns how many of 16 bits the images use; 0 if none has 16.
-
-  It is one number for a whole folder, so that equal values stay equal.
-  """
-  highest = [its.highest for its in used if its.highest]
-  if not highest:
-    return 0
-  bits = max(8, max(highest).bit_length())
-  bits += bits % 2  # cameras have 8, 10, 12, 14 or 16
-  if labelled and labelled.bits:
-    if bits > labelled.bits:
-      raise errors.UsageError(
-        f'{folder.shown(root)} has 16-bit images with values up to '
-        f'{max(highest)}, and those of {folder.shown(labelled.root)} use '
-        f'{labelled.bits} bits: give --unlabeled images of the same range'
-      )
-    bits = labelled.bits
-  _say(
-    f'{folder.shown(root)}: values of 16 bits in '
-    f'{folder.counted(len(highest), "image")}, up to {max(highest)} (in half '
-    f'of them up to {statistics.median_low(highest)}): taken as {bits} bits, '
-    f'and divided by {2 ** (bits - 8)}'
-  )
-  return bits
-
-
-@dataclasses.dataclass(repr=False)  # It would name every file.
+@dataclasses.dataclass(repr=False)  # The repr would list every file.
 class _Config(tfds.core.BuilderConfig):
-  """A folder as it was found.
+  """The images of a folder.
 
   Attributes:
-    classes: Names of its classes.
+    classes: Names of the classes.
     root: The folder.
-    files: Split to its images.
-    channels: 1 or 3.
-    bits: Of values of 16 bits; 0 if there are none.
-    looks: What is known of all images, if it is to be written to `home`.
-    home: Where to.
+    files: The images of each split.
+    channels: Channels of the prepared images, 1 or 3.
+    bits: How many of 16 bits the values use; 0 if no image has 16 bits.
+    inspections: The inspections of all images, if they are not cached yet.
+    cache: The folder for these inspections; None if they are not to be cached.
   """
 
   classes: tuple[str, ...] = ()
   root: str = ''
-  files: _Kept = dataclasses.field(default_factory=dict)
+  files: folder_checks.Kept = dataclasses.field(default_factory=dict)
   channels: int = 3
   bits: int = 0
-  looks: Mapping[str, image_files.Look] | None = None
-  home: run_dir.RunDir | None = None
+  inspections: Mapping[str, image_files.Inspection] | None = None
+  cache: run_dir.RunDir | None = None
 
   @functools.cached_property
   def fingerprint(self) -> str:
-    """What decides the images, names and bytes, and not where they lie."""
+    """A digest of the names and bytes of the images, but not of the root."""
     content = hashlib.sha256()
-    for part, files in self.files.items():
+    for split, files in self.files.items():
       for path, label, digest in files:
-        line = f'{part}\0{label}\0{path}\0{digest}\n'
+        line = f'{split}\0{label}\0{path}\0{digest}\n'
         content.update(os.fsencode(line))
     return f'{content.hexdigest()}-{self.channels}-{self.bits}'
 
@@ -295,34 +159,37 @@ class _Config(tfds.core.BuilderConfig):
     )
 
 
-class Pictures(tfds.core.GeneratorBasedBuilder):
-  """The images of a folder, in files of random access."""
+class FolderImages(tfds.core.GeneratorBasedBuilder):
+  """The TFDS builder of a folder of images, with random access."""
 
   VERSION = tfds.core.Version(_VERSION)
   name = NAME
 
-  def remember(self) -> None:
-    """Writes what is known of the images, unless it is written already.
+  def cache_inspections(self) -> None:
+    """Writes the inspections to the cache, unless they are there already.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: the cache cannot be written.
     """
-    its = self.builder_config
-    if its.home is not None:
-      os.makedirs(its.home.path, exist_ok=True)
-      images = {p: dataclasses.astuple(look) for p, look in its.looks.items()}
-      its.home.write(_CHECKED, {'root': its.root, 'images': images})
-      its.home = its.looks = None
+    config = self.builder_config
+    if config.cache is not None:
+      os.makedirs(config.cache.path, exist_ok=True)
+      images = {
+        path: dataclasses.astuple(image)
+        for path, image in config.inspections.items()
+      }
+      config.cache.write(_INSPECTIONS, {'root': config.root, 'images': images})
+      config.cache = config.inspections = None
 
   def _info(self):
-    its = self.builder_config
+    config = self.builder_config
     return tfds.core.DatasetInfo(
       builder=self,
       description='Images of a folder.',
       features=tfds.features.FeaturesDict(
         {
-          'image': tfds.features.Image(shape=(None, None, its.channels)),
-          'label': tfds.features.ClassLabel(names=list(its.classes)),
+          'image': tfds.features.Image(shape=(None, None, config.channels)),
+          'label': tfds.features.ClassLabel(names=list(config.classes)),
           'file': tfds.features.Text(),
         }
       ),
@@ -333,23 +200,23 @@ class Pictures(tfds.core.GeneratorBasedBuilder):
   def _split_generators(self, dl_manager):
     del dl_manager
     return {
-      part: self._generate_examples(files)
-      for part, files in self.builder_config.files.items()
+      split: self._generate_examples(files)
+      for split, files in self.builder_config.files.items()
     }
 
   def _generate_examples(self, files):
-    its = self.builder_config
+    config = self.builder_config
     for number, (path, label, digest) in enumerate(files):
-      content = image_files.read(os.path.join(its.root, path))
+      content = image_files.read(os.path.join(config.root, path))
       if image_files.sha256(content) != digest:
         raise errors.UsageError(
-          f'{folder.shown(os.path.join(its.root, path))} was changed while the '
-          'folder was read: give the same command again when nothing writes '
-          'there'
+          f'{messages.printable(os.path.join(config.root, path))} has changed '
+          'while the folder was read: run the same command again when no other '
+          'program writes to the folder'
         )
       with warnings.catch_warnings(action='ignore'):
         image = image_files.encode(
-          content, channels=its.channels, bits=its.bits
+          content, channels=config.channels, bits=config.bits
         )
-      # The name in bytes: it may not be UTF-8.
+      # The name as bytes, because it may not be UTF-8.
       yield number, {'image': image, 'label': label, 'file': os.fsencode(path)}

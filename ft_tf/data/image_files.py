@@ -1,8 +1,8 @@
-"""One image file: whether it can be used, and its bytes for TensorFlow.
+"""Image files: whether they can be used, and their bytes for TensorFlow.
 
-Pillow reads far more formats than TensorFlow, and forgives damage that
-TensorFlow does not. A file that TensorFlow decodes to the same image is kept as
-it is, all others are converted to PNG of 8 bits.
+Pillow reads more formats than TensorFlow, and reads damaged files that
+TensorFlow refuses. A file that TensorFlow decodes to the same image is kept
+unchanged; all others are converted to 8-bit PNG.
 """
 
 import dataclasses
@@ -16,33 +16,34 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps, TiffImagePlugin
 
-# What Pillow opens but does not decode by itself, vector graphics and video.
+# Formats that Pillow opens but cannot decode alone, vector graphics and video.
 _NOT_IMAGES = {'BUFR', 'EPS', 'FLI', 'GRIB', 'HDF5', 'IPTC', 'MPEG', 'WMF'}
-# Formats that a file without a suffix is looked into for: their first bytes
-# are theirs alone.
+# Formats that are recognised in files without a suffix, because no other file
+# begins with the same bytes.
 _BY_CONTENT = ('AVIF', 'BMP', 'GIF', 'JPEG', 'PNG', 'TIFF', 'WEBP')
 HEIF_SUFFIXES = ('.heic', '.heics', '.heif', '.heifs', '.hif')
 _HEIF_BRANDS = (b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx', b'mif1')
-_HEIF = 'HEIC, which is not read here: convert it to JPEG'
+_HEIF = 'HEIC is not supported: convert it to JPEG'
 _MOST_PIXELS = 100_000_000
 _MOST_BYTES = 2**30
-# What TensorFlow decodes as it stands; the rest is kept as PNG.
+# Format and mode of files that TensorFlow decodes to the same image.
 _PLAIN = {('JPEG', 'L'), ('JPEG', 'RGB'), ('PNG', 'L'), ('PNG', 'RGB')}
 _ORIENTATION = 0x0112  # in EXIF
 _BITS_PER_SAMPLE = 0x0102  # in TIFF
 _GREY = ('1', 'L', 'LA', 'I', 'I;16', 'I;16B', 'I;16L', 'I;16N')
-_WIDE = ('I', 'F')  # 32 bits, whose range is not known
+_WIDE = ('I', 'F')  # 32 bits; the range of the values is unknown
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
-  """What is known of a file once it has been decoded.
+class Inspection:
+  """The properties of an image file, which decoding shows.
 
   Attributes:
-    reason: Why it cannot be used; '' if it can. The rest is then empty.
-    sha256: Of its bytes, in hexadecimal.
-    grey: Whether it has no colours.
-    highest: The highest value if its values have 16 bits, otherwise 0.
+    reason: Why the file cannot be used; '' if it can be. The other attributes
+      of a file with a reason are not set.
+    sha256: The SHA-256 of the file's bytes, in hexadecimal.
+    grey: Whether the image has no colours.
+    highest: The highest value if the values have 16 bits, otherwise 0.
     frames: How many images the file holds; the first is used.
   """
 
@@ -55,27 +56,30 @@ class Look:
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-  """Returns the names of Pillow's formats that are read."""
+  """Returns the Pillow names of the supported formats."""
   Image.init()
   return tuple(sorted(Image.OPEN.keys() - _NOT_IMAGES))
 
 
 @functools.cache
-def suffixes() -> frozenset[str]:
-  """Returns the suffixes, in lower case, of the formats that are read."""
-  formats = {*_formats(), 'MPO'}  # JPEG's of cameras with two lenses
-  found = Image.registered_extensions().items()
-  return frozenset(suffix for suffix, name in found if name in formats)
+def known_suffixes() -> frozenset[str]:
+  """Returns the file suffixes of the supported formats, in lower case."""
+  formats = {*_formats(), 'MPO'}  # JPEG of cameras with two lenses
+  return frozenset(
+    suffix
+    for suffix, name in Image.registered_extensions().items()
+    if name in formats
+  )
 
 
 def is_image(path: str) -> bool:
-  """Tells by its suffix whether a file is an image; without one, by its bytes.
+  """Returns whether a file is an image by its suffix, or else by its bytes.
 
-  Whether it can be decoded is what `look` tells.
+  The file may still be damaged; `inspect` decodes it.
   """
   suffix = os.path.splitext(path)[1].lower()
   if suffix:
-    return suffix in suffixes()
+    return suffix in known_suffixes()
   try:
     if not stat.S_ISREG(os.stat(path).st_mode):
       return False
@@ -85,100 +89,107 @@ def is_image(path: str) -> bool:
     return False
 
 
-def look(path: str) -> Look:
-  """Decodes a file, as Pillow and TensorFlow will, and tells what it is."""
+def inspect(path: str) -> Inspection:
+  """Decodes a file with Pillow and TensorFlow; returns its properties."""
   try:
     content = read(path)
     with _open(content) as image:
-      return _look(image, content)
+      return _inspect(image, content)
   except Image.UnidentifiedImageError:
     heif = content[4:8] == b'ftyp' and content[8:12] in _HEIF_BRANDS
-    return Look(_HEIF if heif else 'not an image, or its beginning is damaged')
+    return Inspection(
+      _HEIF if heif else 'not an image, or the beginning of the file is damaged'
+    )
   except Image.DecompressionBombError:
-    return Look('too many pixels')
+    return Inspection('too many pixels')
   except tf.errors.OpError as error:
     message = ' '.join(error.message.split())
-    return Look(f'damaged: TensorFlow cannot decode it ({message[:80]})')
+    return Inspection(f'damaged: TensorFlow cannot decode it ({message[:80]})')
   except FileNotFoundError:
-    return Look('a link to a file that is missing, or just removed')
+    return Inspection('a link to a file that is missing, or just removed')
   except OSError as error:
-    return Look(error.strerror or _first_line(error))
+    return Inspection(error.strerror or _first_line(error))
   except Exception as error:  # Pillow raises many kinds over a broken file.
-    return Look(_first_line(error))
+    return Inspection(_first_line(error))
 
 
 def read(path: str) -> bytes:
   """Returns a file's bytes.
 
   Raises:
-    OSError: it is not a file of a size that an image has, or cannot be read.
+    OSError: it is not a regular file, is empty or too large, or cannot be read.
   """
   status = os.stat(path)
-  if not stat.S_ISREG(status.st_mode):  # To read a pipe would wait for ever.
+  if not stat.S_ISREG(status.st_mode):  # Reading a pipe may wait for ever.
     raise OSError('not a regular file')
   if not status.st_size:
     raise OSError('empty')
   if status.st_size > _MOST_BYTES:
-    raise OSError(f'{status.st_size / 2**30:.1f} GiB are too many')
+    raise OSError(f'{status.st_size / 2**30:.1f} GiB are more than 1 GiB')
   with open(path, 'rb') as file:
     return file.read()
 
 
 def sha256(content: bytes) -> str:
+  """Returns the SHA-256 of bytes, in hexadecimal."""
   return hashlib.sha256(content).hexdigest()
 
 
 def encode(content: bytes, *, channels: int, bits: int) -> bytes:
-  """Returns an image that TensorFlow decodes: upright, 8 bits, no alpha.
+  """Returns a file that TensorFlow decodes: upright, 8 bits, no alpha.
 
   Args:
-    content: Of a file that can be used.
-    channels: 1 or 3, of what is not kept as it is.
-    bits: How many of 16 bits its values use: the highest 8 of these are kept.
+    content: The bytes of a file that can be used.
+    channels: Channels of a converted image, 1 or 3.
+    bits: How many of 16 bits the values use; the highest 8 of these are kept.
   """
   with _open(content) as image:
     orientation = image.getexif().get(_ORIENTATION, 1)
-    deep = _deep(image, content)
-    if orientation == 1 and deep is None and _plain(image):
+    values_16 = _read_16_bits(image, content)
+    if orientation == 1 and values_16 is None and _is_plain(image):
       return content
-    if deep is not None:
-      image = Image.fromarray((deep >> (bits - 8)).astype(np.uint8))
+    if values_16 is not None:
+      image = Image.fromarray((values_16 >> (bits - 8)).astype(np.uint8))
       image.getexif()[_ORIENTATION] = orientation
     image = ImageOps.exif_transpose(image)
-    kept = io.BytesIO()
+    png = io.BytesIO()
     image.convert('RGB' if channels == 3 else 'L').save(
-      kept, 'png', compress_level=1
+      png, 'png', compress_level=1
     )
-    return kept.getvalue()
+    return png.getvalue()
 
 
-def _look(image: Image.Image, content: bytes) -> Look:
+def _inspect(image: Image.Image, content: bytes) -> Inspection:
   if image.width * image.height > _MOST_PIXELS:
-    return Look(f'{image.width}x{image.height} pixels are too many')
+    return Inspection(f'{image.width}x{image.height} pixels are too many')
   frames = 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
   image.load()
-  deep = _deep(image, content)
-  if deep is None and image.mode in _WIDE:
-    return Look(f'pixels of 32 bits (mode {image.mode}): save it with 8 or 16')
-  if image.format == 'PNG' or _plain(image):
+  values_16 = _read_16_bits(image, content)
+  if values_16 is None and image.mode in _WIDE:
+    return Inspection(
+      f'32-bit pixels (mode {image.mode}): save it with 8 or 16 bits'
+    )
+  if image.format == 'PNG' or _is_plain(image):
     tf.io.decode_image(content, expand_animations=False)
-  if isinstance(image, TiffImagePlugin.TiffImageFile) and deep is None:
+  if isinstance(image, TiffImagePlugin.TiffImageFile) and values_16 is None:
     bits = image.tag_v2.get(_BITS_PER_SAMPLE, (8,))
-    # Pillow drops the lower 8 bits of colours, and these may be all there is.
+    # Pillow drops the lower 8 bits of colours, which may hold all information.
     if max(bits) > 8 and np.asarray(image).max() < 16:
-      return Look('colours of 16 bits that use 12 or less: save it as PNG')
-  if not _plain(image):
-    image.convert('RGB')  # Some modes have no way there.
-  return Look(
+      return Inspection(
+        '16-bit colours that use 12 bits or less: save it as PNG'
+      )
+  if not _is_plain(image):
+    image.convert('RGB')  # Pillow cannot convert some modes.
+  return Inspection(
     sha256=sha256(content),
-    grey=image.mode in _GREY if deep is None else deep.ndim == 2,
-    highest=0 if deep is None else max(int(deep.max()), 1),
+    grey=image.mode in _GREY if values_16 is None else values_16.ndim == 2,
+    highest=0 if values_16 is None else max(int(values_16.max()), 1),
     frames=frames,
   )
 
 
-def _deep(image: Image.Image, content: bytes) -> np.ndarray | None:
-  """Returns values of 16 bits, `[H, W]` or `[H, W, 3]`; None of 8 bits."""
+def _read_16_bits(image: Image.Image, content: bytes) -> np.ndarray | None:
+  """Returns 16-bit values `[H, W]` or `[H, W, 3]`; None if there are none."""
   if image.format == 'PNG' and content[24] == 16:  # the depth in its header
     # Pillow drops the lower 8 bits of colours.
     values = tf.io.decode_png(content, dtype=tf.uint16).numpy()
@@ -195,7 +206,7 @@ def _open(content: bytes) -> Image.Image:
   return Image.open(io.BytesIO(content), formats=_formats())
 
 
-def _plain(image: Image.Image) -> bool:
+def _is_plain(image: Image.Image) -> bool:
   return (image.format, image.mode) in _PLAIN
 
 

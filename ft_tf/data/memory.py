@@ -1,20 +1,20 @@
-"""Memory for images: how much there is, and one copy for TensorFlow."""
+"""Free memory, and tensors of images without a second copy."""
 
 import os
 
 import numpy as np
 import tensorflow as tf
 
-_ALIGNMENT = 64  # bytes, of TensorFlow's buffers
-# Limits of a container, by version of Linux's control groups.
+_ALIGNMENT = 64  # bytes; TensorFlow's buffers begin at multiples of it
+# The memory limit of a container, for both versions of Linux control groups.
 _CGROUPS = (
   '/sys/fs/cgroup/memory.max',
   '/sys/fs/cgroup/memory/memory.limit_in_bytes',
 )
 
 
-def available() -> int:
-  """Returns the bytes that this process may still take without swapping."""
+def available_bytes() -> int:
+  """Returns the bytes that this process can still allocate without swapping."""
   page = os.sysconf('SC_PAGE_SIZE')
   free = [page * os.sysconf('SC_PHYS_PAGES')]
   for line in _lines('/proc/meminfo'):
@@ -26,11 +26,11 @@ def available() -> int:
   return max(min(free), 0)
 
 
-def tensor(images: np.ndarray) -> tf.Tensor:
+def to_tensor(images: np.ndarray) -> tf.Tensor:
   """Returns an array as a tensor on the CPU, by one copy.
 
   `tf.constant` makes two copies of an array whose address is not a multiple of
-  64, as are those of large arrays, and keeps both.
+  64, which is the case for large arrays, and keeps both.
   """
   buffer = np.empty(images.nbytes + _ALIGNMENT, np.uint8)
   start = -buffer.ctypes.data % _ALIGNMENT
@@ -41,7 +41,7 @@ def tensor(images: np.ndarray) -> tf.Tensor:
 
 
 def _lines(path: str) -> list[str]:
-  """Returns a file's lines; none where the system has no such file."""
+  """Returns the lines of a file; [] if the system has no such file."""
   try:
     with open(path, encoding='utf-8') as file:
       return file.readlines()

@@ -1,19 +1,19 @@
 """A seeded, stratified sample of labelled images.
 
 Image folders are sorted by class, so that the first images of a data set may
-all be of one class. Whoever measures some of the images draws them here.
+all be of one class. Every measurement of some images uses a sample from here.
 """
 
 from typing import Protocol, Self, TypeVar
 
 import numpy as np
 
-# Labels of images in files are read one by one: of these alone, at least.
-_LEAST_DRAWN = 2000
+# Reading the labels of images in files is slow, so that only some are read.
+_LEAST_LABELS = 2000
 
 
 class _Drawable(Protocol):
-  """What is drawn from: `example_sets.Examples`, `records.StoredExamples`."""
+  """Has examples: `example_sets.Examples` or `records.StoredExamples`."""
 
   def __len__(self) -> int: ...
   def labels_at(self, indices: np.ndarray, /) -> np.ndarray: ...
@@ -24,34 +24,37 @@ Examples = TypeVar('Examples', bound=_Drawable)
 
 
 def sample(examples: Examples, count: int, *, seed: int = 0) -> Examples:
-  """Returns examples with the classes in the proportions that all have.
+  """Returns a sample with the same proportions of classes as all examples.
 
-  Every prefix of a sample that leaves some out is stratified, too.
+  Every prefix of the sample is stratified as well.
 
   Args:
-    examples: What to draw from.
-    count: Number of examples wanted; if there are no more, all are returned,
-      in their own order.
-    seed: Decides which.
+    examples: The examples to draw from.
+    count: Number of examples wanted. If there are no more than that, all are
+      returned in their order.
+    seed: The seed of the choice.
   """
   if count >= len(examples):
     return examples
-  return examples.take(positions(examples, count, seed=seed))
+  return examples.take(sample_positions(examples, count, seed=seed))
 
 
-def positions(examples: _Drawable, count: int, *, seed: int = 0) -> np.ndarray:
-  """Returns where the examples of such a sample are, `[n]` int64.
+def sample_positions(
+  examples: _Drawable, count: int, *, seed: int = 0
+) -> np.ndarray:
+  """Returns the positions of the examples of a sample, `[n]` int64.
 
   Args:
-    examples: What to draw from.
-    count: Number of examples wanted; n is that, or all that there are.
-    seed: Decides which.
+    examples: The examples to draw from.
+    count: Number of examples wanted; n is the smaller of `count` and the number
+      of all examples.
+    seed: The seed of the choice.
   """
   rng = np.random.default_rng(seed)
-  drawn = rng.permutation(len(examples))[: max(4 * count, _LEAST_DRAWN)]
+  drawn = rng.permutation(len(examples))[: max(4 * count, _LEAST_LABELS)]
   labels = examples.labels_at(drawn)
-  # The j-th of a class's n images stands at (j + u) / n of the whole, u random
-  # for each class: the classes alternate in their proportions.
+  # The j-th of the n images of a class gets the place (j + u) / n, with one
+  # random u per class. Sorted by place, the classes alternate in proportion.
   place = np.empty(len(drawn))
   for label in np.unique(labels):
     of_label = np.flatnonzero(labels == label)

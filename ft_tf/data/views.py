@@ -1,10 +1,14 @@
-"""Streams of augmented batches that are a pure function of their place.
+"""Streams of augmented batches; each batch is a pure function of its step.
 
-Step s of a run sees the examples at places s*B .. (s+1)*B of the epochs'
-orders laid end to end, so no example is dropped, every batch is full, and a run
-goes on at any step without replaying those before it. An epoch's order depends
-on (seed, epoch); the view of an example on (view seed, view number, example),
-where the number is the epoch's, or that modulo the number of views.
+The orders of all epochs form one sequence, and step s uses its examples s*B to
+(s+1)*B - 1. So no example is dropped, every batch is full, and a run continues
+at any step without repeating the steps before it.
+
+The order of an epoch depends on (seed, epoch). The augmented copy of an
+example, its view, depends on (view seed, view number, example). The view number
+is the epoch, or the epoch modulo `data.views`. A view does not depend on the
+place in the order. So the teacher's outputs for it can be cached under (view
+number, example), and serve students of every seed.
 """
 
 import functools
@@ -18,32 +22,37 @@ from ft_tf import recipes
 from ft_tf.data import example_sets, records
 
 
-def steps(examples: int, *, batch_size: int, epochs: float) -> int:
-  """Returns the number of steps in which that many epochs have been seen."""
+def count_steps(examples: int, *, batch_size: int, epochs: float) -> int:
+  """Returns the number of steps that a number of epochs takes."""
   return math.ceil(examples * epochs / batch_size)
 
 
-def numbers(examples: int, data: recipes.Data, epochs: int) -> range:
-  """Returns the numbers of the views that a run of some epochs sees.
+def view_numbers(examples: int, data: recipes.Data, epochs: int) -> range:
+  """Returns the numbers of the views that a run uses.
 
-  Its last batch is full, so that it may reach into one epoch more.
+  The last batch is full, so that it may reach into the next epoch.
   """
-  count = steps(examples, batch_size=data.batch_size, epochs=epochs)
-  seen = math.ceil(count * data.batch_size / examples)
-  return range(min(seen, data.views) if data.views else seen)
+  step_count = count_steps(examples, batch_size=data.batch_size, epochs=epochs)
+  epoch_count = math.ceil(step_count * data.batch_size / examples)
+  return range(min(epoch_count, data.views) if data.views else epoch_count)
 
 
 class Signals(Protocol):
-  """What is known of views beforehand, such as what the teacher says of them.
+  """Values that are known for each view, such as the teacher's outputs.
 
   Attributes:
-    width: Number of values for each view.
+    width: Number of values per view of an example.
   """
 
   width: int
 
   def read(self, views: np.ndarray, examples: np.ndarray) -> np.ndarray:
-    """Returns rows `[B, width]` float16 for views and examples, `[B]` both."""
+    """Returns rows `[B, width]` float16.
+
+    Args:
+      views: View numbers `[B]`.
+      examples: Positions of examples `[B]`.
+    """
 
 
 def stream(
@@ -62,35 +71,36 @@ def stream(
     examples: The training images.
     data: Batch size and augmentation.
     seed: Decides the order of examples.
-    first_step: The step to begin at.
-    last_step: The step to end before.
-    labels: Whether batches carry labels.
-    signals: Whose rows batches carry, if any.
+    first_step: The first step.
+    last_step: The step after the last one.
+    labels: Whether batches have labels.
+    signals: The rows that batches have as `signal`; None: no rows.
 
   Returns:
     Batches `{'image': [B, H, W, C] uint8, 'label': [B] int64, 'signal':
-    [B, width] float16}`, the latter two only if asked for.
+    [B, width] float16}`, `label` and `signal` only on request.
   """
   count = len(examples)
   first, last = first_step * data.batch_size, last_step * data.batch_size
   first_epoch = first // count
 
-  def places(epoch):
+  def examples_of(epoch):
     order = tf.random.experimental.stateless_shuffle(
       tf.range(count, dtype=tf.int64), seed=[seed, epoch]
     )
     number = epoch % data.views if data.views else epoch
+    # The first epoch of a continued run begins in the middle.
     begin = tf.where(epoch == first_epoch, first % count, 0)
     return (
       order[begin:],
-      tf.gather(_chance(count, data, number), order)[begin:],
+      tf.gather(_draw(count, data, number), order)[begin:],
       tf.fill([count - begin], number),
     )
 
-  show = _augmentation(examples, data)
+  augment = _augmentation(examples, data)
 
   def batch(index, chance, number):
-    image, label = show(index, chance)
+    image, label = augment(index, chance)
     values = {'image': image}
     if labels:
       values['label'] = label
@@ -100,7 +110,7 @@ def stream(
     return values
 
   epochs = tf.data.Dataset.range(first_epoch, math.ceil(last / count))
-  stream = epochs.map(places).rebatch(data.batch_size, drop_remainder=True)
+  stream = epochs.map(examples_of).rebatch(data.batch_size, drop_remainder=True)
   stream = stream.take(last_step - first_step)
   stream = stream.map(
     batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
@@ -108,48 +118,51 @@ def stream(
   return stream.prefetch(tf.data.AUTOTUNE)
 
 
-def view(
+def read_view(
   examples: example_sets.AnyExamples, data: recipes.Data, number: int
 ) -> tf.data.Dataset:
-  """Returns every training image as one view shows it, in their order.
+  """Returns one augmented copy of every training image, in their order.
 
   Args:
     examples: The training images.
     data: Batch size and augmentation.
-    number: Of the view: epoch e has view e, or e modulo `data.views`.
+    number: The view number: epoch e uses view e, or e modulo `data.views`.
 
   Returns:
     Batches `[B, H, W, C]` uint8; the last may be smaller.
   """
-  show = _augmentation(examples, data)
-  chance = _chance(len(examples), data, number)
+  augment = _augmentation(examples, data)
+  chance = _draw(len(examples), data, number)
   batches = tf.data.Dataset.range(len(examples)).batch(data.batch_size)
   return batches.map(
-    lambda index: show(index, tf.gather(chance, index))[0],
+    lambda index: augment(index, tf.gather(chance, index))[0],
     num_parallel_calls=tf.data.AUTOTUNE,
   ).prefetch(tf.data.AUTOTUNE)
 
 
 def _augmentation(examples, data):
-  """Returns what makes views and labels of positions `[B]` and chances."""
+  """Returns a function of positions `[B]` and random numbers `[B, 3]`.
+
+  The function returns augmented images and labels.
+  """
   if isinstance(examples, records.StoredExamples):
-    return functools.partial(examples.views, flip=data.flip)
-  # Tensors, not numpy arrays: functions hold these by reference.
+    return functools.partial(examples.augment, flip=data.flip)
+  # Tensors, because a graph keeps a reference to a tensor and copies an array.
   images = examples.tensor
   with tf.device('CPU:0'):
     labels = tf.constant(examples.labels)
 
-  def show(index, chance):
+  def augment(index, chance):
     cropped = crop_and_flip(
       tf.gather(images, index), chance, pad=data.pad, flip=data.flip
     )
     return cropped, tf.gather(labels, index)
 
-  return show
+  return augment
 
 
-def _chance(count, data, number):
-  """Returns random numbers by example, not by place: `[count, 3]` in [0, 1)."""
+def _draw(count, data, number):
+  """Returns random numbers `[count, 3]` in [0, 1), in the order of examples."""
   return tf.random.stateless_uniform(
     [count, 3], seed=[data.view_seed, number], alg='philox'
   )
@@ -158,11 +171,12 @@ def _chance(count, data, number):
 def crop_and_flip(
   images: tf.Tensor, chance: tf.Tensor, *, pad: int, flip: bool
 ) -> tf.Tensor:
-  """Pads with black, crops at random, flips half; of each image its own.
+  """Pads with black pixels, crops at random and flips half of the images.
 
   Args:
     images: `[B, H, W, C]`, uint8.
-    chance: `[B, 3]`, float32 in [0, 1): row offset, column offset, flip.
+    chance: Random numbers `[B, 3]`, float32 in [0, 1): row offset, column
+      offset, flip.
     pad: Black pixels added on each side before the crop.
     flip: Whether images are flipped left to right where the chance is below
       a half.

@@ -47,7 +47,7 @@ def export(
     split, `agreement` (share of test images with the same top class as the
     Keras student), `max_logit_difference`, `examples`, `preprocessing` (how the
     images that it was measured on were made of the stored ones, see
-    `records.Preprocessing.as_json`), and for .tflite files `latency_ms`,
+    `image_ops.Preprocessing.as_json`), and for .tflite files `latency_ms`,
     `input_dtype`, `output_dtype` and `flexible_batch`.
 
   Raises:

@@ -37,7 +37,7 @@ def fill(
     TrainingError: a value does not fit into float16.
   """
   data, examples = recipe.data, dataset.every
-  numbers = views.numbers(len(examples), data, recipe.student.epochs)
+  numbers = views.view_numbers(len(examples), data, recipe.student.epochs)
   parts, end = [], 0
   for method, width in zip(methods, signal.part_widths(), strict=True):
     first, end = end, end + width
@@ -58,7 +58,7 @@ def fill(
     kept = store.open(key, examples=len(examples), width=width)
 
     def compute(number, columns=slice(first, end)):
-      batches = views.view(examples, data, number).as_numpy_iterator()
+      batches = views.read_view(examples, data, number).as_numpy_iterator()
       return (signal.rows(batch)[:, columns] for batch in batches)
 
     kept.fill(

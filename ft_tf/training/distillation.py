@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from ft_tf import losses
-from ft_tf.data import example_sets, records
+from ft_tf.data import example_sets, image_ops
 from ft_tf.methods import base
 from ft_tf.models import fused, taps
 from ft_tf.signals import constant
@@ -72,7 +72,7 @@ def make_forward(
       signals = signal(batch['image'])
     images = batch['image']
     if image_size is not None:
-      images = records.shrink(images, image_size)
+      images = image_ops.shrink(images, image_size)
     student_outputs = base.Outputs(*outputs(images, training=True))
     labels = batch['label']
     terms = {'cross_entropy': _of_labelled(student_outputs.logits, labels)}

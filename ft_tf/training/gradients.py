@@ -118,7 +118,7 @@ def _sample(dataset: datasets.Dataset, batch_size: int) -> dict[str, tf.Tensor]:
   unlabelled = np.random.default_rng(0).permutation(every - labelled)
   # Repeated where there are less than a batch.
   positions = [
-    np.resize(sampling.positions(dataset.train, count), count),
+    np.resize(sampling.sample_positions(dataset.train, count), count),
     np.resize(labelled + unlabelled, batch_size - count),
   ]
   some = dataset.every.take(np.concatenate(positions).astype(np.int64))

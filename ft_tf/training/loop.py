@@ -136,7 +136,7 @@ def run(
   """
   count = training.images_per_epoch or len(training.examples)
   batch = data.batch_size
-  total = views.steps(count, batch_size=batch, epochs=training.epochs)
+  total = views.count_steps(count, batch_size=batch, epochs=training.epochs)
   checkpoint, manager = _restored(training, data, seed, run)
   step = int(checkpoint.step)
   # Drops the rows after the checkpoint: they are logged again.
@@ -154,7 +154,7 @@ def run(
   batches = iter(strategy.experimental_distribute_dataset(stream))
   turn = _Turn(training.train_steps, batches, batch)
   while step < total:
-    epoch_end = views.steps(
+    epoch_end = views.count_steps(
       count, batch_size=batch, epochs=math.floor(step * batch / count) + 1
     )
     # One call of the compiled loop goes on to whatever comes first.

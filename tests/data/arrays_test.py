@@ -5,7 +5,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.data import arrays, sources
+from ft_tf.data import array_source, arrays
 
 _RNG = np.random.default_rng(0)
 _IMAGES = _RNG.integers(121, size=(6, 5, 7, 3)).astype(np.uint8)  # none bright
@@ -13,7 +13,7 @@ _LABELS = np.array([2, 0, 1, 1, 2, 0])
 
 
 def _source(train=(_IMAGES, _LABELS), test=(_IMAGES, _LABELS), **values):
-  return sources.Arrays(train, test, **values)
+  return array_source.Arrays(train, test, **values)
 
 
 class Torchlike:
@@ -38,25 +38,25 @@ class ImagesTest(parameterized.TestCase):
     ('other library', Torchlike(_IMAGES)),
     ('tensor', tf.constant(_IMAGES)),
   )
-  def test_what_means_the_same_is_the_same(self, given):
+  def test_equivalent_forms_give_equal_arrays(self, given):
     source = _source(train=(given, _LABELS), test=(given, _LABELS))
-    found = source.read('train').images
-    self.assertEqual(found.dtype, np.uint8)
-    np.testing.assert_array_equal(found, _IMAGES)
+    converted = source.read('train').images
+    self.assertEqual(converted.dtype, np.uint8)
+    np.testing.assert_array_equal(converted, _IMAGES)
 
-  def test_range_is_told(self):
+  def test_range_is_detected(self):
     self.assertFalse(_source().unit)
     unit = (_IMAGES / 255, _LABELS)
     self.assertTrue(_source(unit, unit).unit)
-    with self.assertRaisesRegex(errors.UsageError, 'of two ranges'):
+    with self.assertRaisesRegex(errors.UsageError, 'have different ranges'):
       _source(unit)
 
   def test_grey_without_channels_and_masks(self):
     grey = (_IMAGES[..., 0], _LABELS)
     self.assertEqual(_source(grey, grey).image_shape, (5, 7, 1))
     mask = (_IMAGES[..., 0] > 60, _LABELS)
-    found = _source(mask, mask).read('test').images
-    np.testing.assert_array_equal(found[..., 0], 255 * mask[0])
+    images = _source(mask, mask).read('test').images
+    np.testing.assert_array_equal(images[..., 0], 255 * mask[0])
 
   def test_channels_are_converted_both_ways(self):
     grey = (_IMAGES[..., :1], _LABELS)
@@ -82,9 +82,13 @@ class ImagesTest(parameterized.TestCase):
     ('flat', _IMAGES.reshape(6, -1), r'uint8 \(6, 105\); give \[N, H, W, C\]'),
     ('none', _IMAGES[:0], 'holds no image'),
     ('texts', np.full((6, 5, 7), 'x'), 'give numbers'),
-    ('ragged', [_IMAGES[0], _IMAGES[1][:3]], 'do not become one array'),
+    (
+      'ragged',
+      [_IMAGES[0], _IMAGES[1][:3]],
+      'cannot be converted to one array',
+    ),
   )
-  def test_what_is_uncertain_is_refused(self, given, reason):
+  def test_ambiguous_values_are_refused(self, given, reason):
     with self.assertRaisesRegex(errors.UsageError, f'train: .*{reason}') as e:
       _source(train=(given, _LABELS))
     self.assertNotIn('--', str(e.exception))
@@ -108,11 +112,11 @@ class LabelsTest(parameterized.TestCase):
     ('list', _LABELS.tolist()),
     ('other library', Torchlike(_LABELS)),
   )
-  def test_what_means_the_same_is_the_same(self, given):
+  def test_equivalent_forms_give_equal_arrays(self, given):
     source = _source(train=(_IMAGES, given))
-    found = source.read('train').labels
-    self.assertEqual(found.dtype, np.int64)
-    np.testing.assert_array_equal(found, _LABELS)
+    converted = source.read('train').labels
+    self.assertEqual(converted.dtype, np.int64)
+    np.testing.assert_array_equal(converted, _LABELS)
     self.assertEqual(source.label_names, ['0', '1', '2'])
 
   def test_one_hot_tells_classes_that_no_image_has(self):
@@ -126,9 +130,9 @@ class LabelsTest(parameterized.TestCase):
   def test_names_are_numbered_by_label_names(self, kind):
     names = np.array(['hen', 'cat', 'dog'])
     given = (_IMAGES, names[_LABELS].astype(kind))
-    found = _source(given, given, label_names=names)
-    np.testing.assert_array_equal(found.read('test').labels, _LABELS)
-    self.assertEqual(found.label_names, ['hen', 'cat', 'dog'])
+    source = _source(given, given, label_names=names)
+    np.testing.assert_array_equal(source.read('test').labels, _LABELS)
+    self.assertEqual(source.label_names, ['hen', 'cat', 'dog'])
     with self.assertRaisesRegex(errors.UsageError, 'order of the outputs'):
       _source(given, given)
     with self.assertRaisesRegex(errors.UsageError, "'hen' that label_names la"):
@@ -146,25 +150,25 @@ class LabelsTest(parameterized.TestCase):
     ('fewer', _LABELS[:4], None, r'int64 \(4,\) for 6 images'),
     ('NaN', np.full(6, np.nan), None, 'not whole numbers'),
   )
-  def test_what_is_uncertain_is_refused(self, given, names, reason):
+  def test_ambiguous_values_are_refused(self, given, names, reason):
     with self.assertRaisesRegex(errors.UsageError, reason) as e:
       _source(
         (_IMAGES, given), (_IMAGES, given), label_names=names and list(names)
       )
     self.assertNotIn('--', str(e.exception))
 
-  def test_gaps_are_certain_where_every_class_has_a_name(self):
+  def test_gaps_are_allowed_where_every_class_has_a_name(self):
     even = (_IMAGES, _LABELS * 2)
-    found = _source(even, even, label_names=np.array(list('abcde')))
-    np.testing.assert_array_equal(found.read('train').labels, even[1])
+    source = _source(even, even, label_names=np.array(list('abcde')))
+    np.testing.assert_array_equal(source.read('train').labels, even[1])
 
   @parameterized.parameters(
     ('abc', 'a str'),
     ({0: 'a', 1: 'b'}, 'a dict'),
     (['a', 'b', 'a'], 'has a twice'),
-    (['a', 'b', 'c\nd'], 'names of one line'),
+    (['a', 'b', 'c\nd'], 'names without line breaks'),
   )
-  def test_names_that_are_none_are_refused(self, given, reason):
+  def test_bad_label_names_are_refused(self, given, reason):
     with self.assertRaisesRegex(errors.UsageError, f'label_names .*{reason}'):
       _source(label_names=given)
 
@@ -173,8 +177,8 @@ class PairTest(parameterized.TestCase):
   def _data(self):
     return tf.data.Dataset.from_tensor_slices((_IMAGES, _LABELS))
 
-  def test_tf_data_is_read_in_one_order_however_it_comes(self):
-    found = []
+  def test_tf_data_is_read_in_one_order_in_any_form(self):
+    read_sources = []
     for data in (
       self._data(),
       self._data().shuffle(6, seed=1),
@@ -184,16 +188,16 @@ class PairTest(parameterized.TestCase):
       self._data().map(lambda x, y: (x, tf.one_hot(y, 3))).batch(3),
     ):
       source = _source(data, data)
-      found.append(source)
+      read_sources.append(source)
       images, labels = source.read('train').images, source.read('train').labels
       place = {image.tobytes(): i for i, image in enumerate(_IMAGES)}
       self.assertLen(images, 6)
       for image, label in zip(images, labels, strict=True):
         self.assertEqual(_LABELS[place[image.tobytes()]], label)
-    for source in found[1:4]:
-      self.assertEqual(source.fingerprint, found[0].fingerprint)
+    for source in read_sources[1:4]:
+      self.assertEqual(source.fingerprint, read_sources[0].fingerprint)
 
-  def test_batches_of_grey_images_are_told_from_one_image(self):
+  def test_batches_of_grey_images_are_distinguished_from_one_image(self):
     grey = tf.data.Dataset.from_tensor_slices((_IMAGES[..., 0], _LABELS))
     for data in (grey, grey.batch(5), grey.batch(3)):
       source = _source(data, data)
@@ -206,9 +210,9 @@ class PairTest(parameterized.TestCase):
     ('dict', {'image': _IMAGES, 'label': _LABELS}, 'train is a dict: give'),
     ('nothing', None, 'train is a NoneType: give'),
   )
-  def test_what_is_no_pair_is_refused(self, given, reason):
+  def test_other_values_than_pairs_are_refused(self, given, reason):
     with self.assertRaisesRegex(errors.UsageError, reason):
-      arrays.pair('train', given)
+      arrays.read_pair('train', given)
 
   def test_tf_data_of_other_kinds_is_refused(self):
     data = self._data()
@@ -221,7 +225,7 @@ class PairTest(parameterized.TestCase):
       (data.map(lambda x, y: (x[: 2 + y % 2], y)), 'of different sizes'),
     ):
       with self.assertRaisesRegex(errors.UsageError, reason):
-        arrays.pair('train', given)
+        arrays.read_pair('train', given)
 
 
 if __name__ == '__main__':

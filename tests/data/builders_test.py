@@ -1,4 +1,4 @@
-"""Data sets prepared by name: once, in a format, or refused with the reason."""
+"""Data sets by name: prepared once, in a format, or refused with the reason."""
 
 import json
 import os
@@ -18,7 +18,7 @@ def setUpModule():
 
 
 class TinyVersions(tfds.core.GeneratorBasedBuilder):
-  """A data set whose code has gone on to version 2."""
+  """A data set whose code is at version 2."""
 
   VERSION = tfds.core.Version('2.0.0')
 
@@ -60,7 +60,7 @@ class VersionsTest(parameterized.TestCase):
     cls.folder = folder.name
     TinyVersions(data_dir=cls.folder).download_and_prepare()
     TinyConfigs(data_dir=cls.folder, config='y').download_and_prepare()
-    # As older code has left it.
+    # The files of an older version of the code.
     old, new = (
       os.path.join(cls.folder, 'tiny_versions', version)
       for version in ('2.0.0', '1.9.0')
@@ -80,21 +80,23 @@ class VersionsTest(parameterized.TestCase):
     ('tiny_configs/x', 'tiny_configs/y:1.0.0'),
     ('tiny_configs/z', 'tiny_configs/y:1.0.0'),
   )
-  def test_what_is_prepared_is_named_and_can_then_be_read(self, asked, there):
+  def test_error_names_what_is_prepared_and_can_be_read(self, asked, prepared):
     with self.assertRaisesRegex(
       errors.UsageError,
-      f'{asked} .*is not prepared in {self.folder}, which has {there}: give '
-      f'--dataset={there}, or',
+      f'{asked} .*is not prepared in {self.folder}, which has {prepared}: give '
+      f'--dataset={prepared}, or',
     ):
       sources.Source(asked, data_dir=self.folder)
-    source = sources.Source(there, data_dir=self.folder)
+    source = sources.Source(prepared, data_dir=self.folder)
     self.assertLen(source.read('train'), 4)
 
   @parameterized.parameters(
     ('cifar10:9.9.9', '--dataset takes cifar10:'),
     ('tiny_configs/z', '--dataset takes tiny_configs/x.*, tiny_configs/y'),
   )
-  def test_what_tfds_has_is_named_where_nothing_is_prepared(self, asked, has):
+  def test_error_names_what_tfds_has_where_nothing_is_prepared(
+    self, asked, has
+  ):
     with self.assertRaisesRegex(errors.UsageError, f'no {asked}: {has}'):
       sources.Source(asked, data_dir=self.create_tempdir().full_path)
 
@@ -105,10 +107,10 @@ class PrepareTest(absltest.TestCase):
     self.folder = self.create_tempdir().full_path
 
   def test_data_set_is_prepared_once_and_can_then_be_read(self):
-    found = builders.prepare('digits', data_dir=self.folder)
-    self.assertEqual(found['examples'], {'train': 600, 'test': 1197})
-    self.assertTrue(os.listdir(found['folder']))
-    self.assertEqual(builders.prepare('digits', data_dir=self.folder), found)
+    prepared = builders.prepare('digits', data_dir=self.folder)
+    self.assertEqual(prepared['examples'], {'train': 600, 'test': 1197})
+    self.assertTrue(os.listdir(prepared['folder']))
+    self.assertEqual(builders.prepare('digits', data_dir=self.folder), prepared)
     source = sources.Source('digits', data_dir=self.folder)
     self.assertLen(source.read('train'), 600)
 
@@ -119,7 +121,7 @@ class PrepareTest(absltest.TestCase):
     )
     self.assertEqual(source.read('test').images[:2].shape, (2, 6, 6, 1))
 
-  def test_other_format_beside_is_refused(self):
+  def test_second_format_is_refused(self):
     builders.prepare('digits', data_dir=self.folder)
     with self.assertRaisesRegex(
       errors.UsageError, 'holds digits as tfrecord: give another --data_dir'
@@ -128,7 +130,7 @@ class PrepareTest(absltest.TestCase):
         'digits', data_dir=self.folder, file_format='array_record'
       )
 
-  def test_data_set_that_cannot_be_had_is_refused_with_the_reason(self):
+  def test_data_set_that_cannot_be_downloaded_is_refused_with_the_reason(self):
     with self.assertRaisesRegex(
       errors.UsageError, '(?s)cannot prepare imagenet2012 in .*2012_img_train'
     ):
@@ -138,9 +140,9 @@ class PrepareTest(absltest.TestCase):
     with self.assertRaisesRegex(errors.UsageError, "no data set 'nope'"):
       builders.prepare('nope', data_dir=self.folder)
 
-  def test_folder_of_images_needs_no_preparing(self):
+  def test_folder_of_images_needs_no_preparation(self):
     with self.assertRaisesRegex(
-      errors.UsageError, 'folder:images needs no preparing: give it to'
+      errors.UsageError, 'folder:images needs no preparation: give it to'
     ):
       builders.prepare('folder:images', data_dir=self.folder)
     self.assertEmpty(os.listdir(self.folder))
@@ -167,8 +169,8 @@ class OpenTest(parameterized.TestCase):
         self.assertNotIn('\n', str(caught.exception))
 
   def test_folder_with_the_name_of_no_data_set_is_meant_as_one(self):
-    here = os.getcwd()
-    self.addCleanup(os.chdir, here)
+    working_directory = os.getcwd()
+    self.addCleanup(os.chdir, working_directory)
     os.chdir(self.create_tempdir().full_path)
     os.mkdir('flowers_of_mine')
     with self.assertRaisesRegex(

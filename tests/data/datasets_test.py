@@ -1,4 +1,4 @@
-"""The images of a run: set aside, joined, made smaller, counted."""
+"""The images of a run: validation, unlabelled images, sizes and memory."""
 
 import dataclasses
 import os
@@ -11,7 +11,7 @@ from absl.testing import absltest
 from PIL import Image
 
 from ft_tf import catalogue, errors, recipes
-from ft_tf.data import datasets, example_sets, memory, records, sources
+from ft_tf.data import datasets, example_sets, image_ops, memory, sources
 
 _FOLDER = tempfile.TemporaryDirectory(dir=os.environ.get('TEST_TMPDIR'))
 
@@ -122,7 +122,7 @@ class UnlabelledTest(absltest.TestCase):
     )
     return datasets.Dataset.from_recipe(data, _FOLDER.name)
 
-  def test_pictures_stand_behind_those_with_labels(self):
+  def test_unlabelled_images_follow_the_labelled_ones(self):
     dataset = self._dataset()
     train, every = dataset.train, dataset.every
     self.assertLen(train, 500)
@@ -163,7 +163,7 @@ class SmallerTest(absltest.TestCase):
       ours, theirs = getattr(smaller, name), getattr(dataset, name)
       np.testing.assert_array_equal(ours.labels, theirs.labels)
       np.testing.assert_array_equal(
-        ours.images, records.shrink(tf.constant(theirs.images), (4, 4))
+        ours.images, image_ops.shrink(tf.constant(theirs.images), (4, 4))
       )
     self.assertIs(dataset.at(4), smaller)
     self.assertEqual(dataset.part(16).at(4).train.images.shape, (14, 4, 4, 1))
@@ -175,13 +175,13 @@ class SmallerTest(absltest.TestCase):
 
   def test_larger_images_are_refused(self):
     with self.assertRaisesRegex(
-      errors.UsageError, '--student_image_size=16: .* of 8x8, made smaller'
+      errors.UsageError, '--student_image_size=16: .* 8x8, made smaller'
     ):
       _dataset().at(16)
 
 
 class MemoryTest(absltest.TestCase):
-  """Of digits: 600 images of 64 bytes to train on, 1,197 to test on."""
+  """The memory of digits: 600 training and 1,197 test images of 64 bytes."""
 
   @classmethod
   def setUpClass(cls):
@@ -190,17 +190,17 @@ class MemoryTest(absltest.TestCase):
 
   def _dataset(self, free, **values):
     recipe = recipes.override(catalogue.digits(), {'image_size': 0, **values})
-    with mock.patch.object(memory, 'available', lambda: free):
+    with mock.patch.object(memory, 'available_bytes', lambda: free):
       dataset = datasets.Dataset.from_recipe(recipe.data, self.folder)
       dataset.read()
     return dataset
 
   def test_all_splits_and_copies_count_together(self):
-    # Those to train on are copied once; a quarter of the memory stays free.
+    # Training images are copied once; a quarter of the memory stays free.
     wanted = 64 * (2 * 600 + 1197)
     self._dataset(wanted / 0.75 + 1)
     with self.assertRaisesRegex(
-      errors.UsageError, 'digits, .* take 0.000143 GiB.*--resizing=crop'
+      errors.UsageError, 'digits, .* need 0.000143 GiB.*--resizing=crop'
     ):
       self._dataset(wanted / 0.75 - 1)
 
@@ -214,7 +214,7 @@ class MemoryTest(absltest.TestCase):
   def test_split_alone_is_checked_too(self):
     source = sources.Source('digits', data_dir=self.folder)
     with (
-      mock.patch.object(memory, 'available', lambda: 64 * 1197),
+      mock.patch.object(memory, 'available_bytes', lambda: 64 * 1197),
       self.assertRaisesRegex(errors.UsageError, r'such as test\[:10%\]'),
     ):
       source.read('test')

@@ -1,4 +1,4 @@
-"""The embedded digits against scikit-learn's own copy."""
+"""The embedded digits, compared with scikit-learn's copy."""
 
 import os
 import socket
@@ -29,12 +29,12 @@ class DigitsTest(parameterized.TestCase):
     folder = tempfile.TemporaryDirectory(dir=os.environ.get('TEST_TMPDIR'))
     cls.addClassCleanup(folder.cleanup)
     cls._folder = folder.name
-    offline = AssertionError('the digits reached for the network')
+    offline = AssertionError('the digits used the network')
     with mock.patch.object(socket.socket, 'connect', side_effect=offline):
       cls._source = sources.Source('digits', data_dir=cls._folder)
       cls._train = cls._source.read('train')
       cls._test = cls._source.read('test')
-    cls._theirs = sklearn_datasets.load_digits()
+    cls._sklearn = sklearn_datasets.load_digits()
 
   def test_splits_have_600_and_1197_images_of_8x8(self):
     self.assertEqual(self._train.images.shape, (600, 8, 8, 1))
@@ -50,10 +50,11 @@ class DigitsTest(parameterized.TestCase):
   def test_images_and_labels_are_scikit_learns(self, split):
     # The file's first 600 are train, the rest test; 16 is white.
     part = slice(600) if split == 'train' else slice(600, None)
-    ours = {'train': self._train, 'test': self._test}[split]
-    theirs = np.rint(self._theirs.images[part] * 255 / 16)
+    examples = {'train': self._train, 'test': self._test}[split]
+    expected = np.rint(self._sklearn.images[part] * 255 / 16)
     np.testing.assert_array_equal(
-      _rows(ours.images, ours.labels), _rows(theirs, self._theirs.target[part])
+      _rows(examples.images, examples.labels),
+      _rows(expected, self._sklearn.target[part]),
     )
 
   def test_grey_levels_spread_over_all_of_a_byte(self):

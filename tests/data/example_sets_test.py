@@ -7,7 +7,7 @@ from ft_tf.data import example_sets
 
 
 class StatisticsTest(absltest.TestCase):
-  def test_channel_that_does_not_vary_is_divided_by_nothing(self):
+  def test_constant_channel_has_deviation_1(self):
     images = np.full((3, 4, 4, 2), 51, np.uint8)
     images[0, ..., 1] = 255
     examples = example_sets.Examples(images, np.arange(3))

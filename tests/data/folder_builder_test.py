@@ -1,4 +1,4 @@
-"""Images of a folder: bad ones, what networks see, what is kept of them."""
+"""Folders of images: bad files, decoded images, cache and duplicates."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ class _Case(parameterized.TestCase):
     self.root = self.create_tempdir().full_path
     self.data_dir = self.create_tempdir().full_path
 
-  def _picture(self, path, color=(10, 20, 30), size=(12, 9), **options):
+  def _image(self, path, color=(10, 20, 30), size=(12, 9), **options):
     path = os.path.join(self.root, path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     mode = 'L' if isinstance(color, int) else 'RGB'
@@ -39,10 +39,10 @@ class _Case(parameterized.TestCase):
     with open(path, 'wb') as file:
       file.write(content)
 
-  def _fill(self, part='train/', count=3):
+  def _fill(self, split_folder='train/', count=3):
     for label, red in (('cat', 50), ('dog', 200)):
       for i in range(count):
-        self._picture(f'{part}{label}/{i}.png', (red, i, 0))
+        self._image(f'{split_folder}{label}/{i}.png', (red, i, 0))
 
   def _source(self, **values):
     return sources.Source(
@@ -51,17 +51,17 @@ class _Case(parameterized.TestCase):
       **{'image_size': 8, **values},
     )
 
-  def _said(self, **values):
-    """Returns what is printed when the folder is opened, and the source."""
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said):
+  def _open(self, **values):
+    """Returns the messages of opening the folder, and the source."""
+    printed = io.StringIO()
+    with contextlib.redirect_stderr(printed):
       source = self._source(**values)
-    return said.getvalue(), source
+    return printed.getvalue(), source
 
 
 class FolderTest(_Case):
   @parameterized.parameters('stretch', 'crop')
-  def test_pictures_come_with_the_class_of_their_folder(self, resizing):
+  def test_images_come_with_the_class_of_their_folder(self, resizing):
     self._fill()
     self._fill('test/', 2)
     source = self._source(resizing=resizing)
@@ -75,12 +75,12 @@ class FolderTest(_Case):
         [(red, i, 0) for red in (50, 200) for i in range(count)],
       )
 
-  def test_every_kind_of_picture_is_read_upright_and_in_colour(self):
+  def test_every_kind_of_image_is_read_upright_and_in_colour(self):
     self._fill()
-    self._picture('train/cat/a.jpg', (90, 90, 90))
-    self._picture('train/cat/b.bmp', (90, 90, 90))
-    self._picture('train/cat/c.webp', (90, 90, 90), lossless=True)
-    self._picture('train/cat/d.JPEG', 90)
+    self._image('train/cat/a.jpg', (90, 90, 90))
+    self._image('train/cat/b.bmp', (90, 90, 90))
+    self._image('train/cat/c.webp', (90, 90, 90), lossless=True)
+    self._image('train/cat/d.JPEG', 90)
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn to the right
     half = Image.new('RGB', (16, 16))
@@ -94,67 +94,69 @@ class FolderTest(_Case):
     self.assertGreater(images[4][0].min(), 150)  # the top half now
     self.assertLess(images[4][3].max(), 50)
 
-  def test_grey_pictures_have_one_channel(self):
+  def test_grey_images_have_one_channel(self):
     for label in ('a', 'b'):
       for i in range(5):
-        self._picture(f'{label}/{i}.png', 40 * i)
+        self._image(f'{label}/{i}.png', 40 * i)
     self.assertEqual(self._source().image_shape, (8, 8, 1))
 
   def _spoil(self):
     self._fill()
     self._fill('test/', 1)
     self._file('train/cat/empty.png', b'')
-    self._file('train/cat/text.jpg', b'no picture')
-    whole = self._picture('train/dog/cut.jpg', size=(200, 200))
+    self._file('train/cat/text.jpg', b'no image')
+    whole = self._image('train/dog/cut.jpg', size=(200, 200))
     with open(whole, 'rb') as file:
       content = file.read()
     self._file('train/dog/cut.jpg', content[: len(content) // 2])
 
-  def test_bad_pictures_are_refused_by_name_and_nothing_is_written(self):
+  def test_bad_images_are_refused_by_name_and_nothing_is_written(self):
     self._spoil()
-    said = io.StringIO()
+    printed = io.StringIO()
     with (
-      contextlib.redirect_stderr(said),
+      contextlib.redirect_stderr(printed),
       self.assertRaisesRegex(
         errors.UsageError, '3 bad images.*--max_bad_files=3'
       ),
     ):
       self._source(max_bad_files=2)
     for name in ('empty.png: empty', 'text.jpg: ', 'cut.jpg: '):
-      self.assertIn(name, said.getvalue())
+      self.assertIn(name, printed.getvalue())
     self.assertEmpty(os.listdir(self.data_dir))
 
-  def test_bad_pictures_are_left_out_when_that_is_allowed(self):
+  def test_bad_images_are_left_out_when_that_is_allowed(self):
     self._spoil()
     source = self._source(max_bad_files=3)
     np.testing.assert_array_equal(
       source.read('train').labels, [0, 0, 0, 1, 1, 1]
     )
-    # They are known by then, and still too many for another.
+    # The inspections are cached then, and still too many are bad.
     with self.assertRaisesRegex(errors.UsageError, '3 bad images'):
       self._source()
 
-  def test_class_without_a_good_picture_is_refused(self):
+  def test_class_without_a_good_image_is_refused(self):
     self._fill()
     self._fill('test/', 1)
-    self._file('train/cow/1.png', b'no picture')
-    with self.assertRaisesRegex(errors.UsageError, 'to train on of cow: add'):
+    self._file('train/cow/1.png', b'no image')
+    with self.assertRaisesRegex(
+      errors.UsageError, 'training image of cow: add'
+    ):
       self._source(max_bad_files=1)
 
-  def test_changed_folder_is_read_anew(self):
+  def test_changed_folder_is_inspected_again(self):
     self._fill()
     self._fill('test/', 1)
     self.assertLen(self._source().read('train'), 6)
-    self._picture('train/dog/new.png')
+    self._image('train/dog/new.png')
     self.assertLen(self._source().read('train'), 7)
 
-  def test_fingerprint_is_of_names_and_bytes_alone(self):
+  def test_fingerprint_depends_on_names_and_bytes_only(self):
     self._fill()
     self._fill('test/', 1)
     before = self._source().fingerprint
     os.utime(os.path.join(self.root, 'train/cat/0.png'), (0, 0))
     self.assertEqual(self._source().fingerprint, before)
-    self._picture('train/cat/0.png', (50, 0, 1))
+    self._image('train/cat/0.png', (50, 0, 1))
     changed = self._source().fingerprint
     self.assertNotEqual(changed, before)
     os.rename(
@@ -163,21 +165,21 @@ class FolderTest(_Case):
     )
     self.assertNotEqual(self._source().fingerprint, changed)
 
-  def test_classes_of_very_different_sizes_are_named(self):
+  def test_classes_of_very_different_sizes_are_reported(self):
     self._fill()
     self._fill('test/', 1)
     for i in range(9):
-      self._picture(f'train/cow/{i}.png')
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said):
+      self._image(f'train/cow/{i}.png')
+    printed = io.StringIO()
+    with contextlib.redirect_stderr(printed):
       self._source()
-    self.assertIn('cat 3, cow 9, dog 3', said.getvalue())
-    self.assertIn('3.0 times the smallest', said.getvalue())
+    self.assertIn('cat 3, cow 9, dog 3', printed.getvalue())
+    self.assertIn('3.0 times as many as the smallest', printed.getvalue())
 
-  def test_pictures_without_labels_are_all_that_lie_below(self):
-    self._picture('a.png', (10, 20, 30))
-    self._picture('deep/er/b.jpg', 90)
-    self._file('notes.txt', b'no picture')
+  def test_images_without_labels_are_those_at_any_depth(self):
+    self._image('a.png', (10, 20, 30))
+    self._image('deep/er/b.jpg', 90)
+    self._file('notes.txt', b'no image')
     source = sources.Source(
       f'unlabeled:{self.root}', data_dir=self.data_dir, image_size=8
     )
@@ -188,10 +190,8 @@ class FolderTest(_Case):
     )
 
   @parameterized.parameters((1, 0), (3, 40))
-  def test_pictures_come_in_the_channels_that_are_asked_for(
-    self, channels, colour
-  ):
-    self._picture('a.png', colour or (90, 90, 90))
+  def test_images_have_the_channels_that_are_asked_for(self, channels, colour):
+    self._image('a.png', colour or (90, 90, 90))
     source = sources.Source(
       f'unlabeled:{self.root}',
       data_dir=self.data_dir,
@@ -200,15 +200,15 @@ class FolderTest(_Case):
     )
     self.assertEqual(source.read('train').images.shape, (1, 8, 8, channels))
 
-  def test_pictures_need_a_size_to_come_to(self):
+  def test_images_of_different_sizes_need_an_image_size(self):
     self._fill('', 5)
     with self.assertRaisesRegex(errors.UsageError, 'give --image_size'):
       self._source(image_size=0)
 
   @parameterized.parameters('train', 'test', 'val')
   def test_split_of_bad_images_alone_is_refused(self, part):
-    for each in ('train', 'test', 'val'):
-      self._fill(f'{each}/', 2)
+    for name in ('train', 'test', 'val'):
+      self._fill(f'{name}/', 2)
     for label in ('cat', 'dog'):
       for i in range(2):
         self._file(f'{part}/{label}/{i}.png', b'no image')
@@ -240,10 +240,10 @@ class FolderTest(_Case):
     )
     self.assertLen(images, 11)
     self.assertIn([7, 8, 9], images[:, 4, 4].tolist())
-    # What is known of it is read again.
+    # The cached inspections have the name, too.
     self.assertLen(self._source().read('train'), len(source.read('train')))
 
-  def test_first_frames_are_said(self):
+  def test_files_with_several_images_are_reported(self):
     self._fill('', 5)
     frame = Image.new('RGB', (9, 9))
     frame.save(
@@ -252,7 +252,7 @@ class FolderTest(_Case):
       append_images=[Image.new('RGB', (9, 9), 'red')],
     )
     self.assertIn(
-      'the first image is used of 1 file with several', self._said()[0]
+      'only the first image is used of 1 file with several', self._open()[0]
     )
 
 
@@ -265,22 +265,24 @@ class DepthTest(_Case):
     Image.fromarray(np.full((9, 9), value, np.uint16)).save(path)
 
   def _values(self, source):
-    found = [source.read(part).images[:, 4, 4] for part in ('train', 'test')]
-    return sorted({int(v) for v in np.concatenate(found).flat})
+    images = [source.read(split).images[:, 4, 4] for split in ('train', 'test')]
+    return sorted({int(v) for v in np.concatenate(images).flat})
 
   @parameterized.parameters(
-    (256 * 40, 'taken as 16 bits, and divided by 256', [0, 40, 80, 120, 160]),
-    (1000, 'taken as 12 bits, and divided by 16', [0, 62, 125, 187, 250]),
-    (500, 'taken as 12 bits, and divided by 16', [0, 31, 62, 93, 125]),
-    (60, 'taken as 8 bits, and divided by 1', [0, 60, 120, 180, 240]),
+    (256 * 40, 'read as 16 bits and divided by 256', [0, 40, 80, 120, 160]),
+    (1000, 'read as 12 bits and divided by 16', [0, 62, 125, 187, 250]),
+    (500, 'read as 12 bits and divided by 16', [0, 31, 62, 93, 125]),
+    (60, 'read as 8 bits and divided by 1', [0, 60, 120, 180, 240]),
   )
-  def test_all_of_a_folder_keep_the_bits_that_it_uses(self, step, line, values):
+  def test_all_images_of_a_folder_keep_the_bits_that_it_uses(
+    self, step, line, values
+  ):
     for label in ('a', 'b'):
       for i in range(5):
         self._grey(f'{label}/{i}.png', step * i)
-    said, source = self._said()
-    self.assertIn(f'values of 16 bits in 10 images, up to {4 * step} ', said)
-    self.assertIn(line, said)
+    printed, source = self._open()
+    self.assertIn(f'16-bit values in 10 images, up to {4 * step} ', printed)
+    self.assertIn(line, printed)
     self.assertEqual(source.image_shape, (8, 8, 1))
     self.assertEqual(self._values(source), values)
     self.assertEqual(self._values(self._source(channels=3)), values)
@@ -312,11 +314,11 @@ class DepthTest(_Case):
 
 
 class CacheTest(_Case):
-  """What is known of a folder serves this folder, as it is now, alone."""
+  """The cache of inspections is valid for one folder in one state."""
 
   def setUp(self):
     super().setUp()
-    # Files that were written just now are looked at again otherwise.
+    # Otherwise files that were just written are inspected again.
     self.enter_context(
       absltest.mock.patch.object(folder_builder, '_SETTLED_NS', 0)
     )
@@ -325,7 +327,7 @@ class CacheTest(_Case):
     """Writes images of equal names, sizes and times."""
     for label in ('cat', 'dog'):
       for i in range(5):
-        path = self._picture(f'{label}/{i}.bmp', (first, i, len(label)))
+        path = self._image(f'{label}/{i}.bmp', (first, i, len(label)))
         os.utime(path, (1, 1))
 
   def _first(self):
@@ -356,14 +358,16 @@ class CacheTest(_Case):
     self.assertEqual(self._first(), 22)
     self.assertNotEqual(self._source().fingerprint, fingerprint)
 
-  def test_known_folder_is_not_looked_at_again_and_its_copy_not_kept_again(
+  def test_cached_folder_is_not_inspected_and_its_copy_not_prepared_again(
     self,
   ):
     self._bitmaps(11)
     source = self._source()
     source.read('train')
     before = os.listdir(os.path.join(self.data_dir, 'folder'))
-    with absltest.mock.patch.object(image_files, 'look', side_effect=OSError):
+    with absltest.mock.patch.object(
+      image_files, 'inspect', side_effect=OSError
+    ):
       self.assertEqual(self._first(), 11)
     copy = os.path.join(self.create_tempdir().full_path, 'copy')
     shutil.copytree(self.root, copy)
@@ -371,22 +375,22 @@ class CacheTest(_Case):
     self.assertEqual(self._source().fingerprint, source.fingerprint)
     self.assertEqual(self._first(), 11)
     after = os.listdir(os.path.join(self.data_dir, 'folder'))
-    self.assertLen({*after} - {*before}, 1)  # what is known of the copy
+    self.assertLen({*after} - {*before}, 1)  # the cache of the copy
 
-  def test_folder_that_was_just_written_is_looked_at_again(self):
+  def test_folder_that_was_just_written_is_inspected_again(self):
     with absltest.mock.patch.object(
       folder_builder, '_SETTLED_NS', 3_600_000_000_000
     ):
       self._bitmaps(11)
       self._source().read('train')
-      self.assertIn('looking at 10 images', self._said()[0])
+      self.assertIn('decoding 10 images', self._open()[0])
 
   def test_image_that_changes_while_it_is_read_stops_the_reading(self):
     self._bitmaps(11)
     source = self._source()
-    self._picture('dog/1.bmp', (99, 0, 0))
+    self._image('dog/1.bmp', (99, 0, 0))
     with self.assertRaisesRegex(
-      errors.UsageError, 'dog/1.bmp was changed while'
+      errors.UsageError, 'dog/1.bmp has changed while'
     ):
       source.read('train')
 
@@ -400,34 +404,34 @@ class CacheTest(_Case):
     before = self._source().fingerprint
     os.remove(os.path.join(self.root, 'test', path))
     middle = self._source().fingerprint
-    self._picture(f'test/{path}', (0, 0, 1))
+    self._image(f'test/{path}', (0, 0, 1))
     self.assertLen({before, middle, self._source().fingerprint}, 3)
 
 
 class SameImagesTest(_Case):
   """Files with the same bytes in two places."""
 
-  def test_images_in_two_splits_are_said(self):
+  def test_images_in_two_splits_are_reported(self):
     self._fill('train/')
     self._fill('test/', 2)
-    said, _ = self._said()
-    self.assertIn('warning: 4 images in more than one split', said)
-    self.assertIn('(train/cat/0.png = test/cat/0.png; ', said)
-    self.assertNotIn('more than one class', said)
+    printed, _ = self._open()
+    self.assertIn('warning: 4 images in more than one split', printed)
+    self.assertIn('(train/cat/0.png = test/cat/0.png; ', printed)
+    self.assertNotIn('more than one class', printed)
 
-  def test_images_in_two_classes_are_said(self):
+  def test_images_in_two_classes_are_reported(self):
     self._fill('', 5)
     shutil.copy(
       os.path.join(self.root, 'cat/2.png'), os.path.join(self.root, 'dog/x.png')
     )
-    said, _ = self._said()
-    self.assertIn('warning: 1 image in more than one class', said)
-    self.assertIn('cat/2.png', said)
-    self.assertIn('dog/x.png', said)
+    printed, _ = self._open()
+    self.assertIn('warning: 1 image in more than one class', printed)
+    self.assertIn('cat/2.png', printed)
+    self.assertIn('dog/x.png', printed)
 
-  def test_different_images_are_not(self):
+  def test_different_images_are_not_reported(self):
     self._fill('', 9)
-    self.assertNotIn('warning', self._said()[0])
+    self.assertNotIn('warning', self._open()[0])
 
   def _recipe(self, unlabelled, **values):
     return recipes.override(
@@ -453,15 +457,16 @@ class SameImagesTest(_Case):
       )
     recipe = self._recipe(unlabelled)
     with self.assertRaisesRegex(
-      errors.UsageError, 'no image that the data set has not: give --unlabeled'
+      errors.UsageError,
+      'only images that the data set has too: give --unlabeled',
     ):
       datasets.Dataset.from_recipe(recipe, self.data_dir)
     for i in range(5):
-      self._picture(os.path.join(unlabelled, f'{i}.png'), (9, 9, i))
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said):
+      self._image(os.path.join(unlabelled, f'{i}.png'), (9, 9, i))
+    printed = io.StringIO()
+    with contextlib.redirect_stderr(printed):
       dataset = datasets.Dataset.from_recipe(recipe, self.data_dir)
-    self.assertIn('left out 3 of 8 images without labels', said.getvalue())
+    self.assertIn('left out 3 of 8 images without labels', printed.getvalue())
     self.assertLen(dataset.train, 6)
     np.testing.assert_array_equal(
       dataset.every.images[6:, 4, 4], [(9, 9, i) for i in range(5)]
@@ -480,7 +485,7 @@ class SameImagesTest(_Case):
     )
     self.assertLen(dataset.part(4).validation, 4)
     self.assertLen(dataset.at(4).validation, 6)
-    # Tested on, they do not validate too.
+    # A split that is used for testing is not used for validation.
     recipe = self._recipe('', test_split='validation')
     dataset = datasets.Dataset.from_recipe(recipe, self.data_dir)
     self.assertLen(dataset.train, 6)

@@ -1,4 +1,4 @@
-"""What lies in a folder: classes, splits, what is skipped, what is refused."""
+"""The layout of a folder: classes, splits, skipped names, refused layouts."""
 
 import os
 import unicodedata
@@ -6,11 +6,11 @@ import unicodedata
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.data import folder
+from ft_tf.data import folder, messages
 
 
 class _Case(parameterized.TestCase):
-  """Files in a folder; what is in them does not matter here."""
+  """Empty files in a folder: only their names matter."""
 
   def setUp(self):
     super().setUp()
@@ -23,9 +23,11 @@ class _Case(parameterized.TestCase):
       with open(path, 'wb'):
         pass
 
-  def _classes(self, part='', names=('crab', 'eel'), count=5):
+  def _classes(self, split='', names=('crab', 'eel'), count=5):
     for name in names:
-      self._files(*(os.path.join(part, name, f'{i}.png') for i in range(count)))
+      self._files(
+        *(os.path.join(split, name, f'{i}.png') for i in range(count))
+      )
 
   def _notes(self):
     return '\n'.join(folder.scan(self.root).notes)
@@ -49,22 +51,22 @@ class SkippedTest(_Case):
     'lost+found',
     'System Volume Information',
   )
-  def test_folders_of_systems_are_no_classes_and_are_named(self, name):
+  def test_system_folders_are_skipped_and_listed(self, name):
     self._classes()
     expected = folder.scan(self.root)
-    for above in ('', 'crab', 'eel/deep'):
-      self._files(os.path.join(above, name, 'copy.png'))
+    for parent in ('', 'crab', 'eel/deep'):
+      self._files(os.path.join(parent, name, 'copy.png'))
     self._files('eel/deep/x.png')
-    found = folder.scan(self.root)
-    self.assertEqual(found.classes, ('crab', 'eel'))
-    paths = [path for of in found.splits.values() for path, _ in of]
+    listing = folder.scan(self.root)
+    self.assertEqual(listing.classes, ('crab', 'eel'))
+    paths = [path for files in listing.splits.values() for path, _ in files]
     self.assertLen(paths, 11)
     self.assertNotIn(name, '/'.join(paths))
-    self.assertIn('skipped hidden or system names (3): ', str(found))
-    self.assertIn(name, found.notes[-1])
-    self.assertNotEqual(found.digest, expected.digest)
+    self.assertIn('skipped hidden or system names (3): ', str(listing))
+    self.assertIn(name, listing.notes[-1])
+    self.assertNotEqual(listing.digest, expected.digest)
 
-  def test_files_of_systems_are_no_images(self):
+  def test_system_files_are_no_images(self):
     self._classes()
     self._files(
       'crab/._1.png',
@@ -72,9 +74,9 @@ class SkippedTest(_Case):
       'eel/.DS_Store',
       'eel/1.jpg@SynoEAStream',
     )
-    found = folder.scan(self.root)
-    self.assertLen(found.splits['train'] + found.splits['test'], 10)
-    self.assertIn('skipped hidden or system names (4): ', found.notes[-1])
+    listing = folder.scan(self.root)
+    self.assertLen(listing.splits['train'] + listing.splits['test'], 10)
+    self.assertIn('skipped hidden or system names (4): ', listing.notes[-1])
 
   def test_other_files_are_counted_by_suffix_and_named(self):
     self._classes()
@@ -99,7 +101,7 @@ class SkippedTest(_Case):
     self._classes()
     self._files(f'squid/deep/{name}')
     has = '' if name.startswith('.') else rf' \(it has 1 {name[1:]}.*\)'
-    self._refused(f'squid has no image that can be read{has}: add images')
+    self._refused(f'squid has no readable image{has}: add images')
 
   def test_empty_class_is_refused_in_any_part(self):
     self._classes('train')
@@ -107,7 +109,7 @@ class SkippedTest(_Case):
     os.makedirs(os.path.join(self.root, 'test', 'eel', 'again'))
     for i in range(5):
       os.remove(os.path.join(self.root, f'test/eel/{i}.png'))
-    self._refused('test/eel has no image that can be read')
+    self._refused('test/eel has no readable image')
 
 
 class LayoutTest(_Case):
@@ -123,11 +125,11 @@ class LayoutTest(_Case):
   def test_usual_names_are_splits(self, train, test):
     self._classes(train)
     self._classes(test, count=2)
-    found = folder.scan(self.root)
-    self.assertEqual(found.classes, ('crab', 'eel'))
-    self.assertEqual([*found.splits], ['train', 'test'])
-    self.assertLen(found.splits['train'], 10)
-    self.assertLen(found.splits['test'], 4)
+    listing = folder.scan(self.root)
+    self.assertEqual(listing.classes, ('crab', 'eel'))
+    self.assertEqual([*listing.splits], ['train', 'test'])
+    self.assertLen(listing.splits['train'], 10)
+    self.assertLen(listing.splits['test'], 4)
     self.assertIn(
       f'{train}/ is the train split; {test}/ is the test split', self._notes()
     )
@@ -136,9 +138,9 @@ class LayoutTest(_Case):
   def test_validation_is_a_split_of_its_own(self, name):
     self._classes('train', count=10)
     self._classes(name, count=3)
-    found = folder.scan(self.root)
+    listing = folder.scan(self.root)
     self.assertEqual(
-      {part: len(files) for part, files in found.splits.items()},
+      {part: len(files) for part, files in listing.splits.items()},
       {'train': 16, 'validation': 6, 'test': 4},
     )
     self.assertIn(f'{name}/ is the validation split', self._notes())
@@ -160,21 +162,24 @@ class LayoutTest(_Case):
     (('test',), 'has test/ and no train/: arrange'),
     (('val', 'Testing'), 'has Testing/ and no train/: arrange'),
     (('train', 'eval'), 'eval/ can be for validation or for testing: rename'),
-    (('train', 'extra'), 'has train/, which is the name .* beside extra/'),
+    (('train', 'extra'), 'has train/, which is the name .* and extra/'),
   )
-  def test_splits_that_can_mean_two_things_are_refused(self, parts, pattern):
+  def test_ambiguous_splits_are_refused(self, parts, pattern):
     for part in parts:
       self._classes(part)
     self._refused(pattern)
 
   @parameterized.parameters(
-    ('train/9.png', 'train/, which is the name of a split, beside crab/'),
-    ('test/9.png', 'test/, which is the name of a split, beside crab/'),
-    ('9.png', 'has images, 9.png, beside class folders, crab, eel: move'),
-    ('crab/train/9.png', 'crab is a class folder with train/, .* arrange'),
-    ('crab/a/Test/9.png', 'crab is a class folder with Test/, '),
+    ('train/9.png', 'train/, which is the name of a split, and crab/'),
+    ('test/9.png', 'test/, which is the name of a split, and crab/'),
+    ('9.png', r'has images \(9.png\) and class folders \(crab, eel\): move'),
+    (
+      'crab/train/9.png',
+      'crab is a class folder that contains train/, .* arrange',
+    ),
+    ('crab/a/Test/9.png', 'crab is a class folder that contains Test/, '),
   )
-  def test_what_may_be_a_class_or_not_is_refused(self, path, pattern):
+  def test_ambiguous_class_is_refused(self, path, pattern):
     self._classes()
     self._files(path)
     self._refused(pattern)
@@ -199,7 +204,7 @@ class LayoutTest(_Case):
     names = ('train station', 'trainer', 'contest', 'developer', 'validity')
     self._classes(names=names)
     self.assertCountEqual(folder.scan(self.root).classes, names)
-    # A class may be called so where it is clear that it is one.
+    # Such a class name is allowed where it is clearly a class.
     self._classes('train', names=('train', 'crab'))
     for name in names:
       os.rename(
@@ -207,10 +212,10 @@ class LayoutTest(_Case):
       )
     self.assertIn('train', folder.scan(self.root).classes)
 
-  def test_class_folders_with_the_same_folders_in_them_are_said(self):
+  def test_equal_subfolders_of_all_classes_are_reported(self):
     self._classes('lernen')
     self._classes('proben')
-    self.assertIn('have the same folders in them (crab, eel)', self._notes())
+    self.assertIn('contain the same folders (crab, eel)', self._notes())
     self._files('lernen/squid/1.png')
     self.assertNotIn('same folders', self._notes())
 
@@ -218,9 +223,9 @@ class LayoutTest(_Case):
     self._files('train/1.png', 'test/2.png')
     self._refused('train has images without class folders, 1.png: arrange')
     self._classes('train')
-    self._refused('train has images, 1.png, beside class folders, crab, eel')
+    self._refused(r'train has images \(1.png\) and class folders \(crab, eel\)')
 
-  def test_what_is_beside_the_splits_is_named(self):
+  def test_names_outside_the_splits_are_listed(self):
     self._classes('train')
     self._classes('test')
     self._files('unlabeled/1.png', 'docs/read.md', 'preview.png')
@@ -240,23 +245,23 @@ class LayoutTest(_Case):
     ):
       folder.scan(os.path.join(self.root, 'crab/1.png'))
     self._files('eel/1.png')
-    self._refused('no image to test on: add test/')
+    self._refused('no test images: add test/')
 
-  def test_classes_one_folder_deeper_are_found_for_the_user(self):
+  def test_error_names_the_folder_that_contains_the_classes(self):
     self._classes('all')
     self._refused(f'one class, all.* give folder:{self.root}/all')
     self._classes('all/train')
-    self._refused(f'with train/, .*give folder:{self.root}/all')
+    self._refused(f'that contains train/, .*give folder:{self.root}/all')
 
   def test_classes_of_tests_are_those_of_training(self):
     self._classes('train')
     self._classes('test', ('crab', 'fox'))
-    self._refused('test has classes that train has not: fox')
+    self._refused('test has classes that train does not have: fox')
 
-  def test_class_that_is_not_tested_is_named(self):
+  def test_class_without_test_images_is_reported(self):
     self._classes('train')
     self._classes('test', ('crab',))
-    self.assertIn('no image to test on of eel', self._notes())
+    self.assertIn('no test images of eel', self._notes())
 
   @parameterized.parameters('', '  ')
   def test_folder_without_a_path_is_refused(self, path):
@@ -265,7 +270,7 @@ class LayoutTest(_Case):
     ):
       folder.scan(path)
 
-  def test_home_is_known(self):
+  def test_tilde_is_the_home_folder(self):
     self._classes()
     home = os.environ.get('HOME')
     self.addCleanup(
@@ -275,13 +280,13 @@ class LayoutTest(_Case):
     path = os.path.join('~', os.path.basename(self.root))
     self.assertEqual(folder.scan(path).root, self.root)
 
-  def test_images_below_a_class_are_its_own_and_every_time_alike(self):
+  def test_images_below_a_class_are_used_and_the_split_is_always_the_same(self):
     self._classes(count=20)
     self._files('eel/young/1.png', 'eel/young/grey/1.png')
-    found = folder.scan(self.root)
-    self.assertLen(found.splits['train'] + found.splits['test'], 42)
-    self.assertEmpty({*found.splits['train']} & {*found.splits['test']})
-    self.assertEqual(folder.scan(self.root), found)
+    listing = folder.scan(self.root)
+    self.assertLen(listing.splits['train'] + listing.splits['test'], 42)
+    self.assertEmpty({*listing.splits['train']} & {*listing.splits['test']})
+    self.assertEqual(folder.scan(self.root), listing)
 
 
 class NamesTest(_Case):
@@ -295,7 +300,7 @@ class NamesTest(_Case):
     ' crab',
     'crab ',
   )
-  def test_class_that_is_no_line_of_text_is_refused(self, name):
+  def test_class_name_that_is_no_line_of_text_is_refused(self, name):
     self._classes(names=('crab', 'eel', name))
     self._refused('class folder .* which labels.txt cannot hold: rename it')
 
@@ -303,10 +308,10 @@ class NamesTest(_Case):
     self._classes()
     with open(os.fsencode(self.root) + b'/eel/\xe9t\xe9.png', 'wb'):
       pass
-    found = folder.scan(self.root)
-    paths = [path for of in found.splits.values() for path, _ in of]
+    listing = folder.scan(self.root)
+    paths = [path for files in listing.splits.values() for path, _ in files]
     self.assertLen(paths, 11)
-    self.assertIn(r'\xe9t\xe9.png', '/'.join(map(folder.shown, paths)))
+    self.assertIn(r'\xe9t\xe9.png', '/'.join(map(messages.printable, paths)))
     os.makedirs(os.fsencode(self.root) + b'/\xff')
     with open(os.fsencode(self.root) + b'/\xff/1.png', 'wb'):
       pass
@@ -315,7 +320,7 @@ class NamesTest(_Case):
   @parameterized.parameters(
     ('Eel', 'eel'), (unicodedata.normalize('NFD', 'née'), 'née')
   )
-  def test_classes_that_look_alike_are_said(self, *names):
+  def test_similar_class_names_are_reported(self, *names):
     self._classes(names=('crab', *names))
     self.assertLen(folder.scan(self.root).classes, 3)
     self.assertIn('differ only in case or in Unicode form', self._notes())
@@ -323,9 +328,9 @@ class NamesTest(_Case):
   def test_names_in_any_script_and_with_signs_are_classes(self):
     names = ('0', '#', '@home', '$', 'crème brûlée', '犬', 'می‌خواهم', 'a,b;c')
     self._classes(names=names)
-    found = folder.scan(self.root)
-    self.assertCountEqual(found.classes, names)
-    self.assertNotIn('skipped', ''.join(found.notes))
+    listing = folder.scan(self.root)
+    self.assertCountEqual(listing.classes, names)
+    self.assertNotIn('skipped', ''.join(listing.notes))
 
 
 class LinksTest(_Case):
@@ -342,15 +347,15 @@ class LinksTest(_Case):
     self._link('squid', elsewhere)
     self._link('crab/more', elsewhere)
     self._link('eel/9.png', os.path.join(elsewhere, '0.png'))
-    found = folder.scan(self.root)
-    self.assertEqual(found.classes, ('crab', 'eel', 'squid'))
-    self.assertLen(found.splits['train'] + found.splits['test'], 21)
+    listing = folder.scan(self.root)
+    self.assertEqual(listing.classes, ('crab', 'eel', 'squid'))
+    self.assertLen(listing.splits['train'] + listing.splits['test'], 21)
 
   @parameterized.parameters('nowhere', '.', 'squid')
   def test_class_that_is_a_broken_link_is_refused(self, target):
     self._classes()
     self._link('squid', target)
-    self._refused('squid is a broken link, or leads to a folder around it: fix')
+    self._refused('squid is a broken link, or a link to .* contains it: fix')
 
   def test_split_that_is_a_broken_link_is_refused(self):
     self._classes('train')
@@ -361,13 +366,13 @@ class LinksTest(_Case):
   def test_looping_links_within_a_class_are_skipped_and_named(self, target):
     self._classes()
     self._link('crab/a/again', target)
-    found = folder.scan(self.root)
-    self.assertLen(found.splits['train'] + found.splits['test'], 10)
+    listing = folder.scan(self.root)
+    self.assertLen(listing.splits['train'] + listing.splits['test'], 10)
     self.assertIn(
       'skipped broken or looping links (1)',
-      found.notes[-1],
+      listing.notes[-1],
     )
-    self.assertIn('crab/a/again', found.notes[-1])
+    self.assertIn('crab/a/again', listing.notes[-1])
 
   def test_folder_that_cannot_be_read_is_refused(self):
     self._classes()
@@ -383,19 +388,19 @@ class LinksTest(_Case):
 
 
 class UnlabelledTest(_Case):
-  def test_images_are_all_that_lie_below(self):
+  def test_images_at_any_depth_are_used(self):
     self._files('a.png', 'deep/er/b.jpg', 'train/c.tif', '.git/d.png', 'e.txt')
-    found = folder.scan_unlabelled(self.root)
+    listing = folder.scan_unlabelled(self.root)
     self.assertEqual(
-      [path for path, _ in found.splits['train']],
+      [path for path, _ in listing.splits['train']],
       ['a.png', 'deep/er/b.jpg', 'train/c.tif'],
     )
-    self.assertLen(found.notes, 2)
+    self.assertLen(listing.notes, 2)
 
-  def test_none_are_refused(self):
+  def test_folder_without_images_is_refused(self):
     self._files('e.txt')
     for root, reason in (
-      (self.root, r'has no image that .* depth \(it has 1 .txt\)'),
+      (self.root, r'has no readable image: .* depth \(it has 1 .txt\)'),
       (os.path.join(self.root, 'missing'), 'no folder .*missing: --unlabeled'),
     ):
       with self.assertRaisesRegex(errors.UsageError, reason):

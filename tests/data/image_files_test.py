@@ -1,4 +1,4 @@
-"""One image file of any kind: used as TensorFlow decodes it, or refused."""
+"""Image files of many formats: converted for TensorFlow, or refused."""
 
 import io
 import os
@@ -16,11 +16,11 @@ _NOISE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 
 
 def _saved(image, kind, **options) -> bytes:
-  kept = io.BytesIO()
+  file = io.BytesIO()
   if isinstance(image, np.ndarray):
     image = Image.fromarray(image)
-  image.save(kept, kind, **options)
-  return kept.getvalue()
+  image.save(file, kind, **options)
+  return file.getvalue()
 
 
 def _png(values) -> bytes:
@@ -44,13 +44,13 @@ class _Case(parameterized.TestCase):
       file.write(content)
     return path
 
-  def _look(self, content, name='a.png'):
-    return image_files.look(self._file(content, name))
+  def _inspect(self, content, name='a.png'):
+    return image_files.inspect(self._file(content, name))
 
 
-class LookTest(_Case):
+class InspectTest(_Case):
   def _damaged(self):
-    """Yields files that Pillow or TensorFlow forgives, and names for them."""
+    """Yields names and files that either Pillow or TensorFlow reads."""
     png = _saved(_NOISE, 'png')
     start = png.index(b'IDAT')
     (size,) = struct.unpack('>I', png[start - 4 : start])
@@ -66,51 +66,53 @@ class LookTest(_Case):
     yield 'cut jpeg', _saved(_NOISE, 'jpeg')[:-60]
     yield 'cut gif', _saved(_NOISE, 'gif')[:300]
 
-  def test_damage_is_a_reason_whoever_forgives_it(self):
+  def test_damage_is_a_reason_even_if_one_library_reads_it(self):
     for name, content in self._damaged():
       with self.subTest(name):
-        found = self._look(content)
-        self.assertNotEmpty(found.reason)
-        self.assertNotIn('\n', found.reason)
+        inspection = self._inspect(content)
+        self.assertNotEmpty(inspection.reason)
+        self.assertNotIn('\n', inspection.reason)
 
   @parameterized.parameters(
     (b'', 'empty'),
     (b'<html>not found</html>', 'not an image'),
-    (b'\0\0\0\x18ftypheic\0\0\0\0mif1heic', 'HEIC, .* convert it to JPEG'),
+    (b'\0\0\0\x18ftypheic\0\0\0\0mif1heic', 'HEIC .* convert it to JPEG'),
     (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n', 'not an image'),
   )
   def test_other_content_is_a_reason(self, content, reason):
-    self.assertRegex(self._look(content, 'a.jpg').reason, f'^{reason}')
+    self.assertRegex(self._inspect(content, 'a.jpg').reason, f'^{reason}')
 
-  def test_what_is_no_file_is_a_reason_at_once(self):
+  def test_pipes_and_devices_are_a_reason_at_once(self):
     pipe = os.path.join(self.folder, 'pipe.jpg')
     os.mkfifo(pipe)
     plug = os.path.join(self.folder, 'plug.jpg')
     self.enter_context(socket.socket(socket.AF_UNIX)).bind(plug)
     for path in (pipe, plug, '/dev/zero'):
-      self.assertEqual(image_files.look(path).reason, 'not a regular file')
+      self.assertEqual(image_files.inspect(path).reason, 'not a regular file')
     self.assertFalse(image_files.is_image('/dev/zero'))
 
   def test_broken_links_and_unreadable_files_are_reasons(self):
     path = os.path.join(self.folder, 'a.jpg')
     os.symlink('nowhere', path)
-    self.assertRegex(image_files.look(path).reason, 'link to a file .* missing')
+    self.assertRegex(
+      image_files.inspect(path).reason, 'link to a file .* missing'
+    )
     os.remove(path)
     os.symlink('a.jpg', path)
-    self.assertRegex(image_files.look(path).reason, 'symbolic links')
+    self.assertRegex(image_files.inspect(path).reason, 'symbolic links')
     path = self._file(_saved(_NOISE, 'png'))
     denied = PermissionError(13, 'Permission denied')
     with absltest.mock.patch('builtins.open', side_effect=denied):
-      self.assertEqual(image_files.look(path).reason, 'Permission denied')
+      self.assertEqual(image_files.inspect(path).reason, 'Permission denied')
 
   @parameterized.parameters(np.float32, np.int32)
   def test_values_of_32_bits_are_a_reason(self, kind):
     content = _saved(np.ones((9, 9), kind), 'tiff')
-    self.assertRegex(self._look(content).reason, 'pixels of 32 bits')
+    self.assertRegex(self._inspect(content).reason, '32-bit pixels')
 
   def test_huge_images_are_a_reason(self):
     content = _saved(Image.new('1', (20_000, 10_000)), 'png')
-    self.assertRegex(self._look(content).reason, 'too many')
+    self.assertRegex(self._inspect(content).reason, 'too many')
 
   def test_colours_of_16_bits_that_pillow_cuts_off_are_a_reason(self):
     # A TIFF of one strip: [2, 3] pixels of three values each.
@@ -138,10 +140,10 @@ class LookTest(_Case):
       )
 
     values = np.linspace(0, 4095, 18)
-    found = self._look(tiff(values), 'a.tif')
-    self.assertRegex(found.reason, 'use 12 or less: save it as PNG')
+    inspection = self._inspect(tiff(values), 'a.tif')
+    self.assertRegex(inspection.reason, 'use 12 bits or less: save it as PNG')
     content = tiff(16 * values)
-    self.assertEqual(self._look(content, 'a.tif').reason, '')
+    self.assertEqual(self._inspect(content, 'a.tif').reason, '')
     image = _decoded(image_files.encode(content, channels=3, bits=0))
     self.assertEqual(image.max(), 255)
 
@@ -155,11 +157,11 @@ class LookTest(_Case):
 
 class EncodeTest(_Case):
   def _encode(self, content, channels=3, bits=0):
-    self.assertEqual(self._look(content).reason, '')
+    self.assertEqual(self._inspect(content).reason, '')
     return image_files.encode(content, channels=channels, bits=bits)
 
   @parameterized.parameters('png', 'jpeg')
-  def test_what_tensorflow_reads_alike_stays_as_it_is(self, kind):
+  def test_files_that_tensorflow_decodes_are_unchanged(self, kind):
     content = _saved(_NOISE, kind)
     self.assertEqual(self._encode(content), content)
 
@@ -170,21 +172,23 @@ class EncodeTest(_Case):
     image = Image.new('RGB', (32, 32), (255, 0, 0))
     options = {'lossless': True} if kind == 'webp' else {}
     content = _saved(image, kind, **options)
-    self.assertFalse(self._look(content).grey)
+    self.assertFalse(self._inspect(content).grey)
     np.testing.assert_array_equal(
       _decoded(self._encode(content)), np.asarray(image)
     )
 
   @parameterized.parameters('1', 'L', 'LA', 'P', 'RGBA', 'CMYK', 'YCbCr')
   def test_every_mode_becomes_grey_or_colour(self, mode):
-    image = Image.new('RGB', (8, 8), (102, 102, 102)).convert(mode)
-    content = _saved(image, {'CMYK': 'jpeg', 'YCbCr': 'jpeg'}.get(mode, 'png'))
-    self.assertEqual(self._look(content).grey, mode in ('1', 'L', 'LA'))
-    expected = np.asarray(image.convert('RGB'))
+    original = Image.new('RGB', (8, 8), (102, 102, 102)).convert(mode)
+    content = _saved(
+      original, {'CMYK': 'jpeg', 'YCbCr': 'jpeg'}.get(mode, 'png')
+    )
+    self.assertEqual(self._inspect(content).grey, mode in ('1', 'L', 'LA'))
+    expected = np.asarray(original.convert('RGB'))
     for channels in (1, 3):
-      found = _decoded(self._encode(content, channels), channels)
-      self.assertEqual(found.shape, (8, 8, channels))
-      np.testing.assert_allclose(found, expected[..., :channels], atol=2)
+      image = _decoded(self._encode(content, channels), channels)
+      self.assertEqual(image.shape, (8, 8, channels))
+      np.testing.assert_allclose(image, expected[..., :channels], atol=2)
 
   def test_first_image_of_several_is_taken_and_counted(self):
     frames = [Image.new('RGB', (9, 9), (60 * i, 0, 0)) for i in (1, 2, 3)]
@@ -194,7 +198,7 @@ class EncodeTest(_Case):
         frames[0], kind, save_all=True, append_images=frames[1:], **options
       )
       with self.subTest(kind):
-        self.assertEqual(self._look(content).frames, 3)
+        self.assertEqual(self._inspect(content).frames, 3)
         image = _decoded(self._encode(content))
         np.testing.assert_array_equal(image[4, 4], (60, 0, 0))
 
@@ -203,10 +207,12 @@ class EncodeTest(_Case):
     values = np.linspace(0, 4095, 64).astype(np.uint16)
     values = np.repeat(values.reshape(8, 8, 1), channels, axis=2)
     if channels in (2, 4):
-      values[..., -1] = 65535  # alpha, which counts for nothing
+      values[..., -1] = 65535  # alpha, which is ignored
     content = _png(values)
-    found = self._look(content)
-    self.assertEqual((found.highest, found.grey), (4095, channels < 3))
+    inspection = self._inspect(content)
+    self.assertEqual(
+      (inspection.highest, inspection.grey), (4095, channels < 3)
+    )
     image = _decoded(self._encode(content, 1 if channels < 3 else 3, 12))
     np.testing.assert_array_equal(image[..., 0], values[..., 0] >> 4)
     self.assertLen(np.unique(image), 64)
@@ -216,7 +222,7 @@ class EncodeTest(_Case):
     expected = (values >> 8).astype(np.uint8)
     plain = b'P5 10 6 65535\n' + values.astype('>u2').tobytes()
     for content in (_saved(values, 'tiff'), plain):
-      self.assertEqual(self._look(content).highest, 59_000)
+      self.assertEqual(self._inspect(content).highest, 59_000)
       image = _decoded(self._encode(content, 1, 16), 1)
       np.testing.assert_array_equal(image[..., 0], expected)
 

@@ -1,4 +1,4 @@
-"""What memory is left, and that a tensor of images is one copy."""
+"""Free memory, and tensors of images by one copy."""
 
 from unittest import mock
 
@@ -16,9 +16,9 @@ class AvailableTest(absltest.TestCase):
       mock.patch.object(memory.os, 'sysconf', numbers.get),
       mock.patch.object(memory, '_lines', lambda path: files.get(path, [])),
     ):
-      return memory.available()
+      return memory.available_bytes()
 
-  def test_least_of_machine_system_and_container_counts(self):
+  def test_available_is_the_least_of_machine_system_and_container(self):
     files = {}
     self.assertEqual(self._available(files), 2**32)
     files['/proc/meminfo'] = ['MemTotal: 9 kB\n', 'MemAvailable: 3072 kB\n']
@@ -29,8 +29,8 @@ class AvailableTest(absltest.TestCase):
     files['/sys/fs/cgroup/memory.max'] = ['max\n']
     self.assertEqual(self._available(files), 3 * 2**20)
 
-  def test_this_machine_has_some(self):
-    self.assertGreater(memory.available(), 2**20)
+  def test_this_machine_has_free_memory(self):
+    self.assertGreater(memory.available_bytes(), 2**20)
 
 
 class TensorTest(absltest.TestCase):
@@ -40,11 +40,11 @@ class TensorTest(absltest.TestCase):
     whole = rng.integers(256, size=(9, 5, 7, 3)).astype(np.uint8)
     for images in (whole, whole[1:], whole[::2], whole[:, :, ::-1], whole[:0]):
       wanted = images.copy()
-      found = memory.tensor(images)
+      tensor = memory.to_tensor(images)
       images[:] = 0
-      np.testing.assert_array_equal(found, wanted)
+      np.testing.assert_array_equal(tensor, wanted)
       np.testing.assert_array_equal(
-        tf.gather(found, range(len(images))), wanted
+        tf.gather(tensor, range(len(images))), wanted
       )
       whole[:] = rng.integers(256, size=whole.shape)
 

@@ -1,4 +1,4 @@
-"""Images in files: which part is seen, in what order, and what is refused."""
+"""Images in files: crops, order, random access, and errors."""
 
 import functools
 import io
@@ -13,7 +13,7 @@ from absl.testing import absltest, parameterized
 from PIL import Image
 
 from ft_tf import catalogue, errors, recipes, run_dir, specs, teachers
-from ft_tf.data import datasets, records, sources, views
+from ft_tf.data import datasets, image_ops, records, sources, views
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import model_files, zoo
 from ft_tf.training import loop, student, teacher
@@ -130,7 +130,7 @@ class StoredExamplesTest(absltest.TestCase):
     blue = examples.images[:][:, 16, 16, 2]
     np.testing.assert_array_equal(blue, 6 * examples.labels)
 
-  def test_pictures_are_read_like_an_array(self):
+  def test_images_are_read_like_an_array(self):
     images = _source().read('train').images
     whole = images[:]
     self.assertEqual(whole.dtype, np.uint8)
@@ -144,7 +144,7 @@ class StoredExamplesTest(absltest.TestCase):
     with self.assertRaises(IndexError):
       images[40]
 
-  def test_taken_examples_are_those_named(self):
+  def test_take_returns_the_chosen_examples(self):
     every = _source().read('train')
     some = every.take(np.array([9, 4, 30])).take(np.array([2, 0]))
     np.testing.assert_array_equal(some.labels, every.labels[[30, 9]])
@@ -152,23 +152,23 @@ class StoredExamplesTest(absltest.TestCase):
       some.images[:], every.images[np.array([30, 9])]
     )
 
-  def test_digest_tells_other_images_and_another_order_apart(self):
+  def test_digest_depends_on_images_and_order(self):
     every = _source().read('train')
     again = _source().read('train')
     self.assertEqual(every.digest, again.digest)
-    others = [every.take(np.arange(39)), every.take(np.arange(40)[::-1])]
-    found = {examples.digest for examples in (every, *others)}
-    self.assertLen(found, 3)
+    different = [every.take(np.arange(39)), every.take(np.arange(40)[::-1])]
+    digests = {examples.digest for examples in (every, *different)}
+    self.assertLen(digests, 3)
 
   def test_digest_is_of_every_record(self):
     records_of = [bytes([i % 251, i // 251]) for i in range(3000)]
 
-    def digest(of):
+    def digest(contents):
       examples = records.StoredExamples(
-        lambda positions: [of[p] for p in positions],
+        lambda positions: [contents[p] for p in positions],
         None,
         image_shape=(1, 1, 1),
-        indices=np.arange(len(of)),
+        indices=np.arange(len(contents)),
       )
       return examples.digest
 
@@ -177,13 +177,13 @@ class StoredExamplesTest(absltest.TestCase):
       changed = [*records_of]
       changed[place] = b'other'
       self.assertNotEqual(digest(changed), first)
-    # Where one record ends and the next begins counts, too.
+    # The boundaries between records count, too.
     self.assertNotEqual(digest([b'ab', b'c']), digest([b'a', b'bc']))
 
-  def test_whole_images_are_seen_where_they_are_stretched(self):
+  def test_other_resizing_uses_the_whole_image(self):
     source = _source()
-    other = source.otherwise()
-    images = other.read('train').images
+    whole = source.with_other_resizing()
+    images = whole.read('train').images
     # The whole of a gradient reaches both ends, its middle neither.
     self.assertLess(images[3][0, 0, 0], 8)
     self.assertGreater(images[3][-1, -1, 1], 247)
@@ -191,18 +191,20 @@ class StoredExamplesTest(absltest.TestCase):
     np.testing.assert_array_equal(images[:], stretched.read('train').images)
     # And the other way, from files with and without random access.
     for name in ('tiny_scenes', 'tiny_stream'):
-      back = _source(name, resizing='stretch').otherwise().read('train')
-      found = {int(image[0, 0, 2]): image for image in back.images[:]}
+      back = (
+        _source(name, resizing='stretch').with_other_resizing().read('train')
+      )
+      by_blue = {int(image[0, 0, 2]): image for image in back.images[:]}
       for image, label in zip(
         source.read('train').images[:], source.read('train').labels, strict=True
       ):
-        np.testing.assert_array_equal(found[6 * label], image)
+        np.testing.assert_array_equal(by_blue[6 * label], image)
 
-  def test_preprocessing_is_what_was_done(self):
+  def test_preprocessing_describes_the_steps(self):
     crop = _source().read('train').take(np.arange(3))
     self.assertEqual(
       crop.resized((16, 16)).preprocessing,
-      records.Preprocessing('crop', ((16, 16),)),
+      image_ops.Preprocessing('crop', ((16, 16),)),
     )
     self.assertEqual(
       crop.preprocessing.as_json((32, 32, 3)),
@@ -237,14 +239,14 @@ class MiddleTest(parameterized.TestCase):
       (round(width * scale), round(height * scale)), Image.Resampling.BILINEAR
     )
     left, top = ((side - 56) // 2 for side in resized.size)
-    theirs = np.array(resized.crop((left, top, left + 56, top + 56)))
-    ours = records.middle(_png(image), (56, 56, 3)).numpy()
-    self.assertLess(np.abs(ours.astype(int) - theirs.astype(int)).max(), 6)
+    expected = np.array(resized.crop((left, top, left + 56, top + 56)))
+    middle = image_ops.crop_middle(_png(image), (56, 56, 3)).numpy()
+    self.assertLess(np.abs(middle.astype(int) - expected.astype(int)).max(), 6)
 
   def test_grey_images_stay_grey(self):
     image = np.full((20, 30), 77, np.uint8)
-    ours = records.middle(_png(image), (8, 8, 1))
-    np.testing.assert_array_equal(ours, np.full((8, 8, 1), 77))
+    middle = image_ops.crop_middle(_png(image), (8, 8, 1))
+    np.testing.assert_array_equal(middle, np.full((8, 8, 1), 77))
 
 
 @functools.cache
@@ -256,7 +258,7 @@ def _corners(count, size=(100, 100)):
   @tf.function  # Eager, 400 parts take seconds.
   def random_parts():
     return tf.map_fn(
-      lambda chance: records.random_part(image, chance, (32, 32, 3)),
+      lambda chance: image_ops.crop_randomly(image, chance, (32, 32, 3)),
       chances,
       fn_output_signature=tf.uint8,
     )
@@ -319,12 +321,12 @@ class StreamTest(absltest.TestCase):
         batch['image'][..., 2].mean(axis=(1, 2)), 6 * batch['label'], atol=1
       )
 
-  def test_stream_begun_at_a_step_goes_on_where_the_whole_one_is(self):
-    for ours, theirs in zip(
+  def test_stream_that_begins_later_has_the_same_batches(self):
+    for batch, expected in zip(
       self._batches(first=3), self._batches()[3:], strict=True
     ):
-      np.testing.assert_array_equal(ours['image'], theirs['image'])
-      np.testing.assert_array_equal(ours['label'], theirs['label'])
+      np.testing.assert_array_equal(batch['image'], expected['image'])
+      np.testing.assert_array_equal(batch['label'], expected['label'])
 
   def test_epochs_and_view_seeds_show_other_parts(self):
     def shown(batches):
@@ -346,7 +348,7 @@ class StreamTest(absltest.TestCase):
     for i in range(_COUNT):
       np.testing.assert_array_equal(first[i], others[i])
 
-  def test_about_half_are_flipped_and_none_if_told_so(self):
+  def test_half_are_flipped_or_none(self):
     def flipped(**values):
       images = [b['image'] for b in self._batches(last=20, **values)]
       green = np.concatenate(images)[..., 1].astype(int)
@@ -360,7 +362,7 @@ class StreamTest(absltest.TestCase):
     data = _recipe(image_size=32).data
     examples = _source().read('train')
     whole = np.concatenate(
-      list(views.view(examples, data, 0).as_numpy_iterator())
+      list(views.read_view(examples, data, 0).as_numpy_iterator())
     )
     place = {label: i for i, label in enumerate(examples.labels)}
     for batch in self._batches(last=5):
@@ -373,21 +375,21 @@ class ShrinkTest(parameterized.TestCase):
   def test_is_resize(self, *size):
     rng = np.random.default_rng(0)
     images = rng.integers(256, size=(3, 24, 16, 3)).astype(np.uint8)
-    found = records.shrink(tf.constant(images), size).numpy()
-    wanted = np.stack([records.resize(image, size) for image in images])
-    self.assertEqual(found.dtype, np.uint8)
+    shrunk = image_ops.shrink(tf.constant(images), size).numpy()
+    wanted = np.stack([image_ops.resize(image, size) for image in images])
+    self.assertEqual(shrunk.dtype, np.uint8)
     # What lies half way between two values may be rounded to either.
-    np.testing.assert_allclose(found.astype(int), wanted.astype(int), atol=1)
-    self.assertLess((found != wanted).mean(), 1e-3)
+    np.testing.assert_allclose(shrunk.astype(int), wanted.astype(int), atol=1)
+    self.assertLess((shrunk != wanted).mean(), 1e-3)
 
   def test_xla_compiles_it(self):
     images = tf.constant(_gradient(24, 24)[None])
     compiled = tf.function(
-      lambda some: records.shrink(some, (7, 7)), jit_compile=True
+      lambda some: image_ops.shrink(some, (7, 7)), jit_compile=True
     )
     np.testing.assert_allclose(
       np.float32(compiled(images)),
-      np.float32(records.shrink(images, (7, 7))),
+      np.float32(image_ops.shrink(images, (7, 7))),
       atol=1,
     )
 
@@ -398,7 +400,7 @@ class JoinedTest(absltest.TestCase):
     some = examples.take(np.arange(10))
     return some, some.joined(_source().read('test').take(np.arange(5, 8)))
 
-  def test_others_stand_behind_without_a_label(self):
+  def test_unlabelled_images_follow_the_labelled_ones(self):
     some, joined = self._joined()
     self.assertLen(joined, 13)
     np.testing.assert_array_equal(joined.labels[:10], some.labels)
@@ -418,7 +420,7 @@ class JoinedTest(absltest.TestCase):
     stream = views.stream(joined, data, seed=0, first_step=0, last_step=1)
     (batch,) = stream.as_numpy_iterator()
     self.assertCountEqual(batch['label'], [*some.labels, -1, -1, -1])
-    view = views.view(joined, data, 0)
+    view = views.read_view(joined, data, 0)
     whole = np.concatenate(list(view.as_numpy_iterator()))
     place = {label: i for i, label in enumerate(some.labels)}
     for image, label in zip(batch['image'], batch['label'], strict=True):
@@ -433,7 +435,7 @@ class JoinedTest(absltest.TestCase):
     # About what the larger ones show; a gradient has no fine detail.
     np.testing.assert_allclose(
       np.float32(smaller.images[:10]),
-      records.shrink(tf.constant(some.images[:]), (16, 16)),
+      image_ops.shrink(tf.constant(some.images[:]), (16, 16)),
       atol=12,
     )
 

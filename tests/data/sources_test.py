@@ -1,4 +1,4 @@
-"""TFDS names to labelled images, and what is refused with its fix."""
+"""Sources of labelled images: names, splits, sizes, channels, and errors."""
 
 import os
 import tempfile
@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.data import datasets, records, sources
+from ft_tf.data import datasets, image_ops, sources
 
 
 class _Tiny(tfds.core.GeneratorBasedBuilder):
@@ -163,7 +163,7 @@ class SourceTest(parameterized.TestCase):
     ):
       _source('cifar10')
 
-  def test_folder_that_is_not_there_is_refused_and_not_made(self):
+  def test_missing_folder_is_refused_and_not_created(self):
     missing = os.path.join(self.create_tempdir().full_path, 'missing')
     with self.assertRaisesRegex(
       errors.UsageError, f'there is no folder {missing}: --data_dir is'
@@ -197,7 +197,7 @@ class SourceTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UsageError, 'digits'):
       _source('digits').read(split)
 
-  def test_slices_of_a_split_lie_end_to_end(self):
+  def test_slices_of_a_split_do_not_overlap(self):
     source = _source('digits')
     whole = source.read('train')
     first, second = source.read('train[:80%]'), source.read('train[80%:]')
@@ -229,7 +229,7 @@ class SourceTest(parameterized.TestCase):
     self.assertEqual(set(values), {0, 40, 80})
     np.testing.assert_array_equal(examples.labels, values // 40 % 2)
 
-  def test_squares_of_one_size_are_seen_whole_however_they_are_resized(self):
+  def test_squares_of_one_size_are_never_cropped_for_evaluation(self):
     for size in (0, 8, 12, 5):
       crop, stretch = (
         _source('digits', image_size=size, resizing=kind, trains=False)
@@ -239,8 +239,8 @@ class SourceTest(parameterized.TestCase):
       np.testing.assert_array_equal(
         crop.read('test[:9]').images, stretch.read('test[:9]').images
       )
-      self.assertIsNone(crop.otherwise())
-    with self.assertRaisesRegex(errors.UsageError, 'wants one size'):
+      self.assertIsNone(crop.with_other_resizing())
+    with self.assertRaisesRegex(errors.UsageError, 'needs one image size'):
       _source('tiny_grey', resizing='crop')
 
   @parameterized.parameters('stretch', 'crop')
@@ -256,17 +256,17 @@ class SourceTest(parameterized.TestCase):
     self.assertEqual(back.images.shape, (4, 4, 4, 1))
     self.assertCountEqual(back.images[:, 0, 0, 0], [0, 40, 80, 120])
 
-  def test_preprocessing_goes_along(self):
+  def test_examples_have_their_preprocessing(self):
     dataset = datasets.Dataset(_source('digits', image_size=12))
     self.assertEqual(
       dataset.for_model((6, 6, 1)).test.take(np.arange(2)).preprocessing,
-      records.Preprocessing('stretch', ((12, 12), (6, 6))),
+      image_ops.Preprocessing('stretch', ((12, 12), (6, 6))),
     )
     self.assertIs(dataset.for_model((None, None, 1)), dataset)
     self.assertIs(dataset.for_model((16, 16, 1)), dataset)
     self.assertEqual(
       datasets.Dataset(_source('digits')).test.preprocessing,
-      records.Preprocessing('none', ()),
+      image_ops.Preprocessing('none', ()),
     )
 
   def test_label_names_are_the_data_sets(self):
@@ -303,7 +303,7 @@ class SourceTest(parameterized.TestCase):
     ):
       _source(name)
 
-  def test_images_of_16_bits_are_refused_rather_than_cut_to_8(self):
+  def test_images_of_16_bits_are_refused(self):
     with self.assertRaisesRegex(errors.UsageError, 'tiny_depth'):
       _source('tiny_depth').read('train')
 

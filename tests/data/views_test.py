@@ -70,7 +70,7 @@ class StepsTest(parameterized.TestCase):
     self, examples, batch_size, epochs, steps
   ):
     self.assertEqual(
-      views.steps(examples, batch_size=batch_size, epochs=epochs), steps
+      views.count_steps(examples, batch_size=batch_size, epochs=epochs), steps
     )
 
 
@@ -196,10 +196,10 @@ class CropAndFlipTest(parameterized.TestCase):
     rng = np.random.default_rng(pad)
     images = rng.integers(256, size=(32, 7, 5, channels)).astype(np.uint8)
     chance = rng.random((32, 3)).astype(np.float32)
-    ours = views.crop_and_flip(images, chance, pad=pad, flip=flip)
-    self.assertEqual(ours.dtype, tf.uint8)
+    cropped = views.crop_and_flip(images, chance, pad=pad, flip=flip)
+    self.assertEqual(cropped.dtype, tf.uint8)
     np.testing.assert_array_equal(
-      ours,
+      cropped,
       [
         self._reference(image, row, pad, flip)
         for image, row in zip(images, chance, strict=True)
@@ -217,19 +217,19 @@ class CropAndFlipTest(parameterized.TestCase):
     self, row, column, view
   ):
     image = np.array([[1, 2], [3, 4]], np.uint8)[None, ..., None]
-    ours = views.crop_and_flip(
+    cropped = views.crop_and_flip(
       image, np.array([[row, column, 0.9]], np.float32), pad=1, flip=True
     )
-    np.testing.assert_array_equal(ours[0, ..., 0], view)
+    np.testing.assert_array_equal(cropped[0, ..., 0], view)
 
   def test_flip_mirrors_left_to_right_below_a_half(self):
     image = np.array([[1, 2], [3, 4]], np.uint8)[None, ..., None]
     chance = np.array([[0, 0, 0.49], [0, 0, 0.5]], np.float32)
-    ours = views.crop_and_flip(
+    cropped = views.crop_and_flip(
       np.repeat(image, 2, axis=0), chance, pad=0, flip=True
     )
-    np.testing.assert_array_equal(ours[0, ..., 0], [[2, 1], [4, 3]])
-    np.testing.assert_array_equal(ours[1, ..., 0], [[1, 2], [3, 4]])
+    np.testing.assert_array_equal(cropped[0, ..., 0], [[2, 1], [4, 3]])
+    np.testing.assert_array_equal(cropped[1, ..., 0], [[1, 2], [3, 4]])
 
   def test_offsets_cover_the_whole_padding_evenly(self):
     # 9 offsets a side at pad 4, as torchvision's RandomCrop(32, padding=4).
@@ -237,18 +237,18 @@ class CropAndFlipTest(parameterized.TestCase):
     image[0, 4, 4] = 255
     count = 9 * 9 * 50
     chance = tf.random.stateless_uniform([count, 3], seed=[0, 0])
-    ours = views.crop_and_flip(
+    cropped = views.crop_and_flip(
       np.repeat(image, count, axis=0), chance, pad=4, flip=False
     ).numpy()
-    counts = (ours[..., 0] == 255).sum(axis=0)
+    counts = (cropped[..., 0] == 255).sum(axis=0)
     self.assertEqual(counts.sum(), count)  # The bright pixel stays in view.
     # Poisson of mean 50: the odds of one of 81 beyond 5 sigma are 1e-4.
     self.assertGreater(counts.min(), 50 - 5 * 50**0.5)
     self.assertLess(counts.max(), 50 + 5 * 50**0.5)
 
 
-class _Told:
-  """Signals that say which view and example they were asked for."""
+class _Echo:
+  """Signals that return the view number and the example."""
 
   width = 2
 
@@ -265,7 +265,7 @@ class SignalsTest(parameterized.TestCase):
       seed=1,
       first_step=first_step,
       last_step=last_step,
-      signals=_Told(),
+      signals=_Echo(),
     )
     return recipe.data, list(stream.as_numpy_iterator())
 
@@ -281,7 +281,9 @@ class SignalsTest(parameterized.TestCase):
         if view not in shown:
           shown[view] = np.concatenate(
             list(
-              views.view(fixtures.blobs().train, data, view).as_numpy_iterator()
+              views.read_view(
+                fixtures.blobs().train, data, view
+              ).as_numpy_iterator()
             )
           )
         np.testing.assert_array_equal(image, shown[view][example])
@@ -299,9 +301,9 @@ class SignalsTest(parameterized.TestCase):
   def test_stream_that_begins_later_goes_on_the_same(self):
     _, whole = self._batches(views=2)
     _, rest = self._batches(first_step=4, views=2)
-    for ours, theirs in zip(rest, whole[4:], strict=True):
+    for batch, expected in zip(rest, whole[4:], strict=True):
       for name in ('image', 'label', 'signal'):
-        np.testing.assert_array_equal(ours[name], theirs[name])
+        np.testing.assert_array_equal(batch[name], expected[name])
 
 
 class NumbersTest(parameterized.TestCase):
@@ -314,18 +316,18 @@ class NumbersTest(parameterized.TestCase):
   )
   def test_views_are_those_that_the_stream_asks_for(self, batch, count, last):
     data = fixtures.recipe(batch_size=batch, views=count).data
-    numbers = views.numbers(48, data, epochs=3)
+    numbers = views.view_numbers(48, data, epochs=3)
     self.assertEqual(numbers, range(last))
     asked = set()
 
     class Signals:
       width = 1
 
-      def read(self, of_views, examples):
-        asked.update(of_views.tolist())
+      def read(self, numbers_read, examples):
+        asked.update(numbers_read.tolist())
         return np.zeros((len(examples), 1), np.float16)
 
-    total = views.steps(48, batch_size=batch, epochs=3)
+    total = views.count_steps(48, batch_size=batch, epochs=3)
     stream = views.stream(
       fixtures.blobs().train,
       data,

@@ -12,7 +12,7 @@ import keras
 from absl.testing import absltest
 
 from ft_tf import errors, run_dir, specs
-from ft_tf.data import datasets, records
+from ft_tf.data import datasets, image_ops
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.export import convert, student
 from ft_tf.models import model_files, zoo
@@ -133,7 +133,7 @@ class ExportTest(absltest.TestCase):
     self.assertFalse(os.path.exists(self.folder))
 
   def test_preprocessing_that_is_written_is_found_again(self):
-    made = records.Preprocessing('crop', ((24, 24), (8, 8)))
+    made = image_ops.Preprocessing('crop', ((24, 24), (8, 8)))
     names = ['student_int8.tflite', 'saved_model']
     run = run_dir.RunDir(os.path.dirname(self.folder))
     os.makedirs(self.folder)
