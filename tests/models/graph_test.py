@@ -96,14 +96,13 @@ class PrivateKerasTest(parameterized.TestCase):
   def test_tests_use_private_names_of_this_library_alone(self):
     own = set().union(*(_defined(tree) for _, tree in _sources('ft_tf')))
     for path, tree in _sources('tests'):
-      with self.subTest(path):
-        uses = _private_uses(tree, own)
-        kept = {
-          use
-          for use in uses
-          if not any(use.startswith(module) for module in _EXEMPT.get(path, ()))
-        }
-        self.assertEmpty(kept)
+      uses = _private_uses(tree, own)
+      kept = {
+        use
+        for use in uses
+        if not any(use.startswith(module) for module in _EXEMPT.get(path, ()))
+      }
+      self.assertEmpty(kept, path)
 
   @parameterized.parameters(
     ('import keras.src.ops', {'keras.src.ops'}),
