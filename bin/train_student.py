@@ -4,7 +4,7 @@
   bin/train_student.py --recipe=digits --teacher=runs/teacher/model.keras \
       --paraphraser=runs/paraphraser/model.keras --workdir=runs/student
 
-Leaves model.keras (the student alone) and result.json in the workdir. The same
+Leaves model.keras (the student only) and result.json in the workdir. The same
 command again continues the run, or says that it is complete.
 """
 

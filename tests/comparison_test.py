@@ -230,7 +230,9 @@ class CompareTest(parameterized.TestCase):
 
   def test_other_recipe_in_the_folder_is_refused(self):
     self._compare(['scratch'])
-    with self.assertRaisesRegex(errors.UsageError, 'student.epochs: 3 there'):
+    with self.assertRaisesRegex(
+      errors.UsageError, 'student.epochs: 3 saved, 2 given'
+    ):
       self._compare(['scratch'], student_epochs=2)
 
   def test_memory_of_one_process_is_not_shared_by_several(self):

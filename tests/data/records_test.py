@@ -500,7 +500,7 @@ class RefusalTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UsageError, '--image_size'):
       _source(image_size=0)
 
-  def test_padding_beside_a_random_part_is_refused(self):
+  def test_padding_with_random_parts_is_refused(self):
     with self.assertRaisesRegex(errors.UsageError, 'give --pad=0'):
       _recipe(pad=4)
 

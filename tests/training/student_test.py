@@ -508,7 +508,7 @@ class TrainStudentTest(parameterized.TestCase):
       )
     # Other images make it another run.
     with self.assertRaisesRegex(
-      errors.UsageError, 'images_sha256: 24 more there'
+      errors.UsageError, 'images_sha256: 24 more saved'
     ):
       self._train('ft', dataset=fixtures.blobs_and_unlabelled(8))
 
@@ -579,7 +579,7 @@ class TrainStudentTest(parameterized.TestCase):
     self.assertIn('all 1 views were there', said)
 
   @parameterized.parameters(
-    ({'student_image_size': 16}, 'of 8x8, made smaller; give less'),
+    ({'student_image_size': 16}, '8x8, made smaller; give a smaller size'),
     (
       {'student_image_size': 6, 'method': 'keras_distiller'},
       'the same images: leave out --student_image_size',
