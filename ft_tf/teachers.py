@@ -23,6 +23,7 @@ from ft_tf.models import (
   layers,
   model_files,
   pretrained,
+  seeds,
   standard,
   zoo,
 )
@@ -50,6 +51,7 @@ class Teacher:
   given_as: str
   original: keras.Model | None = None
   notes: tuple[str, ...] = ()
+  _loading_draws: int | None = None
   _logits: dict = dataclasses.field(default_factory=dict, repr=False)
   _signals: dict = dataclasses.field(default_factory=dict, repr=False)
 
@@ -60,6 +62,14 @@ class Teacher:
   def sha256(self) -> str:
     """The SHA-256 of the file, in hexadecimal."""
     return run_dir.digest(self.path)
+
+  @functools.cached_property
+  def seed_draws(self) -> int:
+    """The seeds that Keras draws to load the file; see `models.seeds`."""
+    if self._loading_draws is not None:
+      return self._loading_draws
+    # The teacher was changed after it was loaded, and its file is another.
+    return model_files.seed_draws(model_files.load(self.path))
 
   def stored_at(self, path: str) -> 'Teacher':
     """Returns this teacher once `path` holds it; nothing is computed again."""
@@ -150,6 +160,7 @@ def resolve(
     given_as=f'--teacher={settings.model}',
     original=original,
     notes=tuple(notes),
+    _loading_draws=model_files.seed_draws(original) if as_in_file else None,
   )
   outputs = teacher.logits(sampling.sample(dataset.train, _JUDGED_BY))
   if (
@@ -221,9 +232,13 @@ def load(
   """
   original = model_files.load(path)
   _check(original, path, dataset)
-  model, _ = standard.standardize(original, image_shape=dataset.image_shape)
+  with seeds.counted_draws() as draws:
+    model, _ = standard.standardize(original, image_shape=dataset.image_shape)
   return Teacher(
-    model=model, path=path, given_as=given_as or f'the teacher {path}'
+    model=model,
+    path=path,
+    given_as=given_as or f'the teacher {path}',
+    _loading_draws=model_files.seed_draws(original) + draws.count,
   )
 
 

@@ -3,13 +3,14 @@
 import json
 import os
 import re
+import weakref
 import zipfile
 
 import h5py
 import keras
 
 from ft_tf import errors
-from ft_tf.models import checks
+from ft_tf.models import checks, seeds
 
 _HDF5 = ('.h5', '.hdf5')
 _OTHER_FILES = (
@@ -24,6 +25,10 @@ _OTHER_FILES = (
   '.th',
 )
 _UNKNOWN = re.compile(r"Could not locate (class|function) '([^']*)'")
+
+_seed_draws: weakref.WeakKeyDictionary[keras.Model, int] = (
+  weakref.WeakKeyDictionary()
+)
 
 
 def is_file(name: str) -> bool:
@@ -97,11 +102,18 @@ def load(path: str) -> keras.Model:
       f'there is no file {path}: give the path of a trained .keras model'
     )
   try:
-    model = keras.models.load_model(path, compile=False)
+    with seeds.counted_draws() as draws:
+      model = keras.models.load_model(path, compile=False)
   except Exception as error:  # Keras raises many kinds, down to zipfile's.
     raise errors.UsageError(_why_not_loaded(path, error)) from error
   checks.check_finite(model, path)
+  _seed_draws[model] = draws.count
   return model
+
+
+def seed_draws(model: keras.Model) -> int:
+  """Returns the seeds that Keras drew to load a model of `load`."""
+  return _seed_draws[model]
 
 
 def _why_not_loaded(path: str, error: Exception) -> str:

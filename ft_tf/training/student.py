@@ -12,7 +12,7 @@ from ft_tf import errors, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.methods import registry
-from ft_tf.models import folding, model_files
+from ft_tf.models import folding, model_files, seeds
 from ft_tf.signals import cache, constant, filling
 from ft_tf.training import (
   beta,
@@ -129,6 +129,10 @@ class _StudentStage(stage.Stage):
       self.model = specs.build_student(self.recipe, self.dataset)
       self._methods = []
       if recipes.terms(self.recipe.student.method):
+        seeds.skip_draws(
+          self._teacher.seed_draws
+          + sum(model_files.seed_draws(p.model) for p in self._paraphrasers)
+        )
         parts = registry.Parts(
           teacher=self._teacher.model,
           student=self.model,
