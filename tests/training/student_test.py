@@ -62,7 +62,7 @@ class TrainStudentTest(parameterized.TestCase):
     result = student.train_student(
       recipe or fixtures.recipe(),
       dataset,
-      teacher=teachers.load(self.teacher, dataset),
+      teacher=self.teacher and teachers.load(self.teacher, dataset),
       paraphrasers=[
         paraphraser.load(path) for path in paraphrasers or [self.paraphraser]
       ],
