@@ -614,11 +614,12 @@ class NetworkOfKerasTest(parameterized.TestCase):
       std=(0.25,) * 3,
       student='mobilenetv3smallx0.35',
       method='ft_no_paraphraser',
-      student_epochs=2,
+      student_epochs=8,
       precision=precision,
     )
     folder = self.create_tempdir().full_path
     teacher = os.path.join(folder, 'teacher.keras')
+    keras.utils.set_random_seed(0)
     zoo.build('resnet8x0.25', specs.spec(recipe, dataset)).save(teacher)
     run = run_dir.RunDir(os.path.join(folder, 'run'))
     result = student.train_student(
