@@ -217,15 +217,12 @@ def fit(
   )
 
 
-def load(
-  path: str, dataset: datasets.Dataset, *, given_as: str = ''
-) -> Teacher:
+def load(path: str, dataset: datasets.Dataset) -> Teacher:
   """Returns the teacher of a run, from its `model.keras`.
 
   Args:
     path: The file.
     dataset: The images.
-    given_as: What messages call it; '': the teacher by its file.
 
   Raises:
     UsageError: it is not of the data.
@@ -237,7 +234,7 @@ def load(
   return Teacher(
     model=model,
     path=path,
-    given_as=given_as or f'the teacher {path}',
+    given_as=f'the teacher {path}',
     _loading_draws=model_files.seed_draws(original) + draws.count,
   )
 

@@ -9,24 +9,8 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.models import layers, model_files, zoo
-from tests import fixtures
-
-
-def _spec(image_shape=(8, 8, 3), classes=10):
-  channels = image_shape[-1]
-  return layers.Spec(
-    image_shape=image_shape,
-    classes=classes,
-    mean=(0.5,) * channels,
-    std=(0.25,) * channels,
-  )
-
-
-def _classifier(image_shape=(8, 8, 3), classes=10):
-  x = keras.Input(image_shape)
-  y = keras.layers.GlobalAveragePooling2D()(x)
-  return keras.Model(x, keras.layers.Dense(classes)(y))
+from ft_tf.models import model_files, zoo
+from tests import classifiers, fixtures
 
 
 class LoadTest(absltest.TestCase):
@@ -38,7 +22,7 @@ class LoadTest(absltest.TestCase):
     return os.path.join(self._scratch.full_path, name)
 
   def test_saved_network_comes_back(self):
-    model = zoo.build('resnet8x0.25', _spec())
+    model = zoo.build('resnet8x0.25', classifiers.spec())
     model.save(self._path('model.keras'))
     images = np.random.default_rng(0).integers(256, size=(2, 8, 8, 3))
     images = images.astype(np.uint8)
@@ -49,7 +33,7 @@ class LoadTest(absltest.TestCase):
     )
 
   def test_compiled_model_comes_back_without_its_compilation(self):
-    model = _classifier()
+    model = classifiers.classifier()
     model.compile('adam', 'mse')
     model.save(self._path('model.keras'))
     self.assertFalse(model_files.load(self._path('model.keras')).compiled)
@@ -99,7 +83,7 @@ class LoadTest(absltest.TestCase):
 
   def test_weights_that_are_not_finite_are_refused_by_file_and_weight(self):
     for value in (np.nan, np.inf):
-      model = _classifier()
+      model = classifiers.classifier()
       kernel, bias = model.get_weights()
       kernel[0, 0] = value
       model.set_weights([kernel, bias])
@@ -169,7 +153,7 @@ class NameTest(parameterized.TestCase):
     """The flags and the library refuse a file by the same words."""
     for call in (
       lambda: model_files.check_name(path, path),
-      lambda: zoo.build(path, _spec()),
+      lambda: zoo.build(path, classifiers.spec()),
     ):
       with self.assertRaisesRegex(errors.UsageError, f'^{message}$'):
         call()
@@ -177,10 +161,10 @@ class NameTest(parameterized.TestCase):
   @parameterized.parameters('old.h5', 'old.hdf5')
   def test_model_of_an_older_format_is_refused_with_its_conversion(self, name):
     path = os.path.join(self.create_tempdir().full_path, name)
-    model = _classifier()
+    model = classifiers.classifier()
     model.save(path)
     with self.assertRaises(errors.UsageError) as caught:
-      zoo.build(path, _spec())
+      zoo.build(path, classifiers.spec())
     self._assert_refused(path, '.*older format than .keras: convert it by .*')
     # The code of the message does what it says.
     code = str(caught.exception).split('"')[1]
@@ -194,7 +178,7 @@ class NameTest(parameterized.TestCase):
 
   def test_weights_alone_are_refused_with_their_flag(self):
     path = os.path.join(self.create_tempdir().full_path, 'w.weights.h5')
-    _classifier().save_weights(path)
+    classifiers.classifier().save_weights(path)
     self._assert_refused(
       path, '.*holds weights without a model.*--teacher_weights.*'
     )

@@ -10,24 +10,8 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.models import layers, zoo
-from tests import networks
-
-
-def _spec(image_shape=(8, 8, 3), classes=10):
-  channels = image_shape[-1]
-  return layers.Spec(
-    image_shape=image_shape,
-    classes=classes,
-    mean=(0.5,) * channels,
-    std=(0.25,) * channels,
-  )
-
-
-def _classifier(image_shape=(8, 8, 3), classes=10):
-  x = keras.Input(image_shape)
-  y = keras.layers.GlobalAveragePooling2D()(x)
-  return keras.Model(x, keras.layers.Dense(classes)(y))
+from ft_tf.models import zoo
+from tests import classifiers, networks
 
 
 class BuildTest(parameterized.TestCase):
@@ -39,7 +23,7 @@ class BuildTest(parameterized.TestCase):
     ('vgg13', 9_416_010),
   )
   def test_name_gives_the_network_of_that_size(self, name, parameters):
-    model = zoo.build(name, _spec((32, 32, 3)))
+    model = zoo.build(name, classifiers.spec((32, 32, 3)))
     self.assertEqual(
       sum(int(np.prod(w.shape)) for w in model.trainable_weights), parameters
     )
@@ -55,7 +39,7 @@ class BuildTest(parameterized.TestCase):
   def test_width_and_depth_in_the_name_are_the_networks(
     self, name, channels, blocks
   ):
-    model = zoo.build(name, _spec())
+    model = zoo.build(name, classifiers.spec())
     self.assertEqual(model.get_layer('group1').output.shape[-1], channels)
     sums = [
       layer for layer in model.layers if isinstance(layer, keras.layers.Add)
@@ -66,17 +50,21 @@ class BuildTest(parameterized.TestCase):
     ('resnet18', 'group4'), ('vgg13', 'group5'), ('resnet44', 'group3')
   )
   def test_names_that_are_ours_stay_ours(self, name, last):
-    self.assertTrue(zoo.build(name, _spec((32, 32, 3))).get_layer(last))
+    self.assertTrue(
+      zoo.build(name, classifiers.spec((32, 32, 3))).get_layer(last)
+    )
 
   def test_network_of_keras_gives_logits_of_raw_images(self):
-    model = zoo.build('mobilenetx0.25', _spec((32, 32, 3), classes=3))
+    model = zoo.build(
+      'mobilenetx0.25', classifiers.spec((32, 32, 3), classes=3)
+    )
     images = np.zeros((2, 32, 32, 3), np.uint8)
     self.assertEqual(model(images).shape, (2, 3))
     self.assertEqual(model.inputs[0].dtype, 'uint8')
 
   @parameterized.parameters('resnet8x0.25', 'wrn-10-1')
   def test_network_takes_the_datas_shape_and_classes(self, name):
-    model = zoo.build(name, _spec((12, 9, 1), classes=3))
+    model = zoo.build(name, classifiers.spec((12, 9, 1), classes=3))
     images = np.zeros((2, 12, 9, 1), np.uint8)
     self.assertEqual(model(images).shape, (2, 3))
 
@@ -104,14 +92,14 @@ class BuildTest(parameterized.TestCase):
       f"unknown network '{name}': give resnet.*resnet20.*wrn-16-2.*vgg13.*"
       'mobilenetv3small.*efficientnetb0.*densenet121',
     ):
-      zoo.build(name, _spec())
+      zoo.build(name, classifiers.spec())
 
   @parameterized.parameters(((31, 32, 3),), ((32, 8, 3),))
   def test_images_too_small_for_vgg13_are_refused(self, shape):
     with self.assertRaisesRegex(
       errors.UsageError, 'vgg13 needs images of 32x32 .*--image_size=32'
     ):
-      zoo.build('vgg13', _spec(shape))
+      zoo.build('vgg13', classifiers.spec(shape))
 
 
 class FileTest(parameterized.TestCase):
@@ -129,7 +117,7 @@ class FileTest(parameterized.TestCase):
     given = networks.disturb(networks.random_student((8, 8, 3), 10))
     given.layers[2].trainable = False
     spec = dataclasses.replace(
-      _spec(), precision=precision, sync_batch_norm=synchronized
+      classifiers.spec(), precision=precision, sync_batch_norm=synchronized
     )
     model = zoo.build(self._save(given), spec)
     *hidden, last = model.layers[1:]
@@ -149,9 +137,9 @@ class FileTest(parameterized.TestCase):
     )
 
   def test_file_of_mixed_precision_becomes_float32(self):
-    spec = dataclasses.replace(_spec(), precision='mixed_bfloat16')
+    spec = dataclasses.replace(classifiers.spec(), precision='mixed_bfloat16')
     path = self._save(zoo.build('resnet8x0.25', spec))
-    model = zoo.build(path, _spec())
+    model = zoo.build(path, classifiers.spec())
     self.assertEqual({x.compute_dtype for x in model.layers[1:]}, {'float32'})
 
   def test_layers_within_layers_that_keep_their_precision_are_named(self):
@@ -165,7 +153,7 @@ class FileTest(parameterized.TestCase):
       ]
     )
     said = io.StringIO()
-    spec = dataclasses.replace(_spec(), precision='mixed_bfloat16')
+    spec = dataclasses.replace(classifiers.spec(), precision='mixed_bfloat16')
     with contextlib.redirect_stderr(said):
       zoo.build(self._save(model), spec)
     self.assertIn('student: within do not compute in', said.getvalue())
@@ -174,20 +162,22 @@ class FileTest(parameterized.TestCase):
 class QuantizedStudentTest(absltest.TestCase):
   def test_quantized_file_is_refused_with_the_fix(self):
     path = os.path.join(self.create_tempdir().full_path, 'int8.keras')
-    model = _classifier()
+    model = classifiers.classifier()
     model.quantize('int8')
     model.save(path)
     with self.assertRaisesRegex(
       errors.UsageError, '^--student=.*int8 in dense.*cannot be trained.*$'
     ):
-      zoo.build(path, _spec())
+      zoo.build(path, classifiers.spec())
 
 
 class OpenStudentTest(absltest.TestCase):
   def test_file_for_any_size_becomes_one_for_the_images(self):
     path = os.path.join(self.create_tempdir().full_path, 'open.keras')
-    _classifier((None, None, 3)).save(path)
-    self.assertEqual(zoo.build(path, _spec()).input_shape, (None, 8, 8, 3))
+    classifiers.classifier((None, None, 3)).save(path)
+    self.assertEqual(
+      zoo.build(path, classifiers.spec()).input_shape, (None, 8, 8, 3)
+    )
 
 
 if __name__ == '__main__':
