@@ -56,6 +56,7 @@ with _quiet():
   from ft_tf.data import datasets, folder, sources
   from ft_tf.export import budget, student
   from ft_tf.models import checks, model_files
+  from ft_tf.progress import reporter
   from ft_tf.report import tables
   from ft_tf.signals import cache
   from ft_tf.training import loop, strategy
@@ -227,6 +228,14 @@ def define_devices() -> None:
   }.items():
     value = getattr(defaults, name)
     flags.DEFINE_integer(name, value, f'{text} (default: {value})')
+  flags.DEFINE_enum(
+    'progress',
+    defaults.progress,
+    reporter.MODES,
+    'progress on standard error: bar, lines (with the time, for logs), off, or '
+    'auto, which is a bar on a terminal and lines otherwise (default: '
+    f'{defaults.progress})',
+  )
   flags.DEFINE_string(
     'jit',
     defaults.jit,

@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 _LONGEST_BAR = 20  # cells between its ends
-_SHORTEST_BAR = 4
+_SHORTEST_BAR = (4, 4, 4, 2)  # by level of abbreviation
 _SHORTEST = 4  # level of abbreviation
 # What is left out of a line that is too long, in this order; and how far the
 # words of the rest are abbreviated then.
@@ -70,7 +70,7 @@ def render_bar(state: State, width: int) -> str:
     width: Columns, 1 or more.
   """
   for level in range(_SHORTEST):
-    line = _compose(_fields(state, level), width, state.share, _gap(level))
+    line = _compose(state, _fields(state, level), width, level)
     if line is not None:
       return line
   left_out = []
@@ -79,7 +79,7 @@ def render_bar(state: State, width: int) -> str:
     fields = _fields(state, level)
     for each in left_out:
       fields.pop(each, None)
-    line = _compose(fields, width, state.share, _gap(level))
+    line = _compose(state, fields, width, level)
     if line is not None:
       return line
   return _join(fields, _gap(_SHORTEST))[:width]
@@ -194,16 +194,17 @@ def _speed(state: State, level: int) -> str:
 
 
 def _compose(
-  fields: dict[str, str], width: int, share: float, gap: str
+  state: State, fields: dict[str, str], width: int, level: int
 ) -> str | None:
   """Returns the line with a bar as long as fits; None if it does not fit."""
+  gap = _gap(level)
   line = _join(fields, gap)
   if 'bar' not in fields:
     return line if len(line) <= width else None
   cells = min(width - len(line), _LONGEST_BAR)
-  if cells < _SHORTEST_BAR:
+  if cells < _SHORTEST_BAR[level]:
     return None
-  filled = math.floor(share * cells)
+  filled = math.floor(state.share * cells)
   return _join(fields | {'bar': '#' * filled + ' ' * (cells - filled)}, gap)
 
 
