@@ -138,7 +138,7 @@ class Clock:
 
   def describe(self) -> list[str]:
     """Returns the lines of the plan, one for each kind of part."""
-    if len(self.parts) == 1:
+    if len(self.parts) < 2:
       return []
     complete = sum(map(self.is_complete, self.parts))
     already = f', {complete} of them complete' if complete else ''
