@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 
 from absl.testing import absltest
 
+from tests import sources
+
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # From top to bottom.
 _ROOMS = (
@@ -95,7 +97,7 @@ def _room(module: str) -> str:
 
 def _imports(path: str) -> Iterator[tuple[str, str]]:
   """Yields the full name of each import, and what the source calls it."""
-  for node in ast.walk(_tree(path)):
+  for node in sources.walk(_tree(path)):
     if isinstance(node, ast.Import):
       for alias in node.names:
         yield alias.name, alias.asname or alias.name.partition('.')[0]
