@@ -17,8 +17,8 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _ROOMS = (
   'errors',
   'paths',
-  'processes',
   'native_output',
+  'processes',
   'fields',
   'definitions',
   'recipes',
@@ -58,8 +58,8 @@ _ROOMS = (
 _WITHOUT_TENSORFLOW = (
   'errors',
   'paths',
-  'processes',
   'native_output',
+  'processes',
   'fields',
   'definitions',
   'recipes',

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
 _LONGEST_BAR = 20  # cells between its ends
 _SHORTEST_BAR = (4, 4, 4, 2)  # by level of abbreviation
@@ -69,16 +70,9 @@ def render_bar(state: State, width: int) -> str:
     state: What is known.
     width: Columns, 1 or more.
   """
-  for level in range(_SHORTEST):
-    line = _compose(state, _fields(state, level), width, level)
-    if line is not None:
-      return line
-  left_out = []
-  for name, level in _LEFT_OUT:
-    left_out.append(name)
-    fields = _fields(state, level)
-    for each in left_out:
-      fields.pop(each, None)
+  levels = ((level, ()) for level in range(_SHORTEST))
+  for level, left_out in (*levels, *_left_out()):
+    fields = _without(_fields(state, level), left_out)
     line = _compose(state, fields, width, level)
     if line is not None:
       return line
@@ -103,9 +97,9 @@ def render_epoch(state: State, seconds: float, width: int | None = None) -> str:
     width: At most so many characters; None: any number.
   """
   kept = dataclasses.replace(state, seconds_left=None, all_seconds_left=None)
-  for level in range(_SHORTEST + 1):
-    fields = _fields(kept, level)
-    fields.pop('bar', None)
+  levels = ((level, ()) for level in range(_SHORTEST))
+  for level, left_out in (*levels, *_left_out()):
+    fields = _without(_fields(kept, level), ('bar', *left_out))
     fields['time'] = format_time(seconds)
     line = _join(fields, _gap(level))
     if width is None or len(line) <= width:
@@ -140,6 +134,18 @@ def format_number(value: float) -> str:
     return f'{value:.2g}'
   digits = 2 - math.floor(math.log10(size)) if size else 2
   return f'{value:.{max(digits, 0)}f}'
+
+
+def _left_out() -> Iterator[tuple[int, tuple[str, ...]]]:
+  """Yields levels of abbreviation and the fields left out, more and more."""
+  names: tuple[str, ...] = ()
+  for name, level in _LEFT_OUT:
+    names = (*names, name)
+    yield level, names
+
+
+def _without(fields: dict[str, str], names: tuple[str, ...]) -> dict[str, str]:
+  return {name: text for name, text in fields.items() if name not in names}
 
 
 def _fields(state: State, level: int) -> dict[str, str]:

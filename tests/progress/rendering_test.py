@@ -135,6 +135,10 @@ class LineTest(parameterized.TestCase):
     )
     self.assertEqual(rendering.render_epoch(_STATE, 42), line)
     self.assertEqual(rendering.render_epoch(_STATE, 42, 79), line)
+    self.assertEqual(
+      rendering.render_epoch(_STATE, 42, 40),
+      '[3/8] ft seed 1 ep 4/8 val 91.2% 0:42',
+    )
 
   @parameterized.parameters(
     (0, '0:00'), (-1, '0:00'), (59.2, '1:00'), (130, '2:10'), (3600, '1:00:00')
