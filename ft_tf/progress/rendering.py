@@ -15,8 +15,8 @@ _LEFT_OUT = (
   ('loss', 3),
   ('all', 3),
   ('', _SHORTEST),
-  ('validation', _SHORTEST),
   ('left', _SHORTEST),
+  ('validation', _SHORTEST),
   ('epoch', _SHORTEST),
 )
 
@@ -99,9 +99,8 @@ def render_epoch(state: State, seconds: float, width: int | None = None) -> str:
   kept = dataclasses.replace(state, seconds_left=None, all_seconds_left=None)
   levels = ((level, ()) for level in range(_SHORTEST))
   for level, left_out in (*levels, *_left_out()):
-    fields = _without(_fields(kept, level), ('bar', *left_out))
-    fields['time'] = format_time(seconds)
-    line = _join(fields, _gap(level))
+    fields = _fields(kept, level) | {'left': format_time(seconds)}
+    line = _join(_without(fields, ('bar', *left_out)), _gap(level))
     if width is None or len(line) <= width:
       return line
   return line[:width]
@@ -184,10 +183,12 @@ def _gap(level: int) -> str:
 
 
 def _validation(state: State, level: int) -> str:
+  word = 'val ' if level < _SHORTEST else ''
   if state.accuracy is not None:
-    return f'val {100 * state.accuracy:.1f}{" %" if level < 2 else "%"}'
+    percent = ' %' if level < 2 else '%'
+    return f'{word}{100 * state.accuracy:.1f}{percent}'
   if state.validation_loss is not None:
-    return f'val {format_number(state.validation_loss)}'
+    return word + format_number(state.validation_loss)
   return ''
 
 

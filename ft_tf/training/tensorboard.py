@@ -72,9 +72,9 @@ class Log:
       tf.summary.image(
         'maps',
         picture[None],
-        description='Rows: images. Columns: the input, maps of the teacher, '
-        'the same maps of the student (or of the reconstruction), on one scale '
-        'per image, and the size of their difference on that scale.',
+        description='For each image: maps of the teacher, the same maps of '
+        'the student (or of the reconstruction), and the size of their '
+        'difference, on one scale of grey.',
       )
 
   def close(self, step: int, result: dict[str, Any] | None) -> None:
@@ -90,10 +90,13 @@ def trial_name(path: str) -> str:
   """Returns the name of a run's row in the HParams tab.
 
   TensorBoard merges rows of one name, so that the digest tells apart the runs
-  of two workdirs whose last folders are called alike.
+  of two workdirs whose last folders are called alike. It cuts long names short
+  at their end, so that the run's own folder comes first.
   """
-  digest = hashlib.sha256(os.path.abspath(path).encode()).hexdigest()
-  return '/'.join([*path.split(os.sep)[-2:], digest[:6]])
+  path = os.path.abspath(path)
+  folder, name = os.path.split(path)
+  digest = hashlib.sha256(path.encode()).hexdigest()
+  return f'{name} {os.path.basename(folder)} {digest[:6]}'
 
 
 def differing_numbers(identity: dict[str, Any], method: str) -> dict[str, Any]:

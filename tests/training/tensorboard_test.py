@@ -10,9 +10,9 @@ from ft_tf import catalogue, recipes, run_dir
 from ft_tf.training import stage, tensorboard
 
 
-def _identity(name='student', **values):
+def _identity(name='student', base='digits', **values):
   """Returns the content of a run's `recipe.json`."""
-  recipe = recipes.override(catalogue.digits(), values)
+  recipe = recipes.override(catalogue.get(base), values)
   identity = stage.identity(name, recipe, teacher='0' * 64)
   return json.loads(json.dumps(identity))
 
@@ -94,8 +94,10 @@ class DifferingNumbersTest(parameterized.TestCase):
 
   def test_precision_that_the_machine_chose_is_not_shown(self):
     numbers = tensorboard.differing_numbers(
-      _identity(precision='mixed_bfloat16'), 'ft'
+      _identity(base='cifar10_wrn16x2_wrn16x1', precision='mixed_bfloat16'),
+      'ft',
     )
+    self.assertEqual(numbers['recipe'], 'cifar10_wrn16x2_wrn16x1')
     self.assertNotIn('precision', numbers)
 
   def test_point_of_a_sweep_is_shown_where_it_is_the_recipes_own(self):
@@ -116,8 +118,8 @@ class TrialNameTest(absltest.TestCase):
   def test_runs_of_two_workdirs_have_two_rows(self):
     one = tensorboard.trial_name('/a/runs/digits/student')
     other = tensorboard.trial_name('/b/runs/digits/student')
-    self.assertStartsWith(one, 'digits/student/')
-    self.assertStartsWith(other, 'digits/student/')
+    self.assertStartsWith(one, 'student digits ')
+    self.assertStartsWith(other, 'student digits ')
     self.assertNotEqual(one, other)
 
 
