@@ -91,7 +91,10 @@ def compare(
       given=given is not None,
       exports=exports,
     )
-    progress = reporter.Progress(planned, mode=workshop.options.progress)
+    progress = reporter.Progress(
+      planned, mode=workshop.options.progress, estimates=jobs == 1
+    )
+    progress.announce()
     work = {
       'strategy': devices,
       'options': workshop.options,

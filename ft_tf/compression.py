@@ -101,6 +101,7 @@ def compress(
       _plan(recipe, dataset, run, students, given=given is not None),
       mode=options.progress,
     )
+    progress.announce()
     trained_teacher = teacher.obtain_teacher(
       recipe,
       dataset,

@@ -163,6 +163,8 @@ def open_bench(
   if jobs > 1:
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
+  # Notes on tracing, as commands silence them; a process starts with them.
+  tf.get_logger().setLevel('ERROR')
   shown = 'off' if workshop.options.progress == 'off' else 'lines'
   _bench = Bench(
     workshop,

@@ -157,8 +157,9 @@ def _describe(parts: Sequence[Part]) -> str:
   several = count > 1
   return (
     f'{part.kind if several else part.name}: '
-    f'{f"{count} seeds, " if several else ""}{part.epochs:,} epochs of '
-    f'{part.images:,} images, {part.steps:,} steps{" each" if several else ""}'
+    f'{f"{count} seeds, " if several else ""}{part.epochs:,} '
+    f'epoch{"s" * (part.epochs > 1)} of {part.images:,} images, '
+    f'{part.steps:,} steps{" each" if several else ""}'
   )
 
 

@@ -39,7 +39,7 @@ class Progress:
     estimates: bool = True,
     clock: Callable[[], float] = time.monotonic,
   ):
-    """Prints the plan, if there are several parts.
+    """Reads what earlier calls of the command have left.
 
     Args:
       parts: The parts, in their order. A run of another folder has no place
@@ -47,8 +47,8 @@ class Progress:
       mode: 'bar': one line that is drawn again and again; 'lines': lines with
         the time of day, also for logs; 'off': nothing but messages; 'auto': a
         bar on a terminal that has a width, otherwise lines.
-      estimates: Whether this process runs all the parts: it prints the plan and
-        the time of all.
+      estimates: Whether the time of all parts is estimated: not where several
+        processes run them.
       clock: Returns seconds.
     """
     check_mode(mode)
@@ -61,7 +61,10 @@ class Progress:
     self._screen = screen.Screen()
     self._told: set[str] = set()
     self._rough: bool | None = None
-    if estimates and self.mode != 'off':
+
+  def announce(self) -> None:
+    """Prints the plan, if there are several parts."""
+    if self.mode != 'off':
       for line in self.times.describe():
         self.say(line)
 

@@ -67,7 +67,8 @@ def describe_comparison(
   """
   header = ['', 'accuracy %', 'seeds', 'gain', '95 % interval', 'int8 bytes']
   rows = []
-  for row in comparison_table.make_rows(comparison_table.read_runs(root)):
+  table = comparison_table.make_rows(comparison_table.read_runs(root))
+  for row in table:
     gain, interval = _UNKNOWN, _UNKNOWN
     if row.gain is not None:
       gain = f'{100 * row.gain.mean:+.2f}'
@@ -85,6 +86,11 @@ def describe_comparison(
         _UNKNOWN if size is None else f'{size:,}',
       ]
     )
+  if len(_align(header, rows).partition('\n')[0]) > _WIDTH:
+    # The points of a sweep: as the verdicts call them.
+    for cells, row in zip(rows, table, strict=True):
+      if ',' in row.method:
+        cells[0] = row.method
   following = {
     'report': _short(os.path.join(root.path, 'comparison.html')),
     'tables': _short(os.path.join(root.path, 'comparison.{md,csv,tex,json}')),

@@ -89,6 +89,14 @@ class ComparisonTest(comparison_folder.TestCase):
     self.assertIn('ft: +2.20 points over 5 paired seeds', verdicts)
     self.assertIn('comparison.html', following)
 
+  def test_points_of_a_sweep_have_short_names_where_the_table_is_wide(self):
+    self.write_run('runs/ft,beta=20.0-0', 'ft,beta=20.0', 0, 0.91)
+    table = self._text().partition('\n\n')[0]
+    self.assertIn('\nft,beta=20.0 ', table)
+    self.assertIn('\nstudent, factor transfer ', table)
+    for line in table.splitlines():
+      self.assertLess(len(line), 80, line)
+
   def test_more_seeds_are_proposed_where_a_verdict_is_open(self):
     self.assertIn('more seeds', self._text())  # kd has a single pair
 
