@@ -301,7 +301,9 @@ def _export(
   LiteRT gives up its process over a network whose maps are all zero.
   """
   waiting = [f for f in folders if not f.read('export/export.json')]
-  part.announce(f'{len(waiting)} networks')
+  if not waiting:
+    return
+  part.announce(f'networks: {len(waiting)}')
   for number, outcome in processes.run_each(
     workshops.export,
     [{'path': folder.path} for folder in waiting],
@@ -311,7 +313,7 @@ def _export(
   ):
     if isinstance(outcome, processes.Died):
       _print(f'{waiting[number].path}: no TFLite file, {outcome}')
-    part.status(f'{number + 1} of {len(waiting)} networks')
+    part.status(f'networks: {number + 1} of {len(waiting)} done')
 
 
 def _print(line: str) -> None:

@@ -3,27 +3,14 @@
 import contextlib
 import io
 import os
-import tempfile
 from unittest import mock
 
 from absl.testing import absltest, parameterized
 
 from ft_tf import native_output
+from tests import descriptors
 
 _LEVEL = 'TF_CPP_MIN_LOG_LEVEL'
-
-
-@contextlib.contextmanager
-def _descriptor_2():
-  """Yields a file that stands for standard error's descriptor meanwhile."""
-  kept = os.dup(2)
-  with tempfile.TemporaryFile('w+') as file:
-    os.dup2(file.fileno(), 2)
-    try:
-      yield file
-    finally:
-      os.dup2(kept, 2)
-      os.close(kept)
 
 
 class HeldTest(parameterized.TestCase):
@@ -35,27 +22,25 @@ class HeldTest(parameterized.TestCase):
     others = {k: v for k, v in os.environ.items() if k != _LEVEL}
     with (
       mock.patch.dict(os.environ, others | environment, clear=True),
-      _descriptor_2() as file,
+      descriptors.captured_stderr() as read,
     ):
       with native_output.held():
         os.write(2, b'a note\n')
       os.write(2, b'after\n')
-      file.seek(0)
-      self.assertEqual(file.read(), shown + 'after\n')
+      self.assertEqual(read(), shown + 'after\n')
 
   def test_note_is_shown_when_the_work_fails(self):
     with (
       mock.patch.dict(os.environ, {_LEVEL: '2'}),
       contextlib.redirect_stderr(io.StringIO()) as said,
-      _descriptor_2() as file,
+      descriptors.captured_stderr() as read,
     ):
       with self.assertRaisesRegex(ValueError, 'too bad'):
         with native_output.held():
           os.write(2, b'the reason\n')
           raise ValueError('too bad')
       os.write(2, b'after\n')
-      file.seek(0)
-      self.assertEqual(file.read(), 'after\n')
+      self.assertEqual(read(), 'after\n')
     self.assertEqual(said.getvalue(), 'the reason\n')
 
   def test_work_is_done_when_there_is_no_standard_error(self):

@@ -57,7 +57,7 @@ class Progress:
       self.mode = 'bar' if screen.moves() else 'lines'
     self.clock = clock
     self.times = plans.Clock(parts)
-    self._estimates = estimates
+    self.estimates = estimates
     self._screen = screen.Screen()
     self._told: set[str] = set()
     self._rough: bool | None = None
@@ -74,7 +74,7 @@ class Progress:
     Args:
       running: As of `plan.Clock.time_left`.
     """
-    if not self._estimates or len(self.times.parts) < 2:
+    if not self.estimates or len(self.times.parts) < 2:
       return None
     return self.times.time_left(running)
 
@@ -82,11 +82,11 @@ class Progress:
     """Prints a line that stays, above the bar if there is one."""
     self._screen.say(line)
 
-  def say_once(self, line: str) -> None:
+  def say_once(self, line: str, prefix: str = '') -> None:
     """Prints a line, unless this command has printed it before."""
     if line not in self._told:
       self._told.add(line)
-      self.say(line)
+      self.say(prefix + line)
 
   def show(self, state: rendering.State) -> None:
     """Draws the bar; in other modes nothing."""
@@ -151,11 +151,11 @@ class Running:
 
   def say(self, line: str) -> None:
     """Prints a message about the part."""
-    self._progress.say(line)
+    self._progress.say(self._origin() + line)
 
   def say_once(self, line: str) -> None:
     """Prints a message, unless the command has printed the same before."""
-    self._progress.say_once(line)
+    self._progress.say_once(line, self._origin())
 
   def status(self, status: str) -> None:
     """Shows what it does instead of training; '' while it trains."""
@@ -189,7 +189,9 @@ class Running:
       share=share,
     )
     if step and self._progress.mode != 'off':
-      self.say(f'{self._prefix()}: continues at step {step:,} of {steps:,}')
+      self._progress.say(
+        f'{self._prefix()}: continues at step {step:,} of {steps:,}'
+      )
     if step < steps:
       self.announce('compiling')
 
@@ -235,7 +237,7 @@ class Running:
       self._progress.times.measure(self._path, pace, self._steps)
     if self._progress.mode != 'off':
       time_text = rendering.format_time(seconds)
-      self.say(f'{self._prefix()}: {figures}, {time_text}')
+      self._progress.say(f'{self._prefix()}: {figures}, {time_text}')
 
   def _estimate(self, step: int, now: float) -> None:
     """Takes the pace of the steps after the one that compiled."""
@@ -270,7 +272,11 @@ class Running:
     self._progress.show(self._state)
 
   def _stamp(self, line: str) -> None:
-    self.say(f'{datetime.datetime.now():%H:%M:%S} {line}')
+    self._progress.say(f'{datetime.datetime.now():%H:%M:%S} {line}')
+
+  def _origin(self) -> str:
+    """Returns what tells messages of several processes apart."""
+    return '' if self._progress.estimates else f'{self._prefix()}: '
 
   def _prefix(self) -> str:
     state = self._state

@@ -174,6 +174,17 @@ class ReporterTest(parameterized.TestCase):
     self.assertIn('ETA 0:30', lines[1])
     self.assertNotIn('all', ''.join(lines))
 
+  def test_process_of_a_job_puts_the_part_before_its_messages(self):
+    def run():
+      progress = self._progress(mode='lines', estimates=False)
+      with progress.part(f'{self.folder}/student ft seed 1', '') as part:
+        part.say_once('precision: float32')
+        part.say_once('precision: float32')
+
+    self.assertEqual(
+      self._said(run), ['[3/3] student ft seed 1: precision: float32']
+    )
+
   def test_bar_is_redrawn_and_an_epochs_line_stays(self):
     def run():
       _train(self._progress(mode='bar'), f'{self.folder}/teacher', self.time)
