@@ -9,6 +9,7 @@ from ft_tf import run_dir
 from ft_tf.report import paired, summary, tables
 
 PLAN = 'plan.json'  # the names of all arms of the comparison, in order
+METHODS = 'methods.json'  # what each method is, by its name
 BASELINE = 'scratch'
 
 
