@@ -79,7 +79,6 @@ def plot_reliability(networks: dict[str, predictions.Predictions]) -> str:
       x, y = 100 * confidence, 100 * accuracy
       error = 100 * networks[name].calibration_error
       label = f'{name}, ECE {error:.1f} %'
-      axes.plot(x, y, color=color, lw=1, alpha=0.4)
       area = 15 + 180 * images / images.sum()
       axes.scatter(
         x, y, area, color=color, marker=marker, alpha=0.75, label=label
