@@ -46,6 +46,7 @@ _STYLE = {
   'svg.fonttype': 'none',  # text, not outlines
   'text.parse_math': False,  # a class name may contain $
   'font.family': 'sans-serif',
+  'font.sans-serif': ['DejaVu Sans'],  # Matplotlib brings it along
   'font.size': 10,
   'axes.spines.top': False,
   'axes.spines.right': False,

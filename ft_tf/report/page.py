@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from ft_tf import run_dir
-from ft_tf.report import html, links, paired, plots, ratios, summary, test_split
+from ft_tf.report import (
+  html,
+  links,
+  paired,
+  plots,
+  predictions_section,
+  ratios,
+  summary,
+)
 
 _BASELINE = 'baseline (the same student trained without a teacher)'
 # Files that the page links to where they are there.
@@ -51,7 +59,9 @@ def write(root: run_dir.RunDir) -> str:
     files=links.existing(root, _FILES),
     student_plots=_plot_students([r for r in runs if r.method != 'teacher']),
     teacher_plots=_plot_teacher([r for r in runs if r.method == 'teacher']),
-    predictions=test_split.make_section(root, runs, _student_method(table)),
+    predictions=predictions_section.make_section(
+      root, runs, _student_method(table)
+    ),
     samples=_group_samples(root.read('samples.json') or []),
     environments=root.read('environment.json'),
     wall=_training_seconds(root, runs),
