@@ -10,6 +10,7 @@ import io
 import re
 import warnings
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import matplotlib
 from matplotlib import axes as plot_axes
@@ -42,7 +43,7 @@ COLORS = (*_FIXED.values(), *_FURTHER)
 BACKGROUND = '#fffffe'  # the page's; no plot has another use for it
 TEACHER, BASELINE, STUDENT = (light for _, light, _ in _FIXED.values())
 _TAG = re.compile('<[^>]*>')  # not the text between tags, which is the user's
-_STYLE = {
+_STYLE: dict[Any, Any] = {
   'svg.fonttype': 'none',  # text, not outlines
   'text.parse_math': False,  # a class name may contain $
   'font.family': 'sans-serif',
@@ -59,11 +60,26 @@ def choose_colors(methods: Iterable[str]) -> dict[str, str]:
 
   The colours repeat after ten further methods.
   """
-  further = [m for m in dict.fromkeys(methods) if m not in _FIXED]
+  further = _further(methods)
   return {
     **{method: light for method, (_, light, _) in _FIXED.items()},
     **{m: _FURTHER[i % len(_FURTHER)][1] for i, m in enumerate(further)},
   }
+
+
+def choose_dashes(methods: Iterable[str]) -> dict[str, str]:
+  """Returns a line style for each method, where colours repeat another one."""
+  return {
+    **dict.fromkeys(_FIXED, '-'),
+    **{
+      m: ('-', '--', ':', '-.')[i // len(_FURTHER) % 4]
+      for i, m in enumerate(_further(methods))
+    },
+  }
+
+
+def _further(methods: Iterable[str]) -> list[str]:
+  return [m for m in dict.fromkeys(methods) if m not in _FIXED]
 
 
 @contextlib.contextmanager

@@ -176,7 +176,7 @@ def _paraphraser_results(root: run_dir.RunDir) -> list[dict[str, Any]]:
   return [result for result in results if result]
 
 
-def _factor_terms(runs: list[summary.Run]) -> list[str]:
+def _factor_terms(runs: Sequence[summary.Run]) -> list[str]:
   """Returns the names of the factor losses, one per layer pair."""
   names = {name for run in runs for row in run.metrics for name in row}
   return sorted(n for n in names if n.startswith('factor_transfer'))

@@ -47,6 +47,7 @@ def plot_means(
     return ''
   plot, axes = drawing.new()
   color = drawing.choose_colors(run.method for run in runs)
+  dashes = drawing.choose_dashes(run.method for run in runs)
   for method, epochs in by_method.items():
     x = sorted(epochs)
     mean = np.array([np.mean(epochs[e]) for e in x])
@@ -57,7 +58,12 @@ def plot_means(
     if percent:
       low, high = np.clip(low, 0, 100), np.clip(high, 0, 100)
     axes.plot(
-      x, mean, color=color[method], linewidth=1.4, label=summary.label(method)
+      x,
+      mean,
+      color=color[method],
+      linestyle=dashes[method],
+      linewidth=1.4,
+      label=summary.label(method),
     )
     if spread.any():
       axes.fill_between(x, low, high, color=color[method], alpha=0.18, lw=0)
@@ -141,7 +147,9 @@ def plot_gains(rows: Sequence[comparison_table.Row]) -> str:
       verticalalignment='center',
       annotation_clip=False,
     )
-  axes.set_yticks(range(len(known)), [row.label for row, _ in known])
+  axes.set_yticks(
+    range(len(known)), [_two_lines(row.method) for row, _ in known]
+  )
   axes.set_ylim(len(known) - 0.5, -0.5)
   axes.tick_params(axis='y', length=0)
   axes.spines['left'].set_visible(False)
@@ -150,10 +158,19 @@ def plot_gains(rows: Sequence[comparison_table.Row]) -> str:
   return drawing.to_svg(plot)
 
 
+def _two_lines(arm: str) -> str:
+  """Returns the label of an arm; values of a sweep are the second line."""
+  method, *values = arm.split(',')
+  return '\n'.join([summary.label(method), ', '.join(values)]).strip()
+
+
 def _add_legend(plot, axes):
-  """Adds a legend above the axes, where it hides no line."""
+  """Adds a legend above the axes, where it hides no line.
+
+  The plot becomes higher by it, so that the axes keep their height.
+  """
   handles, labels = axes.get_legend_handles_labels()
-  columns = 2 if len(labels) > 1 else 1
+  columns = 2 if len(labels) > 1 and max(map(len, labels)) < 30 else 1
   plot.legend(
     handles,
     labels,
@@ -162,3 +179,5 @@ def _add_legend(plot, axes):
     fontsize='small',
     ncols=columns,
   )
+  rows = -(-len(labels) // columns)
+  plot.set_figheight(plot.get_figheight() + 0.175 * (rows - 1))

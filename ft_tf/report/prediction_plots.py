@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib import colors
+from matplotlib import collections, colors
 
 from ft_tf.report import drawing, predictions
 
@@ -89,7 +89,7 @@ def plot_reliability(networks: dict[str, predictions.Predictions]) -> str:
   axes.set_ylabel('accuracy, %')
   legend = axes.legend(frameon=False, loc='upper left')
   for handle in legend.legend_handles:
-    if hasattr(handle, 'set_sizes'):
+    if isinstance(handle, collections.PathCollection):
       handle.set_sizes([40])
   return drawing.to_svg(plot)
 

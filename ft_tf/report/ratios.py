@@ -42,18 +42,21 @@ def compare(teacher: summary.Row, student: summary.Row) -> Sequence[Ratio]:
     ),
   ]
   if student.export and teacher.export:
-    files = student.export[run_dir.INT8], teacher.export[run_dir.INT8]
+    own = student.export[run_dir.INT8]
+    other = teacher.export[run_dir.INT8]
     ratios.append(
       _ratio(
-        *(file['bytes'] / 1024 for file in files),
+        own['bytes'] / 1024,
+        other['bytes'] / 1024,
         ('smaller int8 file', 'larger int8 file'),
         '{:,.1f} KiB',
       )
     )
-    if all('latency_ms' in file for file in files):
+    if 'latency_ms' in own and 'latency_ms' in other:
       ratios.append(
         _ratio(
-          *(file['latency_ms']['p50'] for file in files),
+          own['latency_ms']['p50'],
+          other['latency_ms']['p50'],
           ('faster as int8 file', 'slower as int8 file'),
           '{:.3f} ms',
         )

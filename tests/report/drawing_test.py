@@ -35,6 +35,12 @@ class DrawingTest(absltest.TestCase):
     self.assertEqual(colors.keys(), {'teacher', 'scratch', 'ft', 'kd', 'at'})
     self.assertLen(set(colors.values()), 5)
 
+  def test_lines_differ_where_colours_repeat(self):
+    methods = [f'ft,beta={i}' for i in range(40)]
+    colors = drawing.choose_colors(methods)
+    dashes = drawing.choose_dashes(methods)
+    self.assertLen({(colors[m], dashes[m]) for m in methods}, 40)
+
   def test_colours_stand_out_on_light_and_dark_pages(self):
     # WCAG 2.1, 1.4.11 asks for 3 to 1; the pages are #fff and #14191d.
     for _, light, dark in drawing.COLORS:
