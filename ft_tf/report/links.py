@@ -40,7 +40,7 @@ def comparison_above(root: run_dir.RunDir) -> Link | None:
   for _ in range(_LEVELS):
     path = os.path.join(os.pardir, path)
     if os.path.exists(os.path.join(root.path, path)):
-      return to(path)
+      return to(path, COMPARISON_PAGE)
   return None
 
 

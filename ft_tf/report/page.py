@@ -120,8 +120,8 @@ def _group_samples(
   """
   headings = {
     'spread': 'Across the test split',
-    'mistakes': 'Wrong by the int8 file',
-    None: 'Across the test split, then wrong by the int8 file',
+    'mistakes': 'Misclassified by the int8 file',
+    None: 'Across the test split, then misclassified by the int8 file',
   }
   return {
     heading: [s for s in samples if s.get('chosen') == chosen]

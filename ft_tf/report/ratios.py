@@ -22,7 +22,7 @@ class Ratio(NamedTuple):
 
 
 def compare(teacher: summary.Row, student: summary.Row) -> Sequence[Ratio]:
-  """Returns accuracy, parameters, int8 bytes and int8 latency, as known.
+  """Returns accuracy, parameters, and bytes and latency of the int8 file.
 
   The int8 file is compared with the teacher's int8 file. A teacher that does
   not convert to TFLite has none, and the ratios are left out.

@@ -88,7 +88,9 @@ class WriteTest(compression_folder.TestCase):
   def test_folder_of_an_older_version_has_no_predictions(self):
     words = self._visible_text()
     self.assertNotIn('Predictions on the', words)
-    self.assertIn('Across the test split, then wrong by the int8 file', words)
+    self.assertIn(
+      'Across the test split, then misclassified by the int8 file', words
+    )
 
   def test_page_shows_predictions_by_class(self):
     self.write_predictions(['cat', 'dog', 'Käuzchen 鳥'])
@@ -139,7 +141,8 @@ class WriteTest(compression_folder.TestCase):
     )
     words = self._visible_text()
     self.assertRegex(
-      words, 'Across the test split 7 .* Wrong by the int8 file 8 .*int8: 1'
+      words,
+      'Across the test split 7 .* Misclassified by the int8 file 8 .*int8: 1',
     )
 
   def test_page_has_every_command_and_its_environment(self):
