@@ -83,6 +83,7 @@ def compare(
     known = run.read(comparison_table.PLAN) or []
     names = [arm.name for arm in chosen if arm.name not in known]
     run.write(comparison_table.PLAN, known + names)
+    run.write(comparison_table.METHODS, arms.explain(known + names))
     planned = _plan(
       recipe,
       dataset,

@@ -94,8 +94,8 @@ def _put_into(
     else:
       stage.save(run.model, teacher.model)
     part.status('testing')
-    test = dataset.test
-    scores = metrics.test_scores(teacher.logits(test), test.labels)
+    outputs = teacher.logits(dataset.test)
+    scores = stage.score_test_split(run, outputs, dataset)
     part.end(f'{path}, test accuracy {100 * scores["accuracy"]:.2f} %')
     if scores['accuracy'] < _DOUBTFUL / len(dataset.label_names):
       part.say(
@@ -206,10 +206,9 @@ class _TeacherStage(stage.Stage):
     )
 
   def score(self, run):
-    test = self.dataset.test
     predict = predictors.KerasPredictor(folding.fold(self.model))
-    outputs = metrics.logits(predict, test.images)
-    return metrics.test_scores(outputs, test.labels)
+    outputs = metrics.logits(predict, self.dataset.test.images)
+    return stage.score_test_split(run, outputs, self.dataset)
 
 
 def compile_steps(
