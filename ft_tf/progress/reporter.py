@@ -121,9 +121,12 @@ class Progress:
       path: The folder of its run.
       name: What it is called if it is none of the command's parts.
     """
-    bar = self.mode == 'bar'
-    with self._screen.shared() if bar else contextlib.nullcontext():
-      yield Running(self, path, name)
+    running = Running(self, path, name)
+    alone = self.estimates and self.mode != 'bar'
+    with (
+      contextlib.nullcontext() if alone else self._screen.shared(running.origin)
+    ):
+      yield running
     self.times.complete(path)
 
 
@@ -151,11 +154,11 @@ class Running:
 
   def say(self, line: str) -> None:
     """Prints a message about the part."""
-    self._progress.say(self._origin() + line)
+    self._progress.say(self.origin + line)
 
   def say_once(self, line: str) -> None:
     """Prints a message, unless the command has printed the same before."""
-    self._progress.say_once(line, self._origin())
+    self._progress.say_once(line, self.origin)
 
   def status(self, status: str) -> None:
     """Shows what it does instead of training; '' while it trains."""
@@ -274,8 +277,9 @@ class Running:
   def _stamp(self, line: str) -> None:
     self._progress.say(f'{datetime.datetime.now():%H:%M:%S} {line}')
 
-  def _origin(self) -> str:
-    """Returns what tells messages of several processes apart."""
+  @property
+  def origin(self) -> str:
+    """What tells the messages of several processes apart; '' in one alone."""
     return '' if self._progress.estimates else f'{self._prefix()}: '
 
   def _prefix(self) -> str:

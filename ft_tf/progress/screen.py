@@ -38,12 +38,15 @@ class Screen:
       self._write(_ERASE_LINE)
 
   @contextlib.contextmanager
-  def shared(self) -> Iterator[None]:
+  def shared(self, prefix: str = '') -> Iterator[None]:
     """Puts above the bar what others print to standard error meanwhile.
 
     The bar is taken away at the end, also when an exception ends it.
+
+    Args:
+      prefix: Is put before each of their lines.
     """
-    above = _AboveBar(sys.stderr, self.say)
+    above = _AboveBar(sys.stderr, lambda line: self.say(prefix + line))
     try:
       with contextlib.redirect_stderr(cast(TextIO, above)):
         try:

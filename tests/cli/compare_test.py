@@ -39,7 +39,7 @@ class CompareTest(absltest.TestCase):
     self.assertIn('student ft seed 1  epoch', err)
     self.assertNotIn('baseline seed 0  epoch', err)
     self.assertLen(out.splitlines(), 1)
-    self.assertIn('| student, factor transfer', err)
+    self.assertIn('\nstudent, factor transfer  ', err)
     self.assertIn('ft: ', err)
     for form in ('json', 'md', 'csv', 'tex', 'html'):
       self.assertTrue(os.path.exists(f'{workdir}/comparison.{form}'), form)

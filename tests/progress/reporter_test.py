@@ -180,9 +180,14 @@ class ReporterTest(parameterized.TestCase):
       with progress.part(f'{self.folder}/student ft seed 1', '') as part:
         part.say_once('precision: float32')
         part.say_once('precision: float32')
+        print('signals: all were there', file=sys.stderr)
 
     self.assertEqual(
-      self._said(run), ['[3/3] student ft seed 1: precision: float32']
+      self._said(run),
+      [
+        '[3/3] student ft seed 1: precision: float32',
+        '[3/3] student ft seed 1: signals: all were there',
+      ],
     )
 
   def test_bar_is_redrawn_and_an_epochs_line_stays(self):
