@@ -126,8 +126,11 @@ class Progress:
     with (
       contextlib.nullcontext() if alone else self._screen.shared(running.origin)
     ):
-      yield running
-    self.times.complete(path)
+      try:
+        yield running
+      finally:
+        # Also a part that failed takes no more time.
+        self.times.complete(path)
 
 
 class Running:
