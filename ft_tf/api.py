@@ -1,14 +1,12 @@
 """One call from a teacher and images in memory to a trained student."""
 
-import contextlib
 import difflib
 import functools
 import inspect
 import os
-import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -19,6 +17,7 @@ from ft_tf import (
   catalogue,
   compression,
   errors,
+  python_terms,
   recipes,
   run_dir,
   teachers,
@@ -26,19 +25,6 @@ from ft_tf import (
 from ft_tf.data import array_source, datasets, example_sets
 from ft_tf.models import checks, model_files
 from ft_tf.training import loop, stage, strategy
-
-# What flags in messages are called here, in this order.
-_WORDS = {
-  r'give --allow_unsafe_model': (
-    'call keras.config.enable_unsafe_deserialization()'
-  ),
-  r'--image_size=(\d+)': r'images of \1x\1',
-  r'--image_size': 'size of the images',
-  r'--dataset': 'train and test',
-  r'--channels': 'number of channels',
-  r'--num_replicas': 'number of devices',
-  r'(?<![\w-])--(?=[a-z]\w*)': '',
-}
 
 
 def distill(
@@ -82,7 +68,7 @@ def distill(
     UsageError: something does not fit; nothing has been trained.
     TrainingError: a loss is not finite.
   """
-  with _in_python_terms():
+  with python_terms.in_messages():
     _check_arguments(numbers)
     run = run_dir.RunDir(_path('workdir', workdir))
     source = array_source.Arrays(train, test, label_names=label_names)
@@ -118,18 +104,6 @@ def distill(
       options=loop.Options(),
     )
     return model_files.load(run.child('student').model)
-
-
-@contextlib.contextmanager
-def _in_python_terms() -> Iterator[None]:
-  """Turns the flags in messages into the arguments that stand for them."""
-  try:
-    yield
-  except (errors.UsageError, errors.TrainingError) as error:
-    text = str(error)
-    for pattern, words in _WORDS.items():
-      text = re.sub(pattern, words, text)
-    raise type(error)(text) from error
 
 
 def _check_arguments(numbers: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from absl.testing import absltest
 
-from ft_tf import api, errors
+from ft_tf import api, errors, python_terms
 from ft_tf.models import layers, zoo
 from tests import fixtures
 
@@ -203,7 +203,7 @@ class DistillTest(absltest.TestCase):
       'x-- y --1 a--b': 'x-- y --1 a--b',
     }.items():
       with self.subTest(text), self.assertRaises(errors.UsageError) as error:
-        with api._in_python_terms():
+        with python_terms.in_messages():
           raise errors.UsageError(text)
       self.assertEqual(str(error.exception), wanted)
 

@@ -1,0 +1,373 @@
+"""Factor transfer by Keras's own compile and fit.
+
+`distill` is for classifiers and does everything. `Distiller` is for whoever has
+a data set, a loss and callbacks of their own: any task whose models take
+images.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ft_tf import distiller_parts, errors, factors, losses, python_terms
+from ft_tf.methods import base
+from ft_tf.signals import compiled, constant
+from ft_tf.training import paraphraser as paraphraser_stage
+
+
+class Distiller(keras.Model):
+  """Trains a student with the factors of a teacher, by compile and fit.
+
+  ```python
+  distiller = ft_tf.Distiller(teacher, student)
+  distiller.fit_paraphraser(dataset, epochs=10)
+  distiller.compile(optimizer='adam', loss='mse', metrics=['mae'])
+  distiller.fit(dataset, epochs=50, validation_data=validation)
+  distiller.student.save('student.keras')
+  ```
+
+  The loss is the task's own, of any kind, plus beta times the factor loss: the
+  paper's equation 5 with another task than classification. `fit` takes what
+  Keras's does, with any targets. Teacher and student are shown the same images,
+  as they are: preprocessing belongs into the models. Their outputs may differ.
+
+  A call, `predict` and `evaluate` are the student's alone, so that the
+  validation loss is the task's. Training logs the total as `loss`, and also
+  `task_loss` and the unweighted `factor_transfer`.
+
+  Sample weights `[B]` or `[B, 1]` weight the factor loss of an example as they
+  weight its task loss: an example of weight 0 has no effect but on batch norm.
+  Other sample weights, of pixels or of several outputs, belong to the targets
+  and leave the factor loss as it is. The factor loss is a mean over the batch;
+  under a strategy over each replica's part of it and then over the replicas, as
+  in Keras's own losses.
+
+  The student runs once per step, in training mode; the teacher in inference
+  mode, as a compiled graph without gradients. Precision follows the student's.
+  To train under a `tf.distribute` strategy, make the Distiller in its scope.
+
+  Deploy and save `distiller.student`. `save_weights` keeps the student, the
+  paraphrasers and the translators, not the teacher; `save` is an error, since a
+  Distiller is no model to deploy.
+
+  Keras has a `keras.distillation.Distiller` too, to which losses are given. In
+  Keras 3.15 it cannot transfer factors: a `DistillationLoss` is no layer, so
+  that the weights of a translator inside it are not found and silently stay as
+  they are; and with layer names it runs the student twice per step, so that
+  batch norm moves twice.
+
+  Attributes:
+    student: The student, the model to deploy.
+    paraphrasers: One for each of the teacher's layers; frozen but in
+      `fit_paraphraser`.
+    translators: One for each pair of layers, trained with the student.
+  """
+
+  _signal: constant.ConstantSignal  # since `make_train_function`
+
+  def __init__(
+    self,
+    teacher: keras.Model,
+    student: keras.Model,
+    *,
+    paraphraser: factors.Paraphraser | None = None,
+    method: str = 'ft',
+    teacher_layer: str = 'auto',
+    student_layer: str = 'auto',
+    before_activation: bool = False,
+    rate: float = 0.5,
+    reconstruction: str = 'l1',
+    beta: float = 500.0,
+    beta_elements: int = 2048,
+    p: int = 1,
+    normalized: str = 'elements',
+    translator_batch_norm: bool = False,
+    name: str = 'distiller',
+  ):
+    """Connects a layer of the student with a layer of the teacher.
+
+    The arguments with a default mean what the flags of these names mean.
+
+    Args:
+      teacher: A trained functional or Sequential model of images
+        `[B, H, W, C]`, with any outputs. It is frozen.
+      student: Another such model, for the same images.
+      paraphraser: One that was trained on the teacher's layer; None: a new one,
+        which `fit_paraphraser` trains.
+      method: 'ft', or an ablation: 'ft_no_paraphraser', 'ft_no_translator'.
+      teacher_layer: The layer whose feature map is distilled: a name, with /
+        between a nested model and its layer; a pattern of names; 'auto', the
+        last feature map, which may be the output itself where that is a map; or
+        -1, -2, ..., which count the sizes of maps from the last. Several layers
+        are separated by commas.
+      student_layer: The student's layer, in the same way.
+      before_activation: Whether the maps before the activation are meant.
+      rate: Paraphrase rate k: channels of factor divided by those of teacher.
+      reconstruction: Loss of the paraphraser, 'l1' or 'l2'.
+      beta: Weight of the factor loss.
+      beta_elements: Number of factor elements that beta is meant for; 0: any.
+      p: Norm of the factor difference, 1 or 2.
+      normalized: As of `losses.factor_transfer`.
+      translator_batch_norm: Whether the translator has batch norm.
+      name: See `keras.Model`.
+
+    Raises:
+      UsageError: the parts do not fit each other, or the layers of a model
+        cannot be found because it is subclassed.
+    """
+    numbers = {
+      'method': method,
+      'teacher_layer': teacher_layer,
+      'student_layer': student_layer,
+      'before_activation': before_activation,
+      'rate': rate,
+      'reconstruction': reconstruction,
+      'beta': beta,
+      'beta_elements': beta_elements,
+      'p': p,
+      'normalized': normalized,
+      'translator_batch_norm': translator_batch_norm,
+    }
+    with python_terms.in_messages():
+      parts = distiller_parts.make(teacher, student, numbers, paraphraser)
+    super().__init__(name=name, dtype=parts.recipe.precision)
+    self.student = student
+    self.paraphrasers = list(parts.paraphrasers.values())
+    self.translators = [
+      term.adapter for term in parts.terms if term.adapter is not None
+    ]
+    self._parts = parts
+    # A weight, so that `load_weights` brings it along.
+    self._paraphraser_is_trained = self.add_weight(
+      name='paraphraser_is_trained',
+      shape=(),
+      dtype='int32',
+      initializer='zeros' if paraphraser is None else 'ones',
+      trainable=False,
+    )
+    self._task_loss = keras.metrics.Mean(name='task_loss')
+    self._factor_losses = [
+      keras.metrics.Mean(name=term.name) for term in parts.terms
+    ]
+    self._evaluates = False
+    self.built = True
+
+  @property
+  def output_names(self) -> list[str]:
+    """The student's, by which `compile` knows the losses of several outputs."""
+    return self.student.output_names
+
+  def fit_paraphraser(
+    self,
+    x: Any,
+    *,
+    epochs: int = 1,
+    optimizer: keras.optimizers.Optimizer | str | None = None,
+    **kwargs: Any,
+  ) -> keras.callbacks.History:
+    """Trains the paraphrasers on the teacher's feature maps.
+
+    Called again, it goes on from their weights.
+
+    Args:
+      x: Images, as an array or in a data set of whatever `fit` takes. No label
+        is read; sample weights count as in `fit`.
+      epochs: Number of epochs.
+      optimizer: As of `compile`; None: SGD with the rate, momentum and weight
+        decay of the recipes.
+      **kwargs: What else Keras's `fit` takes: `batch_size`, `callbacks`,
+        `validation_data`, ...
+
+    Returns:
+      The history of `loss`, the reconstruction loss (paper, equation 1), summed
+      over the paraphrasers.
+
+    Raises:
+      UsageError: the method has no paraphraser.
+      TrainingError: the loss is not finite.
+    """
+    if not self.paraphrasers:
+      raise errors.UsageError(
+        f'method={self._parts.recipe.student.method!r} learns from the '
+        "teacher's feature map itself: leave out fit_paraphraser"
+      )
+    with self.distribute_strategy.scope():
+      training = _ParaphraserTraining(self._parts)
+      training.compile(
+        optimizer=optimizer or distiller_parts.paraphraser_optimizer()
+      )
+    history = training.run(x, epochs=epochs, **kwargs)
+    self._paraphraser_is_trained.assign(1)
+    self._renew_signal()
+    return history
+
+  def load_weights(self, filepath: Any, **kwargs: Any) -> None:
+    super().load_weights(filepath, **kwargs)
+    self._renew_signal()
+
+  def call(self, inputs: tf.Tensor, training: bool = False) -> Any:
+    """Returns the student's outputs."""
+    return self.student(inputs, training=training)
+
+  def make_train_function(self, force: bool = False) -> Any:
+    """Compiles the step, and the teacher's signal before it.
+
+    Raises:
+      UsageError: the paraphraser is not trained.
+    """
+    if self.train_function is None or force:
+      self._signal = self._compile_signal()
+    return super().make_train_function(force)
+
+  def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+    """Moves student and translators by one batch, as Keras's `fit` asks."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    x = self._parts.check_images(x)
+    signals = self._signal(x)
+    factor_losses = []
+    with tf.GradientTape() as tape:
+      student = base.Outputs(*self._parts.forward(x, training=True))
+      y_pred = student.logits
+      task_loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
+      loss = task_loss
+      for term, signal in zip(self._parts.terms, signals, strict=True):
+        adapted = term.adapt(student, training=True)
+        each = term.loss(adapted, signal, y)
+        factor_losses.append(_mean(each, sample_weight))
+        loss += term.weight * factor_losses[-1] / _replicas()
+      scaled_loss = self.optimizer.scale_loss(loss)
+    variables = self.trainable_variables
+    self.optimizer.apply(tape.gradient(scaled_loss, variables), variables)
+    # The first metric is Keras's own, of the total.
+    trackers = [self.metrics[0], self._task_loss, *self._factor_losses]
+    totals = [loss * _replicas(), task_loss * _replicas(), *factor_losses]
+    for tracker, value in zip(trackers, totals, strict=True):
+      tracker.update_state(value, sample_weight=tf.shape(x)[0])
+    return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+  def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+    with self._evaluating():
+      return super().test_step(data)
+
+  def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+    """Returns the student's loss and metrics; see `keras.Model.evaluate`."""
+    with self._evaluating():
+      return super().evaluate(*args, **kwargs)
+
+  def get_metrics_result(self) -> dict[str, Any]:
+    """Returns the metrics; those of training alone only in training."""
+    results = super().get_metrics_result()
+    if self._evaluates:
+      for tracker in (self._task_loss, *self._factor_losses):
+        del results[tracker.name]
+    return results
+
+  def get_config(self) -> dict[str, Any]:
+    raise errors.UsageError(
+      'a Distiller is not saved as a model: save distiller.student, and to '
+      'continue the training distiller.save_weights'
+    )
+
+  @contextlib.contextmanager
+  def _evaluating(self) -> Iterator[None]:
+    before = self._evaluates
+    self._evaluates = True
+    try:
+      yield
+    finally:
+      self._evaluates = before
+
+  def _compile_signal(self) -> constant.ConstantSignal:
+    if self.paraphrasers and not self._paraphraser_is_trained.numpy():
+      raise errors.UsageError(
+        'the paraphraser is not trained: call fit_paraphraser before fit, or '
+        'give a trained one as paraphraser'
+      )
+    for term in self._parts.terms:
+      term.read_paraphraser()
+    with self._parts.flat_teacher() as teacher:
+      return compiled.compile_signal(
+        teacher, list(self._parts.terms), self._parts.recipe.precision
+      )
+
+  def _renew_signal(self) -> None:
+    """Compiles step and signal again, if they are: weights are constants."""
+    if self.train_function is not None:
+      self.make_train_function(force=True)
+
+
+class _ParaphraserTraining(keras.Model):
+  """Trains the paraphrasers of a Distiller by Keras's own `fit`."""
+
+  def __init__(self, parts: distiller_parts.Parts):
+    recipe = parts.recipe
+    super().__init__(name='paraphraser_training', dtype=recipe.precision)
+    self.paraphrasers = list(parts.paraphrasers.values())
+    self._kind = recipe.paraphraser.reconstruction
+    self._parts = parts
+    with parts.flat_teacher() as teacher:
+      self._teacher_features = [
+        paraphraser_stage.compile_feature(teacher, layer, recipe.precision)
+        for layer in parts.paraphrasers
+      ]
+    self.built = True
+
+  def run(self, x: Any, **kwargs: Any) -> keras.callbacks.History:
+    """Returns the history of `fit`; the models are frozen before and after."""
+    for paraphraser in self.paraphrasers:
+      paraphraser.trainable = True
+    try:
+      history = self.fit(x, **kwargs)
+    finally:
+      for paraphraser in self.paraphrasers:
+        paraphraser.trainable = False
+    loss = history.history['loss'][-1]
+    if not math.isfinite(loss):
+      raise errors.TrainingError(
+        f"the paraphraser's loss is {loss}: make the Distiller again and give "
+        'fit_paraphraser an optimizer with a lower learning rate, such as '
+        'keras.optimizers.Adam(1e-4)'
+      )
+    return history
+
+  def call(
+    self, inputs: tf.Tensor, training: bool = False
+  ) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    """Returns the reconstruction of each feature map, and the map itself."""
+    images = self._parts.check_images(inputs)
+    maps = [feature(images) for feature in self._teacher_features]
+    return [
+      (paraphraser(real), real)
+      for paraphraser, real in zip(self.paraphrasers, maps, strict=True)
+    ]
+
+  def compute_loss(
+    self,
+    x: Any = None,
+    y: Any = None,
+    y_pred: Any = None,
+    sample_weight: Any = None,
+    training: bool = True,
+  ) -> tf.Tensor:
+    """Returns this replica's share of the reconstruction loss."""
+    loss = tf.constant(0.0)
+    for rebuilt, real in y_pred:
+      each = losses.reconstruction(rebuilt, real, self._kind)
+      loss += _mean(each, sample_weight)
+    return loss / _replicas()
+
+
+def _mean(each: tf.Tensor, sample_weight: Any) -> tf.Tensor:
+  """Returns the mean of losses `[B]`, each times its example's weight."""
+  if tf.is_tensor(sample_weight) and sample_weight.shape[1:] in ((), (1,)):
+    each *= tf.reshape(tf.cast(sample_weight, each.dtype), [-1])
+  return tf.reduce_mean(each)
+
+
+def _replicas() -> int:
+  """Returns the number of replicas, over which Keras sums gradients."""
+  return tf.distribute.get_strategy().num_replicas_in_sync
