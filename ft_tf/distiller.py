@@ -225,6 +225,10 @@ class Distiller(keras.Model):
 
   def train_step(self, data: Any) -> dict[str, tf.Tensor]:
     """Moves student and translators by one batch, as Keras's `fit` asks."""
+    with _after(data):
+      return self._train_step(data)
+
+  def _train_step(self, data):
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     x = self._parts.check_images(x)
     signals = self._signal(x)
@@ -250,7 +254,7 @@ class Distiller(keras.Model):
     return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
   def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-    with self._evaluating():
+    with self._evaluating(), _after(data):
       return super().test_step(data)
 
   def evaluate(self, *args: Any, **kwargs: Any) -> Any:
@@ -334,6 +338,14 @@ class _ParaphraserTraining(keras.Model):
       )
     return history
 
+  def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+    with _after(data):
+      return super().train_step(data)
+
+  def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+    with _after(data):
+      return super().test_step(data)
+
   def call(
     self, inputs: tf.Tensor, training: bool = False
   ) -> list[tuple[tf.Tensor, tf.Tensor]]:
@@ -366,6 +378,17 @@ def _mean(each: tf.Tensor, sample_weight: Any) -> tf.Tensor:
   if tf.is_tensor(sample_weight) and sample_weight.shape[1:] in ((), (1,)):
     each *= tf.reshape(tf.cast(sample_weight, each.dtype), [-1])
   return tf.reduce_mean(each)
+
+
+def _after(data: Any) -> contextlib.AbstractContextManager:
+  """Returns a scope whose operations run once a batch has come.
+
+  Keras learns from a failing step that a data set of unknown length has ended.
+  Without this, where batches have a fixed size, that step still counts in means
+  and in the optimizer's iterations, which then do not depend on the batch.
+  """
+  tensors = [each for each in tf.nest.flatten(data) if tf.is_tensor(each)]
+  return tf.control_dependencies(tensors)
 
 
 def _replicas() -> int:
