@@ -49,6 +49,8 @@ _ROOMS = (
   'teacher_check',
   'doctor',
   'benchmark',
+  'cli',
+  '__main__',
   'bin',
 )
 # `definitions` imports the methods by name when they are first asked for: their
@@ -188,11 +190,11 @@ class HouseTest(absltest.TestCase):
       if (way := _way_to_tensorflow(module))
     )
 
-  def test_only_programs_know_flags(self):
+  def test_only_commands_know_flags(self):
     self._check(
-      f'{path} imports {name}, which is for programs'
+      f'{path} imports {name}, which is for commands'
       for module, path in _modules().items()
-      if _room(module) != 'bin'
+      if _room(module) != 'cli'
       for name, _ in _imports(path)
       if _within(name, _FLAGS)
     )
