@@ -1,12 +1,13 @@
 """One call from a teacher and images in memory to a trained student."""
 
-import difflib
+import contextlib
 import functools
 import inspect
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -19,10 +20,12 @@ from ft_tf import (
   errors,
   python_terms,
   recipes,
+  results,
   run_dir,
   teachers,
 )
 from ft_tf.data import array_source, datasets, example_sets
+from ft_tf.export import budget
 from ft_tf.models import checks, model_files
 from ft_tf.training import loop, stage, strategy
 
@@ -32,78 +35,141 @@ def distill(
   student: keras.Model | str,
   *,
   train: tuple[Any, Any] | tf.data.Dataset,
-  test: tuple[Any, Any] | tf.data.Dataset,
-  workdir: str,
+  test: tuple[Any, Any] | tf.data.Dataset | None = None,
+  validation_data: tuple[Any, Any] | tf.data.Dataset | None = None,
+  workdir: str | None = None,
   label_names: Sequence[str] | None = None,
+  seeds: int = 1,
+  baseline: bool = False,
+  max_bytes: int | None = None,
+  max_latency_ms: float | None = None,
   recipe: str = catalogue.DEFAULT,
   **numbers: Any,
-) -> keras.Model:
-  """Trains a student by factor transfer, exports it and returns it.
+) -> results.Result:
+  """Trains a student by factor transfer, exports it and measures it.
 
   The folder is what `ft-tf compress` leaves: `result.json`, `report.html`,
   `export/` with the TFLite files. Called again, it continues or returns what is
   there.
 
   Args:
-    teacher: A trained classifier of raw images, 0..255, or its `.keras` file.
+    teacher: A trained classifier of raw images, 0..255, or its `.keras` file;
+      or the name of a network to train.
     student: A network name as in `zoo.NAMES`, an untrained model, or its
       `.keras` file.
     train: Images `[N, H, W, C]` uint8 and labels `[N]`, integers from 0, to
-      train on, or a finite `tf.data.Dataset` of such pairs. Likewise accepted
-      are grey images `[N, H, W]`, floats in 0..255 or 0..1, labels `[N, 1]`,
-      one-hot, or of names that are in `label_names`. Grey images are repeated
-      to colours for a teacher of these, and colours made grey.
-    test: To test on, once, at the end.
-    workdir: Where to work.
+      train on; or a finite `tf.data.Dataset` of such pairs, or of TFDS's dicts
+      of `image` and `label`, batched or not. Images may also be grey
+      `[N, H, W]`, or floats in 0..255 or 0..1; labels `[N, 1]`, one-hot, or
+      names that are in `label_names`. Grey images are repeated to colours for a
+      teacher of these, and colours made grey.
+    test: Images and labels to test on, once, at the end; None: the validation
+      data. Training chooses nothing by them but `best.keras`, whose accuracy is
+      then flattering, and which is not the returned student.
+    validation_data: Images and labels to validate on after each epoch; None:
+      `validation_examples` of the training images.
+    workdir: Where to work; None: a new temporary folder, which is kept, and
+      named in the result.
     label_names: The classes, in the order of the labels; their numbers if None.
+    seeds: Number of students, of the seeds from `seed` on.
+    baseline: Whether to train the same students without a teacher, too.
+    max_bytes: Limit of the size of the student's int8 file. Limits choose the
+      largest student that meets them, of the family of `student`.
+    max_latency_ms: Limit of that file's median time for one image in one thread
+      on this machine.
     recipe: Whose numbers stand where none are given.
     **numbers: Of the recipe, by their flags: `student_epochs=30`. Images are
       padded by an eighth of their height and cropped, and the student
       normalises by the training images' statistics, if they are not given.
 
   Returns:
-    The student of the last epoch, from raw images to logits `[B, classes]`.
+    The student of the last epoch, its figures, and where the files are.
 
   Raises:
     UsageError: something does not fit; nothing has been trained.
     TrainingError: a loss is not finite.
   """
-  with python_terms.in_messages():
+  with python_terms.in_messages(), _folder(workdir) as run:
     _check_arguments(numbers)
-    run = run_dir.RunDir(_path('workdir', workdir))
-    source = array_source.Arrays(train, test, label_names=label_names)
+    _check_count('seeds', seeds)
+    limits = budget.Limits(max_bytes, max_latency_ms)
+    if test is None:
+      test = validation_data
+    if test is None:
+      raise errors.UsageError(
+        'there is nothing to test on: give test, or validation_data'
+      )
+    source = array_source.Arrays(
+      train, test, validation=validation_data, label_names=label_names
+    )
     original = _loaded_teacher(teacher)
     source = _as_teacher_takes(original, source, numbers)
-    training = source.read('train')
-    images = training.images
-    mean, std = example_sets.statistics(training)
-    given = {
-      'dataset': source.name,
-      'image_size': 0,
-      'resizing': 'stretch',
-      'pad': images.shape[1] // 8,
-      'mean': mean,
-      'std': std,
+    images = source.read('train').images
+    values = {
+      **_defaults(source),
       'teacher': _model(run, 'teacher', teacher, images),
       'student': _model(run, 'student', student, images),
       **{name: _value(value) for name, value in numbers.items()},
     }
-    which = recipes.override(catalogue.get(recipe), given)
+    which = recipes.override(catalogue.get(recipe), values)
     dataset = datasets.Dataset(
-      source, validation_examples=which.data.validation_examples
+      source,
+      validation_split='validation' if source.has_validation else '',
+      validation_examples=which.data.validation_examples,
     )
     # A model in memory stays as it is: its file is what is frozen and trained
     # from.
     from_file = None if original is teacher else original
-    compression.compress(
+    given = teachers.resolve(which, dataset, from_file)
+    which, choice = compression.within(
+      limits if limits != budget.Limits() else None, which, dataset, run
+    )
+    compressed = compression.compress(
       which,
       dataset,
-      given=teachers.resolve(which, dataset, from_file),
+      given=given,
       run=run,
       strategy=_devices(),
       options=loop.Options(),
+      seeds=int(seeds),
+      baseline=bool(baseline),
+      choice=choice,
     )
-    return model_files.load(run.child('student').model)
+    return results.read(run, compressed)
+
+
+@contextlib.contextmanager
+def _folder(workdir: Any) -> Iterator[run_dir.RunDir]:
+  """Yields the run folder; a temporary one is kept unless nothing began."""
+  if workdir is not None:
+    yield run_dir.RunDir(_path('workdir', workdir))
+    return
+  run = run_dir.RunDir(tempfile.mkdtemp(prefix='ft_tf-'))
+  try:
+    yield run
+  finally:
+    if run.begun():
+      print(f'workdir: {run.path}', file=sys.stderr, flush=True)
+    else:
+      shutil.rmtree(run.path)
+
+
+def _defaults(source: array_source.Arrays) -> dict[str, Any]:
+  """Returns the numbers that images in arrays have of themselves."""
+  mean, std = example_sets.statistics(source.read('train'))
+  return {
+    'dataset': source.name,
+    'image_size': 0,
+    'resizing': 'stretch',
+    'pad': source.image_shape[0] // 8,
+    'mean': mean,
+    'std': std,
+  }
+
+
+def _check_count(name: str, value: Any) -> None:
+  if not isinstance(value, (int, np.integer)) or value < 1:
+    raise errors.UsageError(f'{name}={value!r}: give an integer of 1 or more')
 
 
 def _check_arguments(numbers: dict[str, Any]) -> None:
@@ -118,14 +184,10 @@ def _check_arguments(numbers: dict[str, Any]) -> None:
   flags = {leaf.flag for leaf in leaves} - of_files
   known = sorted(flags | inspect.signature(distill).parameters.keys())
   for name in numbers.keys() - flags:
-    (close,) = difflib.get_close_matches(name, known, 1) or (None,)
+    hint = errors.did_you_mean(name, known)
     raise errors.UsageError(
       f'distill() has no argument {name!r}'
-      + (
-        f'; did you mean {close!r}?'
-        if close
-        else ': give numbers of a recipe, such as student_epochs'
-      )
+      + (hint or ': give numbers of a recipe, such as student_epochs')
     )
 
 

@@ -38,6 +38,7 @@ _ROOMS = (
   'findings',
   'compression',
   'python_terms',
+  'results',
   'api',
   'distiller_parts',
   'distiller',
