@@ -91,6 +91,7 @@ def distill(
   """
   with python_terms.in_messages(), _folder(workdir) as run:
     _check_arguments(numbers)
+    _check_recipe(recipe)
     _check_count('seeds', seeds)
     limits = budget.Limits(max_bytes, max_latency_ms)
     if test is None:
@@ -165,6 +166,14 @@ def _defaults(source: array_source.Arrays) -> dict[str, Any]:
     'mean': mean,
     'std': std,
   }
+
+
+def _check_recipe(name: Any) -> None:
+  if name not in catalogue.RECIPES:
+    raise errors.UsageError(
+      f'unknown recipe {name!r}: recipe takes one of '
+      f'{", ".join(catalogue.RECIPES)}'
+    )
 
 
 def _check_count(name: str, value: Any) -> None:
