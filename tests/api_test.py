@@ -102,7 +102,7 @@ class DistillTest(absltest.TestCase):
     train, test = _parts()
     result = api.distill(
       _network('resnet8x0.5', 1),
-      'resnet20x0.25',  # Of whose family the limit leaves the smallest.
+      'resnet56x0.25',  # Too large: the limit chooses of its family.
       train=train,
       test=test,
       seeds=2,
@@ -113,7 +113,11 @@ class DistillTest(absltest.TestCase):
     self.addCleanup(shutil.rmtree, result.workdir)
     candidates = run_dir.RunDir(result.workdir).read('candidates.json')
     self.assertEqual(candidates['limits']['max_bytes'], 30_000)
-    self.assertEqual(candidates['student'], 'resnet8x0.25')
+    fitting = [c['name'] for c in candidates['candidates'] if c['bytes'] <= 3e4]
+    self.assertEqual(candidates['student'], fitting[-1])
+    result_run = run_dir.RunDir(result.workdir).child('student')
+    recipe = result_run.read('recipe.json')
+    self.assertEqual(recipe['student']['model'], fitting[-1])
     self.assertCountEqual(
       result.history,
       [
@@ -254,7 +258,7 @@ class DistillTest(absltest.TestCase):
       ({'validation_examples': 99}, 'validation_examples=99 leaves none'),
       ({'student_epoch': 3}, "'student_epoch'; did you mean student_epochs"),
       ({'label_name': []}, "'label_name'; did you mean label_names"),
-      ({'epochs': 3}, "'epochs'; did you mean teacher_epochs, paraphraser_ep"),
+      ({'epochs': 3}, "'epochs'; did you mean paraphraser_epochs, student_ep"),
       ({'test': None}, 'nothing to test on: give test, or validation_data'),
       ({'seeds': 1.5}, 'seeds=1.5: give an integer of 1 or more'),
       ({'max_bytes': 0}, 'max_bytes=0: give a number above 0'),
