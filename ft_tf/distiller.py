@@ -6,17 +6,21 @@ images.
 """
 
 import contextlib
-import math
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from ft_tf import distiller_parts, errors, factors, losses, python_terms
+from ft_tf import (
+  distiller_parts,
+  distiller_steps,
+  errors,
+  factors,
+  python_terms,
+)
 from ft_tf.methods import base
 from ft_tf.signals import compiled, constant
-from ft_tf.training import paraphraser as paraphraser_stage
 
 
 class Distiller(keras.Model):
@@ -196,7 +200,7 @@ class Distiller(keras.Model):
         "teacher's feature map itself: leave out fit_paraphraser"
       )
     with self.distribute_strategy.scope():
-      training = _ParaphraserTraining(self._parts)
+      training = distiller_steps.ParaphraserTraining(self._parts)
       training.compile(
         optimizer=optimizer or distiller_parts.paraphraser_optimizer()
       )
@@ -225,13 +229,14 @@ class Distiller(keras.Model):
 
   def train_step(self, data: Any) -> dict[str, tf.Tensor]:
     """Moves student and translators by one batch, as Keras's `fit` asks."""
-    with _after(data):
+    with distiller_steps.after(data):
       return self._train_step(data)
 
   def _train_step(self, data):
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     x = self._parts.check_images(x)
     signals = self._signal(x)
+    replicas = distiller_steps.replicas()
     factor_losses = []
     with tf.GradientTape() as tape:
       student = base.Outputs(*self._parts.forward(x, training=True))
@@ -241,20 +246,20 @@ class Distiller(keras.Model):
       for term, signal in zip(self._parts.terms, signals, strict=True):
         adapted = term.adapt(student, training=True)
         each = term.loss(adapted, signal, y)
-        factor_losses.append(_mean(each, sample_weight))
-        loss += term.weight * factor_losses[-1] / _replicas()
+        factor_losses.append(distiller_steps.mean(each, sample_weight))
+        loss += term.weight * factor_losses[-1] / replicas
       scaled_loss = self.optimizer.scale_loss(loss)
     variables = self.trainable_variables
     self.optimizer.apply(tape.gradient(scaled_loss, variables), variables)
     # The first metric is Keras's own, of the total.
     trackers = [self.metrics[0], self._task_loss, *self._factor_losses]
-    totals = [loss * _replicas(), task_loss * _replicas(), *factor_losses]
-    for tracker, value in zip(trackers, totals, strict=True):
+    values = [loss * replicas, task_loss * replicas, *factor_losses]
+    for tracker, value in zip(trackers, values, strict=True):
       tracker.update_state(value, sample_weight=tf.shape(x)[0])
     return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
   def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-    with self._evaluating(), _after(data):
+    with self._evaluating(), distiller_steps.after(data):
       return super().test_step(data)
 
   def evaluate(self, *args: Any, **kwargs: Any) -> Any:
@@ -302,95 +307,3 @@ class Distiller(keras.Model):
     """Compiles step and signal again, if they are: weights are constants."""
     if self.train_function is not None:
       self.make_train_function(force=True)
-
-
-class _ParaphraserTraining(keras.Model):
-  """Trains the paraphrasers of a Distiller by Keras's own `fit`."""
-
-  def __init__(self, parts: distiller_parts.Parts):
-    recipe = parts.recipe
-    super().__init__(name='paraphraser_training', dtype=recipe.precision)
-    self.paraphrasers = list(parts.paraphrasers.values())
-    self._kind = recipe.paraphraser.reconstruction
-    self._parts = parts
-    with parts.flat_teacher() as teacher:
-      self._teacher_features = [
-        paraphraser_stage.compile_feature(teacher, layer, recipe.precision)
-        for layer in parts.paraphrasers
-      ]
-    self.built = True
-
-  def run(self, x: Any, **kwargs: Any) -> keras.callbacks.History:
-    """Returns the history of `fit`; the models are frozen before and after."""
-    for paraphraser in self.paraphrasers:
-      paraphraser.trainable = True
-    try:
-      history = self.fit(x, **kwargs)
-    finally:
-      for paraphraser in self.paraphrasers:
-        paraphraser.trainable = False
-    loss = history.history['loss'][-1]
-    if not math.isfinite(loss):
-      raise errors.TrainingError(
-        f"the paraphraser's loss is {loss}: make the Distiller again and give "
-        'fit_paraphraser an optimizer with a lower learning rate, such as '
-        'keras.optimizers.Adam(1e-4)'
-      )
-    return history
-
-  def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-    with _after(data):
-      return super().train_step(data)
-
-  def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-    with _after(data):
-      return super().test_step(data)
-
-  def call(
-    self, inputs: tf.Tensor, training: bool = False
-  ) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    """Returns the reconstruction of each feature map, and the map itself."""
-    images = self._parts.check_images(inputs)
-    maps = [feature(images) for feature in self._teacher_features]
-    return [
-      (paraphraser(real), real)
-      for paraphraser, real in zip(self.paraphrasers, maps, strict=True)
-    ]
-
-  def compute_loss(
-    self,
-    x: Any = None,
-    y: Any = None,
-    y_pred: Any = None,
-    sample_weight: Any = None,
-    training: bool = True,
-  ) -> tf.Tensor:
-    """Returns this replica's share of the reconstruction loss."""
-    loss = tf.constant(0.0)
-    for rebuilt, real in y_pred:
-      each = losses.reconstruction(rebuilt, real, self._kind)
-      loss += _mean(each, sample_weight)
-    return loss / _replicas()
-
-
-def _mean(each: tf.Tensor, sample_weight: Any) -> tf.Tensor:
-  """Returns the mean of losses `[B]`, each times its example's weight."""
-  if tf.is_tensor(sample_weight) and sample_weight.shape[1:] in ((), (1,)):
-    each *= tf.reshape(tf.cast(sample_weight, each.dtype), [-1])
-  return tf.reduce_mean(each)
-
-
-def _after(data: Any) -> contextlib.AbstractContextManager:
-  """Returns a scope whose operations run once a batch has come.
-
-  Keras learns from a failing step that a data set of unknown length has ended.
-  Without this, where batches have a fixed size, that step still counts in means
-  and in the optimizer's iterations, which then do not depend on the batch.
-  """
-  tensors = [each for each in tf.nest.flatten(data) if tf.is_tensor(each)]
-  return tf.control_dependencies(tensors)
-
-
-def _replicas() -> int:
-  """Returns the number of replicas, over which Keras sums gradients."""
-  return tf.distribute.get_strategy().num_replicas_in_sync

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from absl.testing import absltest
 
-from ft_tf import api, errors, python_terms, results, run_dir
+from ft_tf import api, errors, run_dir
 from ft_tf.models import layers, zoo
 from tests import fixtures
 
@@ -172,21 +172,6 @@ class DistillTest(absltest.TestCase):
     for cell in lines[-1].strip('| ').split(' | '):
       self.assertIn(f'<td>{cell.strip()}</td>', page)
 
-  def test_table_of_a_notebook_has_its_texts_escaped(self):
-    result = results.Result(
-      model=None,
-      accuracy=0.5,
-      history={},
-      table='',
-      files={},
-      report='/a&b/report.html',
-      workdir='/a&b',
-      _cells=[['student, <b>', *['-'] * 8]],
-    )
-    page = result._repr_html_()
-    self.assertIn('<td>student, &lt;b&gt;</td>', page)
-    self.assertIn('/a&amp;b/report.html', page)
-
   def test_temporary_folder_is_not_left_if_nothing_was_trained(self):
     folder = self.create_tempdir().full_path
     with mock.patch.object(tempfile, 'tempdir', folder):
@@ -286,23 +271,6 @@ class DistillTest(absltest.TestCase):
       mock.patch.object(api.compression, 'compress', side_effect=lower),
     ):
       self._distill()
-
-  def test_flags_in_messages_become_arguments(self):
-    for text, wanted in {
-      'Lambda: give --allow_unsafe_model if you trust': 'Lambda: call '
-      'keras.config.enable_unsafe_deserialization() if you trust',
-      'vgg13: give a wrn, or --image_size=32': 'vgg13: give a wrn, or images '
-      'of 32x32',
-      '--jit=on: give --batch_size=8 -- or more': 'jit=on: give batch_size=8 '
-      '-- or more',
-      'give the --dataset it was trained on': 'give the train and test it was '
-      'trained on',
-      'x-- y --1 a--b': 'x-- y --1 a--b',
-    }.items():
-      with self.subTest(text), self.assertRaises(errors.UsageError) as error:
-        with python_terms.in_messages():
-          raise errors.UsageError(text)
-      self.assertEqual(str(error.exception), wanted)
 
   def _distill(self, **values):
     train, test = _parts()

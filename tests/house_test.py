@@ -41,6 +41,7 @@ _ROOMS = (
   'results',
   'api',
   'distiller_parts',
+  'distiller_steps',
   'distiller',
   'knowledge',
   'arms',
