@@ -48,39 +48,41 @@ def distill(
 ) -> results.Result:
   """Trains a student by factor transfer, exports it and measures it.
 
-  The folder is what `ft-tf compress` leaves: `result.json`, `report.html`,
-  `export/` with the TFLite files. Called again, it continues or returns what is
-  there.
+  The output directory is that of `ft-tf compress`: `result.json`,
+  `report.html`, `export/` with the TFLite files. The same call again continues
+  the run, or returns its result.
 
   Args:
     teacher: A trained classifier of raw images, 0..255, or its `.keras` file;
       or the name of a network to train.
     student: A network name as in `zoo.NAMES`, an untrained model, or its
       `.keras` file.
-    train: Images `[N, H, W, C]` uint8 and labels `[N]`, integers from 0, to
-      train on; or a finite `tf.data.Dataset` of such pairs, or of TFDS's dicts
-      of `image` and `label`, batched or not. Images may also be grey
+    train: Training images `[N, H, W, C]` uint8 and labels `[N]`, integers from
+      0; or a finite `tf.data.Dataset` of such pairs or of dicts with `image` and
+      `label` (as TFDS has them), batched or not. Images may also be grey
       `[N, H, W]`, or floats in 0..255 or 0..1; labels `[N, 1]`, one-hot, or
-      names that are in `label_names`. Grey images are repeated to colours for a
-      teacher of these, and colours made grey.
-    test: Images and labels to test on, once, at the end; None: the validation
-      data. Training chooses nothing by them but `best.keras`, whose accuracy is
-      then flattering, and which is not the returned student.
-    validation_data: Images and labels to validate on after each epoch; None:
+      names from `label_names`. Images are converted between grey and colour if
+      the teacher needs it.
+    test: Test images and labels, used once, at the end. None: the validation
+      data are used. They do not influence the returned student; only
+      `best.keras`, the student after its best epoch, is chosen by them, so that
+      `best_accuracy` is too high then.
+    validation_data: Images and labels to validate on after each epoch. None:
       `validation_examples` of the training images.
-    workdir: Where to work; None: a new temporary folder, which is kept, and
-      named in the result.
-    label_names: The classes, in the order of the labels; their numbers if None.
-    seeds: Number of students, of the seeds from `seed` on.
-    baseline: Whether to train the same students without a teacher, too.
-    max_bytes: Limit of the size of the student's int8 file. Limits choose the
-      largest student that meets them, of the family of `student`.
-    max_latency_ms: Limit of that file's median time for one image in one thread
-      on this machine.
-    recipe: Whose numbers stand where none are given.
-    **numbers: Of the recipe, by their flags: `student_epochs=30`. Images are
-      padded by an eighth of their height and cropped, and the student
-      normalises by the training images' statistics, if they are not given.
+    workdir: Output directory. None: a new temporary directory, which is kept;
+      the result has its path.
+    label_names: The classes in the order of the labels; None: their numbers.
+    seeds: Number of seeds to train students for, starting at `seed`.
+    baseline: Also train the same students without a teacher.
+    max_bytes: Maximum size of the student's int8 file. With limits the largest
+      student of the family of `student` that meets them is trained.
+    max_latency_ms: Maximum median latency of that file, for one image in one
+      thread on this machine.
+    recipe: Name of the recipe whose numbers apply where none is given.
+    **numbers: Numbers of the recipe by their flags, such as
+      `student_epochs=30`. By default images are padded by an eighth of their
+      height and cropped, and the student normalises with the statistics of the
+      training images.
 
   Returns:
     The student of the last epoch, its figures, and where the files are.

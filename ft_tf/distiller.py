@@ -34,41 +34,41 @@ class Distiller(keras.Model):
   distiller.student.save('student.keras')
   ```
 
-  The loss is the task's own, of any kind, plus beta times the factor loss: the
-  paper's equation 5 with another task than classification. `fit` takes what
-  Keras's does, with any targets. Teacher and student are shown the same images,
-  as they are: preprocessing belongs into the models. Their outputs may differ.
+  The loss is your task loss plus beta times the factor loss (paper, equation 5,
+  for any task). `fit` takes the data that Keras's `fit` takes, with any targets.
+  Teacher and student get the same images, unchanged: preprocessing belongs into
+  the models. Their outputs may differ.
 
-  A call, `predict` and `evaluate` are the student's alone, so that the
-  validation loss is the task's. Training logs the total as `loss`, and also
+  Calling the Distiller, `predict` and `evaluate` run the student alone, so the
+  validation loss is the task loss. Training logs the total as `loss`, and also
   `task_loss` and the unweighted `factor_transfer`.
 
-  Sample weights `[B]` or `[B, 1]` weight the factor loss of an example as they
-  weight its task loss: an example of weight 0 has no effect but on batch norm.
-  Other sample weights, of pixels or of several outputs, belong to the targets
-  and leave the factor loss as it is. The factor loss is a mean over the batch;
-  under a strategy over each replica's part of it and then over the replicas, as
-  in Keras's own losses.
+  Sample weights `[B]` or `[B, 1]` weight the factor loss of each example as well
+  as its task loss: an example of weight 0 only affects batch norm. Other sample
+  weights (per pixel, or per output) only weight the task loss. The factor loss
+  is the mean over the batch; under a strategy it is the mean over each replica's
+  part, then over the replicas, as in Keras's own losses.
 
-  The student runs once per step, in training mode; the teacher in inference
-  mode, as a compiled graph without gradients. Precision follows the student's.
-  To train under a `tf.distribute` strategy, make the Distiller in its scope.
+  The student runs once per step, in training mode. The teacher runs in inference
+  mode, as a compiled graph without gradients. Paraphraser and translator use the
+  precision of the student. To train under a `tf.distribute` strategy, create the
+  Distiller within its scope.
 
-  Deploy and save `distiller.student`. `save_weights` keeps the student, the
-  paraphrasers and the translators, not the teacher; `save` is an error, since a
-  Distiller is no model to deploy.
+  Save and deploy `distiller.student`. `save_weights` saves student, paraphrasers
+  and translators, but not the teacher. `save` raises an error, because a
+  Distiller is not a model to deploy.
 
-  Keras has a `keras.distillation.Distiller` too, to which losses are given. In
-  Keras 3.15 it cannot transfer factors: a `DistillationLoss` is no layer, so
-  that the weights of a translator inside it are not found and silently stay as
-  they are; and with layer names it runs the student twice per step, so that
-  batch norm moves twice.
+  Keras has its own `keras.distillation.Distiller`, which takes losses. In Keras
+  3.15 it cannot train a translator: a `DistillationLoss` is not a layer, so the
+  weights of a translator inside it are not tracked and silently stay as they
+  are. With layer names it also runs the student twice per step, so the
+  statistics of batch norm are updated twice.
 
   Attributes:
     student: The student, the model to deploy.
-    paraphrasers: One for each of the teacher's layers; frozen but in
+    paraphrasers: One for each teacher layer; frozen except in
       `fit_paraphraser`.
-    translators: One for each pair of layers, trained with the student.
+    translators: One for each layer pair, trained with the student.
   """
 
   _signal: constant.ConstantSignal  # since `make_train_function`
@@ -94,29 +94,31 @@ class Distiller(keras.Model):
   ):
     """Connects a layer of the student with a layer of the teacher.
 
-    The arguments with a default mean what the flags of these names mean.
+    Arguments have the meaning and the default of the flags of the same name.
 
     Args:
       teacher: A trained functional or Sequential model of images
         `[B, H, W, C]`, with any outputs. It is frozen.
       student: Another such model, for the same images.
-      paraphraser: One that was trained on the teacher's layer; None: a new one,
+      paraphraser: A paraphraser trained on the teacher layer. None: create one,
         which `fit_paraphraser` trains.
       method: 'ft', or an ablation: 'ft_no_paraphraser', 'ft_no_translator'.
-      teacher_layer: The layer whose feature map is distilled: a name, with /
-        between a nested model and its layer; a pattern of names; 'auto', the
-        last feature map, which may be the output itself where that is a map; or
-        -1, -2, ..., which count the sizes of maps from the last. Several layers
-        are separated by commas.
-      student_layer: The student's layer, in the same way.
-      before_activation: Whether the maps before the activation are meant.
-      rate: Paraphrase rate k: channels of factor divided by those of teacher.
-      reconstruction: Loss of the paraphraser, 'l1' or 'l2'.
+      teacher_layer: Teacher layer whose feature map is distilled: a name, with
+        / between a nested model and its layer; a pattern of names (its last
+        match); 'auto' (the last feature map, which in a model that outputs maps
+        is its output); or '-1', '-2', ... (the last feature map of the smallest
+        size, of the next larger size, ...). Separate several by commas.
+      student_layer: Student layer to distil; same syntax.
+      before_activation: Use the feature maps before their activation.
+      rate: Paraphrase rate k: factor channels divided by teacher channels.
+      reconstruction: Reconstruction loss of the paraphraser, 'l1' or 'l2'.
       beta: Weight of the factor loss.
-      beta_elements: Number of factor elements that beta is meant for; 0: any.
+      beta_elements: Number of factor elements that beta is meant for; for N
+        elements beta is multiplied by (N / beta_elements)^(p / 2). 0 disables
+        this scaling.
       p: Norm of the factor difference, 1 or 2.
-      normalized: As of `losses.factor_transfer`.
-      translator_batch_norm: Whether the translator has batch norm.
+      normalized: Factor normalisation; see `losses.factor_transfer`.
+      translator_batch_norm: Add batch norm to the translator.
       name: See `keras.Model`.
 
     Raises:
@@ -162,7 +164,7 @@ class Distiller(keras.Model):
 
   @property
   def output_names(self) -> list[str]:
-    """The student's, by which `compile` knows the losses of several outputs."""
+    """The student's output names, which `compile` maps losses to."""
     return self.student.output_names
 
   def fit_paraphraser(
@@ -175,15 +177,15 @@ class Distiller(keras.Model):
   ) -> keras.callbacks.History:
     """Trains the paraphrasers on the teacher's feature maps.
 
-    Called again, it goes on from their weights.
+    A second call continues from their current weights.
 
     Args:
-      x: Images, as an array or in a data set of whatever `fit` takes. No label
-        is read; sample weights count as in `fit`.
+      x: Images in an array, or any data set that `fit` takes. Labels are not
+        read; sample weights weight the loss of each example.
       epochs: Number of epochs.
-      optimizer: As of `compile`; None: SGD with the rate, momentum and weight
-        decay of the recipes.
-      **kwargs: What else Keras's `fit` takes: `batch_size`, `callbacks`,
+      optimizer: An optimizer as for `compile`. None: SGD with the learning rate,
+        momentum and weight decay that are the default of the recipes.
+      **kwargs: Other arguments of Keras's `fit`: `batch_size`, `callbacks`,
         `validation_data`, ...
 
     Returns:
@@ -228,7 +230,7 @@ class Distiller(keras.Model):
     return super().make_train_function(force)
 
   def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-    """Moves student and translators by one batch, as Keras's `fit` asks."""
+    """Updates student and translators by one batch; called by `fit`."""
     with distiller_steps.after(data):
       return self._train_step(data)
 
@@ -304,6 +306,6 @@ class Distiller(keras.Model):
       )
 
   def _renew_signal(self) -> None:
-    """Compiles step and signal again, if they are: weights are constants."""
+    """Compiles step and signal again, which hold weights as constants."""
     if self.train_function is not None:
       self.make_train_function(force=True)

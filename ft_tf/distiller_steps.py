@@ -12,9 +12,19 @@ from ft_tf.training import paraphraser as paraphraser_stage
 
 
 def mean(each: tf.Tensor, sample_weight: Any) -> tf.Tensor:
-  """Returns the mean of losses `[B]`, each times its example's weight."""
-  if tf.is_tensor(sample_weight) and sample_weight.shape[1:] in ((), (1,)):
-    each *= tf.reshape(tf.cast(sample_weight, each.dtype), [-1])
+  """Returns the mean of losses `[B]`, each times its example's weight.
+
+  Args:
+    each: The losses.
+    sample_weight: As Keras's steps have it. `[B]` or `[B, 1]` is a weight per
+      example; another shape, a nest or None is not, and is not used.
+  """
+  if tf.is_tensor(sample_weight):
+    # Of unknown rank they are taken for weights per example, which fails in the
+    # step if they are not.
+    rank = sample_weight.shape.rank
+    if rank in (None, 1) or sample_weight.shape[1:] == (1,):
+      each *= tf.reshape(tf.cast(sample_weight, each.dtype), [-1])
   return tf.reduce_mean(each)
 
 
