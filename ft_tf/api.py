@@ -58,8 +58,8 @@ def distill(
     student: A network name as in `zoo.NAMES`, an untrained model, or its
       `.keras` file.
     train: Training images `[N, H, W, C]` uint8 and labels `[N]`, integers from
-      0; or a finite `tf.data.Dataset` of such pairs or of dicts with `image` and
-      `label` (as TFDS has them), batched or not. Images may also be grey
+      0; or a finite `tf.data.Dataset` of such pairs or of dicts with `image`
+      and `label` (as TFDS has them), batched or not. Images may also be grey
       `[N, H, W]`, or floats in 0..255 or 0..1; labels `[N, 1]`, one-hot, or
       names from `label_names`. Images are converted between grey and colour if
       the teacher needs it.

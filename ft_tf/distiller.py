@@ -35,28 +35,28 @@ class Distiller(keras.Model):
   ```
 
   The loss is your task loss plus beta times the factor loss (paper, equation 5,
-  for any task). `fit` takes the data that Keras's `fit` takes, with any targets.
-  Teacher and student get the same images, unchanged: preprocessing belongs into
-  the models. Their outputs may differ.
+  for any task). `fit` takes the data that Keras's `fit` takes, with any
+  targets. Teacher and student get the same images, unchanged: preprocessing
+  belongs into the models. Their outputs may differ.
 
   Calling the Distiller, `predict` and `evaluate` run the student alone, so the
   validation loss is the task loss. Training logs the total as `loss`, and also
   `task_loss` and the unweighted `factor_transfer`.
 
-  Sample weights `[B]` or `[B, 1]` weight the factor loss of each example as well
-  as its task loss: an example of weight 0 only affects batch norm. Other sample
-  weights (per pixel, or per output) only weight the task loss. The factor loss
-  is the mean over the batch; under a strategy it is the mean over each replica's
-  part, then over the replicas, as in Keras's own losses.
+  Sample weights `[B]` or `[B, 1]` weight the factor loss of each example as
+  well as its task loss: an example of weight 0 only affects batch norm. Other
+  sample weights (per pixel, or per output) only weight the task loss. The
+  factor loss is the mean over the batch; under a strategy it is the mean over
+  each replica's part, then over the replicas, as in Keras's own losses.
 
-  The student runs once per step, in training mode. The teacher runs in inference
-  mode, as a compiled graph without gradients. Paraphraser and translator use the
-  precision of the student. To train under a `tf.distribute` strategy, create the
-  Distiller within its scope.
+  The student runs once per step, in training mode. The teacher runs in
+  inference mode, as a compiled graph without gradients. Paraphraser and
+  translator use the precision of the student. To train under a `tf.distribute`
+  strategy, create the Distiller within its scope.
 
-  Save and deploy `distiller.student`. `save_weights` saves student, paraphrasers
-  and translators, but not the teacher. `save` raises an error, because a
-  Distiller is not a model to deploy.
+  Save and deploy `distiller.student`. `save_weights` saves student,
+  paraphrasers and translators, but not the teacher. `save` raises an error,
+  because a Distiller is not a model to deploy.
 
   Keras has its own `keras.distillation.Distiller`, which takes losses. In Keras
   3.15 it cannot train a translator: a `DistillationLoss` is not a layer, so the
@@ -183,8 +183,8 @@ class Distiller(keras.Model):
       x: Images in an array, or any data set that `fit` takes. Labels are not
         read; sample weights weight the loss of each example.
       epochs: Number of epochs.
-      optimizer: An optimizer as for `compile`. None: SGD with the learning rate,
-        momentum and weight decay that are the default of the recipes.
+      optimizer: An optimizer as for `compile`. None: SGD with the learning
+        rate, momentum and weight decay that are the default of the recipes.
       **kwargs: Other arguments of Keras's `fit`: `batch_size`, `callbacks`,
         `validation_data`, ...
 

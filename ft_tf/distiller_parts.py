@@ -187,7 +187,7 @@ def _image_shape(
   if {id(v) for v in teacher.weights} & {id(v) for v in student.weights}:
     raise errors.UsageError(
       'teacher and student share weights, and the teacher is frozen: give a '
-      'student of its own, such as keras.models.clone_model makes'
+      'student with weights of its own, such as keras.models.clone_model makes'
     )
   return shape
 
@@ -247,10 +247,11 @@ def _check_given(recipe, layers, given):
     )
   if not recipes.needs_paraphraser(recipe.student.method):
     raise errors.UsageError(
-      f'method={recipe.student.method!r} has no paraphraser: leave it out'
+      f'method={recipe.student.method!r} has no paraphraser: leave out the '
+      'argument'
     )
   if len(set(layers)) > 1:
     raise errors.UsageError(
-      f'paraphraser is of one layer, teacher_layer={recipe.teacher_layer!r} '
-      'are several: leave it out and call fit_paraphraser'
+      f'paraphraser is for one layer, teacher_layer={recipe.teacher_layer!r} '
+      'has several: leave the argument out and call fit_paraphraser'
     )
