@@ -54,7 +54,7 @@ def distill(
 ) -> keras.Model:
   """Trains a student by factor transfer, exports it and returns it.
 
-  The folder is what bin/compress.py leaves: `result.json`, `report.html`,
+  The folder is what `ft-tf compress` leaves: `result.json`, `report.html`,
   `export/` with the TFLite files. Called again, it continues or returns what is
   there.
 

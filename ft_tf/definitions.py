@@ -21,6 +21,7 @@ import dataclasses
 import functools
 import importlib
 import pkgutil
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -57,6 +58,10 @@ class Definition:
   def number_fields(self) -> tuple[dataclasses.Field, ...]:
     """Returns the fields of the method's numbers."""
     return dataclasses.fields(self.numbers) if self.numbers else ()
+
+  def number_types(self) -> dict[str, Any]:
+    """Returns the types of the numbers by name, also if they are quoted."""
+    return typing.get_type_hints(self.numbers) if self.numbers else {}
 
   def reads(self, field: str) -> bool:
     """Tells whether a field of a recipe's own or of its student is read."""

@@ -241,11 +241,16 @@ def _make_student_class(
     f"{' or '.join(INCUMBENTS)} (Keras's own Distiller)",
     default='ft',
   )
+  types = {
+    name: kind
+    for method in methods
+    for name, kind in method.number_types().items()
+  }
   numbers = [
     # A field belongs to one class, so that each class needs a copy.
     (
       field.name,
-      field.type,
+      types[field.name],
       dataclasses.field(default=field.default, metadata=field.metadata),
     )
     for field in _distinct_fields(methods)
@@ -415,6 +420,11 @@ def leaves() -> list[Leaf]:
   return [
     Leaf(group, field, flag(group, field.name)) for group, field in grouped
   ]
+
+
+def optimization_fields() -> tuple[dataclasses.Field, ...]:
+  """Returns the fields of epochs and optimizer, which every stage has."""
+  return dataclasses.fields(Optimization)
 
 
 def layer_pairs(recipe: Recipe) -> list[tuple[str, str]]:

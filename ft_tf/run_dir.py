@@ -126,6 +126,17 @@ class RunDir:
       self._lock.close()
       self._lock = None
 
+  def in_use(self) -> bool:
+    """Tells whether a process holds the folder's lock."""
+    try:
+      with open(os.path.join(self.path, '.lock')) as file:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+      return True
+    except OSError:
+      return False
+    return False
+
   def read(self, name: str) -> Any:
     """Returns the JSON value of a file, or None if there is no such file."""
     try:

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from absl.testing import absltest
 from packaging import requirements, utils
 
+from tests import sources
+
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Packages of PyPI whose name is not that of the import.
 _PACKAGES = {
@@ -84,7 +86,7 @@ def _sources() -> list[str]:
 
 def _imports(path: str) -> Iterator[str]:
   """Yields the full name of what a source imports, anywhere in it."""
-  for node in ast.walk(ast.parse(_read(path), path)):
+  for node in sources.walk(ast.parse(_read(path), path)):
     if isinstance(node, ast.Import):
       yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):

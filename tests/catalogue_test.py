@@ -70,12 +70,13 @@ class GetTest(parameterized.TestCase):
         self.assertIsInstance(each, kind, leaf.flag)
         self.assertNotIsInstance(each, bool if kind is int else (), leaf.flag)
 
-  def test_unknown_name_is_refused_naming_the_known_ones(self):
+  def test_unknown_name_is_refused_naming_close_ones(self):
     with self.assertRaisesRegex(
       errors.UsageError,
-      "'cifar11'.*--recipe takes one of cifar100_.*, cifar10_.*, digits",
+      "'cifar10'; did you mean cifar10_resnet56_resnet20, cifar10_w.* or "
+      'cifar10_.*; --list_recipes prints all',
     ):
-      catalogue.get('cifar11')
+      catalogue.get('cifar10')
 
   def test_recipe_cannot_be_changed_by_accident(self):
     with self.assertRaises(dataclasses.FrozenInstanceError):

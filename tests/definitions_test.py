@@ -5,8 +5,8 @@ import dataclasses
 from absl import flags
 from absl.testing import absltest, parameterized
 
-from bin import program
 from ft_tf import arms, catalogue, definitions, errors, fields, recipes
+from ft_tf.cli import flag_sets
 from ft_tf.training import stage
 from tests import cosine
 
@@ -18,17 +18,13 @@ class RegisteredTest(absltest.TestCase):
     super().setUp()
     self.enterContext(cosine.registered())
 
-  def test_number_is_a_flag_of_the_programs(self):
-    before = {*flags.FLAGS}
-    self.addCleanup(
-      lambda: flags.FLAGS.remove_flag_values({*flags.FLAGS} - before)
-    )
-    program.define_recipe(['student'])
+  def test_number_is_a_flag_of_the_commands(self):
+    values = flags.FlagValues()
+    flag_sets.define_recipe(values, ['student'])
     self.assertEqual(
-      flags.FLAGS['cosine_weight'].help,
-      'weight of the cosine loss (cosine) (default: 2.0)',
+      values['cosine_weight'].help, 'weight of the cosine loss (cosine)'
     )
-    self.assertIn(' cosine, ', flags.FLAGS['method'].help)
+    self.assertIn(' cosine, ', values['method'].help)
 
   def test_number_has_its_bounds(self):
     recipe = recipes.override(catalogue.digits(), {'cosine_weight': 3})

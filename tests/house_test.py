@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 
 from absl.testing import absltest
 
+from tests import sources
+
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # From top to bottom.
 _ROOMS = (
@@ -44,6 +46,8 @@ _ROOMS = (
   'teacher_check',
   'doctor',
   'benchmark',
+  'cli',
+  '__main__',
   'bin',
 )
 # `definitions` imports the methods by name when they are first asked for: their
@@ -93,7 +97,7 @@ def _room(module: str) -> str:
 
 def _imports(path: str) -> Iterator[tuple[str, str]]:
   """Yields the full name of each import, and what the source calls it."""
-  for node in ast.walk(_tree(path)):
+  for node in sources.walk(_tree(path)):
     if isinstance(node, ast.Import):
       for alias in node.names:
         yield alias.name, alias.asname or alias.name.partition('.')[0]
@@ -183,11 +187,11 @@ class HouseTest(absltest.TestCase):
       if (way := _way_to_tensorflow(module))
     )
 
-  def test_only_programs_know_flags(self):
+  def test_only_commands_know_flags(self):
     self._check(
-      f'{path} imports {name}, which is for programs'
+      f'{path} imports {name}, which is for commands'
       for module, path in _modules().items()
-      if _room(module) != 'bin'
+      if _room(module) != 'cli'
       for name, _ in _imports(path)
       if _within(name, _FLAGS)
     )

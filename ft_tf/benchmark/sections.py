@@ -97,7 +97,7 @@ def run(
   if 'steps' in names and importlib.util.find_spec('torch') is None:
     raise errors.UsageError(
       'PyTorch, which the steps are compared with, is not installed: run '
-      '`.venv/bin/python -m pip install -r requirements-benchmark.txt`, or '
+      '`pip install torch`, or '
       'leave steps out of --sections'
     )
   results = {'machine': figures.machine()}

@@ -71,7 +71,7 @@ def open_builder(
         f'{name} (version {builder.version})', where, prepared
       )
     raise errors.UsageError(
-      f'{name} is not prepared in {where}: run `bin/prepare_data.py '
+      f'{name} is not prepared in {where}: run `ft-tf prepare-data '
       f'--dataset={name} --data_dir={where}`, or give the --data_dir that has '
       'it'
     )

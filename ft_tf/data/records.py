@@ -306,7 +306,7 @@ def open_split(
   if not has_random_access(builder):
     raise errors.UsageError(
       f'--resizing=crop reads images in any order, {builder.name} is prepared '
-      f'as {builder.info.file_format.value}: run `bin/prepare_data.py '
+      f'as {builder.info.file_format.value}: run `ft-tf prepare-data '
       f'--dataset={builder.name} --file_format=array_record` for another '
       '--data_dir, or give --resizing=stretch'
     )

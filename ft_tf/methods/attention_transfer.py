@@ -1,5 +1,7 @@
 """Attention transfer (Zagoruyko and Komodakis 2017): at."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import keras

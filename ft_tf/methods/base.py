@@ -1,5 +1,7 @@
 """The interface of a loss term: teacher signal, student adapter, loss."""
 
+from __future__ import annotations
+
 import abc
 from typing import Any, NamedTuple
 

@@ -1,5 +1,7 @@
 """Factor transfer (Kim, Park and Kwak 2018) and its ablations: ft, ft_no_*."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 
@@ -291,7 +293,7 @@ def _make(
     raise errors.UsageError(
       f'--method={recipe.student.method} learns from a trained paraphraser for '
       f'each of {len(pairs)} layers, and has {len(paraphrasers)}: give '
-      '--paraphraser, what bin/train_paraphraser.py left as model.keras'
+      '--paraphraser, the model.keras that ft-tf train-paraphraser wrote'
     )
   batch_norm = 'synchronized' if recipe.sync_batch_norm else 'own'
   beta, beta_elements = numbers.beta, numbers.beta_elements

@@ -1,5 +1,7 @@
 """Hints (Romero et al. 2015): fitnet."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import keras

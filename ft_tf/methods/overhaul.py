@@ -1,5 +1,7 @@
 """The overhaul of feature distillation (Heo et al. 2019): ofd."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping, Sequence
 

@@ -1,5 +1,7 @@
 """From a recipe's method to its loss terms."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Sequence
 

@@ -1,5 +1,7 @@
 """Similarity-preserving distillation (Tung and Mori 2019): sp."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import keras

@@ -1,5 +1,7 @@
 """Soft targets (Hinton, Vinyals and Dean 2015) and decoupled ones: kd, dkd."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import tensorflow as tf

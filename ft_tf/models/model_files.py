@@ -62,7 +62,7 @@ def check_name(name: str, what: str) -> None:
   if not name.endswith(_HDF5):
     raise errors.UsageError(
       f'{what} is not a .keras file: give one that model.save wrote, or that '
-      'bin/import_torch.py makes of a PyTorch checkpoint'
+      'ft-tf import-torch makes of a PyTorch checkpoint'
     )
   if not _has_model(name):
     raise errors.UsageError(

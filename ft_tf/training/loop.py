@@ -6,6 +6,8 @@ end. Everything a step does follows from its number, so a run that was cut off
 ends where one that was not does.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import time

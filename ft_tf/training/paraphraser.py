@@ -54,7 +54,7 @@ def load(path: str) -> TrainedParaphraser:
   if not isinstance(model, factors.Paraphraser):
     raise errors.UsageError(
       f'--paraphraser={path} is not a paraphraser: give the model.keras that '
-      'bin/train_paraphraser.py left'
+      'ft-tf train-paraphraser wrote'
     )
   model.trainable = False
   return TrainedParaphraser(model=model, path=path)

@@ -103,7 +103,7 @@ class _StudentStage(stage.Stage):
       if not present:
         raise errors.UsageError(
           f'--method={method} learns from a trained {name}: give --{name}, the '
-          f'model.keras that bin/train_{name}.py left'
+          f'model.keras that ft-tf train-{name} wrote'
         )
     if self._seen is not self.dataset and method in recipes.INCUMBENTS:
       raise errors.UsageError(

@@ -158,7 +158,7 @@ class SourceTest(parameterized.TestCase):
   def test_data_set_that_is_not_prepared_is_refused_with_the_command(self):
     with self.assertRaisesRegex(
       errors.UsageError,
-      f'cifar10 is not prepared in {_FOLDER.name}: run `bin/prepare_data.py '
+      f'cifar10 is not prepared in {_FOLDER.name}: run `ft-tf prepare-data '
       f'--dataset=cifar10 --data_dir={_FOLDER.name}`, or give the --data_dir',
     ):
       _source('cifar10')

@@ -192,7 +192,7 @@ class NameTest(parameterized.TestCase):
 
   def test_other_files_are_refused(self):
     path = self.create_tempfile('mine.pth').full_path
-    self._assert_refused(path, '.*not a .keras file.*bin/import_torch.py.*')
+    self._assert_refused(path, '.*not a .keras file.*ft-tf import-torch.*')
     self._assert_refused('/nowhere/mine.h5', '.*no such file.*')
 
   def test_names_and_keras_files_pass(self):

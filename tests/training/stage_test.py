@@ -44,7 +44,7 @@ _DIGITS = {
     'warmup_epochs': 0.0,
     'weight_decay': 0.0005,
   },
-  'precision': 'auto',
+  'precision': 'float32',
   'seed': 0,
   'student': {
     'at_beta': 10.0,

@@ -1,0 +1,12 @@
+#!/usr/bin/env python3
+"""Runs `ft-tf demo` from a checkout; --help prints its manual."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from ft_tf.cli import main
+
+if __name__ == '__main__':
+  main.main('demo')

@@ -1,0 +1,1 @@
+"""The commands: flags to a recipe to one call of the library."""

@@ -1,0 +1,79 @@
+"""Times training steps, compared with PyTorch.
+
+  pip install torch
+  ft-tf benchmark --workdir=runs/benchmark
+
+Every configuration runs in a separate process, in turn, round by round; ratios
+compare measurements of the same round. Writes benchmark.json and benchmark.md
+to the workdir. It takes about 40 minutes on 2 cores; --sections selects.
+"""
+
+import dataclasses
+import os
+from typing import Any
+
+from absl import flags
+
+from ft_tf import run_dir
+from ft_tf.benchmark import markdown, sections
+from ft_tf.cli import flag_sets, outcome, settings
+
+_JOB = {
+  'batch_size': 'images per step',
+  'image_size': 'height and width of the images in pixels',
+  'teacher': 'network name of the teacher',
+  'student': 'network name of the student',
+}
+_SETTING = {
+  'rounds': 'number of times that each configuration is measured',
+  'steps': 'steps per measurement',
+  'memory_steps': 'steps after which the memory is compared',
+  'students': 'number of students that share one pass of the teacher',
+  'epochs': 'epochs that each of these students is trained',
+}
+
+
+def define_flags(values: flags.FlagValues) -> None:
+  flag_sets.define_workdir(
+    values, 'output directory for benchmark.json and benchmark.md'
+  )
+  default = sections.Setting()
+  for names, defaults in ((_JOB, default.job), (_SETTING, default)):
+    for name, text in names.items():
+      flag_sets.define(
+        values, flag_sets.OTHER, name, getattr(defaults, name), text
+      )
+  flag_sets.define(
+    values,
+    flag_sets.OTHER,
+    'sections',
+    list(sections.SECTIONS),
+    'sections to measure',
+  )
+
+
+def run(values: flags.FlagValues) -> outcome.Outcome:
+  workdir = os.path.abspath(settings.required(values, 'workdir'))
+  run_dir.check_writable(workdir)
+  default = sections.Setting()
+  setting = sections.Setting(
+    job=dataclasses.replace(
+      default.job, **{name: values[name].value for name in _JOB}
+    ),
+    **{name: values[name].value for name in _SETTING},
+  )
+
+  def write(results: dict[str, Any]) -> None:
+    os.makedirs(workdir, exist_ok=True)
+    for name, content in (
+      ('benchmark.json', run_dir.to_json(results, indent=2)),
+      ('benchmark.md', markdown.to_markdown(results)),
+    ):
+      with (
+        run_dir.replacing(os.path.join(workdir, name)) as path,
+        open(path, 'w', encoding='utf-8') as file,
+      ):
+        file.write(content + '\n')
+
+  results = sections.run(setting, values.sections, write)
+  return outcome.Outcome(results, markdown.to_markdown(results))

@@ -1,0 +1,70 @@
+r"""Compresses a teacher into a student, exported and measured.
+
+  ft-tf compress --recipe=digits --workdir=runs/digits
+  ft-tf compress --recipe=cifar10_resnet56_resnet20 --data_dir=DIR \
+      --teacher=teacher.keras --workdir=runs/cifar10
+
+Leaves teacher/, paraphraser/, student/, export/ and report.html in the workdir.
+The same command again continues the run, or reports that it is complete.
+--teacher is a network to train, also from --teacher_weights, or a trained
+.keras file. Before training it runs the checks of `ft-tf doctor`, except those
+of time and memory.
+"""
+
+import sys
+
+from absl import flags
+
+from ft_tf import compression, doctor, teacher_check
+from ft_tf.cli import flag_sets, outcome, settings
+from ft_tf.report import summary
+
+
+def define_flags(values: flags.FlagValues) -> None:
+  flag_sets.define_workdir(values, 'output directory')
+  define_all_but_workdir(values)
+
+
+def define_all_but_workdir(values: flags.FlagValues, *, seeds: int = 1) -> None:
+  """Defines the flags of a compression, with a default number of seeds."""
+  flag_sets.define_recipe(values, flag_sets.ALL_STAGES)
+  flag_sets.define_data_dir(values)
+  flag_sets.define_students(values, seeds=seeds)
+  flag_sets.define_signals(values)
+  flag_sets.define_devices(values)
+  flag_sets.define_checks(values)
+
+
+def run(values: flags.FlagValues) -> outcome.Outcome:
+  setting = settings.read_setting(values)
+  signals = settings.read_signals(values)
+  expected = values.expect_teacher_accuracy
+  teacher_check.check_expectation(expected, setting.given)
+  recipe, choice = compression.within(
+    settings.read_limits(values),
+    setting.recipe,
+    setting.dataset,
+    setting.run,
+  )
+  if choice is not None:
+    print(settings.format_candidates(choice), file=sys.stderr)
+  if not setting.run.begun():
+    for finding in doctor.examine(
+      recipe, setting.dataset, given=setting.given, expected=expected
+    ):
+      print(finding, file=sys.stderr, flush=True)
+  result = compression.compress(
+    recipe,
+    setting.dataset,
+    given=setting.given,
+    choice=choice,
+    seeds=values.seeds,
+    baseline=values.baseline,
+    signals=signals,
+    **setting.work,
+  )
+  table = summary.to_markdown(summary.make_rows(summary.read_runs(setting.run)))
+  return outcome.Outcome(
+    result,
+    f'{table}\n\nReport:  {result["report"]}\nExport:  {result["export"]}',
+  )

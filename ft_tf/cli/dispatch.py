@@ -1,0 +1,256 @@
+"""`ft-tf COMMAND [--flag=value ...]`: help, errors and results of all commands.
+
+A command is a module of this package with
+
+  a docstring, its manual, whose first line is its summary;
+  `define_flags(values)`, which defines its flags;
+  `run(values)`, which makes one call of the library and returns an `Outcome`.
+
+Exit codes: 0 success; 2 a usage error, with the fix on one line and nothing
+written; 1 a failed run, one line; 130 after Ctrl-C.
+"""
+
+import contextlib
+import importlib
+import os
+import shutil
+import sys
+import tempfile
+import types
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from absl import flags, logging
+
+import ft_tf
+from ft_tf import errors, paths, run_dir
+from ft_tf.cli import flag_sets, help_text, lazy, outcome
+from ft_tf.models import model_files
+
+# Name to module, in the order of `ft-tf --help`.
+COMMANDS = {
+  'demo': 'demo',
+  'compress': 'compress',
+  'doctor': 'doctor',
+  'compare': 'compare',
+  'runs': 'runs',
+  'evaluate': 'evaluate',
+  'export': 'export',
+  'inspect': 'inspect_model',
+  'prepare-data': 'prepare_data',
+  'import-torch': 'import_torch',
+  'train-teacher': 'train_teacher',
+  'train-paraphraser': 'train_paraphraser',
+  'train-student': 'train_student',
+  'benchmark': 'benchmark',
+}
+# These read run folders alone, and TensorFlow takes seconds to import.
+_WITHOUT_TENSORFLOW = ('runs',)
+_HELP = ('--help', '-help', '-h', '--helpshort', '--helpfull')
+_VERSION = '--version'
+
+
+def main(command: str | None = None) -> None:
+  """Runs a command and leaves Python with its exit code.
+
+  Args:
+    command: One of `COMMANDS`; None: the first argument of the command line.
+  """
+  arguments = sys.argv[1:]
+  name = os.path.basename(sys.argv[0])
+  if command is None:
+    name = 'ft-tf'
+    if arguments[:1] == [_VERSION]:
+      print(ft_tf.__version__)
+      sys.exit(0)
+    if not arguments or arguments[0] in _HELP:
+      print(_overview())
+      sys.exit(0 if arguments else 2)
+    command, *arguments = arguments
+    if command not in COMMANDS:
+      _leave(
+        name,
+        f'there is no command {command!r}'
+        f'{errors.did_you_mean(command, COMMANDS)}; ft-tf --help lists all',
+        2,
+      )
+    name = f'ft-tf {command}'
+  sys.exit(run(command, arguments, name=name))
+
+
+def run(command: str, arguments: Sequence[str], *, name: str) -> int:
+  """Runs a command; returns its exit code.
+
+  Args:
+    command: One of `COMMANDS`.
+    arguments: What stands after the command.
+    name: What error messages call the program.
+  """
+  try:
+    module = _module(command)
+    values = flags.FlagValues()
+    module.define_flags(values)
+    _define_json(values)
+    if any(argument in _HELP for argument in arguments):
+      print(
+        help_text.render(
+          values,
+          module.__doc__ or '',
+          recipe=_recipe_name(arguments),
+          full='--helpfull' in arguments,
+        )
+      )
+      return 0
+    _parse(values, arguments, getattr(module, 'POSITIONAL', ''))
+    if 'list_recipes' in values and values.list_recipes:
+      _print(outcome.recipes_outcome(), values.json)
+      return 0
+    if command not in _WITHOUT_TENSORFLOW:
+      _import_everything(values)
+    _print(module.run(values), values.json)
+    return 0
+  except errors.UsageError as error:
+    return _say(name, error, 2)
+  except errors.TrainingError as error:
+    return _say(name, error, 1)
+  except KeyboardInterrupt:
+    return _say(name, 'stopped; the same command continues', 130)
+
+
+def _module(command: str) -> types.ModuleType:
+  return importlib.import_module(f'ft_tf.cli.{COMMANDS[command]}')
+
+
+def _define_json(values: flags.FlagValues) -> None:
+  flag_sets.define(
+    values,
+    flag_sets.OTHER,
+    'json',
+    False,
+    'print the result as one line of JSON on standard output, and nothing else '
+    'there; so it is wherever standard output is not a terminal',
+  )
+
+
+def _overview() -> str:
+  """Returns the help of `ft-tf` itself."""
+  lines = [
+    'Compresses Keras image classifiers by Factor Transfer.',
+    '',
+    '  ft-tf demo                     try it: handwritten digits, minutes',
+    '  ft-tf COMMAND --help           the manual of a command',
+    '',
+    'Commands:',
+  ]
+  columns = min(shutil.get_terminal_size().columns, 100)
+  for command in COMMANDS:
+    summary = (_module(command).__doc__ or '').splitlines()[0]
+    lines.append(f'  {command:<18} {summary}'[:columns])
+  return '\n'.join(lines)
+
+
+def _recipe_name(arguments: Sequence[str]) -> str:
+  """Returns the value of `--recipe`, before flags are parsed."""
+  for i, argument in enumerate(arguments):
+    flag, equals, value = argument.partition('=')
+    if flag in ('--recipe', '-recipe'):
+      return value if equals else ''.join(arguments[i + 1 : i + 2])
+  return ''
+
+
+def _parse(
+  values: flags.FlagValues, arguments: Sequence[str], positional: str
+) -> None:
+  """Parses a command line.
+
+  Args:
+    values: The flags.
+    arguments: What stands after the command.
+    positional: The flag that may be given without its name; '': none may.
+
+  Raises:
+    UsageError: it is wrong.
+  """
+  try:
+    rest = values(['', *arguments])
+  except flags.UnrecognizedFlagError as error:
+    raise errors.UsageError(
+      f'there is no flag --{error.flagname}'
+      f'{errors.did_you_mean(error.flagname, list(values), prefix="--")}; '
+      '--help lists all'
+    ) from error
+  except flags.Error as error:
+    raise errors.UsageError(str(error)) from error
+  if len(rest) == 2 and positional and not values[positional].present:
+    values[positional].parse(rest.pop())
+  if len(rest) > 1:
+    raise errors.UsageError(f'{rest[1]!r} is not a flag: write --name=value')
+  for name in values:
+    flag = values[name]
+    if isinstance(flag.value, str):
+      flag.value = paths.expand(flag.value)
+    elif isinstance(flag.value, list):
+      flag.value = [paths.expand(str(each)) for each in flag.value]
+
+
+def _import_everything(values: flags.FlagValues) -> None:
+  """Imports TensorFlow and the library, without the notes they print."""
+  with _held_stderr():
+    lazy.finish()
+    tf.config.list_physical_devices()
+  # TensorFlow's and TFDS's notes; what ends a command is an exception.
+  logging.set_verbosity(logging.ERROR)
+  tfds.disable_progress_bar()
+  if 'allow_unsafe_model' in values and values.allow_unsafe_model:
+    model_files.allow_unsafe()
+
+
+@contextlib.contextmanager
+def _held_stderr() -> Iterator[None]:
+  """Holds back what is written to standard error; shows it on failure.
+
+  TensorFlow's C++ side prints notes while it is imported, and no setting of
+  TensorFlow's silences all of them. With TF_CPP_MIN_LOG_LEVEL set, everything
+  is shown.
+  """
+  if 'TF_CPP_MIN_LOG_LEVEL' in os.environ:
+    yield
+    return
+  os.environ['TF_CPP_MIN_LOG_LEVEL'] = '2'
+  sys.stderr.flush()
+  kept = os.dup(2)
+  with tempfile.TemporaryFile() as held:
+    os.dup2(held.fileno(), 2)
+    try:
+      yield
+    except BaseException:
+      held.seek(0)
+      os.write(kept, held.read())
+      raise
+    finally:
+      os.dup2(kept, 2)
+      os.close(kept)
+
+
+def _print(result: outcome.Outcome, as_json: bool) -> None:
+  """Prints the text for a person, or one line of JSON for a program.
+
+  Where standard output carries the JSON, the text goes to standard error.
+  """
+  as_json = as_json or not sys.stdout.isatty()
+  if result.text:
+    print(result.text, file=sys.stderr if as_json else sys.stdout, flush=True)
+  if as_json:
+    print(run_dir.to_json(result.values), flush=True)
+
+
+def _say(name: str, reason: Any, code: int) -> int:
+  """Prints a reason on one line of standard error; returns the exit code."""
+  print(f'{name}: {" ".join(str(reason).split())}', file=sys.stderr, flush=True)
+  return code
+
+
+def _leave(name: str, reason: str, code: int) -> None:
+  sys.exit(_say(name, reason, code))

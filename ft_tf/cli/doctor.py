@@ -1,0 +1,71 @@
+r"""Checks a run before training, with the flags of compress.
+
+  ft-tf doctor --teacher=teacher.keras --student=resnet20 \
+      --dataset=folder:images --workdir=runs/mine
+
+Prints one line per finding, with the flag that changes it in brackets: images
+and pixel values, classes and their order, the teacher's accuracy on this
+pipeline, the layers and how they are matched, the student's int8 file, and from
+a few real steps the time of each stage and the memory. Nothing is written to
+the workdir; decoded images of a folder are cached in --data_dir. Exit code 2 if
+something does not fit: compress would not begin either.
+"""
+
+import dataclasses
+import functools
+import itertools
+import sys
+
+from absl import flags
+
+from ft_tf import compression, doctor, workshop
+from ft_tf.cli import compress, flag_sets, outcome, settings
+from ft_tf.data import datasets
+
+
+def define_flags(values: flags.FlagValues) -> None:
+  flag_sets.define_workdir(
+    values, 'output directory of the planned run; nothing is written'
+  )
+  compress.define_all_but_workdir(values)
+
+
+def run(values: flags.FlagValues) -> outcome.Outcome:
+  setting = settings.read_setting(values)
+  settings.read_signals(values)  # refused if wrong; the rehearsal has no cache
+  recipe, choice = compression.within(
+    settings.read_limits(values),
+    setting.recipe,
+    setting.dataset,
+    setting.run,
+  )
+  if choice is not None:
+    print(settings.format_candidates(choice), file=sys.stderr)
+  checks = itertools.chain(
+    doctor.examine(
+      recipe,
+      setting.dataset,
+      given=setting.given,
+      expected=values.expect_teacher_accuracy,
+    ),
+    doctor.rehearse(
+      recipe,
+      seeds=values.seeds,
+      baseline=values.baseline,
+      devices=setting.strategy,
+      given=setting.given,
+      workshop=workshop.Workshop(
+        open_dataset=functools.partial(
+          datasets.Dataset.from_recipe, recipe.data, values.data_dir
+        ),
+        options=setting.options,
+        num_replicas=values.num_replicas,
+      ),
+    ),
+  )
+  findings = []
+  for finding in checks:
+    # At once: some checks take a minute.
+    print(finding, file=sys.stderr, flush=True)
+    findings.append(dataclasses.asdict(finding))
+  return outcome.Outcome({'findings': findings, 'choice': choice})

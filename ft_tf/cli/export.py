@@ -1,0 +1,72 @@
+r"""Exports a student to SavedModel and TFLite, measured.
+
+  ft-tf export --model=runs/student/model.keras --dataset=digits \
+      --workdir=runs/student
+
+Leaves export/ in the workdir; if it holds an export of the same model, that one
+is reported. Images are converted to the size and channels that the model takes,
+in the way that its run records, otherwise as compress does without a recipe.
+"""
+
+import os
+
+from absl import flags
+
+from ft_tf import run_dir
+from ft_tf.cli import flag_sets, outcome, settings
+from ft_tf.data import datasets
+from ft_tf.evaluation import predictors
+from ft_tf.export import student
+from ft_tf.report import tables
+
+
+def define_flags(values: flags.FlagValues) -> None:
+  flag_sets.define_model(values, 'trained .keras file')
+  flag_sets.define_workdir(
+    values, 'output directory; the files are in its folder export/'
+  )
+  flag_sets.define_source(values)
+  flag_sets.define_image_size(values)
+  flag_sets.define(
+    values,
+    flag_sets.DATA,
+    'train_split',
+    'train',
+    'TFDS split of the calibration images for int8',
+  )
+  flag_sets.define(
+    values,
+    flag_sets.DATA,
+    'test_split',
+    'test',
+    'TFDS split to measure accuracy on',
+  )
+
+
+def run(values: flags.FlagValues) -> outcome.Outcome:
+  model = settings.required(values, 'model')
+  workdir = settings.required(values, 'workdir')
+  run_dir.check_writable(workdir)
+  settings.required(values, 'dataset')
+  source = settings.read_source(
+    values, predictors.open_predictor(model).image_shape, model=model
+  )
+  dataset = datasets.Dataset(
+    source, train_split=values.train_split, test_split=values.test_split
+  )
+  folder = os.path.join(workdir, 'export')
+  exported = student.export(model, dataset, folder)
+  lines = [
+    [
+      name,
+      f'{exported[name]["bytes"]:,}',
+      f'{100 * exported[name]["accuracy"]:.2f}',
+      f'{exported[name]["latency_ms"]["p50"]:.3f}'
+      if 'latency_ms' in exported[name]
+      else '-',
+    ]
+    for name in run_dir.EXPORTED
+    if name in exported
+  ]
+  table = tables.to_markdown(['file', 'bytes', 'accuracy %', 'ms'], lines)
+  return outcome.Outcome(exported, f'{table}\n\nExport:  {folder}')

@@ -1,0 +1,328 @@
+"""The flags that commands share, in the groups of the help."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from absl import flags
+
+from ft_tf import catalogue, definitions, recipes
+from ft_tf.training import loop
+
+# The groups of the help, in its order.
+REQUIRED = 'required'
+DATA = 'data'
+MODELS = 'models'
+FACTOR_TRANSFER = 'factor transfer'
+OTHER_METHODS = 'other methods'
+TRAINING = 'training'
+DEVICES = 'devices'
+EXPORT = 'export'
+CHECKS = 'checks'
+OTHER = 'other'
+GROUPS = (
+  REQUIRED,
+  DATA,
+  MODELS,
+  FACTOR_TRANSFER,
+  OTHER_METHODS,
+  TRAINING,
+  DEVICES,
+  EXPORT,
+  CHECKS,
+  OTHER,
+)
+ALL_STAGES = ('data', 'teacher', 'paraphraser', 'student')
+
+_MODEL_FIELDS = {
+  'model',
+  'student_image_size',
+  'teacher_outputs',
+  'teacher_weights',
+  'preprocessing',
+}
+_ROOT_GROUPS = {
+  'seed': TRAINING,
+  'sync_batch_norm': DEVICES,
+  'precision': DEVICES,
+}
+
+
+def define(
+  values: flags.FlagValues,
+  group: str,
+  name: str,
+  default: Any,
+  help_text: str,
+  *,
+  kind: Callable[..., Any] | None = None,
+  choices: Iterable[str] = (),
+  **details: Any,
+) -> None:
+  """Defines one flag.
+
+  Args:
+    values: The command's flags.
+    group: One of `GROUPS`.
+    name: The name, without dashes.
+    default: The default; its type decides how the flag is read.
+    help_text: What it is, without the default, which the help adds.
+    kind: A `DEFINE_` function of absl; None: by the type of the default, a text
+      if that is None.
+    choices: The values that the flag takes; empty: any.
+    **details: More arguments of that function, such as `lower_bound`.
+  """
+  by_type: dict[type, Callable[..., Any]] = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    list: flags.DEFINE_list,
+  }
+  kind = kind or by_type.get(type(default), flags.DEFINE_string)
+  arguments = [name, default, help_text]
+  if choices:
+    kind = flags.DEFINE_enum
+    arguments.insert(2, list(choices))
+  # absl's module of a flag is its group here.
+  kind(
+    *arguments,
+    flag_values=values,
+    module_name=group,
+    **details,
+  )
+
+
+def define_recipe(values: flags.FlagValues, stages: Iterable[str]) -> None:
+  """Defines `--recipe`, `--config` and a flag for every number of some stages.
+
+  Args:
+    values: The command's flags.
+    stages: Names of `recipes.Recipe` fields; the recipe's own numbers always
+      come along.
+  """
+  define(
+    values,
+    REQUIRED if 'data' in stages else MODELS,
+    'recipe',
+    None,
+    f'recipe whose numbers apply where no flag is given; --list_recipes prints '
+    f'all (default: {catalogue.DEFAULT}, which needs --teacher and --dataset)',
+  )
+  define(
+    values,
+    OTHER,
+    'config',
+    None,
+    'recipe.json of an earlier run, in place of --recipe: repeats that run in '
+    'another --workdir',
+  )
+  define(
+    values, OTHER, 'list_recipes', False, 'print the recipes as a table and end'
+  )
+  define_loading(values)
+  stages = tuple(stages)
+  for leaf in recipes.leaves():
+    if leaf.group and leaf.group not in stages:
+      continue
+    kinds: dict[Any, Callable[..., Any]] = {
+      int: flags.DEFINE_integer,
+      float: flags.DEFINE_float,
+      bool: flags.DEFINE_bool,
+      str: flags.DEFINE_string,
+      float | str: flags.DEFINE_string,
+    }
+    define(
+      values,
+      group_of(leaf),
+      leaf.flag,
+      None,
+      leaf.field.metadata['help'],
+      kind=kinds.get(leaf.field.type, flags.DEFINE_list),
+    )
+
+
+def group_of(leaf: recipes.Leaf) -> str:
+  """Returns the group of the help that a number of a recipe belongs to."""
+  name = leaf.field.name
+  if leaf.group == 'data':
+    return DATA
+  if leaf.group in ('teacher', 'student') and name in _MODEL_FIELDS:
+    return MODELS
+  if name in {f.name for f in recipes.optimization_fields()}:
+    return TRAINING
+  if not leaf.group:
+    return _ROOT_GROUPS.get(name, FACTOR_TRANSFER)
+  if leaf.group == 'paraphraser' or name == 'method':
+    return FACTOR_TRANSFER
+  if definitions.registered()['ft'].reads(name):
+    return FACTOR_TRANSFER
+  return OTHER_METHODS
+
+
+def define_loading(values: flags.FlagValues) -> None:
+  """Defines the flag of a command that loads models from files."""
+  define(
+    values,
+    MODELS,
+    'allow_unsafe_model',
+    False,
+    'run the code of Lambda layers in .keras files; the code has your access '
+    'rights, so use it only for files that you trust',
+  )
+
+
+def define_data_dir(values: flags.FlagValues) -> None:
+  define(
+    values,
+    DATA,
+    'data_dir',
+    None,
+    'folder of prepared TFDS data sets (default: the default folder of TFDS)',
+  )
+
+
+def define_source(values: flags.FlagValues, *, required: bool = True) -> None:
+  """Defines the flags of a data set without a recipe."""
+  by_flag = {leaf.flag: leaf.field for leaf in recipes.leaves()}
+  define(
+    values,
+    REQUIRED if required else DATA,
+    'dataset',
+    None,
+    by_flag['dataset'].metadata['help'],
+  )
+  define_data_dir(values)
+  resizing = by_flag['resizing']
+  define(
+    values,
+    DATA,
+    'resizing',
+    None,
+    f"{resizing.metadata['help']} (default: that of the model's run or export "
+    f'folder, otherwise {catalogue.get(catalogue.DEFAULT).data.resizing})',
+    choices=resizing.metadata['choices'],
+  )
+  max_bad_files = by_flag['max_bad_files']
+  define(
+    values,
+    DATA,
+    'max_bad_files',
+    max_bad_files.default,
+    max_bad_files.metadata['help'],
+  )
+
+
+def define_image_size(values: flags.FlagValues) -> None:
+  define(
+    values,
+    DATA,
+    'image_size',
+    0,
+    'height and width in pixels that images are resized to; 0: those of the '
+    "model's run or export folder, otherwise the model's input size",
+    lower_bound=0,
+  )
+
+
+def define_model(values: flags.FlagValues, help_text: str) -> None:
+  """Defines `--model`, the file that a command reads."""
+  define(values, REQUIRED, 'model', None, help_text)
+  define_loading(values)
+
+
+def define_workdir(values: flags.FlagValues, help_text: str) -> None:
+  define(values, REQUIRED, 'workdir', None, help_text)
+
+
+def define_students(values: flags.FlagValues, *, seeds: int = 1) -> None:
+  """Defines the flags of how many students are trained."""
+  define(
+    values,
+    TRAINING,
+    'seeds',
+    seeds,
+    'number of seeds to train, starting at --seed',
+    lower_bound=1,
+  )
+  define(
+    values,
+    TRAINING,
+    'baseline',
+    False,
+    'also train the same students without a teacher, for as many steps',
+  )
+
+
+def define_devices(values: flags.FlagValues) -> None:
+  """Defines the flags of devices and intervals, which change no outcome."""
+  defaults = loop.Options()
+  define(
+    values,
+    DEVICES,
+    'num_replicas',
+    0,
+    'number of devices to train on; 0: all GPUs, or one CPU if there is none',
+  )
+  for name, text in {
+    'log_steps': 'number of steps between rows of metrics',
+    'checkpoint_steps': 'number of steps between checkpoints',
+  }.items():
+    define(values, TRAINING, name, getattr(defaults, name), text, lower_bound=1)
+  define(
+    values,
+    DEVICES,
+    'jit',
+    defaults.jit,
+    'compile the training steps with XLA: on, off, or auto, which is on for '
+    'GPUs',
+    choices=['auto', 'on', 'off'],
+  )
+
+
+def define_signals(values: flags.FlagValues) -> None:
+  """Defines the flags of the cache of teacher outputs."""
+  define(
+    values,
+    TRAINING,
+    'signal_cache',
+    'off',
+    'cache of the teacher outputs for each augmented copy, computed once for '
+    'all epochs, seeds and students: off, memory, or a folder',
+  )
+  define(
+    values,
+    TRAINING,
+    'signal_cache_gib',
+    8.0,
+    'cache size limit in GiB; --views reduces the size needed',
+  )
+
+
+def define_checks(values: flags.FlagValues) -> None:
+  """Defines the flags of the checks before training."""
+  define(
+    values,
+    CHECKS,
+    'expect_teacher_accuracy',
+    None,
+    'expected teacher test accuracy (0-1); abort if the measured accuracy is '
+    'lower',
+    kind=flags.DEFINE_float,
+  )
+  define(
+    values,
+    EXPORT,
+    'max_bytes',
+    None,
+    'maximum size of the int8 file in bytes; picks the largest student of '
+    "--student's family that fits",
+    kind=flags.DEFINE_integer,
+  )
+  define(
+    values,
+    EXPORT,
+    'max_latency_ms',
+    None,
+    'maximum median int8 latency in ms (1 image, 1 thread, this machine); '
+    'picks the largest student that fits',
+    kind=flags.DEFINE_float,
+  )

@@ -1,0 +1,298 @@
+"""Flags to what the library takes: a recipe, images, a teacher, devices."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+from absl import flags
+
+from ft_tf import catalogue, errors, recipes, run_dir, specs, teachers
+from ft_tf.data import datasets, folder, sources
+from ft_tf.export import budget, student
+from ft_tf.models import checks, model_files
+from ft_tf.report import tables
+from ft_tf.signals import cache
+from ft_tf.training import loop, strategy
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """What the flags of a training command ask for.
+
+  Attributes:
+    recipe: What to run.
+    dataset: The images.
+    given: The trained teacher that the recipe gives; None: it has a network to
+      train, or the command takes its teacher from a flag of its own.
+    run: Where to work.
+    strategy: The devices.
+    options: Intervals.
+  """
+
+  recipe: recipes.Recipe
+  dataset: datasets.Dataset
+  given: teachers.Teacher | None
+  run: run_dir.RunDir
+  strategy: tf.distribute.Strategy
+  options: loop.Options
+
+  @property
+  def work(self) -> dict[str, Any]:
+    """The arguments of a stage on where and how to work."""
+    names = ('run', 'strategy', 'options')
+    return {name: getattr(self, name) for name in names}
+
+
+def read_setting(values: flags.FlagValues) -> Setting:
+  """Returns what the flags ask for; a given teacher is loaded here, once."""
+  recipe = read_recipe(values)
+  run = run_dir.RunDir(required(values, 'workdir'))
+  run_dir.check_writable(run.path)
+  options = loop.Options(
+    **{
+      field.name: values[field.name].value
+      for field in dataclasses.fields(loop.Options)
+    }
+  )
+  # Before anything else uses TensorFlow: it may split the CPU.
+  devices = strategy.make(values.num_replicas)
+  original = None
+  if model_files.is_file(recipe.teacher.model):
+    original = model_files.load(recipe.teacher.model)
+    checks.check_classifier(original, recipe.teacher.model)
+  recipe = _as_teacher_takes(recipe, original)
+  dataset = datasets.Dataset.from_recipe(recipe.data, values.data_dir)
+  if original is not None and not recipe.data.channels:
+    takes = original.inputs[0].shape[-1]
+    if takes in (1, 3) and takes != dataset.image_shape[-1]:
+      recipe = recipes.override(recipe, {'channels': takes})
+      dataset = datasets.Dataset.from_recipe(recipe.data, values.data_dir)
+  if not (values['mean'].present or values['std'].present):
+    recipe = specs.settle_statistics(recipe, dataset)
+  return Setting(
+    recipe=recipe,
+    dataset=dataset,
+    given=teachers.resolve(recipe, dataset, original),
+    run=run,
+    strategy=devices,
+    options=options,
+  )
+
+
+def read_recipe(values: flags.FlagValues) -> recipes.Recipe:
+  """Returns the recipe of the flags, its values checked."""
+  if values.config and values.recipe:
+    raise errors.UsageError(
+      f'--config={values.config} has a recipe: leave out --recipe'
+    )
+  recipe = (
+    _read_config(values.config)
+    if values.config
+    else catalogue.get(values.recipe or catalogue.DEFAULT)
+  )
+  recipe = recipes.override(
+    recipe,
+    {
+      leaf.flag: _leaf_value(leaf, values[leaf.flag].value)
+      for leaf in recipes.leaves()
+      if leaf.flag in values and values[leaf.flag].present
+    },
+  )
+  for name in ('teacher', 'student'):
+    model = getattr(recipe, name).model
+    model_files.check_name(model, f'--{name}={model}')
+  return recipe
+
+
+def _read_config(path: str) -> recipes.Recipe:
+  """Returns the recipe that a run wrote as its `recipe.json`.
+
+  That of one stage has the numbers of that stage; the others' are those of the
+  default recipe, and the command does not read them.
+
+  Raises:
+    UsageError: it is no such file.
+  """
+  try:
+    with open(path, encoding='utf-8') as file:
+      written = json.load(file)
+  except (OSError, ValueError) as error:
+    raise errors.UsageError(
+      f'--config={path}: give the recipe.json of a run ({error})'
+    ) from error
+  if not isinstance(written, dict) or not isinstance(written.get('data'), dict):
+    raise errors.UsageError(
+      f'--config={path}: give the recipe.json of a run; this file has no recipe'
+    )
+  given = {}
+  for leaf in recipes.leaves():
+    group = written.get(leaf.group, {}) if leaf.group else written
+    if leaf.field.name in group:
+      value = group[leaf.field.name]
+      # JSON has no tuples.
+      given[leaf.flag] = tuple(value) if isinstance(value, list) else value
+  return recipes.override(catalogue.get(catalogue.DEFAULT), given)
+
+
+def _as_teacher_takes(
+  recipe: recipes.Recipe, original: keras.Model | None
+) -> recipes.Recipe:
+  """Returns the recipe with images as the given teacher takes them.
+
+  That is where the recipe leaves it open.
+
+  Args:
+    recipe: The recipe.
+    original: The given teacher's model; None: there is none.
+  """
+  if original is None:
+    return recipe
+  data, as_taken = recipe.data, {}
+  height, width, channels = original.inputs[0].shape[1:]
+  if data.resizing == 'crop' and not data.image_size and height == width:
+    as_taken['image_size'] = height or 0
+  converts = data.dataset.startswith(folder.PREFIX) and not data.channels
+  if converts and channels in (1, 3):
+    as_taken['channels'] = channels
+  return recipes.override(recipe, as_taken)
+
+
+def read_source(
+  values: flags.FlagValues,
+  image_shape: tuple[int | None, int | None, int | None],
+  *,
+  model: str = '',
+) -> sources.Source:
+  """Returns the data set of the flags, with images as a model was made for.
+
+  Args:
+    values: The command's flags.
+    image_shape: `(H, W, C)` that the model takes; None where it takes any.
+    model: Its file or folder, beside which may stand how images were made.
+  """
+  recorded = student.recorded_preprocessing(model) if model else {}
+  height, width, channels = image_shape
+  size = (
+    values.image_size
+    or recorded.get('image_size')
+    or (height if height == width else None)
+    or 0
+  )
+  # What compress takes without a flag; without a size nothing is cropped.
+  default = catalogue.get(catalogue.DEFAULT).data.resizing
+  resizing = recorded.get('resizing', default) if size else 'stretch'
+  return sources.Source(
+    required(values, 'dataset'),
+    data_dir=values.data_dir,
+    image_size=size,
+    resizing=values.resizing or resizing,
+    max_bad_files=values.max_bad_files,
+    channels=channels if channels in (1, 3) else 0,
+    trains=False,
+  )
+
+
+def read_limits(values: flags.FlagValues) -> budget.Limits | None:
+  """Returns the limits of the flags; None if there are none."""
+  given = {
+    field.name: values[field.name].value
+    for field in dataclasses.fields(budget.Limits)
+  }
+  if all(value is None for value in given.values()):
+    return None
+  return budget.Limits(**given)
+
+
+def format_candidates(choice: dict[str, Any]) -> str:
+  """Returns the table of the networks that limits chose from."""
+  lines = [
+    [
+      each['name'] + ' (chosen)' * (each['name'] == choice['student']),
+      f'{each["parameters"]:,}',
+      f'{each["bytes"]:,}',
+      f'{each["latency_ms"]:.3f}',
+    ]
+    for each in choice['candidates']
+  ]
+  return tables.to_markdown(
+    ['candidate', 'parameters', 'int8 bytes', 'int8 ms'], lines
+  )
+
+
+def read_signals(values: flags.FlagValues) -> cache.Store:
+  """Returns the store of teacher outputs of the flags."""
+  return cache.Store(values.signal_cache, budget_gib=values.signal_cache_gib)
+
+
+def read_sweep(values: flags.FlagValues) -> dict[str, list[Any]]:
+  """Returns the values of `--sweep` by the flags of their numbers."""
+  sweep = {}
+  for text in values.sweep:
+    name, _, listed = text.partition('=')
+    leaves = [x for x in recipes.leaves() if name in (x.path, x.flag)]
+    if not leaves or not listed:
+      close = errors.did_you_mean(name, [x.flag for x in recipes.leaves()])
+      raise errors.UsageError(
+        f'--sweep={text}: give a number of the recipe and its values, such as '
+        f'paraphraser.rate=0.5,1,2{close if not leaves else ""}'
+      )
+    (leaf,) = leaves
+    sweep[leaf.flag] = [_parse(leaf, value) for value in listed.split(',')]
+  return sweep
+
+
+def required(values: flags.FlagValues, name: str) -> Any:
+  """Returns the value of a flag that must be given."""
+  value = values[name].value
+  if value is None or value == '':
+    raise errors.UsageError(f'give --{name}: {values[name].help}')
+  return value
+
+
+def _parse(leaf: recipes.Leaf, text: str) -> Any:
+  """Returns a value of a sweep, by the type of its number."""
+  kinds: dict[Any, Callable[[str], Any]] = {
+    int: int,
+    float: float,
+    str: str,
+    bool: {'true': True, 'false': False}.__getitem__,
+    float | str: _number,
+  }
+  try:
+    return kinds[leaf.field.type](text)
+  except (KeyError, ValueError) as error:
+    raise errors.UsageError(
+      f'--sweep={leaf.path}={text}: {leaf.field.metadata["help"]}; give values '
+      'as of its flag, and no lists'
+    ) from error
+
+
+def _number(text: str) -> float | str:
+  """Returns the number that a text is, or the text."""
+  try:
+    return float(text)
+  except ValueError:
+    return text
+
+
+def _leaf_value(leaf: recipes.Leaf, value: Any) -> Any:
+  """Returns a flag's value as the recipe has it: lists become tuples."""
+  if leaf.field.type == float | str:
+    return _number(value)
+  if not isinstance(value, list):
+    return value
+  # The type of the elements of a tuple.
+  (kind, _) = typing.get_args(leaf.field.type)
+  try:
+    return tuple(kind(part) for part in value)
+  except ValueError as error:
+    raise errors.UsageError(
+      f'--{leaf.flag}={",".join(value)}: {leaf.field.metadata["help"]}; give '
+      'numbers with commas between them'
+    ) from error

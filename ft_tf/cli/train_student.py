@@ -1,0 +1,59 @@
+r"""Trains a student, by factor transfer or another method.
+
+  ft-tf train-student --recipe=digits --teacher=runs/teacher/model.keras \
+      --paraphraser=runs/paraphraser/model.keras --workdir=runs/student
+
+Leaves model.keras (the student only) and result.json in the workdir.
+--method=scratch trains the baseline, without a teacher. The same
+command again continues the run, or reports that it is complete.
+"""
+
+from absl import flags
+
+from ft_tf import recipes, teachers
+from ft_tf.cli import flag_sets, outcome, settings
+from ft_tf.training import paraphraser, student
+
+
+def define_flags(values: flags.FlagValues) -> None:
+  flag_sets.define_workdir(values, 'output directory of the run')
+  flag_sets.define(
+    values,
+    flag_sets.MODELS,
+    'teacher',
+    None,
+    'trained .keras file of the teacher (required unless --method=scratch)',
+  )
+  flag_sets.define(
+    values,
+    flag_sets.MODELS,
+    'paraphraser',
+    [],
+    'trained .keras file of the paraphraser; several separated by commas, one '
+    'per layer in --teacher_layer (required if the method uses a paraphraser)',
+  )
+  flag_sets.define_recipe(values, ['data', 'student'])
+  flag_sets.define_data_dir(values)
+  flag_sets.define_signals(values)
+  flag_sets.define_devices(values)
+
+
+def run(values: flags.FlagValues) -> outcome.Outcome:
+  setting = settings.read_setting(values)
+  teacher = None
+  if values.teacher:
+    teacher = teachers.load(values.teacher, setting.dataset)
+  paraphrasers = []
+  if recipes.needs_paraphraser(setting.recipe.student.method):
+    paraphrasers = [paraphraser.load(path) for path in values.paraphraser]
+  return outcome.stage_outcome(
+    setting.run,
+    student.train_student(
+      setting.recipe,
+      setting.dataset,
+      teacher=teacher,
+      paraphrasers=paraphrasers,
+      signals=settings.read_signals(values),
+      **setting.work,
+    ),
+  )

@@ -1,0 +1,85 @@
+"""The runs in a folder, as a table: `ft-tf runs`."""
+
+import datetime
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from ft_tf import errors, run_dir
+
+HEADER = ['run', 'method', 'seed', 'state', 'accuracy %', 'time']
+
+
+def find(path: str) -> list[dict[str, Any]]:
+  """Returns the runs in a folder and below it, by path.
+
+  A compression's or a comparison's folder is not a row of its own: its runs
+  are.
+
+  Returns:
+    For each run: `run`, its path relative to the folder; `method`, that of a
+    student, otherwise the stage; `seed`; `state`, 'complete', 'running' or
+    'interrupted'; `step`, the last that is logged; `accuracy`, of the test
+    split, or of the last validation, or None; `seconds` so far.
+
+  Raises:
+    UsageError: there is no such folder.
+  """
+  if not os.path.isdir(path):
+    raise errors.UsageError(f'there is no folder {path}: give that of a run')
+  return [
+    _describe(run_dir.RunDir(folder), os.path.relpath(folder, path))
+    for folder in _run_folders(path)
+  ]
+
+
+def format_cells(row: dict[str, Any]) -> list[str]:
+  """Returns a run's cells under `HEADER`."""
+  state, accuracy = row['state'], row['accuracy']
+  if state != 'complete':
+    state += f', step {row["step"]:,}'
+  return [
+    row['run'],
+    row['method'],
+    '-' if row['seed'] is None else str(row['seed']),
+    state,
+    '-' if accuracy is None else f'{100 * accuracy:.2f}',
+    str(datetime.timedelta(seconds=round(row['seconds']))),
+  ]
+
+
+def _run_folders(path: str) -> Iterator[str]:
+  """Yields the folders of stages, in the order of their names."""
+  for folder, folders, files in os.walk(path):
+    folders.sort()
+    if 'recipe.json' in files and 'stage' in (
+      run_dir.RunDir(folder).read('recipe.json') or {}
+    ):
+      # The parts of a run are in its folders: checkpoints, exports.
+      folders.clear()
+      yield folder
+
+
+def _describe(run: run_dir.RunDir, name: str) -> dict[str, Any]:
+  recipe = run.read('recipe.json')
+  result = run.read('result.json')
+  rows = run.metrics()
+  last = rows[-1] if rows else {}
+  stage = recipe['stage']
+  accuracies = [
+    row['validation_accuracy'] for row in rows if 'validation_accuracy' in row
+  ]
+  accuracy = accuracies[-1] if accuracies else None
+  if result is not None:
+    state, accuracy = 'complete', result.get('accuracy')
+  else:
+    state = 'running' if run.in_use() else 'interrupted'
+  return {
+    'run': name,
+    'method': recipe.get('student', {}).get('method', stage),
+    'seed': recipe.get('seed'),
+    'state': state,
+    'step': last.get('step', 0),
+    'accuracy': accuracy,
+    'seconds': (result or {}).get('wall_seconds', last.get('wall_seconds', 0)),
+  }
