@@ -16,13 +16,14 @@ import re
 import shutil
 import sys
 
-from docs.generator import messages, reference
+from docs.generator import commands, messages, reference
 
 _ROOT = os.path.dirname(
   os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 )
 _DIRECTIVE = re.compile(r'^<!-- (generated|messages|include): (.*) -->$', re.M)
 _GENERATED = {
+  'commands': commands.commands,
   'flags': reference.flags,
   'methods': reference.methods,
   'networks': reference.networks,

@@ -27,10 +27,10 @@ _TYPES = {
   float | str: 'number or text',
 }
 _GROUPS = {
-  'data': 'Data and augmentation: `recipe.data`',
-  'teacher': 'Teacher: `recipe.teacher`',
-  'paraphraser': 'Paraphraser: `recipe.paraphraser`',
-  'student': 'Student: `recipe.student`',
+  'data': 'Data and augmentation',
+  'teacher': 'Teacher',
+  'paraphraser': 'Paraphraser',
+  'student': 'Student',
   '': 'The run as a whole',
 }
 # Networks of the table, for images of 32x32 and 10 classes, or of 224x224 and
