@@ -51,9 +51,7 @@ def _flags(command: str) -> str:
   leaves = {leaf.flag: leaf for leaf in recipes.leaves()}
   rows, parts = [], []
   for flag in [
-    flag
-    for group in values.flags_by_module_dict().values()
-    for flag in group
+    flag for group in values.flags_by_module_dict().values() for flag in group
   ]:
     leaf = leaves.get(flag.name)
     if leaf is not None and flag.default is None and 'recipe' in values:

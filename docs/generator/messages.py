@@ -72,12 +72,33 @@ def _sources(root: str) -> Iterator[str]:
 def _messages(root: str, path: str) -> Iterator[Message]:
   with open(os.path.join(root, path), encoding='utf-8') as file:
     tree = ast.parse(file.read(), path)
+  functions = {
+    node.name: node
+    for node in ast.walk(tree)
+    if isinstance(node, ast.FunctionDef)
+  }
   for node in ast.walk(tree):
     if isinstance(node, ast.Call) and node.args:
       name = ast.unparse(node.func).rpartition('.')[-1]
       if name in _ERRORS:
         kind = 2 if name == 'UsageError' else 1
-        yield Message(path, node.lineno, kind, _text(node.args[0]).strip())
+        for each in _alternatives(node.args[0], functions):
+          yield Message(path, node.lineno, kind, _text(each).strip())
+
+
+def _alternatives(
+  node: ast.expr, functions: dict[str, ast.FunctionDef]
+) -> list[ast.expr]:
+  """Returns a message, or all that a function of the same file returns."""
+  if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+    function = functions.get(node.func.id)
+    if function is not None:
+      return [
+        each.value
+        for each in ast.walk(function)
+        if isinstance(each, ast.Return) and each.value is not None
+      ]
+  return [node]
 
 
 def _text(node: ast.expr) -> str:
