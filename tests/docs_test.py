@@ -37,6 +37,10 @@ def _pages() -> list[str]:
   return sorted(['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', *found])
 
 
+def _notebooks() -> list[str]:
+  return sorted(glob.glob('*.ipynb', root_dir=os.path.join(_ROOT, 'examples')))
+
+
 def _read(path: str) -> str:
   with open(os.path.join(_ROOT, path), encoding='utf-8') as file:
     return file.read()
@@ -114,6 +118,11 @@ class PagesTest(parameterized.TestCase):
       if block.language in code_blocks.PYTHON:
         compile(block.code, f'{page}:{block.line}', 'exec')
 
+  def test_notebooks_have_no_outputs(self):
+    for name in _notebooks():
+      for cell in json.loads(_read(f'examples/{name}'))['cells']:
+        self.assertFalse(cell.get('outputs'), name)
+
   def test_few_blocks_are_not_run(self):
     not_run = [
       f'{page}:{block.line}: {block.not_run}'
@@ -172,7 +181,7 @@ class MessagesTest(absltest.TestCase):
 
 @pytest.mark.slow
 class RunTest(parameterized.TestCase):
-  """Runs the blocks of every page, in an empty folder with examples/."""
+  """Runs pages and notebooks, each in a folder with nothing but examples/."""
 
   @classmethod
   def setUpClass(cls):
@@ -189,17 +198,21 @@ class RunTest(parameterized.TestCase):
       os.chmod(path, 0o755)
     cls.environment = {
       **os.environ,
+      'MPLBACKEND': 'agg',
       'PATH': f'{programs}{os.pathsep}{os.environ["PATH"]}',
       'PYTHONPATH': _ROOT,
       'TFDS_DATA_DIR': os.path.join(cls.shared, 'data'),
     }
 
-  def _run(self, *command):
+  def _run(self, *command, inside=''):
+    """Runs Python in a new folder, in `inside` of it."""
     folder = tempfile.mkdtemp(dir=self.shared)
-    os.symlink(os.path.join(_ROOT, 'examples'), f'{folder}/examples')
+    shutil.copytree(
+      os.path.join(_ROOT, 'examples'), os.path.join(folder, 'examples')
+    )
     done = subprocess.run(
-      [sys.executable, *command],
-      cwd=folder,
+      [sys.executable, '-m', *command],
+      cwd=os.path.join(folder, inside),
       env=self.environment,
       capture_output=True,
       text=True,
@@ -207,11 +220,15 @@ class RunTest(parameterized.TestCase):
       check=False,
     )
     self.assertEqual(done.returncode, 0, f'{done.stdout}{done.stderr}')
-    return done.stdout
 
   @parameterized.named_parameters(_named(list(filter(_runs, _pages()))))
   def test_blocks_run(self, page):
-    self._run('-m', 'tests.code_blocks', os.path.join(_ROOT, page))
+    self._run('tests.code_blocks', os.path.join(_ROOT, page))
+
+  @parameterized.named_parameters(_named(_notebooks()))
+  def test_notebook_runs(self, name):
+    # It stops at the first cell that fails.
+    self._run('jupyter', 'execute', name, inside='examples')
 
 
 if __name__ == '__main__':
