@@ -1,0 +1,88 @@
+"""Deferred imports: when modules run, and that they are the real ones then."""
+
+import os
+import subprocess
+import sys
+
+from absl.testing import absltest
+
+from tests.cli import commands
+
+
+class LazyTest(absltest.TestCase):
+  def _run(self, code):
+    """Returns what some code prints in a fresh Python."""
+    return subprocess.run(
+      [sys.executable, '-c', f'from ft_tf.cli import lazy\n{code}'],
+      env={**os.environ, 'PYTHONPATH': commands.ROOT},
+      capture_output=True,
+      check=True,
+      text=True,
+    ).stdout.split()
+
+  def test_slow_packages_wait_for_their_first_use(self):
+    out = self._run(
+      'lazy.start()\n'
+      'import numpy as np\n'
+      'import keras\n'
+      'print(lazy.loaded_slow_packages())\n'
+      'print(np.float32(2) + 1)\n'
+      'print("keras" in lazy.loaded_slow_packages())\n'
+      'import sys\n'
+      'print(sys.modules["numpy"].float32 is np.float32)\n'
+    )
+    # Keras is a placeholder still, of which Python does not know any more.
+    self.assertEqual(out, ['[]', '3.0', 'False', 'True'])
+
+  def test_modules_of_the_library_run_once_and_in_time(self):
+    out = self._run(
+      'lazy.start()\n'
+      'from ft_tf import errors, run_dir\n'
+      'from ft_tf import errors as again\n'
+      'print(type(errors).__name__, errors is again)\n'
+      'print(errors.UsageError.__name__, type(errors).__name__)\n'
+      'print(type(run_dir).__name__)\n'
+      'lazy.finish()\n'
+      'print(type(run_dir).__name__, lazy.loaded_slow_packages())\n'
+      'print(run_dir.errors is errors)\n'
+    )
+    self.assertEqual(
+      out,
+      [
+        *('_Module', 'True'),
+        *('UsageError', 'module'),
+        '_Module',
+        *('module', '[]'),
+        'True',
+      ],
+    )
+
+  def test_finish_imports_what_was_deferred_and_nothing_is_after_it(self):
+    out = self._run(
+      'lazy.start()\n'
+      'import numpy\n'
+      'lazy.finish()\n'
+      'print(lazy.loaded_slow_packages())\n'
+      'from ft_tf import paths\n'
+      'print(type(paths).__name__)\n'
+    )
+    self.assertEqual(out, ["['numpy']", 'module'])
+
+  def test_an_error_in_a_module_is_raised_where_it_is_first_used(self):
+    folder = self.create_tempdir().full_path
+    with open(os.path.join(folder, 'numpy.py'), 'w') as file:
+      file.write('raise RuntimeError("broken")\n')
+    out = self._run(
+      f'import sys\nsys.path.insert(0, {folder!r})\n'
+      'lazy.start()\n'
+      'import numpy\n'
+      'try:\n'
+      '  numpy.zeros\n'
+      'except RuntimeError as error:\n'
+      '  print(error)\n'
+    )
+    self.assertEqual(out, ['broken'])
+
+
+if __name__ == '__main__':
+  absltest.main()
