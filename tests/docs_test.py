@@ -6,6 +6,7 @@ Their code runs, their flags exist, and every error message is explained.
 import fnmatch
 import functools
 import glob
+import json
 import os
 import re
 import shutil
