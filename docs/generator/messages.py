@@ -124,9 +124,9 @@ def _text(node: ast.expr) -> str:
 
 
 def _placeholder(node: ast.expr) -> str:
-  if isinstance(node, ast.Name):
+  if isinstance(node, ast.Name) and not node.id.isupper():
     return node.id.strip('_').upper()
-  if isinstance(node, ast.Attribute):
+  if isinstance(node, ast.Attribute) and not node.attr.isupper():
     return node.attr.strip('_').upper()
   if isinstance(node, ast.Call) and node.args:
     # printable(path), abbreviate(names): the argument says what it is.

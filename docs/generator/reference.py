@@ -72,7 +72,7 @@ def flags() -> str:
     for leaf in own:
       lines += [_flag(leaf), '']
     for method in dict.fromkeys(owners.values()) if group == 'student' else ():
-      lines += [f'## Numbers of the method `{method}`', '']
+      lines += [f'## Numbers of the method `{method}` {{ #{method} }}', '']
       for leaf in leaves:
         if owners.get(leaf.field.name) == method:
           lines += [_flag(leaf), '']
@@ -179,11 +179,11 @@ def _flag(leaf: recipes.Leaf) -> str:
   lines = [f'### `--{leaf.flag}` {{ #{leaf.flag} }}', '']
   # Names in angle brackets would be tags.
   text = leaf.field.metadata['help'].replace('<', '&lt;')
-  lines += [f'{text[0].upper()}{text[1:]}.', '', f'*{_kind(leaf)}*', '']
-  lines += [_defaults(leaf), '']
+  lines += [f'{text[0].upper()}{text[1:]}.', '']
+  lines += [f'*{_kind(leaf)}.* {_defaults(leaf)}.', '']
   source = _comment(leaf)
   if source:
-    lines += [f'Source of the default: {source}', '']
+    lines += [f'Source: {source}', '']
   return '\n'.join(lines)
 
 
@@ -215,11 +215,15 @@ def _defaults(leaf: recipes.Leaf) -> str:
     by_value.setdefault(_value(leaf.value(recipe)), []).append(name)
   if len(by_value) == 1:
     return f'Default: {next(iter(by_value))}'
-  # The most common value is that of all the others.
+  # A value of more than half of the recipes is that of all the others.
   most = max(by_value, key=lambda value: len(by_value[value]))
-  named = [value for value in by_value if value != most]
-  parts = [f'{value} in {_names(by_value[value])}' for value in named]
-  return f'Default: {most}; {"; ".join(parts)}'
+  parts = [f'{value} in {_names(names)}' for value, names in by_value.items()]
+  if 2 * len(by_value[most]) > len(_recipes()):
+    del by_value[most]
+    parts = [most] + [
+      f'{value} in {_names(names)}' for value, names in by_value.items()
+    ]
+  return f'Default: {"; ".join(parts)}'
 
 
 def _names(names: list[str]) -> str:
