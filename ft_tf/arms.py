@@ -7,7 +7,14 @@ from typing import Any
 
 import keras
 
-from ft_tf import catalogue, compression, errors, recipes, specs
+from ft_tf import (
+  catalogue,
+  compression,
+  definitions,
+  errors,
+  recipes,
+  specs,
+)
 from ft_tf.data import datasets
 
 # What comparisons have flags of their own for: --seeds, --methods.
@@ -86,6 +93,34 @@ def make(methods: Iterable[str], sweep: dict[str, list[Any]]) -> list[Arm]:
       f'--methods has {", ".join(twice)} twice: give each once'
     )
   return arms
+
+
+def explain(names: Iterable[str]) -> dict[str, str]:
+  """Returns the methods in names of arms, each with what it is and its source.
+
+  Args:
+    names: Names of arms. A sum such as ft+kd gives its terms; the values of a
+      sweep give nothing.
+  """
+  known = definitions.registered()
+  about = {}
+  for name in names:
+    method = name.split(',')[0]
+    if method == recipes.SCRATCH:
+      about[method] = 'baseline: the student trained without a teacher'
+    elif method in catalogue.VARIANTS:
+      about[method] = (
+        'factor transfer with the settings of '
+        f'{catalogue.VARIANT_SOURCES[method]}'
+      )
+    elif method in recipes.INCUMBENTS:
+      loss = 'its default loss'
+      if method == recipes.KERAS_DISTILLER_KL:
+        loss = 'the Kullback-Leibler divergence of softened probabilities'
+      about[method] = f"Keras's own Distiller, with {loss} (keras.distillation)"
+    else:
+      about |= {term: known[term].about for term in recipes.terms(method)}
+  return {name: text for name, text in about.items() if text}
 
 
 def _concerns(flag: str, method: str) -> bool:

@@ -311,6 +311,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
   },
 }
 
+# What the page of a comparison calls them.
+VARIANT_SOURCES = {
+  'ft_repdistiller': 'RepDistiller (github.com/HobbitLong/RepDistiller)',
+  'ft_kd_zoo': 'github.com/AberHu/Knowledge-Distillation-zoo',
+  'ft_torchdistill': (
+    'torchdistill (github.com/yoshitomo-matsubara/torchdistill), its ImageNet '
+    'configuration'
+  ),
+  'ft_mmrazor': (
+    'MMRazor (github.com/open-mmlab/mmrazor), its CIFAR-10 configuration'
+  ),
+}
+
 
 def get(name: str) -> recipes.Recipe:
   """Returns the recipe of that name; raises `UsageError` if there is none."""

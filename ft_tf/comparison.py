@@ -81,6 +81,7 @@ def compare(
     known = run.read(comparison_table.PLAN) or []
     names = [arm.name for arm in chosen if arm.name not in known]
     run.write(comparison_table.PLAN, known + names)
+    run.write(comparison_table.METHODS, arms.explain(known + names))
     work = {'strategy': devices, 'options': workshop.options}
     trained_teacher = teacher.obtain_teacher(
       recipe, dataset, run=run.child('teacher'), given=given, **work

@@ -259,6 +259,8 @@ def _samples(
 ) -> list[dict[str, str]]:
   """Returns test images with the class that each network gives them.
 
+  First images from the whole split (`chosen` is 'spread'), then further ones
+  that the int8 file classifies wrongly ('mistakes').
   The student sees them as `seen` has them, the teacher as `dataset`.
   """
   export = os.path.join(run.path, 'export')
@@ -281,6 +283,7 @@ def _samples(
     {
       'png': base64.b64encode(tf.io.encode_png(image).numpy()).decode(),
       'label': str(names[label]),
+      'chosen': 'spread' if i < len(shown) else 'mistakes',
       **{who: str(names[classes[i]]) for who, classes in by_network.items()},
     }
     for i, (image, label) in enumerate(

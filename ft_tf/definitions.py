@@ -46,6 +46,8 @@ class Definition:
       contains at most one of a method and its variants.
     recipe_fields: The fields of `recipes.Recipe` itself that only this method,
       or others that name them here, read.
+    about: What the student learns, and the source, in one sentence; a
+      comparison's page shows it.
   """
 
   name: str
@@ -54,6 +56,7 @@ class Definition:
   needs_paraphraser: bool = False
   variant_of: str = ''
   recipe_fields: tuple[str, ...] = ()
+  about: str = ''
 
   def number_fields(self) -> tuple[dataclasses.Field, ...]:
     """Returns the fields of the method's numbers."""

@@ -3,7 +3,8 @@
 A run folder holds `recipe.json` (what decides its outcome), `environment.json`
 (each command that worked on it, with versions), `metrics.jsonl` (a row per log
 step), `maps/` (an image of feature maps per epoch), `checkpoints/`,
-`tensorboard/`, `model.keras`, and, once it is complete, `result.json`.
+`tensorboard/`, `model.keras`, `predictions.json` (of a network, on the test
+split) and, once it is complete, `result.json`.
 """
 
 import contextlib
@@ -37,6 +38,9 @@ SAVED_MODEL = 'saved_model'
 FLOAT32 = 'student_fp32.tflite'
 FLOAT16 = 'student_fp16.tflite'
 INT8 = 'student_int8.tflite'
+# Predictions on the test split, as of `metrics.summarize_predictions`: in a run
+# folder of its network, in an export folder by name of file.
+PREDICTIONS = 'predictions.json'
 EXPORTED = (KERAS, SAVED_MODEL, FLOAT32, FLOAT16, INT8)
 
 
@@ -145,11 +149,11 @@ class RunDir:
     except (FileNotFoundError, NotADirectoryError):
       return None
 
-  def write(self, name: str, value: Any) -> None:
-    """Writes a JSON file, whole or not at all."""
+  def write(self, name: str, value: Any, *, indent: int | None = 2) -> None:
+    """Writes a JSON file, whole or not at all; on one line without indent."""
     with replacing(os.path.join(self.path, name)) as path:
       with open(path, 'w', encoding='utf-8') as file:
-        file.write(to_json(value, indent=2) + '\n')
+        file.write(to_json(value, indent=indent) + '\n')
 
   def write_picture(self, step: int, png: bytes) -> None:
     """Writes a step's image of feature maps, whole or not at all."""

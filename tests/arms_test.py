@@ -2,7 +2,7 @@
 
 from absl.testing import absltest, parameterized
 
-from ft_tf import arms, catalogue, errors
+from ft_tf import arms, catalogue, definitions, errors, recipes
 
 
 class ArmsTest(parameterized.TestCase):
@@ -53,6 +53,21 @@ class ArmsTest(parameterized.TestCase):
   def test_sweep_of_what_all_students_share_is_refused(self, flag, message):
     with self.assertRaisesRegex(errors.UsageError, message):
       arms.make(['scratch'], {flag: [1, 2]})
+
+  def test_methods_of_every_kind_are_explained_with_their_source(self):
+    about = arms.explain(
+      ['scratch', 'ft,beta=20.0', 'ft+kd', 'keras_distiller', 'ft_mmrazor']
+    )
+    self.assertEqual(
+      list(about), ['scratch', 'ft', 'kd', 'keras_distiller', 'ft_mmrazor']
+    )
+    self.assertIn('NeurIPS 2018', about['ft'])
+    self.assertIn('Hinton', about['kd'])
+
+  def test_no_method_or_variant_lacks_an_explanation(self):
+    names = {*definitions.registered(), *recipes.INCUMBENTS}
+    names |= {*catalogue.VARIANTS}
+    self.assertEqual(names, arms.explain(sorted(names)).keys())
 
   def test_variant_brings_its_flags(self):
     (arm,) = arms.make(['ft_repdistiller'], {})

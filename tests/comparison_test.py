@@ -92,6 +92,8 @@ class CompareTest(parameterized.TestCase):
       [(row['method'], row['seeds']) for row in found['rows']],
       [('teacher', 1), ('scratch', 2), ('kd', 2)],
     )
+    # What the page explains.
+    self.assertEqual(list(self.run_dir.read('methods.json')), ['scratch', 'kd'])
     self.assertEqual(
       found['rows'][1]['accuracies'][0], first['rows'][1]['accuracies'][0]
     )

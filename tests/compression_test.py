@@ -107,10 +107,27 @@ class CompressTest(absltest.TestCase):
       [sample['label'] for sample in samples[:12]],
       [fixtures.Blobs.label_names[label] for label in shown],
     )
+    self.assertEqual(
+      [sample['chosen'] for sample in samples],
+      ['spread'] * 12 + ['mistakes'] * (len(samples) - 12),
+    )
     for sample in samples[12:]:
       self.assertNotEqual(sample['int8'], sample['label'])
+    predictions = {
+      name: self.run_dir.read(f'{name}/predictions.json')
+      for name in ('teacher', 'student', 'export')
+    }
+    self.assertEqual(
+      predictions['student']['confusion'],
+      predictions['export'][run_dir.KERAS]['confusion'],
+    )
+    self.assertEqual(
+      predictions['teacher']['classes'], list(fixtures.Blobs.label_names)
+    )
     with open(result['report']) as file:
-      self.assertIn('student, factor transfer', file.read())
+      report = file.read()
+    self.assertIn('student, factor transfer', report)
+    self.assertIn('Predictions on the test split', report)
 
   @pytest.mark.slow
   def test_student_of_smaller_images_goes_the_whole_way(self):

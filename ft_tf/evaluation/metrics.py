@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from ft_tf.evaluation import predictors
 from ft_tf.models import heads
 
 _BATCH = 250
+_BINS = 15  # of confidence
 _LEAST = 1e-7  # probability
 _PROBABILITY_STEP = 1 / 250  # the coarsest of 8 bits from 0 to 1, and a little
 
@@ -115,9 +117,7 @@ def test_scores(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
   }
 
 
-def calibration_error(
-  outputs: np.ndarray, labels: np.ndarray, bins: int = 15
-) -> float:
+def calibration_error(outputs: np.ndarray, labels: np.ndarray) -> float:
   """Returns the expected calibration error, 0..1 (Guo et al. 2017, section 2).
 
   The difference of confidence and accuracy within equal bins of confidence,
@@ -126,14 +126,69 @@ def calibration_error(
   Args:
     outputs: Logits, `[N, classes]`.
     labels: `[N]`, integers.
-    bins: Number of bins; 15 in the source.
+  """
+  bins = _reliability(outputs, labels)
+  gaps = bins['confidence'] - bins['correct']
+  return float(np.abs(gaps).sum() / len(labels))
+
+
+def summarize_predictions(
+  outputs: np.ndarray, labels: np.ndarray, label_names: Sequence[str]
+) -> dict[str, Any]:
+  """Returns what the pages show of a network's predictions, as JSON values.
+
+  Args:
+    outputs: Logits, `[N, classes]`.
+    labels: `[N]`, integers.
+    label_names: The classes' names, in the order of the logits.
+
+  Returns:
+    `classes`: the names. `confusion`: the cells of the confusion matrix that
+    are not 0, each `[label, prediction, images]`, by label and prediction; the
+    accuracy by class follows from it. `reliability`: for each of 15 equal bins
+    of confidence that has images `[images, mean confidence, accuracy]`.
+  """
+  size = len(label_names)
+  cells, images = np.unique(
+    labels.astype(np.int64) * size + outputs.argmax(axis=1), return_counts=True
+  )
+  bins = _reliability(outputs, labels)
+  filled = bins['images'] > 0
+  count = bins['images'][filled]
+  return {
+    'classes': list(label_names),
+    'confusion': np.stack([*divmod(cells, size), images], axis=1).tolist(),
+    'reliability': [
+      [int(n), float(confidence), float(accuracy)]
+      for n, confidence, accuracy in zip(
+        count,
+        bins['confidence'][filled] / count,
+        bins['correct'][filled] / count,
+        strict=True,
+      )
+    ],
+  }
+
+
+def _reliability(
+  outputs: np.ndarray, labels: np.ndarray
+) -> dict[str, np.ndarray]:
+  """Returns sums over the images in each bin of confidence, `[15]` each.
+
+  The bins are equal, (0, 1/15], (1/15, 2/15], ...; 15 as in Guo et al. 2017.
   """
   probabilities = np.exp(_log_probabilities(outputs))
   confidence = probabilities.max(axis=1)
-  right = outputs.argmax(axis=1) == labels
-  which = np.minimum(np.int64(np.ceil(confidence * bins)) - 1, bins - 1)
-  gaps = np.bincount(which, confidence - right, minlength=bins)
-  return float(np.abs(gaps).sum() / len(labels))
+  correct = outputs.argmax(axis=1) == labels
+  which = np.minimum(np.int64(np.ceil(confidence * _BINS)) - 1, _BINS - 1)
+  return {
+    name: np.bincount(which, weights, minlength=_BINS)
+    for name, weights in (
+      ('images', np.ones(len(labels))),
+      ('confidence', confidence),
+      ('correct', correct),
+    )
+  }
 
 
 def likeness(

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from ft_tf import errors, run_dir
-from ft_tf.data import datasets, example_sets, sampling
+from ft_tf.data import datasets, sampling
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.export import convert, latency
 from ft_tf.models import checks, model_files, standard
@@ -38,8 +38,8 @@ def export(
     dataset: Calibrates on its training images, measures on its test images;
       they are made smaller to the student's size.
     folder: Becomes `student.keras`, `saved_model/`, `student_fp32.tflite`,
-      `student_fp16.tflite`, `student_int8.tflite`, `labels.txt` and
-      `export.json`.
+      `student_fp16.tflite`, `student_int8.tflite`, `labels.txt`,
+      `export.json` and `predictions.json`.
     loaded: The model of the file if it is loaded already.
 
   Returns:
@@ -86,11 +86,10 @@ def export(
       file.writelines(f'{name}\n' for name in dataset.label_names)
     with open(os.path.join(scratch, _MADE_OF), 'w', encoding='utf-8') as file:
       file.write(digest)
-    figures = _measure(scratch, dataset.test, model)
-    with open(
-      os.path.join(scratch, 'export.json'), 'w', encoding='utf-8'
-    ) as file:
-      file.write(run_dir.to_json(figures, indent=2))
+    figures, predictions = _measure(scratch, dataset, model)
+    written = run_dir.RunDir(scratch)
+    written.write('export.json', figures)
+    written.write(run_dir.PREDICTIONS, predictions, indent=None)
   return figures
 
 
@@ -170,10 +169,16 @@ def _write_models(
 
 
 def _measure(
-  folder: str, test: example_sets.AnyExamples, model: str
-) -> dict[str, dict[str, Any]]:
-  """Runs every format of a model on the test images."""
-  figures = {}
+  folder: str, dataset: datasets.Dataset, model: str
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+  """Runs every format of a model on the test images.
+
+  Returns:
+    By name of file: the figures of `export.json`; and the predictions of the
+    Keras and the int8 file, which the others hardly differ from.
+  """
+  test = dataset.test
+  figures, predictions = {}, {}
   reference = None
   for name in run_dir.EXPORTED:
     print(f'export: measuring {name}', file=sys.stderr, flush=True)
@@ -184,6 +189,10 @@ def _measure(
     if reference is None:
       reference = outputs
     scores = metrics.score(outputs, test.labels)
+    if name in (run_dir.KERAS, run_dir.INT8):
+      predictions[name] = metrics.summarize_predictions(
+        outputs, test.labels, dataset.label_names
+      )
     figures[name] = {
       'bytes': _size(path),
       'accuracy': scores['accuracy'],
@@ -202,7 +211,7 @@ def _measure(
         'output_dtype': predict.output_dtype,
         'flexible_batch': predict.flexible_batch,
       }
-  return figures
+  return figures, predictions
 
 
 def _size(path: str) -> int:

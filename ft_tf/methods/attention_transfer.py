@@ -94,5 +94,13 @@ def _make(
 
 
 definitions.register(
-  definitions.Definition(name='at', make=_make, numbers=Numbers)
+  definitions.Definition(
+    name='at',
+    make=_make,
+    numbers=Numbers,
+    about=(
+      "attention transfer: the student learns where the teacher's feature "
+      'maps are active, at every size (Zagoruyko and Komodakis, ICLR 2017)'
+    ),
+  )
 )

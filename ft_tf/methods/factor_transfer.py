@@ -329,6 +329,11 @@ _FT = definitions.Definition(
   numbers=Numbers,
   needs_paraphraser=True,
   recipe_fields=('teacher_layer', 'student_layer', 'before_activation'),
+  about=(
+    'factor transfer: a translator on the student learns the factors into '
+    "which the paraphraser condenses the teacher's feature maps (Kim, Park "
+    'and Kwak, NeurIPS 2018)'
+  ),
 )
 definitions.register(_FT)
 definitions.register(
@@ -338,6 +343,10 @@ definitions.register(
     make=functools.partial(_make, paraphrases=False),
     needs_paraphraser=False,
     variant_of='ft',
+    about=(
+      'factor transfer without the paraphraser: the translator learns the '
+      "teacher's feature map itself (ablation of Kim, Park and Kwak 2018)"
+    ),
   )
 )
 definitions.register(
@@ -346,5 +355,9 @@ definitions.register(
     name=NO_TRANSLATOR,
     make=functools.partial(_make, translates=False),
     variant_of='ft',
+    about=(
+      "factor transfer without the translator: the student's feature map "
+      'itself learns the factors (ablation of Kim, Park and Kwak 2018)'
+    ),
   )
 )

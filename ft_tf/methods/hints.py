@@ -137,5 +137,13 @@ def _make(
 
 
 definitions.register(
-  definitions.Definition(name='fitnet', make=_make, numbers=Numbers)
+  definitions.Definition(
+    name='fitnet',
+    make=_make,
+    numbers=Numbers,
+    about=(
+      "hints: a regressor predicts the teacher's middle feature map from the "
+      "student's (FitNets; Romero et al., ICLR 2015)"
+    ),
+  )
 )

@@ -199,5 +199,13 @@ def _make(
 
 
 definitions.register(
-  definitions.Definition(name='ofd', make=_make, numbers=Numbers)
+  definitions.Definition(
+    name='ofd',
+    make=_make,
+    numbers=Numbers,
+    about=(
+      "overhaul of feature distillation: the student learns the teacher's "
+      'feature maps from before the activation (Heo et al., ICCV 2019)'
+    ),
+  )
 )

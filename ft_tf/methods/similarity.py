@@ -87,5 +87,13 @@ def _make(
 
 
 definitions.register(
-  definitions.Definition(name='sp', make=_make, numbers=Numbers)
+  definitions.Definition(
+    name='sp',
+    make=_make,
+    numbers=Numbers,
+    about=(
+      'similarity-preserving distillation: images that are similar for the '
+      'teacher become similar for the student (Tung and Mori, ICCV 2019)'
+    ),
+  )
 )

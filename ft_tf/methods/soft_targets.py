@@ -157,11 +157,23 @@ def _make_decoupled(
 
 definitions.register(
   definitions.Definition(
-    name='kd', make=_make_soft_targets, numbers=SoftTargetsNumbers
+    name='kd',
+    make=_make_soft_targets,
+    numbers=SoftTargetsNumbers,
+    about=(
+      'soft targets, the original knowledge distillation: the student learns '
+      "the teacher's class probabilities (Hinton, Vinyals and Dean 2015)"
+    ),
   )
 )
 definitions.register(
   definitions.Definition(
-    name='dkd', make=_make_decoupled, numbers=DecoupledNumbers
+    name='dkd',
+    make=_make_decoupled,
+    numbers=DecoupledNumbers,
+    about=(
+      'decoupled soft targets: the true class and the other classes have '
+      'weights of their own (Zhao et al., CVPR 2022)'
+    ),
   )
 )

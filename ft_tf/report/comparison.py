@@ -13,6 +13,7 @@ from ft_tf.report import (
   comparison_table,
   html,
   knowledge_table,
+  links,
   paired,
   plots,
   summary,
@@ -40,27 +41,33 @@ def write(
     'verdicts': make_verdicts(rows),
     'failures': failures,
   }
-  header = comparison_table.HEADER
   cells = [comparison_table.format_cells(row) for row in rows]
   root.write('comparison.json', comparison)
   _write(root, 'md', comparison_table.to_markdown(rows) + '\n')
   _write(root, 'csv', _to_csv(comparison['rows']))
-  _write(root, 'tex', tables.to_latex(header, cells) + '\n')
+  _write(root, 'tex', tables.to_latex(comparison_table.HEADER, cells) + '\n')
   recipe = root.read('recipe.json')
   html.write(
-    os.path.join(root.path, 'comparison.html'),
+    os.path.join(root.path, links.COMPARISON_PAGE),
     'comparison.html.jinja',
     recipe=recipe,
     recipe_text=json.dumps(recipe, indent=2),
-    header=header,
+    columns=comparison_table.COLUMNS,
     rows=cells,
+    methods=root.read(comparison_table.METHODS),
+    gains_plot=plots.plot_gains(rows),
     verdicts=comparison['verdicts'],
     failures=failures,
     knowledge_header=knowledge_table.HEADER,
     knowledge=knowledge_table.make_cells(root, rows),
     pictures=_read_pictures(root, rows),
-    paraphrasers=_read_paraphrasers(root),
+    paraphrasers=_make_paraphraser_cells(root),
     plots=_make_plots(runs, rows),
+    run_links={row.label: _link_runs(root, row) for row in rows},
+    reports=links.reports_below(root),
+    files=links.existing(
+      root, [f'comparison.{form}' for form in ('json', 'csv', 'md', 'tex')]
+    ),
     environments=root.read('environment.json'),
   )
   return comparison
@@ -86,9 +93,8 @@ def _make_plots(
 ) -> dict[str, str]:
   """Returns the SVG plots by title; '' where no run has the data."""
   students = [run for run in runs if run.method != 'teacher']
-  exported = [row for row in rows if row.export]
   return {
-    'Validation accuracy by epoch, mean and spread': plots.plot_means(
+    'Validation accuracy by epoch': plots.plot_means(
       students, 'validation_accuracy', 'validation accuracy, %', percent=True
     ),
     'Training cross entropy by epoch': plots.plot_means(
@@ -100,9 +106,7 @@ def _make_plots(
     'Gradient cosine: factor loss and cross entropy': plots.plot_means(
       students, 'gradient_cosine_factor_transfer', 'cosine'
     ),
-    'Test accuracy against file size': plots.plot_accuracy_by_size(exported)
-    if exported
-    else '',
+    'Test accuracy against file size': plots.plot_accuracy_by_size(rows),
   }
 
 
@@ -170,16 +174,42 @@ def _write(root, extension, text):
       file.write(text)
 
 
-def _read_paraphrasers(root: run_dir.RunDir) -> dict[str, dict[str, Any]]:
-  """Returns the results of the finished paraphrasers, by folder name."""
+def _make_paraphraser_cells(root: run_dir.RunDir) -> list[list[str]]:
+  """Returns a table row for each finished paraphraser."""
   folder = root.child('paraphrasers').path
   names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-  results = {
-    os.path.relpath(layer_run.path, folder): layer_run.read('result.json')
+  results = [
+    (os.path.relpath(layer_run.path, folder), layer_run.read('result.json'))
     for name in names
     for layer_run in root.child(f'paraphrasers/{name}').parts()
-  }
-  return {name: result for name, result in results.items() if result}
+  ]
+  return [
+    [
+      name,
+      f'{result["reconstruction"]:.3f}',
+      f'{result["reconstruction_of_mean"]:.3f}',
+      str(result['factors']),
+      str(result['dead_factors']),
+    ]
+    for name, result in results
+    if result
+  ]
+
+
+def _link_runs(
+  root: run_dir.RunDir, row: comparison_table.Row
+) -> list[links.Link]:
+  """Returns links to the runs of an arm, their exports and their reports."""
+  targets = []
+  for run in row.runs:
+    seed = run.result['seed']
+    text = run.name if seed is None else f'seed {seed}'
+    targets.append(links.to(run.name, text))
+    for name, what in (('export', 'export'), ('report.html', 'report')):
+      path = os.path.join(run.name, name)
+      if os.path.exists(os.path.join(root.path, path)):
+        targets.append(links.to(path, f'{text}, {what}'))
+  return targets
 
 
 def _read_pictures(

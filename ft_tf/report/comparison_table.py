@@ -4,11 +4,13 @@ import dataclasses
 import os
 import statistics
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from ft_tf import run_dir
 from ft_tf.report import paired, summary, tables
 
 PLAN = 'plan.json'  # the names of all arms of the comparison, in order
+METHODS = 'methods.json'  # what each method is, by its name
 BASELINE = 'scratch'
 
 
@@ -114,23 +116,61 @@ def split_arm(arm: str) -> tuple[str, set[str]]:
   return method, set(changes)
 
 
-HEADER = [
-  '',
-  'accuracy %',
-  'std',
-  'seeds',
-  'gain',
-  '95 % interval',
-  'p',
-  'best epoch %',
-  'as teacher %',
-  'KL to teacher',
-  'ECE %',
-  'parameters',
-  'int8 bytes',
-  'int8 %',
-  'seconds',
-]
+class Column(NamedTuple):
+  """A column of the table: its name, and what it holds."""
+
+  name: str
+  about: str
+
+
+COLUMNS = (
+  Column('', ''),
+  Column(
+    'accuracy %', 'test accuracy after the last epoch, mean over the seeds'
+  ),
+  Column('std', 'sample standard deviation of the accuracy over the seeds'),
+  Column('seeds', 'number of students that were trained'),
+  Column(
+    'gain',
+    'mean difference in accuracy from the baseline of the same seed, in '
+    'percentage points',
+  ),
+  Column(
+    '95 % interval',
+    'confidence interval of the gain (paired Student t test), corrected for '
+    'the number of methods',
+  ),
+  Column(
+    'p',
+    'probability of a gain at least as large, of either sign, if the method '
+    'made no difference; corrected for the number of methods',
+  ),
+  Column(
+    'best epoch %',
+    'test accuracy of the epoch with the highest accuracy on the validation '
+    'images',
+  ),
+  Column(
+    'as teacher %',
+    'share of the test images for which student and teacher predict the same '
+    'class',
+  ),
+  Column(
+    'KL to teacher',
+    'Kullback-Leibler divergence of the class probabilities, teacher to '
+    'student, mean over the test images, in nats; 0: equal',
+  ),
+  Column(
+    'ECE %',
+    'expected calibration error: how far confidence and accuracy differ, in 15 '
+    'bins of confidence (Guo et al. 2017)',
+  ),
+  Column('parameters', 'trained weights of the network, without translators'),
+  Column('int8 bytes', 'size of the int8 TFLite file of the first seed'),
+  Column('int8 %', 'test accuracy of the int8 TFLite file of the first seed'),
+  Column('seconds', 'mean training time of a run on the machine below'),
+)
+HEADER = [column.name for column in COLUMNS]
 
 
 def format_cells(row: Row) -> list[str]:

@@ -1,14 +1,22 @@
 """Self-contained HTML pages, rendered from this folder's templates."""
 
+import html
 import importlib.resources
+import itertools
 from typing import Any
 
 import jinja2
 
 from ft_tf import run_dir
+from ft_tf.report import commands, drawing
 
-# Templates that every page includes.
-_SHARED = ('style.html.jinja', 'made.html.jinja')
+# Templates that every page includes or imports.
+_SHARED = (
+  'style.html.jinja',
+  'macros.html.jinja',
+  'made.html.jinja',
+  'sort.html.jinja',
+)
 
 
 def write(path: str, template: str, **values: Any) -> None:
@@ -35,7 +43,26 @@ def write(path: str, template: str, **values: Any) -> None:
     trim_blocks=True,
     lstrip_blocks=True,
   )
+  numbers = itertools.count(1)
+  environment.filters['shell'] = commands.to_shell
+  environment.filters['plot'] = lambda svg, title: _embed(
+    svg, title, f'plot{next(numbers)}-'
+  )
+  environment.globals['colors'] = drawing.COLORS
   text = environment.get_template(template).render(**values)
   with run_dir.replacing(path) as temporary:
     with open(temporary, 'w', encoding='utf-8') as file:
       file.write(text)
+
+
+def _embed(svg: str, title: str, prefix: str) -> str:
+  """Returns a plot for a page, named for screen readers.
+
+  Args:
+    svg: An <svg> element of `drawing.to_svg`.
+    title: What the plot shows.
+    prefix: Comes before each id.
+  """
+  svg = drawing.prefix_ids(svg, prefix)
+  label = html.escape(title)
+  return svg.replace('<svg ', f'<svg role="img" aria-label="{label}" ', 1)

@@ -1,54 +1,132 @@
 """The self-contained HTML report of a compression."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from ft_tf import run_dir
-from ft_tf.report import html, paired, plots, summary
+from ft_tf.report import (
+  html,
+  links,
+  paired,
+  plots,
+  predictions_section,
+  ratios,
+  summary,
+)
 
 _BASELINE = 'baseline (the same student trained without a teacher)'
+# Files that the page links to where they are there.
+_FILES = (
+  'export/labels.txt',
+  'export/export.json',
+  'student/model.keras',
+  'student/best.keras',
+  'teacher/model.keras',
+  'result.json',
+  'recipe.json',
+  'student',
+  'comparison',
+)
 
 
 def write(root: run_dir.RunDir) -> str:
   """Writes `report.html` from the files of the run folders; returns its path.
+
+  Sections whose files are not there, as in a folder of an older version, are
+  left out.
 
   Args:
     root: The folder of a compression, with `export/` and `samples.json`.
   """
   runs = summary.read_runs(root)
   table = summary.make_rows(runs)
-  students = [run for run in runs if run.method != 'teacher']
+  recipe = root.read('recipe.json')
   path = f'{root.path}/report.html'
   html.write(
     path,
     'page.html.jinja',
-    recipe=root.read('recipe.json'),
-    recipe_text=json.dumps(root.read('recipe.json'), indent=2),
+    recipe=recipe,
+    recipe_text=json.dumps(recipe, indent=2),
+    comparison=links.comparison_above(root),
+    verdict=make_verdict(runs),
+    ratios=_make_ratios(table),
     header=summary.HEADER,
     rows=[summary.format_cells(row) for row in table],
     paraphrasers=_paraphraser_results(root),
     export=root.read('export/export.json'),
-    verdict=make_verdict(runs),
-    plots={
-      'Validation accuracy by epoch': plots.plot_runs(
-        runs, 'validation_accuracy', 'validation accuracy, %', percent=True
-      ),
-      'Training cross entropy by epoch': plots.plot_runs(
-        students, 'cross_entropy', 'cross entropy, nats'
-      ),
-      **{
-        f'{_title(term)} by epoch (unweighted)': plots.plot_runs(
-          students, term, 'factor loss'
-        )
-        for term in _factor_terms(students)
-      },
-      'Test accuracy against file size': plots.plot_accuracy_by_size(table),
-    },
-    samples=root.read('samples.json'),
+    size_plot=plots.plot_accuracy_by_size(table),
+    files=links.existing(root, _FILES),
+    student_plots=_plot_students([r for r in runs if r.method != 'teacher']),
+    teacher_plots=_plot_teacher([r for r in runs if r.method == 'teacher']),
+    predictions=predictions_section.make_section(
+      root, runs, _student_method(table)
+    ),
+    samples=_group_samples(root.read('samples.json') or []),
     environments=root.read('environment.json'),
     wall=_training_seconds(root, runs),
   )
   return path
+
+
+def _plot_students(students: Sequence[summary.Run]) -> dict[str, str]:
+  """Returns the plots of the students by title; '' where data are missing."""
+  return {
+    'Validation accuracy by epoch': plots.plot_means(
+      students, 'validation_accuracy', 'validation accuracy, %', percent=True
+    ),
+    'Training cross entropy by epoch': plots.plot_means(
+      students, 'cross_entropy', 'cross entropy, nats'
+    ),
+    **{
+      f'{_title(term)} by epoch (unweighted)': plots.plot_means(
+        students, term, 'factor loss'
+      )
+      for term in _factor_terms(students)
+    },
+  }
+
+
+def _plot_teacher(teachers: Sequence[summary.Run]) -> dict[str, str]:
+  """Returns the plots of the teacher by title; '' for a given teacher."""
+  return {
+    "Teacher's validation accuracy by epoch": plots.plot_means(
+      teachers, 'validation_accuracy', 'validation accuracy, %', percent=True
+    ),
+    "Teacher's training cross entropy by epoch": plots.plot_means(
+      teachers, 'cross_entropy', 'cross entropy, nats'
+    ),
+  }
+
+
+def _student_method(table: Sequence[summary.Row]) -> str:
+  """Returns the method of the exported student."""
+  methods = [row.method for row in table if row.method != 'teacher']
+  distilled = [method for method in methods if method != 'scratch']
+  return (distilled or methods)[0]
+
+
+def _make_ratios(table: Sequence[summary.Row]) -> Sequence[ratios.Ratio]:
+  by_method = {row.method: row for row in table}
+  return ratios.compare(by_method['teacher'], by_method[_student_method(table)])
+
+
+def _group_samples(
+  samples: list[dict[str, str]],
+) -> dict[str, list[dict[str, str]]]:
+  """Returns the samples by the heading of their group.
+
+  Older versions do not tell the groups apart.
+  """
+  headings = {
+    'spread': 'Across the test split',
+    'mistakes': 'Misclassified by the int8 file',
+    None: 'Across the test split, then misclassified by the int8 file',
+  }
+  return {
+    heading: [s for s in samples if s.get('chosen') == chosen]
+    for chosen, heading in headings.items()
+  }
 
 
 def make_verdict(runs: list[summary.Run]) -> str:
@@ -98,7 +176,7 @@ def _paraphraser_results(root: run_dir.RunDir) -> list[dict[str, Any]]:
   return [result for result in results if result]
 
 
-def _factor_terms(runs: list[summary.Run]) -> list[str]:
+def _factor_terms(runs: Sequence[summary.Run]) -> list[str]:
   """Returns the names of the factor losses, one per layer pair."""
   names = {name for run in runs for row in run.metrics for name in row}
   return sorted(n for n in names if n.startswith('factor_transfer'))

@@ -36,12 +36,15 @@ class Run:
     result: The content of `result.json`.
     metrics: The rows of `metrics.jsonl`.
     export: The content of `export.json`; None if the run was not exported.
+    predictions: The content of `predictions.json`; None if there is no such
+      file, as in runs of older versions.
   """
 
   name: str
   result: dict[str, Any]
   metrics: list[dict[str, Any]]
   export: dict[str, Any] | None
+  predictions: dict[str, Any] | None = None
 
   @property
   def method(self) -> str:
@@ -102,7 +105,8 @@ def read_runs(root: run_dir.RunDir) -> list[Run]:
       # The student is exported into the compression's folder, not its run's.
       exporter = root if name == 'student' else run
       export = exporter.read(os.path.join('export', 'export.json'))
-      finished.append(Run(name, result, run.metrics(), export))
+      predictions = run.read(run_dir.PREDICTIONS)
+      finished.append(Run(name, result, run.metrics(), export, predictions))
   return sorted(
     finished, key=lambda run: (_sort_key(run.method), run.result['seed'] or 0)
   )

@@ -236,6 +236,25 @@ def validation(
   return evaluate
 
 
+def score_test_split(
+  run: run_dir.RunDir, outputs: np.ndarray, dataset: datasets.Dataset
+) -> dict[str, float]:
+  """Returns a network's figures on the test split; writes its predictions.
+
+  Args:
+    run: The network's run, which gets `predictions.json`.
+    outputs: The network's logits for the test split, `[N, classes]`.
+    dataset: The images.
+  """
+  labels = dataset.test.labels
+  run.write(
+    run_dir.PREDICTIONS,
+    metrics.summarize_predictions(outputs, labels, dataset.label_names),
+    indent=None,
+  )
+  return metrics.test_scores(outputs, labels)
+
+
 def shown_images(dataset: datasets.Dataset) -> np.ndarray:
   """Returns the images whose maps are shown, `[N, H, W, C]` uint8."""
   examples = dataset.validation if len(dataset.validation) else dataset.train

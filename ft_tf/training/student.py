@@ -253,7 +253,7 @@ class _StudentStage(stage.Stage):
         stage.save(path, method.adapter)
     test = self._seen.test
     outputs = metrics.logits(_folded(self.model), test.images)
-    scores = metrics.test_scores(outputs, test.labels)
+    scores = stage.score_test_split(run, outputs, self._seen)
     best = os.path.join(run.path, BEST)
     if os.path.exists(best):
       kept = metrics.evaluate(_folded(model_files.load(best)), test)

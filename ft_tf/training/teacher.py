@@ -80,8 +80,8 @@ def _put_into(
         shutil.copyfile(teacher.path, copy)
     else:
       stage.save(run.model, teacher.model)
-    test = dataset.test
-    scores = metrics.test_scores(teacher.logits(test), test.labels)
+    outputs = teacher.logits(dataset.test)
+    scores = stage.score_test_split(run, outputs, dataset)
     print(
       f'teacher: {path}, test accuracy {scores["accuracy"]:.4f}',
       file=sys.stderr,
@@ -192,10 +192,9 @@ class _TeacherStage(stage.Stage):
     )
 
   def score(self, run):
-    test = self.dataset.test
     predict = predictors.KerasPredictor(folding.fold(self.model))
-    outputs = metrics.logits(predict, test.images)
-    return metrics.test_scores(outputs, test.labels)
+    outputs = metrics.logits(predict, self.dataset.test.images)
+    return stage.score_test_split(run, outputs, self.dataset)
 
 
 def compile_steps(

@@ -66,7 +66,7 @@ class SectionsTest(absltest.TestCase):
   def test_missing_pytorch_is_refused_with_the_install_command(self):
     with (
       mock.patch.object(importlib.util, 'find_spec', return_value=None),
-      self.assertRaisesRegex(errors.UsageError, 'requirements-benchmark.txt'),
+      self.assertRaisesRegex(errors.UsageError, 'pip install torch'),
     ):
       sections.run(self.setting, ['steps'])
 

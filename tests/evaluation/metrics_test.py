@@ -1,5 +1,7 @@
 """Known values of the figures, and logits that are refused."""
 
+import json
+
 import keras
 import numpy as np
 from absl.testing import absltest
@@ -80,6 +82,41 @@ class CalibrationTest(absltest.TestCase):
       )
       / 2,
     )
+
+
+class SummarizePredictionsTest(absltest.TestCase):
+  def test_known_cells_and_bins(self):
+    # Confidence 0.75, 0.75, 0.75 and 0.95; the second is wrong.
+    first = [0.75, 0.2, 0.05]
+    outputs = np.log([first, first, [0.2, 0.75, 0.05], [0.03, 0.02, 0.95]])
+    summary = metrics.summarize_predictions(
+      outputs, np.array([0, 2, 1, 2]), ['a', 'b', 'c']
+    )
+    self.assertEqual(summary['classes'], ['a', 'b', 'c'])
+    self.assertEqual(
+      summary['confusion'], [[0, 0, 1], [1, 1, 1], [2, 0, 1], [2, 2, 1]]
+    )
+    low, high = summary['reliability']
+    np.testing.assert_allclose(low, [3, 0.75, 2 / 3])
+    np.testing.assert_allclose(high, [1, 0.95, 1])
+
+  def test_cells_and_bins_hold_every_image(self):
+    rng = np.random.default_rng(0)
+    outputs = rng.normal(size=(500, 7))
+    labels = rng.integers(7, size=500)
+    summary = metrics.summarize_predictions(outputs, labels, list('abcdefg'))
+    cells = np.array(summary['confusion'])
+    np.testing.assert_array_equal(
+      np.bincount(cells[:, 0], cells[:, 2]), np.bincount(labels)
+    )
+    correct = cells[cells[:, 0] == cells[:, 1], 2].sum()
+    self.assertEqual(correct / 500, metrics.score(outputs, labels)['accuracy'])
+    images, confidence, accuracy = np.array(summary['reliability']).T
+    self.assertAlmostEqual(
+      float((images * np.abs(confidence - accuracy)).sum() / 500),
+      metrics.calibration_error(outputs, labels),
+    )
+    json.dumps(summary)  # plain numbers
 
 
 class FiniteTest(absltest.TestCase):

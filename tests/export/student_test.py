@@ -69,6 +69,7 @@ class ExportTest(absltest.TestCase):
         'student_int8.tflite',
         'labels.txt',
         'export.json',
+        'predictions.json',
         '.model_sha256',
       ],
     )
@@ -98,6 +99,16 @@ class ExportTest(absltest.TestCase):
       self.assertEqual(entry['accuracy'], again['accuracy'])
     self.assertEqual(figures['student_int8.tflite']['input_dtype'], 'uint8')
     self.assertEqual(figures['student_int8.tflite']['output_dtype'], 'int8')
+
+  def test_predictions_of_the_keras_and_the_int8_file_are_kept(self):
+    predictions = run_dir.RunDir(self.exported).read('predictions.json')
+    self.assertEqual(
+      list(predictions), ['student.keras', 'student_int8.tflite']
+    )
+    for name, summary in predictions.items():
+      self.assertEqual(summary['classes'], ['left', 'middle', 'right'])
+      correct = sum(n for label, top, n in summary['confusion'] if label == top)
+      self.assertAlmostEqual(correct / 24, self.figures[name]['accuracy'])
 
   def test_softmax_is_left_out_and_said(self):
     plain = os.path.join(self.root, 'plain.keras')

@@ -9,7 +9,7 @@ import re
 from absl.testing import absltest
 
 from ft_tf.report import comparison, comparison_table
-from tests.report import comparison_folder
+from tests.report import comparison_folder, markup
 
 
 class ComparisonTest(comparison_folder.TestCase):
@@ -111,9 +111,54 @@ class ComparisonTest(comparison_folder.TestCase):
       'python3 bin/compare.py',
     ):
       self.assertIn(part, words)
-    self.assertEqual(text.count('<svg'), 2)  # No factor loss, no export.
-    for tag in ('<script', '<link', '<iframe'):
-      self.assertNotIn(tag, text)
+    # Gains and two curves; there is no factor loss and no export.
+    self.assertLen(markup.plots(text), 3)
+    markup.check_page(self, text)
+
+  def test_page_explains_every_column_and_method(self):
+    evil = '"><img src=x onerror=alert(1)>'
+    self.write_json(
+      'methods.json', {'ft': 'factor transfer (2018)', evil: evil}
+    )
+    comparison.write(self.root)
+    text = self.read_text('comparison.html')
+    for column in comparison_table.COLUMNS[1:]:
+      self.assertIn(f'<dt>{column.name}</dt><dd>{column.about}</dd>', text)
+      self.assertIn(f' title="{column.about}">{column.name}</th>', text)
+    self.assertIn('<dt>ft</dt><dd>factor transfer (2018)</dd>', text)
+    markup.check_page(self, text)
+    self.assertNotIn('img', markup.Elements(text).tags)
+
+  def test_comparison_of_an_older_version_has_no_methods_section(self):
+    comparison.write(self.root)
+    self.assertNotIn('<h3>Methods</h3>', self.read_text('comparison.html'))
+
+  def test_page_links_to_runs_exports_and_reports(self):
+    os.makedirs(os.path.join(self.root.path, 'runs/ft-0/export'))
+    self.folder.create_file('mine/report.html', '')
+    comparison.write(self.root)
+    links = markup.Elements(self.read_text('comparison.html')).links
+    self.assertContainsSubset(
+      (
+        './teacher',
+        './runs/ft-0',
+        './runs/ft-0/export',
+        './runs/scratch-4',
+        './mine/report.html',
+        './comparison.csv',
+      ),
+      links,
+    )
+    for link in links:
+      self.assertTrue(os.path.exists(os.path.join(self.root.path, link)), link)
+
+  def test_methods_of_a_sweep_cannot_change_the_page(self):
+    evil = 'ft,student_layer=<script>alert(1)</script>$x_{$'
+    self.write_run('runs/evil-0', evil, 0, 0.9)
+    comparison.write(self.root)
+    text = self.read_text('comparison.html')
+    markup.check_page(self, text)
+    self.assertNotIn('<script>alert', text)
 
   def test_comparison_without_students_has_a_page(self):
     for name in os.listdir(os.path.join(self.root.path, 'runs')):
@@ -131,6 +176,9 @@ class ComparisonTest(comparison_folder.TestCase):
     text = self.read_text('comparison.html')
     steps = re.findall(r'factor transfer, step (\d+)</figcaption>', text)
     self.assertEqual(steps, ['100', '300', '400'])
+    self.assertIn(
+      '<details><summary>student, factor transfer: steps 100, 300, 400', text
+    )
 
 
 if __name__ == '__main__':

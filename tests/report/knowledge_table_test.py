@@ -34,7 +34,7 @@ class KnowledgeTableTest(comparison_folder.TestCase):
       ],
     )
     comparison.write(self.root)
-    self.assertIn('<th>shuffled</th>', self.read_text('comparison.html'))
+    self.assertIn('>shuffled</th>', self.read_text('comparison.html'))
 
   def test_biased_cka_of_an_older_version_is_not_shown(self):
     older = {'feature_cka': 0.8, 'probe_accuracy': 0.5}

@@ -1,162 +1,38 @@
 """The HTML report: self-contained, with the results of the run folders."""
 
 import html
-import json
 import os
 import re
-from html import parser
 
 from absl.testing import absltest, parameterized
 
 from ft_tf import run_dir
 from ft_tf.report import page, summary
+from tests.report import compression_folder, markup
 
-# The smallest PNG: one transparent pixel.
-_PNG = (
-  'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk'
-  '+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=='
-)
-_RECIPE = {
-  'seed': 0,
-  'data': {'dataset': 'digits', 'test_split': 'test'},
-  'teacher': {'model': '/models/big.keras'},
-  'student': {'model': 'resnet8x0.25', 'beta': 250.0},
-}
-_ENVIRONMENT = {
-  'command': ['python3', 'bin/compress.py', '--recipe=digits'],
-  'started': '2025-01-31T12:00:00+00:00',
-  'python': '3.11.7',
-  'machine': 'x86_64, 2 cores',
-  'packages': {'tensorflow': '2.21.0', 'keras': '3.15.1'},
-}
+_EVIL = ('"><script>alert(1)</script>&<b>', '"><img src=x onerror=alert(2)>')
 
 
-def _export(size):
-  plain = {'accuracy': 0.8765, 'agreement': 0.9912, 'max_logit_difference': 0.5}
-  latency = {'p50': 0.1234, 'p90': 0.2345, 'p99': 0.3456, 'threads': 1}
-  return {
-    'student.keras': {**plain, 'bytes': 2 * size},
-    'saved_model': {**plain, 'bytes': 3 * size},
-    'student_fp32.tflite': {**plain, 'bytes': size, 'latency_ms': latency},
-    'student_fp16.tflite': {**plain, 'bytes': size // 2, 'latency_ms': latency},
-    'student_int8.tflite': {**plain, 'bytes': size // 4, 'latency_ms': latency},
-  }
-
-
-def _metrics(*accuracies):
-  return [
-    {
-      'step': epoch,
-      'epoch': epoch,
-      'cross_entropy': 1 / epoch,
-      'factor_transfer': 0.01 / epoch,
-      'validation_accuracy': accuracy,
-    }
-    for epoch, accuracy in enumerate(accuracies, start=1)
-  ]
-
-
-def _sample(label='7', **predictions):
-  return {
-    'png': _PNG,
-    'label': label,
-    **{
-      model: predictions.get(model, label)
-      for model in ('teacher', 'student', 'int8')
-    },
-  }
-
-
-class _Page(parser.HTMLParser):
-  """Collects tags, ids and the addresses that a browser would load."""
-
-  def __init__(self, text):
-    super().__init__()
-    self.tags, self.loads, self.ids = [], [], []
-    self.feed(text)
-
-  def handle_starttag(self, tag, attrs):
-    self.tags.append(tag)
-    for name, value in attrs:
-      if name in ('src', 'href', 'xlink:href', 'srcset', 'data', 'poster'):
-        self.loads.append(value)
-      if name == 'id':
-        self.ids.append(value)
-
-
-class WriteTest(absltest.TestCase):
-  def setUp(self):
-    super().setUp()
-    self._scratch = self.create_tempdir()
-    self._root = run_dir.RunDir(self._scratch.full_path)
-    self._write('recipe.json', _RECIPE)
-    self._write('environment.json', [_ENVIRONMENT])
-    self._write('export/export.json', _export(40_000))
-    self._write('samples.json', [_sample()])
-    self._run('teacher', 'teacher', 0, 0.95, 100_000, 120.4)
-    self._run('student', 'ft', 0, 0.9, 5_000, 60.6)
-    self._write('teacher/export/export.json', _export(800_000))
-    self._write(
-      'paraphraser/result.json',
-      {
-        'reconstruction': 0.1234,
-        'reconstruction_of_mean': 0.5678,
-        'wall_seconds': 30.2,
-      },
-    )
-
-  def _write(self, name, value):
-    self._scratch.create_file(name, json.dumps(value))
-
-  def _run(self, name, method, seed, accuracy, parameters, seconds):
-    self._write(
-      f'{name}/result.json',
-      {
-        'method': method,
-        'seed': seed,
-        'accuracy': accuracy,
-        'parameters': parameters,
-        'wall_seconds': seconds,
-      },
-    )
-    self._scratch.create_file(
-      f'{name}/metrics.jsonl',
-      ''.join(json.dumps(row) + '\n' for row in _metrics(0.5, accuracy)),
-    )
-
-  def _page(self):
-    """Returns the page as text."""
-    with open(page.write(self._root), encoding='utf-8') as file:
-      return file.read()
-
+class WriteTest(compression_folder.TestCase):
   def _visible_text(self):
     """Returns the text that a browser shows, on one line."""
-    text = re.sub(r'<(style|svg)\b.*?</\1>', ' ', self._page(), flags=re.S)
+    text = re.sub(
+      r'<(style|svg|script)\b.*?</\1>', ' ', self.page(), flags=re.S
+    )
     return ' '.join(html.unescape(re.sub(r'<[^>]*>', ' ', text)).split())
 
   def test_page_leaves_no_temporary_files(self):
-    path = page.write(self._root)
-    self.assertEqual(path, os.path.join(self._root.path, 'report.html'))
-    hidden = [n for n in os.listdir(self._root.path) if n.startswith('.')]
+    path = page.write(self.root)
+    self.assertEqual(path, os.path.join(self.root.path, 'report.html'))
+    hidden = [n for n in os.listdir(self.root.path) if n.startswith('.')]
     self.assertEmpty(hidden)
 
-  def test_page_loads_nothing_from_outside(self):
-    text = self._page()
-    elements = _Page(text)
-    self.assertNotEmpty(elements.loads)
-    for load in elements.loads:
-      self.assertRegex(load, '^(#|data:)')
-    for tag in ('script', 'link', 'iframe', 'object', 'embed', 'base'):
-      self.assertNotIn(tag, elements.tags)
-    self.assertNotIn('@import', text)
-    for address in re.findall(r'url\(([^)]*)\)', text):
-      self.assertStartsWith(address.strip('\'"'), '#')
-
-  def test_clip_paths_of_plots_have_different_ids(self):
-    text = self._page()
-    ids = _Page(text).ids
-    for clip in set(re.findall(r'clip-path="url\(#(\w+)\)"', text)):
-      self.assertEqual(ids.count(clip), 1, clip)
+  def test_page_loads_nothing_and_repeats_no_id(self):
+    self.write_predictions(['cat', 'dog'])
+    self.write_run('comparison/scratch-0', 'scratch', 0, 0.8, 5_000, 55.5)
+    text = self.page()
+    self.assertGreater(len(markup.plots(text)), 5)
+    markup.check_page(self, text)
 
   def test_page_has_data_set_networks_and_recipe(self):
     words = self._visible_text()
@@ -166,7 +42,7 @@ class WriteTest(absltest.TestCase):
 
   def test_page_holds_the_table_of_the_summary(self):
     words = self._visible_text()
-    for row in summary.make_rows(summary.read_runs(self._root)):
+    for row in summary.make_rows(summary.read_runs(self.root)):
       self.assertIn(' '.join(summary.format_cells(row)), words)
 
   def test_page_holds_the_figures_of_every_exported_file(self):
@@ -188,20 +64,96 @@ class WriteTest(absltest.TestCase):
       words,
     )
 
-  def test_page_holds_all_four_plots(self):
-    text = self._page()
-    self.assertEqual(text.count('<svg'), 4)
-    for title in (
-      'Validation accuracy by epoch',
-      'Training cross entropy by epoch',
-      'Factor loss by epoch (unweighted)',
-      'Test accuracy against file size',
+  def test_teacher_has_plots_of_its_own(self):
+    text = self.page()
+    titles = re.findall(r'<figcaption>(.*?)</figcaption>', text)
+    self.assertEqual(
+      [html.unescape(title) for title in titles],
+      [
+        'Test accuracy against file size',
+        'Validation accuracy by epoch',
+        'Training cross entropy by epoch',
+        'Factor loss by epoch (unweighted)',
+        "Teacher's validation accuracy by epoch",
+        "Teacher's training cross entropy by epoch",
+      ],
+    )
+    students = markup.plots(text)[1:4]
+    self.assertNotIn('>teacher<', ''.join(students))
+
+  def test_students_of_a_given_teacher_stand_alone(self):
+    os.remove(os.path.join(self.root.path, 'teacher/metrics.jsonl'))
+    self.assertNotIn('<h3>Teacher</h3>', self.page())
+
+  def test_folder_of_an_older_version_has_no_predictions(self):
+    words = self._visible_text()
+    self.assertNotIn('Predictions on the', words)
+    self.assertIn(
+      'Across the test split, then misclassified by the int8 file', words
+    )
+
+  def test_page_shows_predictions_by_class(self):
+    self.write_predictions(['cat', 'dog', 'Käuzchen 鳥'])
+    text = self.page()
+    words = self._visible_text()
+    self.assertIn('Predictions on the test split', words)
+    self.assertIn('label \\ predicted cat dog Käuzchen 鳥 cat 6 2 0', words)
+    # 8 images; teacher, student and int8 file have 1, 2 and 3 mistakes.
+    self.assertIn('cat 0 8 87.5 75.0 62.5', words)
+    self.assertIn('>Käuzchen 鳥</text>', text)
+
+  def test_ratios_are_those_of_the_files(self):
+    words = self._visible_text()
+    for ratio in (
+      '-5.00 points of test accuracy 90.00 %; teacher 95.00 %',
+      '20x fewer parameters 5,000; teacher 100,000',
+      '20x smaller int8 file 9.8 KiB; teacher 195.3 KiB',
     ):
-      self.assertIn(f'<figcaption>{title}</figcaption>', text)
+      self.assertIn(ratio, words)
+
+  def test_links_lead_to_files_beside_the_page(self):
+    self.folder.create_file('export/student_int8.tflite', 'x')
+    links = markup.Elements(self.page()).links
+    self.assertIn('export/student_int8.tflite', links)
+    self.assertIn('./student', links)
+    for link in links:
+      self.assertNotStartsWith(link, '/')
+      if not link.startswith('export/'):
+        self.assertTrue(
+          os.path.exists(os.path.join(self.root.path, link)), link
+        )
+
+  def test_run_inside_a_comparison_links_to_it(self):
+    root = run_dir.RunDir(self.create_tempdir().full_path)
+    os.rename(self.root.path, os.path.join(root.path, 'mine'))
+    self.root = root.child('mine')
+    self.assertNotIn('../comparison.html', self.page())
+    root.write('comparison.html', '')
+    self.assertIn('href="../comparison.html"', self.page())
+
+  def test_samples_stand_under_the_headings_of_their_groups(self):
+    self.write_json(
+      'samples.json',
+      [
+        {**compression_folder.sample('7'), 'chosen': 'spread'},
+        {**compression_folder.sample('8', int8='1'), 'chosen': 'mistakes'},
+      ],
+    )
+    words = self._visible_text()
+    self.assertRegex(
+      words,
+      'Across the test split 7 .* Misclassified by the int8 file 8 .*int8: 1',
+    )
 
   def test_page_has_every_command_and_its_environment(self):
-    second = {**_ENVIRONMENT, 'command': ['python3', 'again.py'], 'python': '4'}
-    self._write('environment.json', [_ENVIRONMENT, second])
+    second = {
+      **compression_folder.ENVIRONMENT,
+      'command': ['python3', 'again.py'],
+      'python': '4',
+    }
+    self.write_json(
+      'environment.json', [compression_folder.ENVIRONMENT, second]
+    )
     words = self._visible_text()
     self.assertIn('python3 bin/compress.py --recipe=digits', words)
     self.assertIn('2025-01-31T12:00:00+00:00, Python 3.11.7, x86_64', words)
@@ -209,7 +161,7 @@ class WriteTest(absltest.TestCase):
     self.assertIn('python3 again.py', words)
 
   def test_page_has_the_seconds_of_every_stage(self):
-    self._run('comparison/scratch-0', 'scratch', 0, 0.8, 5_000, 55.5)
+    self.write_run('comparison/scratch-0', 'scratch', 0, 0.8, 5_000, 55.5)
     self.assertIn(
       'Training time in seconds: teacher 120, paraphraser 30, '
       'comparison/scratch-0 56, student 61.',
@@ -217,43 +169,62 @@ class WriteTest(absltest.TestCase):
     )
 
   def test_only_wrong_predictions_are_marked(self):
-    self._write('samples.json', [_sample('7', int8='1')])
-    text = self._page()
-    self.assertIn('int8: <span class="wrong">1</span>', text)
+    self.write_json('samples.json', [compression_folder.sample('7', int8='1')])
+    text = self.page()
+    self.assertIn('int8: <span class="wrong">1 ✗</span>', text)
     self.assertIn('student: <span>7</span>', text)
-    self.assertIn(f'src="data:image/png;base64,{_PNG}"', text)
+    self.assertIn(f'src="data:image/png;base64,{compression_folder.PNG}"', text)
 
-  def test_label_names_cannot_change_the_page(self):
-    evil = '"><script>alert(1)</script>&<b>'
-    self._write('samples.json', [_sample(evil, int8='<i>dog</i>')])
-    text = self._page()
-    self.assertNotIn('<script', text)
-    self.assertNotIn('<i>', text)
-    self.assertIn(html.escape(evil).replace('&quot;', '&#34;'), text)
+  def test_names_cannot_change_the_page(self):
+    def write(names):
+      self.write_predictions(names)
+      self.write_json(
+        'samples.json', [compression_folder.sample(names[0], int8=names[1])]
+      )
+      self.write_json(
+        'environment.json',
+        [{**compression_folder.ENVIRONMENT, 'command': names}],
+      )
+      recipe = {**compression_folder.RECIPE, 'teacher': {'model': names[0]}}
+      self.write_json('recipe.json', recipe)
+      return self.page()
 
-  def test_command_and_recipe_cannot_change_the_page(self):
-    self._write('environment.json', [{**_ENVIRONMENT, 'command': ['<u>']}])
-    self._write(
-      'recipe.json', {**_RECIPE, 'teacher': {'model': '<u></pre>.keras'}}
+    plain = write(['a', 'b', 'c', 'd', 'e'])
+    text = write([*_EVIL, '$x_{$', '--><b>', ' id="a" url(#b)'])
+    markup.check_page(self, text.replace('url(#b)', ''))
+    for name in _EVIL:
+      self.assertNotIn(name, text)
+    without_plots = [
+      markup.Elements(re.sub(r'<svg.*?</svg>', '', each, flags=re.S)).tags
+      for each in (text, plain)
+    ]
+    self.assertEqual(*without_plots)
+    self.assertEqual(
+      *(
+        {*markup.Elements(''.join(markup.plots(each))).tags}
+        for each in (text, plain)
+      )
     )
-    self.assertNotIn('<u>', self._page())
+    self.assertIn(
+      '> id=&quot;a&quot; url(#b)</text>'.replace('&quot;', '"'), text
+    )
 
   def test_names_beyond_ascii_are_kept(self):
-    self._write('samples.json', [_sample('Käuzchen 鳥')])
-    self.assertIn('Käuzchen 鳥', self._page())
+    self.write_json('samples.json', [compression_folder.sample('Käuzchen 鳥')])
+    self.assertIn('Käuzchen 鳥', self.page())
 
   def test_run_without_a_paraphraser_has_no_paraphraser_error_or_time(self):
-    os.remove(os.path.join(self._root.path, 'paraphraser/result.json'))
-    self._run('student', 'scratch', 0, 0.9, 5_000, 60.6)
+    os.remove(os.path.join(self.root.path, 'paraphraser/result.json'))
+    self.write_run('student', 'scratch', 0, 0.9, 5_000, 60.6)
     words = self._visible_text()
     self.assertNotIn("paraphraser's", words)
     self.assertIn('Training time in seconds: teacher 120, student 61.', words)
     self.assertIn('No student that learns from the teacher', words)
 
   def test_second_report_replaces_the_first(self):
-    page.write(self._root)
-    self._run('student', 'ft', 0, 0.1234, 5_000, 60.6)
-    text = self._page()
+    page.write(self.root)
+    self.write_run('student', 'ft', 0, 0.1234, 5_000, 60.6)
+    text = self.page()
     self.assertIn('12.34', text)
     self.assertNotIn('90.00', text)
 

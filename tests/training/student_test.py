@@ -348,6 +348,13 @@ class TrainStudentTest(parameterized.TestCase):
     )
     for name, value in metrics.likeness(ours, theirs).items():
       self.assertAlmostEqual(result[name], value, places=4)
+    predictions = run.read('predictions.json')
+    self.assertEqual(
+      predictions['confusion'],
+      metrics.summarize_predictions(
+        ours, test.labels, fixtures.blobs().label_names
+      )['confusion'],
+    )
     rows = [row for row in run.metrics() if 'validation_accuracy' in row]
     best = max(row['validation_accuracy'] for row in rows)
     (first, *_) = (r for r in rows if r['validation_accuracy'] == best)

@@ -1,0 +1,141 @@
+"""A compression's run folders, made by hand for the tests of its report."""
+
+import json
+
+from absl.testing import absltest
+
+from ft_tf import run_dir
+from ft_tf.report import page
+
+# The smallest PNG: one transparent pixel.
+PNG = (
+  'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk'
+  '+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=='
+)
+RECIPE = {
+  'seed': 0,
+  'data': {'dataset': 'digits', 'test_split': 'test'},
+  'teacher': {'model': '/models/big.keras'},
+  'student': {'model': 'resnet8x0.25', 'beta': 250.0},
+}
+ENVIRONMENT = {
+  'command': ['python3', 'bin/compress.py', '--recipe=digits'],
+  'started': '2025-01-31T12:00:00+00:00',
+  'python': '3.11.7',
+  'machine': 'x86_64, 2 cores',
+  'packages': {'tensorflow': '2.21.0', 'keras': '3.15.1', 'other': None},
+}
+
+
+def export(size):
+  """Returns an `export.json` whose float32 TFLite file has `size` bytes."""
+  plain = {'accuracy': 0.8765, 'agreement': 0.9912, 'max_logit_difference': 0.5}
+  latency = {'p50': 0.1234, 'p90': 0.2345, 'p99': 0.3456, 'threads': 1}
+  return {
+    'student.keras': {**plain, 'bytes': 2 * size},
+    'saved_model': {**plain, 'bytes': 3 * size},
+    'student_fp32.tflite': {**plain, 'bytes': size, 'latency_ms': latency},
+    'student_fp16.tflite': {**plain, 'bytes': size // 2, 'latency_ms': latency},
+    'student_int8.tflite': {**plain, 'bytes': size // 4, 'latency_ms': latency},
+  }
+
+
+def sample(label='7', **predictions):
+  """Returns an entry of `samples.json`; models predict the label by default."""
+  return {
+    'png': PNG,
+    'label': label,
+    **{
+      model: predictions.get(model, label)
+      for model in ('teacher', 'student', 'int8')
+    },
+  }
+
+
+def predictions(classes, images=8, mistakes=1):
+  """Returns a `predictions.json`, where each class is taken for the next one.
+
+  Args:
+    classes: The names.
+    images: The images of each class.
+    mistakes: The images of a class that are taken for the next.
+  """
+  size = len(classes)
+  cells = []
+  for label in range(size):
+    cells.append([label, label, images - mistakes])
+    cells.append([label, (label + 1) % size, mistakes])
+  return {
+    'classes': list(classes),
+    'confusion': sorted(cells),
+    'reliability': [[size, 0.55, 0.5], [size * (images - 1), 0.95, 0.9]],
+  }
+
+
+class TestCase(absltest.TestCase):
+  """Has the folder of a teacher and one student, as older versions left it."""
+
+  def setUp(self):
+    super().setUp()
+    self.folder = self.create_tempdir()
+    self.root = run_dir.RunDir(self.folder.full_path)
+    self.write_json('recipe.json', RECIPE)
+    self.write_json('environment.json', [ENVIRONMENT])
+    self.write_json('export/export.json', export(40_000))
+    self.write_json('samples.json', [sample()])
+    self.write_run('teacher', 'teacher', 0, 0.95, 100_000, 120.4)
+    self.write_run('student', 'ft', 0, 0.9, 5_000, 60.6)
+    self.write_json('teacher/export/export.json', export(800_000))
+    self.write_json(
+      'paraphraser/result.json',
+      {
+        'reconstruction': 0.1234,
+        'reconstruction_of_mean': 0.5678,
+        'wall_seconds': 30.2,
+      },
+    )
+
+  def write_json(self, name, value):
+    self.folder.create_file(name, json.dumps(value))
+
+  def write_run(self, name, method, seed, accuracy, parameters, seconds):
+    self.write_json(
+      f'{name}/result.json',
+      {
+        'method': method,
+        'seed': seed,
+        'accuracy': accuracy,
+        'parameters': parameters,
+        'wall_seconds': seconds,
+      },
+    )
+    rows = [
+      {
+        'step': epoch,
+        'epoch': epoch,
+        'cross_entropy': 1 / epoch,
+        **({} if method == 'teacher' else {'factor_transfer': 0.01 / epoch}),
+        'validation_accuracy': value,
+      }
+      for epoch, value in enumerate((0.5, accuracy), start=1)
+    ]
+    self.folder.create_file(
+      f'{name}/metrics.jsonl', ''.join(json.dumps(r) + '\n' for r in rows)
+    )
+
+  def write_predictions(self, classes):
+    """Writes the predictions of all networks, as this version does."""
+    self.write_json('teacher/predictions.json', predictions(classes))
+    self.write_json('student/predictions.json', predictions(classes, 8, 2))
+    self.write_json(
+      'export/predictions.json',
+      {
+        'student.keras': predictions(classes, 8, 2),
+        'student_int8.tflite': predictions(classes, 8, 3),
+      },
+    )
+
+  def page(self):
+    """Writes the page and returns its text."""
+    with open(page.write(self.root), encoding='utf-8') as file:
+      return file.read()
