@@ -136,7 +136,10 @@ def methods() -> str:
     module = sys.modules[module_name]
     title = (module.__doc__ or '').strip().splitlines()[0].rstrip('.')
     lines += [f'## {title.rpartition(":")[0] or title}', '']
-    lines += [f'`--method`: {", ".join(f"`{name}`" for name in names)}', '']
+    for name in names:
+      about = definitions.registered()[name].about
+      lines.append(f'- `{name}`: {about}.')
+    lines.append('')
     for _, value in inspect.getmembers(module, inspect.isclass):
       if issubclass(value, base.Method) and value.__module__ == module_name:
         lines += [_summary(value), '']
