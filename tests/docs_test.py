@@ -18,7 +18,9 @@ import pytest
 from absl import flags
 from absl.testing import absltest, parameterized
 
-from docs.generator import commands, messages
+import ft_tf
+from docs.generator import commands, messages, reference
+from ft_tf import catalogue, definitions, recipes
 from ft_tf.cli import dispatch, settings
 from tests import code_blocks
 
@@ -93,6 +95,9 @@ class PagesTest(parameterized.TestCase):
     self.assertIn('bin/quickstart', readme)
     self.assertIn('bin/test', readme)
 
+  def test_citation_has_the_version(self):
+    self.assertIn(f'\nversion: {ft_tf.__version__}\n', _read('CITATION.cff'))
+
   @parameterized.named_parameters(_named(_pages()))
   def test_every_flag_exists(self, page):
     text = _read(page)
@@ -148,6 +153,31 @@ class PagesTest(parameterized.TestCase):
     for page in ('README.md', 'CONTRIBUTING.md'):
       for link in re.findall(r'\]\((?!http|#)([^)#]+)', _read(page)):
         self.assertTrue(os.path.exists(os.path.join(_ROOT, link)), link)
+
+
+class ReferenceTest(absltest.TestCase):
+  def test_every_number_of_a_recipe_has_a_place(self):
+    page = reference.flags()
+    for leaf in recipes.leaves():
+      self.assertIn(f'### `--{leaf.flag}` {{ #{leaf.flag} }}\n', page)
+
+  def test_default_is_shown_with_its_source_and_exceptions(self):
+    page = reference.flags()
+    start = page.index('### `--beta` ')
+    beta = page[start : page.index('\n### ', start)]
+    self.assertIn('Default: `500.0`; `60.0` in [`digits`]', beta)
+    self.assertIn('Source: Public code', beta)
+
+  def test_every_recipe_method_and_command_has_a_place(self):
+    listed = reference.list_recipes()
+    for name in catalogue.RECIPES:
+      self.assertIn(f'## `{name}` {{ #{name} }}', listed)
+    methods = reference.methods()
+    for name in definitions.registered():
+      self.assertIn(f'- `{name}`: ', methods)
+    manual = commands.commands()
+    for name in dispatch.COMMANDS:
+      self.assertIn(f'## `ft-tf {name}` {{ #{name} }}', manual)
 
 
 class MessagesTest(absltest.TestCase):
