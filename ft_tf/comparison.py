@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -19,9 +20,10 @@ from ft_tf import (
 )
 from ft_tf import workshop as workshops
 from ft_tf.data import datasets
+from ft_tf.progress import plan, reporter
 from ft_tf.report import comparison as report
 from ft_tf.report import comparison_table
-from ft_tf.training import paraphraser, precision, stage, teacher
+from ft_tf.training import paraphraser, parts, precision, stage, teacher
 
 
 def compare(
@@ -82,7 +84,23 @@ def compare(
     names = [arm.name for arm in chosen if arm.name not in known]
     run.write(comparison_table.PLAN, known + names)
     run.write(comparison_table.METHODS, arms.explain(known + names))
-    work = {'strategy': devices, 'options': workshop.options}
+    planned = _plan(
+      recipe,
+      dataset,
+      run,
+      tasks,
+      given=given is not None,
+      exports=exports,
+    )
+    progress = reporter.Progress(
+      planned, mode=workshop.options.progress, estimates=jobs == 1
+    )
+    progress.announce()
+    work = {
+      'strategy': devices,
+      'options': workshop.options,
+      'progress': progress,
+    }
     trained_teacher = teacher.obtain_teacher(
       recipe, dataset, run=run.child('teacher'), given=given, **work
     )
@@ -96,6 +114,7 @@ def compare(
       dataset,
       teacher=trained_teacher,
       paraphrasers=[p for each in paraphrasers.values() for p in each],
+      progress=progress,
     )
     orders = [
       workshops.Order(
@@ -106,7 +125,7 @@ def compare(
       )
       for task in tasks
     ]
-    for task, failure in _train(orders, bench, workshop, jobs):
+    for task, failure in _train(orders, bench, workshop, jobs, planned):
       if failure:
         failures[task.name] = failure
       report.write(run, failures)
@@ -115,7 +134,8 @@ def compare(
         f'runs/{task.name}' for task in tasks if task.recipe.seed == recipe.seed
       ]
       folders = [run.child(name) for name in ('teacher', *names)]
-      _export([f for f in folders if f.read('result.json')], workshop)
+      with progress.part(os.path.join(run.path, 'export'), 'export') as part:
+        _export([f for f in folders if f.read('result.json')], workshop, part)
     return report.write(run, failures)
 
 
@@ -142,11 +162,7 @@ def _paraphrase(
   for task in tasks:
     if not recipes.needs_paraphraser(task.recipe.student.method):
       continue
-    # One paraphraser serves all seeds of the student.
-    of_first_seed = recipes.override(task.recipe, {'seed': recipe.seed})
-    folder = run.child(
-      f'paraphrasers/{_paraphraser_name(of_first_seed, recipe)}'
-    )
+    of_first_seed, folder = _paraphraser_run(run, recipe, task)
     if folder.path not in {*by_folder, *failed_folders}:
       try:
         by_folder[folder.path] = paraphraser.train_paraphrasers(
@@ -160,6 +176,58 @@ def _paraphrase(
     else:
       by_task[task.name] = by_folder[folder.path]
   return by_task, failures
+
+
+def _paraphraser_run(
+  run: run_dir.RunDir, recipe: recipes.Recipe, task: arms.Task
+) -> tuple[recipes.Recipe, run_dir.RunDir]:
+  """Returns the recipe and the folder of a task's paraphrasers.
+
+  One paraphraser serves all seeds of the student.
+  """
+  of_first_seed = recipes.override(task.recipe, {'seed': recipe.seed})
+  name = _paraphraser_name(of_first_seed, recipe)
+  return of_first_seed, run.child(f'paraphrasers/{name}')
+
+
+def _plan(
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  run: run_dir.RunDir,
+  tasks: list[arms.Task],
+  *,
+  given: bool,
+  exports: bool,
+) -> list[plan.Part]:
+  """Returns the parts of a comparison, in their order.
+
+  Args:
+    recipe: As of `compare`, like the others.
+    dataset: The images.
+    run: The folder of it all.
+    tasks: The students.
+    given: Whether the teacher is given.
+    exports: As of `compare`.
+  """
+  teacher_run = run.child('teacher')
+  planned = [parts.of_teacher(recipe, dataset, teacher_run, given=given)]
+  of_paraphrasers: dict[str, list[plan.Part]] = {}
+  for task in tasks:
+    if recipes.needs_paraphraser(task.recipe.student.method):
+      of_first_seed, folder = _paraphraser_run(run, recipe, task)
+      of_paraphrasers[folder.path] = parts.of_paraphrasers(
+        of_first_seed, dataset, folder
+      )
+  for each in of_paraphrasers.values():
+    planned += each
+  planned += [
+    parts.of_student(
+      task.recipe, dataset, run.child(f'runs/{task.name}'), label=task.arm
+    )
+    for task in tasks
+  ]
+  export = [parts.of_export(os.path.join(run.path, 'export'))] * exports
+  return planned + export
 
 
 def _paraphraser_name(
@@ -202,6 +270,7 @@ def _train(
   bench: workshops.Bench,
   workshop: workshops.Workshop,
   jobs: int,
+  planned: list[plan.Part],
 ) -> Iterator[tuple[arms.Task, str]]:
   """Yields each task when it is over, with what went wrong if it did."""
   if jobs == 1:
@@ -213,7 +282,7 @@ def _train(
     [{'order': order} for order in orders],
     workers=jobs,
     start=workshops.open_bench,
-    start_arguments=(workshop, jobs),
+    start_arguments=(workshop, jobs, planned),
   ):
     task = orders[number].task
     if isinstance(failure, processes.Died):
@@ -224,13 +293,18 @@ def _train(
 
 
 def _export(
-  folders: list[run_dir.RunDir], workshop: workshops.Workshop
+  folders: list[run_dir.RunDir],
+  workshop: workshops.Workshop,
+  part: reporter.Running,
 ) -> None:
   """Exports networks that are not, in another process: a dead one ends it.
 
   LiteRT gives up its process over a network whose maps are all zero.
   """
   waiting = [f for f in folders if not f.read('export/export.json')]
+  if not waiting:
+    return
+  part.announce(f'networks: {len(waiting)}')
   for number, outcome in processes.run_each(
     workshops.export,
     [{'path': folder.path} for folder in waiting],
@@ -240,6 +314,7 @@ def _export(
   ):
     if isinstance(outcome, processes.Died):
       _print(f'{waiting[number].path}: no TFLite file, {outcome}')
+    part.status(f'networks: {number + 1} of {len(waiting)} done')
 
 
 def _print(line: str) -> None:

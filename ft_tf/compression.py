@@ -4,7 +4,7 @@ import base64
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -18,11 +18,13 @@ from ft_tf.export import budget
 from ft_tf.export import student as export_student
 from ft_tf.methods import factor_transfer, registry
 from ft_tf.models import feature_maps
+from ft_tf.progress import plan, reporter
 from ft_tf.report import page, summary
 from ft_tf.signals import cache
 from ft_tf.training import (
   loop,
   paraphraser,
+  parts,
   precision,
   stage,
   student,
@@ -94,14 +96,20 @@ def compress(
       return complete
     if choice is not None:
       run.write(CANDIDATES, choice)
-    teacher_run = run.child('teacher')
+    students = _students(recipe, seeds, baseline)
+    progress = reporter.Progress(
+      _plan(recipe, dataset, run, students, given=given is not None),
+      mode=options.progress,
+    )
+    progress.announce()
     trained_teacher = teacher.obtain_teacher(
       recipe,
       dataset,
-      run=teacher_run,
+      run=run.child('teacher'),
       strategy=strategy,
       options=options,
       given=given,
+      progress=progress,
     )
     paraphrasers: Sequence[paraphraser.TrainedParaphraser] = ()
     if recipes.needs_paraphraser(recipe.student.method):
@@ -112,6 +120,7 @@ def compress(
         run=run.child('paraphraser'),
         strategy=strategy,
         options=options,
+        progress=progress,
       )
     results = {
       name: student.train_student(
@@ -123,15 +132,12 @@ def compress(
         teacher=trained_teacher,
         paraphrasers=paraphrasers,
         signals=signals,
+        progress=progress,
       )
-      for name, student_recipe in _students(recipe, seeds, baseline).items()
+      for name, student_recipe in students.items()
     }
-    export_student.export(
-      run.child('student').model, dataset, os.path.join(run.path, 'export')
-    )
-    export_compared(teacher_run, dataset, loaded=trained_teacher.model)
-    if baseline:
-      export_compared(run.child(f'comparison/scratch-{recipe.seed}'), dataset)
+    with progress.part(os.path.join(run.path, 'export'), 'export') as part:
+      _export_all(recipe, dataset, run, trained_teacher, baseline, part)
     seen = specs.student_dataset(recipe, dataset)
     run.write('samples.json', _samples(run, dataset, seen, trained_teacher))
     report = page.write(run)
@@ -225,11 +231,66 @@ def _students(
   return students
 
 
+def _plan(
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  run: run_dir.RunDir,
+  students: dict[str, recipes.Recipe],
+  *,
+  given: bool,
+) -> list[plan.Part]:
+  """Returns the parts of a compression, in their order.
+
+  Args:
+    recipe: What to run.
+    dataset: The images.
+    run: The folder of it all.
+    students: The value of `_students`.
+    given: Whether the teacher is given.
+  """
+  teacher_run = run.child('teacher')
+  planned = [parts.of_teacher(recipe, dataset, teacher_run, given=given)]
+  if recipes.needs_paraphraser(recipe.student.method):
+    planned += parts.of_paraphrasers(recipe, dataset, run.child('paraphraser'))
+  planned += [
+    parts.of_student(student_recipe, dataset, run.child(name))
+    for name, student_recipe in students.items()
+  ]
+  return [*planned, parts.of_export(os.path.join(run.path, 'export'))]
+
+
+def _export_all(
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  run: run_dir.RunDir,
+  trained_teacher: teachers.Teacher,
+  baseline: bool,
+  part: reporter.Running,
+) -> None:
+  """Exports the student, and what its table compares it with."""
+  export_student.export(
+    run.child('student').model,
+    dataset,
+    os.path.join(run.path, 'export'),
+    status=part.step('student'),
+  )
+  export_compared(
+    run.child('teacher'),
+    dataset,
+    loaded=trained_teacher.model,
+    status=part.step('teacher'),
+  )
+  if baseline:
+    scratch_run = run.child(f'comparison/scratch-{recipe.seed}')
+    export_compared(scratch_run, dataset, status=part.step('baseline'))
+
+
 def export_compared(
   run: run_dir.RunDir,
   dataset: datasets.Dataset,
   *,
   loaded: keras.Model | None = None,
+  status: Callable[[str], None] = export_student.print_status,
 ) -> None:
   """Exports a network that the student is compared with, if it converts.
 
@@ -241,10 +302,13 @@ def export_compared(
     run: The network's run.
     dataset: The images.
     loaded: As of `export.student.export`.
+    status: Likewise.
   """
   folder = os.path.join(run.path, 'export')
   try:
-    export_student.export(run.model, dataset, folder, loaded=loaded)
+    export_student.export(
+      run.model, dataset, folder, loaded=loaded, status=status
+    )
   except Exception as error:  # The converter's own class is not public.
     # The last line is the reason where the first names a place in the code.
     reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]

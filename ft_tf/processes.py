@@ -6,11 +6,14 @@ import dataclasses
 import multiprocessing
 import multiprocessing.connection
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.process import BaseProcess
 from typing import Any, cast
+
+from ft_tf import native_output
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,10 +108,10 @@ class _Worker:
     # TensorFlow's threads do not survive a fork.
     context = multiprocessing.get_context('spawn')
     self.connection, worker_end = context.Pipe()
+    # As bytes, so that the process imports what they are of inside `_work`.
+    job = pickle.dumps((function, start, start_arguments))
     self.process = context.Process(
-      target=_work,
-      args=(worker_end, function, start, start_arguments),
-      daemon=True,
+      target=_work, args=(worker_end, job), daemon=True
     )
     self.process.start()
     # The process has its own copy of the pipe's end. While this copy is open,
@@ -124,16 +127,22 @@ class _Worker:
 
 
 def _work(
-  connection: multiprocessing.connection.Connection,
-  function: Callable[..., Any],
-  start: Callable[..., None],
-  start_arguments: Iterable[Any],
+  connection: multiprocessing.connection.Connection, job: bytes
 ) -> None:
-  """Runs the calls that the parent sends; the main function of a worker."""
+  """Runs the calls that the parent sends; the main function of a worker.
+
+  Args:
+    connection: To the parent.
+    job: The function, the function to call first and the latter's positional
+      arguments, pickled.
+  """
   # Ctrl-C reaches all processes of the terminal; the parent handles it.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   threading.Thread(target=_end_with_parent, daemon=True).start()
-  start(*start_arguments)
+  # TensorFlow prints notes while it is imported and while it looks for devices.
+  with native_output.held():
+    function, start, start_arguments = pickle.loads(job)
+    start(*start_arguments)
   while True:
     try:
       call = connection.recv()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -49,6 +50,7 @@ def rehearse(
     given = teachers.resolve(recipe, dataset)
   small = dataset.part(_BATCHES * recipe.data.batch_size)
   short = {f'{s}_epochs': 1 for s in ('teacher', 'paraphraser', 'student')}
+  print(f'rehearsal: {_BATCHES} steps of every part', file=sys.stderr)
   with tempfile.TemporaryDirectory() as folder:
     run = run_dir.RunDir(folder)
     comparison.compare(
@@ -58,7 +60,9 @@ def rehearse(
       workshop=dataclasses.replace(
         workshop,
         open_dataset=lambda: small,
-        options=dataclasses.replace(workshop.options, log_steps=5),
+        options=dataclasses.replace(
+          workshop.options, log_steps=5, progress='off'
+        ),
         signal_cache='off',
       ),
       chosen=chosen,

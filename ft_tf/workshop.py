@@ -18,6 +18,7 @@ from ft_tf import (
 )
 from ft_tf.data import datasets
 from ft_tf.models import model_files
+from ft_tf.progress import plan, reporter
 from ft_tf.signals import cache
 from ft_tf.training import loop, paraphraser, strategy, student
 
@@ -76,6 +77,7 @@ class Bench:
     *,
     teacher: teachers.Teacher | None = None,
     paraphrasers: Sequence[paraphraser.TrainedParaphraser] = (),
+    progress: reporter.Progress | None = None,
   ):
     """Opens the store of signals.
 
@@ -85,8 +87,10 @@ class Bench:
       dataset: The images.
       teacher: The teacher if it is loaded already.
       paraphrasers: Those that are loaded already.
+      progress: As of `stage.run_stage`.
     """
     self._options = workshop.options
+    self._progress = progress
     self._devices = devices
     self.dataset = dataset
     self._signals = cache.Store(
@@ -111,6 +115,7 @@ class Bench:
         paraphrasers=paraphrasers,
         signals=self._signals,
         label=task.arm,
+        progress=self._progress,
       )
       knowledge.look(
         run,
@@ -141,16 +146,31 @@ class Bench:
 _bench: Bench  # of a process that was started by `open_bench`
 
 
-def open_bench(workshop: Workshop, jobs: int) -> None:
-  """Makes this process's bench, with its share of the CPU among some jobs."""
+def open_bench(
+  workshop: Workshop, jobs: int, planned: Sequence[plan.Part] = ()
+) -> None:
+  """Makes this process's bench.
+
+  Args:
+    workshop: How it is made.
+    jobs: The processes that share the CPU.
+    planned: All parts of the command, of which this process runs some; it
+      prints lines, since the bars of several processes would mix.
+  """
   global _bench
   if workshop.allow_unsafe_model:
     model_files.allow_unsafe()
   if jobs > 1:
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
+  # Notes on tracing, as commands silence them; a process starts with them.
+  tf.get_logger().setLevel('ERROR')
+  shown = 'off' if workshop.options.progress == 'off' else 'lines'
   _bench = Bench(
-    workshop, strategy.make(workshop.num_replicas), workshop.open_dataset()
+    workshop,
+    strategy.make(workshop.num_replicas),
+    workshop.open_dataset(),
+    progress=reporter.Progress(planned, mode=shown, estimates=False),
   )
 
 
@@ -160,8 +180,13 @@ def train(order: Order) -> str:
 
 
 def export(path: str) -> None:
-  """Exports the network of a run's folder, if it converts."""
-  compression.export_compared(run_dir.RunDir(path), _bench.dataset)
+  """Exports the network of a run's folder, if it converts; prints no status.
+
+  The process that waits for this one shows the progress.
+  """
+  compression.export_compared(
+    run_dir.RunDir(path), _bench.dataset, status=lambda status: None
+  )
 
 
 def _print(line: str) -> None:

@@ -1,6 +1,8 @@
 """Comparisons as a library call: what is shared, skipped, continued, told."""
 
+import contextlib
 import functools
+import io
 import multiprocessing
 import os
 import signal
@@ -69,6 +71,18 @@ class CompareTest(parameterized.TestCase):
       jobs=jobs,
       exports=False,
     )
+
+  def test_progress_names_every_part_at_its_place(self):
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+      self._compare(['scratch', 'kd'], {'temperature': [2.0, 4.0]})
+    printed = said.getvalue()
+    self.assertIn('plan: 4 parts\n  teacher: given', printed)
+    for place in (
+      '[2/4] baseline seed 0: test accuracy',
+      '[3/4] student kd,temperature=2.0 seed 0  epoch 3/3',
+      '[4/4] student kd,temperature=4.0 seed 0: test accuracy',
+    ):
+      self.assertIn(place, printed)
 
   @pytest.mark.slow
   def test_students_share_teacher_and_paraphraser_and_signals(self):

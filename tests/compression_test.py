@@ -50,6 +50,29 @@ class CompressTest(absltest.TestCase):
       baseline=baseline,
     )
 
+  def _check_progress(self, printed):
+    """Fails if a part is not shown at its place among all."""
+    self.assertIn(
+      'plan: 7 parts\n'
+      '  teacher: given, measured on the test images\n'
+      '  paraphraser: 1 epoch of 48 images, 3 steps\n'
+      '  student ft: 2 seeds, 1 epoch of 48 images, 3 steps each\n'
+      '  baseline: 2 seeds, 1 epoch of 48 images, 3 steps each\n'
+      '  export: converted and measured\n',
+      printed,
+    )
+    for place in (
+      '[1/7] teacher: ',
+      '[2/7] paraphraser  compiling',
+      '[3/7] student ft seed 0  epoch 1/1',
+      '[4/7] baseline seed 0  epoch 1/1',
+      '[5/7] student ft seed 1  epoch 1/1',
+      '[6/7] baseline seed 1: test accuracy ',
+      '[7/7] export  student',
+    ):
+      self.assertIn(place, printed)
+    self.assertEqual(printed.count('precision: '), 1)
+
   def test_given_teacher_is_measured_and_not_trained(self):
     opened, tested = [], []
     load, logits = keras.models.load_model, metrics.logits
@@ -68,6 +91,7 @@ class CompressTest(absltest.TestCase):
       mock.patch.object(
         compiled, 'compile_signal', wraps=compiled.compile_signal
       ) as compile_signal,
+      contextlib.redirect_stderr(io.StringIO()) as printed,
     ):
       result = self._compress(
         seeds=2,
@@ -76,6 +100,7 @@ class CompressTest(absltest.TestCase):
         student_epochs=1,
         student_drop_epochs=(),
       )
+    self._check_progress(printed.getvalue())
     # Four students and the report share one load, one test and one signal.
     self.assertEqual(opened.count(self.teacher), 1)
     self.assertNotIn(self.run_dir.child('teacher').model, opened)

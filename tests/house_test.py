@@ -17,12 +17,14 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _ROOMS = (
   'errors',
   'paths',
+  'native_output',
   'processes',
   'fields',
   'definitions',
   'recipes',
   'catalogue',
   'run_dir',
+  'progress',
   'data',
   'models',
   'specs',
@@ -56,12 +58,14 @@ _ROOMS = (
 _WITHOUT_TENSORFLOW = (
   'errors',
   'paths',
+  'native_output',
   'processes',
   'fields',
   'definitions',
   'recipes',
   'catalogue',
   'run_dir',
+  'progress',
   'report',
 )
 # These are TensorFlow, or import it.

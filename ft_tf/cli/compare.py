@@ -12,14 +12,13 @@ runs continue.
 """
 
 import functools
-import os
 
 from absl import flags
 
 from ft_tf import arms, catalogue, comparison, errors, rehearsal, workshop
 from ft_tf.cli import flag_sets, outcome, settings
 from ft_tf.data import datasets
-from ft_tf.report import comparison_table, tables
+from ft_tf.report import closing, tables
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -97,19 +96,13 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
   compared = comparison.compare(
     recipe, run=setting.run, jobs=values.jobs, **arguments
   )
-  table = comparison_table.to_markdown(
-    comparison_table.make_rows(comparison_table.read_runs(setting.run))
-  )
-  verdicts = '\n'.join(compared['verdicts'])
-  report = os.path.join(setting.run.path, 'comparison.html')
   if compared['failures']:
     raise errors.TrainingError(
       f'{", ".join(compared["failures"])} failed (see above). Run the same '
       'command again to retry; all other runs are complete'
     )
-  return outcome.Outcome(
-    compared, f'{table}\n\n{verdicts}\n\nReport:  {report}'
-  )
+  text = closing.describe_comparison(setting.run, compared)
+  return outcome.Outcome(compared, text)
 
 
 def _plan(parts: list[dict[str, float]]) -> outcome.Outcome:

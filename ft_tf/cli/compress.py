@@ -17,7 +17,7 @@ from absl import flags
 
 from ft_tf import compression, doctor, teacher_check
 from ft_tf.cli import flag_sets, outcome, settings
-from ft_tf.report import summary
+from ft_tf.report import closing
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -63,8 +63,5 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
     signals=signals,
     **setting.work,
   )
-  table = summary.to_markdown(summary.make_rows(summary.read_runs(setting.run)))
-  return outcome.Outcome(
-    result,
-    f'{table}\n\nReport:  {result["report"]}\nExport:  {result["export"]}',
-  )
+  text = closing.describe_compression(setting.run, data_dir=values.data_dir)
+  return outcome.Outcome(result, text)

@@ -202,6 +202,7 @@ def _import_everything(values: flags.FlagValues) -> None:
     tf.config.list_physical_devices()
   # TensorFlow's and TFDS's notes; what ends a command is an exception.
   logging.set_verbosity(logging.ERROR)
+  tf.get_logger().setLevel('ERROR')
   tfds.disable_progress_bar()
   if 'allow_unsafe_model' in values and values.allow_unsafe_model:
     model_files.allow_unsafe()

@@ -6,6 +6,7 @@ from typing import Any
 from absl import flags
 
 from ft_tf import catalogue, definitions, recipes
+from ft_tf.progress import reporter
 from ft_tf.training import loop
 
 # The groups of the help, in its order.
@@ -267,6 +268,15 @@ def define_devices(values: flags.FlagValues) -> None:
     'checkpoint_steps': 'number of steps between checkpoints',
   }.items():
     define(values, TRAINING, name, getattr(defaults, name), text, lower_bound=1)
+  define(
+    values,
+    OTHER,
+    'progress',
+    defaults.progress,
+    'progress on standard error: bar, lines (with the time, for logs), off, or '
+    'auto, which is a bar on a terminal and lines elsewhere',
+    choices=reporter.MODES,
+  )
   define(
     values,
     DEVICES,

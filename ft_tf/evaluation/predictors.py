@@ -11,7 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 
-from ft_tf import errors
+from ft_tf import errors, native_output
 from ft_tf.models import checks, model_files, standard
 
 SIGNATURE = 'serving_default'
@@ -160,10 +160,11 @@ class LiteRTPredictor(Predictor):
       UsageError: the file does not load, or takes something else.
     """
     try:
-      self.interpreter = litert.Interpreter(
-        model_path=path, num_threads=threads or os.cpu_count()
-      )
-      self.interpreter.allocate_tensors()
+      with native_output.held():
+        self.interpreter = litert.Interpreter(
+          model_path=path, num_threads=threads or os.cpu_count()
+        )
+        self.interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
       raise errors.UsageError(
         f'{path} does not load in LiteRT ({_first_line(error)}): give a '

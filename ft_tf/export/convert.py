@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 
-from ft_tf import errors
+from ft_tf import errors, native_output
 from ft_tf.evaluation import predictors
 from ft_tf.models import graph, rebuilding
 
@@ -158,7 +158,8 @@ def _convert(
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     configure(converter)
     try:
-      return converter.convert()
+      with native_output.held():
+        return converter.convert()
     except Exception as error:  # The converter's own class is not public.
       raise errors.UsageError(
         f'{model.name} does not become a TFLite file ({_reason(error)}): give '

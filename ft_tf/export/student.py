@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -20,12 +21,18 @@ CALIBRATION_IMAGES = 1000
 _MADE_OF = '.model_sha256'
 
 
+def print_status(status: str) -> None:
+  """Prints what an export does to standard error."""
+  print(f'export: {status}', file=sys.stderr, flush=True)
+
+
 def export(
   model: str,
   dataset: datasets.Dataset,
   folder: str,
   *,
   loaded: keras.Model | None = None,
+  status: Callable[[str], None] = print_status,
 ) -> dict[str, dict[str, Any]]:
   """Makes the export folder of a student, whole or not at all.
 
@@ -41,6 +48,7 @@ def export(
       `student_fp16.tflite`, `student_int8.tflite`, `labels.txt`,
       `export.json` and `predictions.json`.
     loaded: The model of the file if it is loaded already.
+    status: Is told what is being done.
 
   Returns:
     What `export.json` says: for each file `bytes`, `accuracy` on the test
@@ -79,6 +87,7 @@ def export(
   with run_dir.replacing(folder) as scratch:
     os.mkdir(scratch)
     calibration = sampling.sample(dataset.train, CALIBRATION_IMAGES).images[:]
+    status('converting')
     _write_models(student, calibration, scratch)
     with open(
       os.path.join(scratch, 'labels.txt'), 'w', encoding='utf-8'
@@ -86,7 +95,7 @@ def export(
       file.writelines(f'{name}\n' for name in dataset.label_names)
     with open(os.path.join(scratch, _MADE_OF), 'w', encoding='utf-8') as file:
       file.write(digest)
-    figures, predictions = _measure(scratch, dataset, model)
+    figures, predictions = _measure(scratch, dataset, model, status)
     written = run_dir.RunDir(scratch)
     written.write('export.json', figures)
     written.write(run_dir.PREDICTIONS, predictions, indent=None)
@@ -151,7 +160,6 @@ def _write_models(
   student: keras.Model, calibration: np.ndarray, folder: str
 ) -> None:
   """Writes every format of the student."""
-  print('export: converting', file=sys.stderr, flush=True)
   twin = convert.float32_twin(student, 'uint8')
   twin.save(os.path.join(folder, run_dir.KERAS))
   convert.saved_model(twin, os.path.join(folder, run_dir.SAVED_MODEL))
@@ -169,7 +177,10 @@ def _write_models(
 
 
 def _measure(
-  folder: str, dataset: datasets.Dataset, model: str
+  folder: str,
+  dataset: datasets.Dataset,
+  model: str,
+  status: Callable[[str], None],
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
   """Runs every format of a model on the test images.
 
@@ -181,7 +192,7 @@ def _measure(
   figures, predictions = {}, {}
   reference = None
   for name in run_dir.EXPORTED:
-    print(f'export: measuring {name}', file=sys.stderr, flush=True)
+    status(f'measuring {name}')
     path = os.path.join(folder, name)
     predict = predictors.open_predictor(path)
     predict.given = f'{model}, exported as {name},'

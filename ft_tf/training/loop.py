@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from ft_tf import errors, recipes, run_dir
 from ft_tf.data import example_sets, views
+from ft_tf.progress import reporter
 from ft_tf.training import monitor
 from ft_tf.training import step as steps
 
@@ -32,12 +33,14 @@ class Options:
     log_steps: Steps between rows of metrics, and per call of the compiled
       loop.
     checkpoint_steps: Steps between checkpoints, at most what a kill costs.
+    progress: What is shown on standard error, one of `reporter.MODES`.
     jit: Whether XLA compiles the steps: 'on', 'off', or 'auto', which is on for
       GPUs. On CPUs it is slower than TensorFlow's own kernels.
   """
 
   log_steps: int = 20
   checkpoint_steps: int = 200
+  progress: str = 'auto'
   jit: str = 'auto'
 
   def __post_init__(self) -> None:
@@ -46,6 +49,7 @@ class Options:
         raise errors.UsageError(
           f'--{name}={getattr(self, name)}: give 1 or more'
         )
+    reporter.check_mode(self.progress)
     if self.jit not in ('auto', 'on', 'off'):
       raise errors.UsageError(f'--jit={self.jit}: give auto, on or off')
 
@@ -71,7 +75,7 @@ class Training:
   """What the loop needs of a training.
 
   Attributes:
-    name: 'teacher', 'paraphraser' or 'student'.
+    method: What the run's result calls its method.
     epochs: Epochs of training.
     examples: What it trains on.
     labels: Whether its steps read labels.
@@ -92,7 +96,7 @@ class Training:
       outputs.
   """
 
-  name: str
+  method: str
   epochs: int
   examples: example_sets.AnyExamples
   labels: bool
@@ -117,6 +121,7 @@ def run(
   run: run_dir.RunDir,
   strategy: tf.distribute.Strategy,
   options: Options,
+  part: reporter.Running,
 ) -> monitor.Monitor:
   """Trains a stage to its end, from its newest checkpoint if there is one.
 
@@ -127,6 +132,7 @@ def run(
     run: The claimed run folder.
     strategy: The devices.
     options: Intervals.
+    part: What the run reports to.
 
   Returns:
     The run's monitor, to be closed with the result.
@@ -142,7 +148,8 @@ def run(
   checkpoint, manager = _restored(training, data, seed, run)
   step = int(checkpoint.step)
   # Drops the rows after the checkpoint: they are logged again.
-  watch = monitor.Monitor(run, name=training.name, step=step, steps=total)
+  watch = monitor.Monitor(run, method=training.method, step=step, steps=total)
+  part.start(step=step, steps=total, epochs=training.epochs)
   best = max((_accuracy(row) for row in run.metrics()), default=-1.0)
   stream = views.stream(
     training.examples,
@@ -154,7 +161,7 @@ def run(
     signals=training.signals,
   )
   batches = iter(strategy.experimental_distribute_dataset(stream))
-  turn = _Turn(training.train_steps, batches, batch)
+  turn = _Turn(training.train_steps, batches, batch, part.compiled)
   while step < total:
     epoch_end = views.count_steps(
       count, batch_size=batch, epochs=math.floor(step * batch / count) + 1
@@ -176,7 +183,9 @@ def run(
       **speed,
     }
     step = after
-    if step in (epoch_end, total):
+    ends_epoch = step in (epoch_end, total)
+    if ends_epoch:
+      part.status('validating')
       row |= training.evaluate()
       if _accuracy(row) > best:
         best = _accuracy(row)
@@ -187,6 +196,9 @@ def run(
     # The row comes before its checkpoint: a kill in between logs it again,
     # while the other order would lose it.
     watch.row(row)
+    part.row(row, ends_epoch=ends_epoch)
+    if step == total:
+      part.status('saving')
     if step % options.checkpoint_steps == 0 or step == total:
       checkpoint.step.assign(step)
       checkpoint.epoch.assign(step * batch / count)
@@ -222,10 +234,11 @@ def _restored(
 class _Turn:
   """Runs steps and times them; the very first, which compiles, apart."""
 
-  def __init__(self, train_steps, batches, batch_size):
+  def __init__(self, train_steps, batches, batch_size, compiled):
     self._train_steps = train_steps
     self._batches = batches
     self._batch_size = batch_size
+    self._tell_compiled = compiled
     self._compiled = False
 
   def __call__(self, count: int) -> tuple[dict[str, np.ndarray], dict]:
@@ -241,6 +254,7 @@ class _Turn:
     self._compiled = True
     start = time.monotonic()
     terms, speed = self._run(1)
+    self._tell_compiled()
     compiled = {'compile_seconds': round(time.monotonic() - start, 3)}
     if count > 1:
       more, speed = self._run(count - 1)

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf.methods import base
+from ft_tf.methods import base, factor_transfer
 from ft_tf.models import taps
 from ft_tf.signals import constant
-from ft_tf.training import monitor
+from ft_tf.training import mosaic
 
 
 def compare(
@@ -38,20 +38,25 @@ def compare(
   @tf.function
   def pair_of_maps(images, seen):
     outputs = base.Outputs(*features(seen, training=False))
-    for method, target in zip(methods, signal(images), strict=True):
-      adapted = method.adapt(outputs)
+    for number, target in enumerate(signal(images)):
+      adapted = methods[number].adapt(outputs)
       if (
         tf.is_tensor(target)
         and target.shape.rank == 4
         and target.shape[1:].is_compatible_with(adapted.shape[1:])
       ):
-        return tf.cast(target, tf.float32), tf.cast(adapted, tf.float32)
+        pair = tf.cast(target, tf.float32), tf.cast(adapted, tf.float32)
+        return number, *pair
     return None
 
-  def mosaic():
-    pair = pair_of_maps(tf.constant(images), tf.constant(seen))
-    if pair is None:
+  def draw():
+    shown = pair_of_maps(tf.constant(images), tf.constant(seen))
+    if shown is None:
       return None
-    return monitor.mosaic(images, *(each.numpy() for each in pair))
+    number, *pair = (each.numpy() for each in shown)
+    is_factor = isinstance(methods[number], factor_transfer.FactorTransfer)
+    kind = 'factor' if is_factor else 'map'
+    names = f'teacher {kind}', f'student {kind}'
+    return mosaic.draw(images, *pair, names=names)
 
-  return mosaic
+  return draw

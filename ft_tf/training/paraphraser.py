@@ -11,10 +11,11 @@ import tensorflow as tf
 from ft_tf import errors, factors, losses, recipes, run_dir, teachers
 from ft_tf.data import datasets, sampling
 from ft_tf.models import feature_maps, folding, layer_choice, model_files, taps
+from ft_tf.progress import reporter
 from ft_tf.signals import constant
 from ft_tf.training import (
   loop,
-  monitor,
+  mosaic,
   precision,
   reconstruction,
   sgd,
@@ -68,6 +69,7 @@ def train_paraphraser(
   run: run_dir.RunDir,
   strategy: tf.distribute.Strategy,
   options: loop.Options,
+  progress: reporter.Progress | None = None,
 ) -> dict[str, Any]:
   """Trains a paraphraser without labels; continues or returns what is there.
 
@@ -78,6 +80,7 @@ def train_paraphraser(
     run: Where to work; `model.keras` and `result.json` are there at the end.
     strategy: The devices.
     options: Intervals.
+    progress: As of `stage.run_stage`.
 
   Returns:
     The result: `reconstruction` on the test split (10,000 images at most), and
@@ -100,6 +103,7 @@ def train_paraphraser(
     run=run,
     strategy=strategy,
     options=options,
+    progress=progress,
   )
 
 
@@ -111,6 +115,7 @@ def train_paraphrasers(
   run: run_dir.RunDir,
   strategy: tf.distribute.Strategy,
   options: loop.Options,
+  progress: reporter.Progress | None = None,
 ) -> tuple[TrainedParaphraser, ...]:
   """Trains a paraphraser for each of the teacher's layers.
 
@@ -122,19 +127,13 @@ def train_paraphrasers(
       ... A layer that stands twice has one paraphraser.
     strategy: The devices.
     options: Intervals.
+    progress: As of `stage.run_stage`.
 
   Returns:
     Each layer's paraphraser, in the order of the layers.
   """
-  layers = [layer for layer, _ in recipes.layer_pairs(recipe)]
-  runs = {layers[0]: run}
-  if len(layers) > 1:
-    runs = {
-      layer: run.child(str(number))
-      for number, layer in enumerate(dict.fromkeys(layers), start=1)
-    }
   trained = {}
-  for layer, layer_run in runs.items():
+  for layer, layer_run in layer_runs(recipe, run).items():
     train_paraphraser(
       recipes.override(recipe, {'teacher_layer': layer}),
       dataset,
@@ -142,15 +141,28 @@ def train_paraphrasers(
       run=layer_run,
       strategy=strategy,
       options=options,
+      progress=progress,
     )
     trained[layer] = load(layer_run.model)
-  return tuple(trained[layer] for layer in layers)
+  return tuple(trained[layer] for layer, _ in recipes.layer_pairs(recipe))
+
+
+def layer_runs(
+  recipe: recipes.Recipe, run: run_dir.RunDir
+) -> dict[str, run_dir.RunDir]:
+  """Returns the run of each of the teacher's layers, in their order."""
+  layers = dict.fromkeys(layer for layer, _ in recipes.layer_pairs(recipe))
+  if len(recipes.layer_pairs(recipe)) == 1:
+    return dict.fromkeys(layers, run)
+  return {
+    layer: run.child(str(number)) for number, layer in enumerate(layers, 1)
+  }
 
 
 class _ParaphraserStage(stage.Stage):
   """The autoencoder on one feature map of the teacher (paper, section 3.1)."""
 
-  method = 'paraphraser'
+  method = name = 'paraphraser'
 
   def __init__(self, recipe, dataset, teacher):
     self.recipe = precision.settle(recipe)
@@ -174,7 +186,7 @@ class _ParaphraserStage(stage.Stage):
       )
       self.model.build((None, *feature_maps.shape(teacher, tap)))
 
-  def prepare(self, run, strategy, options):
+  def prepare(self, run, strategy, options, part):
     recipe, dataset = self.recipe, self.dataset
     kind = recipe.paraphraser.reconstruction
     with strategy.scope():
@@ -196,10 +208,11 @@ class _ParaphraserStage(stage.Stage):
     def pictures():
       images = stage.shown_images(dataset)
       maps, _, rebuilt = self._figures.maps(images)
-      return monitor.mosaic(images, maps, rebuilt)
+      names = 'teacher map', 'reconstruction'
+      return mosaic.draw(images, maps, rebuilt, names=names)
 
     return loop.Training(
-      name='paraphraser',
+      method=self.method,
       epochs=recipe.paraphraser.epochs,
       examples=dataset.every,
       labels=False,

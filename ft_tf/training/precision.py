@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import sys
 
 import tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port as port
@@ -20,19 +19,18 @@ def settle(recipe: recipes.Recipe) -> recipes.Recipe:
   return dataclasses.replace(recipe, precision=automatic()[0])
 
 
-def say(recipe: recipes.Recipe) -> None:
-  """Says on standard error in which precision a stage computes."""
+def describe(recipe: recipes.Recipe) -> str:
+  """Returns the lines about the precision in which a recipe is trained."""
   best, reason = automatic()
   why = f' ({reason})' if recipe.precision == best else ''
-  print(f'precision: {recipe.precision}{why}', file=sys.stderr, flush=True)
+  lines = [f'precision: {recipe.precision}{why}']
   if _lacks_onednn():
-    print(
+    lines.append(
       'TensorFlow was imported before ft_tf, without oneDNN: training on this '
       'CPU is 2 to 3 times slower; import ft_tf first, or set '
-      'TF_ENABLE_ONEDNN_OPTS=1',
-      file=sys.stderr,
-      flush=True,
+      'TF_ENABLE_ONEDNN_OPTS=1'
     )
+  return '\n'.join(lines)
 
 
 def _lacks_onednn() -> bool:

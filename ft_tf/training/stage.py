@@ -28,6 +28,7 @@ import tensorflow as tf
 from ft_tf import recipes, run_dir, specs
 from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.evaluation import metrics, predictors
+from ft_tf.progress import reporter
 from ft_tf.training import loop, precision
 from ft_tf.training import strategy as strategies
 
@@ -47,12 +48,14 @@ class Stage(abc.ABC):
     recipe: Its numbers, with the precision settled.
     dataset: The images.
     method: What the result calls the method.
+    name: What progress calls the run where no plan names it.
     model: What the run leaves, once it is built.
   """
 
   recipe: recipes.Recipe
   dataset: datasets.Dataset
   method: str
+  name: str
   model: keras.Model
 
   @abc.abstractmethod
@@ -73,6 +76,7 @@ class Stage(abc.ABC):
     run: run_dir.RunDir,
     strategy: tf.distribute.Strategy,
     options: loop.Options,
+    part: reporter.Running,
   ) -> loop.Training:
     """Returns what the loop needs; the folder is claimed."""
 
@@ -87,6 +91,7 @@ def run_stage(
   run: run_dir.RunDir,
   strategy: tf.distribute.Strategy,
   options: loop.Options,
+  progress: reporter.Progress | None = None,
 ) -> dict[str, Any]:
   """Trains a stage's network, or continues, or returns what is there.
 
@@ -97,6 +102,8 @@ def run_stage(
     run: Its folder.
     strategy: The devices.
     options: Intervals.
+    progress: That of the command that the run is a part of; None: the run is
+      the whole of it.
 
   Returns:
     The result, as in `result.json`.
@@ -109,19 +116,37 @@ def run_stage(
   identity = stage.identity()
   if complete := check(run, identity, strategy, recipe, dataset):
     return complete
+  progress = progress or reporter.Progress(mode=options.progress)
+  with progress.part(run.path, stage.name) as part:
+    return _run_part(stage, identity, run, strategy, options, part)
+
+
+def _run_part(
+  stage: Stage,
+  identity: dict[str, Any],
+  run: run_dir.RunDir,
+  strategy: tf.distribute.Strategy,
+  options: loop.Options,
+  part: reporter.Running,
+) -> dict[str, Any]:
+  """Does what `run_stage` does with a run that is not complete."""
+  recipe, dataset = stage.recipe, stage.dataset
+  part.say_once(precision.describe(recipe))
   keras.utils.set_random_seed(recipe.seed)
   stage.build(strategy)
   with claim(run, identity, strategy, recipe, dataset) as complete:
     if complete:
       return complete
     monitor = loop.run(
-      stage.prepare(run, strategy, options),
+      stage.prepare(run, strategy, options, part),
       data=recipe.data,
       seed=recipe.seed,
       run=run,
       strategy=strategy,
       options=options,
+      part=part,
     )
+    part.status('testing')
     scores = stage.score(run)
     save(run.model, stage.model)
     last_row = run.metrics()[-1]
@@ -136,7 +161,15 @@ def run_stage(
     }
     monitor.close(result)
     run.write('result.json', result)
+    part.end(_describe_scores(scores))
     return result
+
+
+def _describe_scores(scores: dict[str, Any]) -> str:
+  """Returns the figure of the test split that a run is judged by."""
+  if 'accuracy' in scores:
+    return f'test accuracy {100 * scores["accuracy"]:.2f} %'
+  return f'test reconstruction {scores["reconstruction"]:.4g}'
 
 
 def check(
@@ -181,10 +214,7 @@ def claim(
   run.claim(recipe_json | images_identity(dataset))
   try:
     # Again: another process may have completed it before the lock was ours.
-    result = run.read('result.json')
-    if result is None:
-      precision.say(recipe)
-    yield result
+    yield run.read('result.json')
   finally:
     run.release()
 

@@ -1,7 +1,6 @@
 """Stage 3: the student and what its method trains with it."""
 
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from ft_tf.data import datasets
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.methods import registry
 from ft_tf.models import folding, model_files, seeds
+from ft_tf.progress import reporter
 from ft_tf.signals import cache, constant, filling
 from ft_tf.training import (
   beta,
@@ -42,6 +42,7 @@ def train_student(
   paraphrasers: Sequence[paraphraser.TrainedParaphraser] = (),
   signals: cache.Store | None = None,
   label: str | None = None,
+  progress: reporter.Progress | None = None,
 ) -> dict[str, Any]:
   """Trains a student by the recipe's method, or returns what is there.
 
@@ -59,6 +60,7 @@ def train_student(
     signals: Where the teacher's signals are kept; None computes them in every
       step.
     label: What the result calls the method; its own name if None.
+    progress: As of `stage.run_stage`.
 
   Returns:
     The result: `accuracy`, `loss` and `calibration_error` on the test split,
@@ -76,6 +78,7 @@ def train_student(
     run=run,
     strategy=strategy,
     options=options,
+    progress=progress,
   )
 
 
@@ -86,6 +89,7 @@ class _StudentStage(stage.Stage):
     self.recipe = precision.settle(recipe)
     self.dataset = dataset
     self.method = label or recipe.student.method
+    self.name = f'student {self.method} seed {recipe.seed}'
     self._seen = specs.student_dataset(recipe, dataset)
     self._teacher = teacher
     self._paraphrasers: tuple[paraphraser.TrainedParaphraser, ...] = ()
@@ -141,11 +145,11 @@ class _StudentStage(stage.Stage):
         )
         self._methods = registry.make(self.recipe, parts)
 
-  def prepare(self, run, strategy, options):
+  def prepare(self, run, strategy, options, part):
     recipe, dataset, methods = self.recipe, self.dataset, self._methods
     for method in methods:
       if method.summary:
-        print(method.summary, file=sys.stderr, flush=True)
+        part.say_once(method.summary)
     with strategy.scope():
       optimizer, rate = sgd.make(
         recipe.student,
@@ -165,7 +169,7 @@ class _StudentStage(stage.Stage):
     beta.settle_beta(recipe, methods, measure, run)
     validate = stage.validation(self.model, self._seen.validation)
     return loop.Training(
-      name=f'student ({recipe.student.method}, seed {recipe.seed})',
+      method=self.method,
       epochs=recipe.student.epochs,
       examples=examples,
       images_per_epoch=len(dataset.every),

@@ -12,6 +12,7 @@ from ft_tf import losses, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import folding, fused
+from ft_tf.progress import reporter
 from ft_tf.training import loop, precision, sgd, stage, step
 
 TERMS = ('loss', 'cross_entropy', 'train_accuracy')
@@ -26,6 +27,7 @@ def obtain_teacher(
   strategy: tf.distribute.Strategy,
   options: loop.Options,
   given: teachers.Teacher | None = None,
+  progress: reporter.Progress | None = None,
 ) -> teachers.Teacher:
   """Returns the teacher: the given one, put into the run, or a trained one.
 
@@ -37,14 +39,24 @@ def obtain_teacher(
     options: Intervals.
     given: The value of `teachers.resolve`; None: the recipe's network is
       trained.
+    progress: As of `stage.run_stage`.
 
   Raises:
     UsageError: the folder holds another run, or a part does not fit.
     TrainingError: the loss is not finite.
   """
   if given is not None:
-    return _put_into(run, given, recipe, dataset, strategy)
-  train_teacher(recipe, dataset, run=run, strategy=strategy, options=options)
+    progress = progress or reporter.Progress(mode=options.progress)
+    with progress.part(run.path, 'teacher') as part:
+      return _put_into(run, given, recipe, dataset, strategy, part)
+  train_teacher(
+    recipe,
+    dataset,
+    run=run,
+    strategy=strategy,
+    options=options,
+    progress=progress,
+  )
   return teachers.load(run.model, dataset)
 
 
@@ -54,6 +66,7 @@ def _put_into(
   recipe: recipes.Recipe,
   dataset: datasets.Dataset,
   strategy: tf.distribute.Strategy,
+  part: reporter.Running,
 ) -> teachers.Teacher:
   """Writes a given teacher and its figures into a run's folder."""
   settings = recipe.teacher
@@ -80,20 +93,15 @@ def _put_into(
         shutil.copyfile(teacher.path, copy)
     else:
       stage.save(run.model, teacher.model)
+    part.status('testing')
     outputs = teacher.logits(dataset.test)
     scores = stage.score_test_split(run, outputs, dataset)
-    print(
-      f'teacher: {path}, test accuracy {scores["accuracy"]:.4f}',
-      file=sys.stderr,
-      flush=True,
-    )
+    part.end(f'{path}, test accuracy {100 * scores["accuracy"]:.2f} %')
     if scores['accuracy'] < _DOUBTFUL / len(dataset.label_names):
-      print(
+      part.say(
         'teacher: that is hardly better than chance: are the classes in '
         f'the order {", ".join(dataset.label_names[:4])}, ..., and is '
-        f'--preprocessing={settings.preprocessing} right?',
-        file=sys.stderr,
-        flush=True,
+        f'--preprocessing={settings.preprocessing} right?'
       )
     run.write(
       'result.json',
@@ -116,6 +124,7 @@ def train_teacher(
   run: run_dir.RunDir,
   strategy: tf.distribute.Strategy,
   options: loop.Options,
+  progress: reporter.Progress | None = None,
 ) -> dict[str, Any]:
   """Trains the recipe's teacher network; continues or returns what is there.
 
@@ -125,6 +134,7 @@ def train_teacher(
     run: Where to work; `model.keras` and `result.json` are there at the end.
     strategy: The devices.
     options: Intervals.
+    progress: As of `stage.run_stage`.
 
   Returns:
     The result: `accuracy` and `loss` on the test split, last epoch.
@@ -134,14 +144,18 @@ def train_teacher(
     TrainingError: the loss is not finite.
   """
   return stage.run_stage(
-    _TeacherStage(recipe, dataset), run=run, strategy=strategy, options=options
+    _TeacherStage(recipe, dataset),
+    run=run,
+    strategy=strategy,
+    options=options,
+    progress=progress,
   )
 
 
 class _TeacherStage(stage.Stage):
   """The network that a recipe names, by the labels' cross entropy alone."""
 
-  method = 'teacher'
+  method = name = 'teacher'
 
   def __init__(self, recipe, dataset):
     self.recipe = precision.settle(recipe)
@@ -163,7 +177,7 @@ class _TeacherStage(stage.Stage):
     with strategy.scope():
       self.model = teachers.build(self.recipe, self._spec)
 
-  def prepare(self, run, strategy, options):
+  def prepare(self, run, strategy, options, part):
     recipe, dataset = self.recipe, self.dataset
     with strategy.scope():
       optimizer, rate = sgd.make(
@@ -173,7 +187,7 @@ class _TeacherStage(stage.Stage):
       )
       optimizer.build(self.model.trainable_variables)
     return loop.Training(
-      name='teacher',
+      method=self.method,
       epochs=recipe.teacher.epochs,
       examples=dataset.train,
       labels=True,

@@ -36,10 +36,10 @@ class CompareTest(absltest.TestCase):
       self.assertGreater(row['tflite_bytes'], row['tflite_int8_bytes'])
       self.assertAlmostEqual(row['mean'], sum(row['accuracies']) / row['seeds'])
     # What was complete is not trained again.
-    self.assertIn('student (ft, seed 1): step', err)
-    self.assertNotIn('student (scratch, seed 0): step', err)
+    self.assertIn('student ft seed 1  epoch', err)
+    self.assertNotIn('baseline seed 0  epoch', err)
     self.assertLen(out.splitlines(), 1)
-    self.assertIn('| student, factor transfer', err)
+    self.assertIn('\nstudent, factor transfer  ', err)
     self.assertIn('ft: ', err)
     for form in ('json', 'md', 'csv', 'tex', 'html'):
       self.assertTrue(os.path.exists(f'{workdir}/comparison.{form}'), form)

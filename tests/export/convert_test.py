@@ -13,6 +13,7 @@ from ft_tf import errors
 from ft_tf.evaluation import predictors
 from ft_tf.export import convert
 from ft_tf.models import layers, zoo
+from tests import descriptors
 
 _SPEC = layers.Spec((8, 8, 3), 4, (0.5, 0.4, 0.3), (0.25, 0.2, 0.2))
 
@@ -104,6 +105,21 @@ class ConvertTest(parameterized.TestCase):
     for name in ('saved', 'student.tflite', 'student.keras'):
       predict = predictors.open_predictor(os.path.join(folder, name))
       np.testing.assert_allclose(predict(images), wanted, rtol=1e-3, atol=1e-2)
+
+  def test_notes_of_the_converter_are_held_back(self):
+    model, images = _sequential(), _images(8)
+    with (
+      mock.patch.dict(os.environ, {'TF_CPP_MIN_LOG_LEVEL': '2'}),
+      descriptors.captured_stderr() as read,
+    ):
+      convert.tflite_int8(model, images)
+      self.assertEmpty(read())
+    with (
+      mock.patch.dict(os.environ, {'TF_CPP_MIN_LOG_LEVEL': '0'}),
+      descriptors.captured_stderr() as read,
+    ):
+      convert.tflite_int8(model, images)
+      self.assertIn('fully_quantize', read())
 
   def test_float16_file_is_smaller_and_close(self):
     model, images = _model(), _images()

@@ -7,13 +7,14 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors, run_dir
+from ft_tf.progress import reporter
 from ft_tf.training import loop, step
 from tests import fixtures
 
 
 def _stage(state, train_steps, epochs=2):
   return loop.Training(
-    name='toy',
+    method='toy',
     epochs=epochs,
     examples=fixtures.blobs().train,
     labels=False,
@@ -82,6 +83,7 @@ class LoopTest(parameterized.TestCase):
         run=run,
         strategy=strategy,
         options=loop.Options(**options),
+        part=reporter.Running(reporter.Progress(mode='off'), folder, 'toy'),
       ).close()
     finally:
       run.release()

@@ -1,0 +1,1 @@
+"""What a command tells about its parts while it works. No TensorFlow."""
