@@ -81,7 +81,15 @@ def _closure(name: str) -> frozenset[str]:
 
 
 def _sources() -> list[str]:
-  return _glob(['bin/*.py', 'ft_tf/**/*.py', 'tests/**/*.py'])
+  return _glob(
+    [
+      'bin/*.py',
+      'docs/generator/*.py',
+      'examples/*.py',
+      'ft_tf/**/*.py',
+      'tests/**/*.py',
+    ]
+  )
 
 
 def _imports(path: str) -> Iterator[str]:
@@ -96,7 +104,7 @@ def _imports(path: str) -> Iterator[str]:
 def _package(module: str) -> str:
   """Returns the PyPI package of a module; '' of the tree's and Python's own."""
   top = module.partition('.')[0]
-  own = ('bin', 'ft_tf', 'tests', *sys.stdlib_module_names, *_OPTIONAL)
+  own = ('bin', 'docs', 'ft_tf', 'tests', *sys.stdlib_module_names, *_OPTIONAL)
   return '' if top in own else _PACKAGES.get(top, utils.canonicalize_name(top))
 
 
@@ -157,8 +165,12 @@ class PinsTest(absltest.TestCase):
     self.project = tomllib.loads(_read('pyproject.toml'))['project']
 
   def test_everything_is_pinned_to_one_version(self):
-    lines = _read('requirements.txt').splitlines()
-    for line in lines + _read('requirements-benchmark.txt').splitlines():
+    lines = [
+      line
+      for name in ('', '-benchmark', '-docs')
+      for line in _read(f'requirements{name}.txt').splitlines()
+    ]
+    for line in lines:
       for pin in _requirements([line]).values():
         operators = [clause.operator for clause in pin.specifier]
         self.assertEqual((operators, '*' in str(pin)), (['=='], False), pin)
