@@ -1,5 +1,6 @@
 """A Keras student to a SavedModel and to TFLite files."""
 
+import contextlib
 import os
 import re
 import tempfile
@@ -63,24 +64,29 @@ def saved_model(model: keras.Model, path: str) -> None:
   )
 
 
-def tflite_float32(model: keras.Model) -> bytes:
+def tflite_float32(model: keras.Model, saved: str = '') -> bytes:
   """Returns a TFLite model of a float32 twin.
+
+  Args:
+    model: The twin.
+    saved: Its folder as `saved_model` wrote it; '': it is written for the time
+      of the conversion.
 
   Raises:
     UsageError: the model has operations that TFLite does not; they are named.
       So do the others.
   """
-  return _convert(model, lambda converter: None)
+  return _convert(model, lambda converter: None, saved)
 
 
-def tflite_float16(model: keras.Model) -> bytes:
-  """Returns a TFLite model with weights of 16 bits."""
+def tflite_float16(model: keras.Model, saved: str = '') -> bytes:
+  """Returns a TFLite model with weights of 16 bits, as `tflite_float32` does."""
 
   def halve(converter):
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.target_spec.supported_types = [tf.float16]
 
-  return _convert(model, halve)
+  return _convert(model, halve, saved)
 
 
 def tflite_int8(model: keras.Model, calibration: np.ndarray) -> bytes:
@@ -146,13 +152,17 @@ def _over_full_range(images: np.ndarray) -> np.ndarray:
 
 
 def _convert(
-  model: keras.Model, configure: Callable[[tf.lite.TFLiteConverter], None]
+  model: keras.Model,
+  configure: Callable[[tf.lite.TFLiteConverter], None],
+  saved: str = '',
 ) -> bytes:
-  with tempfile.TemporaryDirectory() as scratch:
-    path = os.path.join(scratch, 'saved_model')
-    saved_model(model, path)
+  with contextlib.ExitStack() as stack:
+    if not saved:
+      scratch = stack.enter_context(tempfile.TemporaryDirectory())
+      saved = os.path.join(scratch, 'saved_model')
+      saved_model(model, saved)
     converter = tf.lite.TFLiteConverter.from_saved_model(
-      path, signature_keys=[predictors.SIGNATURE]
+      saved, signature_keys=[predictors.SIGNATURE]
     )
     # Built-in operations alone: what needs Flex must fail here, not on a phone.
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
@@ -162,7 +172,7 @@ def _convert(
         return converter.convert()
     except Exception as error:  # The converter's own class is not public.
       raise errors.UsageError(
-        f'{model.name} does not become a TFLite file ({_reason(error)}): give '
+        f'{model.name} cannot be converted to TFLite ({_reason(error)}): give '
         'a network of operations that are built into TFLite'
       ) from error
 

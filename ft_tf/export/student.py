@@ -162,10 +162,11 @@ def _write_models(
   """Writes every format of the student."""
   twin = convert.float32_twin(student, 'uint8')
   twin.save(os.path.join(folder, run_dir.KERAS))
-  convert.saved_model(twin, os.path.join(folder, run_dir.SAVED_MODEL))
+  saved = os.path.join(folder, run_dir.SAVED_MODEL)
+  convert.saved_model(twin, saved)
   formats = {
-    run_dir.FLOAT32: convert.tflite_float32(twin),
-    run_dir.FLOAT16: convert.tflite_float16(twin),
+    run_dir.FLOAT32: convert.tflite_float32(twin, saved),
+    run_dir.FLOAT16: convert.tflite_float16(twin, saved),
     run_dir.INT8: convert.tflite_int8(
       convert.float32_twin(student, 'float32'),
       calibration,
