@@ -13,6 +13,7 @@ os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')
 if TYPE_CHECKING:
   from ft_tf import losses
   from ft_tf.api import distill
+  from ft_tf.distiller import Distiller
   from ft_tf.factors import Paraphraser, Translator
 
 # The only place of the version; a literal, so that setuptools can read it
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __version__ = '0.1.0'
 
 __all__ = [
+  'Distiller',
   'Paraphraser',
   'Translator',
   '__version__',
@@ -30,6 +32,7 @@ __all__ = [
 # The module of each name. All of them import TensorFlow, which takes seconds;
 # `import ft_tf` alone does not.
 _MODULES = {
+  'Distiller': 'distiller',
   'Paraphraser': 'factors',
   'Translator': 'factors',
   'distill': 'api',

@@ -1,11 +1,10 @@
 """One call from a teacher and images in memory to a trained student."""
 
 import contextlib
-import difflib
 import functools
 import inspect
 import os
-import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,26 +18,16 @@ from ft_tf import (
   catalogue,
   compression,
   errors,
+  python_terms,
   recipes,
+  results,
   run_dir,
   teachers,
 )
 from ft_tf.data import array_source, datasets, example_sets
+from ft_tf.export import budget
 from ft_tf.models import checks, model_files
 from ft_tf.training import loop, stage, strategy
-
-# What flags in messages are called here, in this order.
-_WORDS = {
-  r'give --allow_unsafe_model': (
-    'call keras.config.enable_unsafe_deserialization()'
-  ),
-  r'--image_size=(\d+)': r'images of \1x\1',
-  r'--image_size': 'size of the images',
-  r'--dataset': 'train and test',
-  r'--channels': 'number of channels',
-  r'--num_replicas': 'number of devices',
-  r'(?<![\w-])--(?=[a-z]\w*)': '',
-}
 
 
 def distill(
@@ -46,90 +35,152 @@ def distill(
   student: keras.Model | str,
   *,
   train: tuple[Any, Any] | tf.data.Dataset,
-  test: tuple[Any, Any] | tf.data.Dataset,
-  workdir: str,
+  test: tuple[Any, Any] | tf.data.Dataset | None = None,
+  validation_data: tuple[Any, Any] | tf.data.Dataset | None = None,
+  workdir: str | None = None,
   label_names: Sequence[str] | None = None,
+  seeds: int = 1,
+  baseline: bool = False,
+  max_bytes: int | None = None,
+  max_latency_ms: float | None = None,
   recipe: str = catalogue.DEFAULT,
   **numbers: Any,
-) -> keras.Model:
-  """Trains a student by factor transfer, exports it and returns it.
+) -> results.Result:
+  """Trains a student by factor transfer, exports it and measures it.
 
-  The folder is what `ft-tf compress` leaves: `result.json`, `report.html`,
-  `export/` with the TFLite files. Called again, it continues or returns what is
-  there.
+  The output directory is that of `ft-tf compress`: `result.json`,
+  `report.html`, `export/` with the TFLite files. The same call again continues
+  the run, or returns its result.
 
   Args:
-    teacher: A trained classifier of raw images, 0..255, or its `.keras` file.
+    teacher: A trained classifier of raw images, 0..255, or its `.keras` file;
+      or the name of a network to train.
     student: A network name as in `zoo.NAMES`, an untrained model, or its
       `.keras` file.
-    train: Images `[N, H, W, C]` uint8 and labels `[N]`, integers from 0, to
-      train on, or a finite `tf.data.Dataset` of such pairs. Likewise accepted
-      are grey images `[N, H, W]`, floats in 0..255 or 0..1, labels `[N, 1]`,
-      one-hot, or of names that are in `label_names`. Grey images are repeated
-      to colours for a teacher of these, and colours made grey.
-    test: To test on, once, at the end.
-    workdir: Where to work.
-    label_names: The classes, in the order of the labels; their numbers if None.
-    recipe: Whose numbers stand where none are given.
-    **numbers: Of the recipe, by their flags: `student_epochs=30`. Images are
-      padded by an eighth of their height and cropped, and the student
-      normalises by the training images' statistics, if they are not given.
+    train: Training images `[N, H, W, C]` uint8 and labels `[N]`, integers from
+      0; or a finite `tf.data.Dataset` of such pairs or of dicts with `image`
+      and `label` (as TFDS has them), batched or not. Images may also be grey
+      `[N, H, W]`, or floats in 0..255 or 0..1; labels `[N, 1]`, one-hot, or
+      names from `label_names`. Images are converted between grey and colour if
+      the teacher needs it.
+    test: Test images and labels, used once, at the end. None: the validation
+      data are used. They do not influence the returned student; only
+      `best.keras`, the student after its best epoch, is chosen by them, so that
+      `best_accuracy` is too high then.
+    validation_data: Images and labels to validate on after each epoch. None:
+      `validation_examples` of the training images.
+    workdir: Output directory. None: a new temporary directory, which is kept;
+      the result has its path.
+    label_names: The classes in the order of the labels; None: their numbers.
+    seeds: Number of seeds to train students for, starting at `seed`.
+    baseline: Also train the same students without a teacher.
+    max_bytes: Maximum size of the student's int8 file. With limits the largest
+      student of the family of `student` that meets them is trained.
+    max_latency_ms: Maximum median latency of that file, for one image in one
+      thread on this machine.
+    recipe: Name of the recipe whose numbers apply where none is given.
+    **numbers: Numbers of the recipe by their flags, such as
+      `student_epochs=30`. By default images are padded by an eighth of their
+      height and cropped, and the student normalises with the statistics of the
+      training images.
 
   Returns:
-    The student of the last epoch, from raw images to logits `[B, classes]`.
+    The student of the last epoch, its figures, and where the files are.
 
   Raises:
     UsageError: something does not fit; nothing has been trained.
     TrainingError: a loss is not finite.
   """
-  with _in_python_terms():
+  with python_terms.in_messages(), _folder(workdir) as run:
     _check_arguments(numbers)
-    run = run_dir.RunDir(_path('workdir', workdir))
-    source = array_source.Arrays(train, test, label_names=label_names)
+    _check_recipe(recipe)
+    _check_count('seeds', seeds)
+    limits = budget.Limits(max_bytes, max_latency_ms)
+    if test is None:
+      test = validation_data
+    if test is None:
+      raise errors.UsageError(
+        'there is nothing to test on: give test, or validation_data'
+      )
+    source = array_source.Arrays(
+      train, test, validation=validation_data, label_names=label_names
+    )
     original = _loaded_teacher(teacher)
     source = _as_teacher_takes(original, source, numbers)
-    training = source.read('train')
-    images = training.images
-    mean, std = example_sets.statistics(training)
-    given = {
-      'dataset': source.name,
-      'image_size': 0,
-      'resizing': 'stretch',
-      'pad': images.shape[1] // 8,
-      'mean': mean,
-      'std': std,
+    images = source.read('train').images
+    values = {
+      **_defaults(source),
       'teacher': _model(run, 'teacher', teacher, images),
       'student': _model(run, 'student', student, images),
       **{name: _value(value) for name, value in numbers.items()},
     }
-    which = recipes.override(catalogue.get(recipe), given)
+    which = recipes.override(catalogue.get(recipe), values)
     dataset = datasets.Dataset(
-      source, validation_examples=which.data.validation_examples
+      source,
+      validation_split='validation' if source.has_validation else '',
+      validation_examples=which.data.validation_examples,
     )
     # A model in memory stays as it is: its file is what is frozen and trained
     # from.
     from_file = None if original is teacher else original
-    compression.compress(
+    given = teachers.resolve(which, dataset, from_file)
+    which, choice = compression.within(
+      limits if limits != budget.Limits() else None, which, dataset, run
+    )
+    compressed = compression.compress(
       which,
       dataset,
-      given=teachers.resolve(which, dataset, from_file),
+      given=given,
       run=run,
       strategy=_devices(),
       options=loop.Options(),
+      seeds=int(seeds),
+      baseline=bool(baseline),
+      choice=choice,
     )
-    return model_files.load(run.child('student').model)
+    return results.read(run, compressed)
 
 
 @contextlib.contextmanager
-def _in_python_terms() -> Iterator[None]:
-  """Turns the flags in messages into the arguments that stand for them."""
+def _folder(workdir: Any) -> Iterator[run_dir.RunDir]:
+  """Yields the run folder; a temporary one is kept unless nothing began."""
+  if workdir is not None:
+    yield run_dir.RunDir(_path('workdir', workdir))
+    return
+  run = run_dir.RunDir(tempfile.mkdtemp(prefix='ft_tf-'))
   try:
-    yield
-  except (errors.UsageError, errors.TrainingError) as error:
-    text = str(error)
-    for pattern, words in _WORDS.items():
-      text = re.sub(pattern, words, text)
-    raise type(error)(text) from error
+    yield run
+  finally:
+    if run.begun():
+      print(f'workdir: {run.path}', file=sys.stderr, flush=True)
+    else:
+      shutil.rmtree(run.path)
+
+
+def _defaults(source: array_source.Arrays) -> dict[str, Any]:
+  """Returns the numbers that images in arrays have of themselves."""
+  mean, std = example_sets.statistics(source.read('train'))
+  return {
+    'dataset': source.name,
+    'image_size': 0,
+    'resizing': 'stretch',
+    'pad': source.image_shape[0] // 8,
+    'mean': mean,
+    'std': std,
+  }
+
+
+def _check_recipe(name: Any) -> None:
+  if name not in catalogue.RECIPES:
+    raise errors.UsageError(
+      f'unknown recipe {name!r}: recipe takes one of '
+      f'{", ".join(catalogue.RECIPES)}'
+    )
+
+
+def _check_count(name: str, value: Any) -> None:
+  if not isinstance(value, (int, np.integer)) or value < 1:
+    raise errors.UsageError(f'{name}={value!r}: give an integer of 1 or more')
 
 
 def _check_arguments(numbers: dict[str, Any]) -> None:
@@ -144,14 +195,10 @@ def _check_arguments(numbers: dict[str, Any]) -> None:
   flags = {leaf.flag for leaf in leaves} - of_files
   known = sorted(flags | inspect.signature(distill).parameters.keys())
   for name in numbers.keys() - flags:
-    (close,) = difflib.get_close_matches(name, known, 1) or (None,)
+    hint = errors.did_you_mean(name, known)
     raise errors.UsageError(
       f'distill() has no argument {name!r}'
-      + (
-        f'; did you mean {close!r}?'
-        if close
-        else ': give numbers of a recipe, such as student_epochs'
-      )
+      + (hint or ': give numbers of a recipe, such as student_epochs')
     )
 
 

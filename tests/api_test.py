@@ -4,7 +4,8 @@ import dataclasses
 import json
 import os
 import pathlib
-import re
+import shutil
+import tempfile
 from unittest import mock
 
 import keras
@@ -13,13 +14,10 @@ import pytest
 import tensorflow as tf
 from absl.testing import absltest
 
-from ft_tf import api, errors
+from ft_tf import api, errors, run_dir
 from ft_tf.models import layers, zoo
 from tests import fixtures
 
-_README = os.path.join(
-  os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'README.md'
-)
 _NUMBERS = {
   'batch_size': 16,
   'flip': False,
@@ -62,16 +60,17 @@ class DistillTest(absltest.TestCase):
         **_NUMBERS,
       )
 
-    student = distill(1)
-    self.assertEqual(student.output_shape, (None, 3))
-    self.assertTrue(
-      os.path.exists(os.path.join(folder, 'export', 'student_int8.tflite'))
+    result = distill(1)
+    self.assertEqual(result.model.output_shape, (None, 3))
+    self.assertEqual(
+      result.files['student_int8.tflite'],
+      os.path.join(folder, 'export', 'student_int8.tflite'),
     )
     first = _network('resnet8x0.25', 2)(test[0]).numpy()
-    self.assertFalse(np.allclose(student(test[0]), first))
+    self.assertFalse(np.allclose(result.model(test[0]), first))
     # The cell is run again: the same models, in other bytes.
     again = distill(1)
-    np.testing.assert_array_equal(again(test[0]), student(test[0]))
+    np.testing.assert_array_equal(again.model(test[0]), result.model(test[0]))
     with self.assertRaisesRegex(errors.UsageError, 'teacher_sha256'):
       distill(5)
 
@@ -92,40 +91,114 @@ class DistillTest(absltest.TestCase):
       'student_image_size': 6,
       'method': 'kd',
     }
-    first = api.distill(teacher, student, **values)
+    first = api.distill(teacher, student, **values).model
     self.assertEqual(first.input_shape, (None, 6, 6, 1))
-    again = api.distill(teacher, student, **values)
+    again = api.distill(teacher, student, **values).model
     small = images[:, :6, :6]
     np.testing.assert_array_equal(again(small), first(small))
 
-  def test_readme_runs_as_it_stands(self):
-    with open(_README, encoding='utf-8') as file:
-      blocks = re.findall(r'```python\n(.*?)```', file.read(), re.DOTALL)
-    (block,) = [block for block in blocks if 'api.distill' in block]
-    self.assertLessEqual(len(block.strip().splitlines()), 10)
+  @pytest.mark.slow
+  def test_seeds_baseline_and_limits_are_those_of_the_command(self):
     train, test = _parts()
-    folder = self.create_tempdir().full_path
-    _network('resnet8x0.5', 1).save(os.path.join(folder, 'teacher.keras'))
-    np.savez(
-      os.path.join(folder, 'pictures.npz'),
-      train_images=train[0],
-      train_labels=train[1],
-      test_images=test[0],
-      test_labels=test[1],
+    result = api.distill(
+      _network('resnet8x0.5', 1),
+      'resnet56x0.25',  # Too large: the limit chooses of its family.
+      train=train,
+      test=test,
+      seeds=2,
+      baseline=True,
+      max_bytes=30_000,
+      **{**_NUMBERS, 'student_epochs': 1},
     )
-    here = os.getcwd()
-    os.chdir(folder)
-    self.addCleanup(os.chdir, here)
-    # As it stands, but for the length and the size of the student.
-    where = "workdir='runs/notebook'"
-    self.assertIn(where, block)
-    block = block.replace(
-      where, where + ', student_epochs=1, paraphraser_epochs=1, batch_size=16'
-    ).replace("'resnet20'", "'resnet8x0.25'")
-    found = {}
-    exec(block, found)
-    self.assertEqual(found['student'].output_shape, (None, 3))
-    self.assertTrue(os.path.exists('runs/notebook/report.html'))
+    self.addCleanup(shutil.rmtree, result.workdir)
+    candidates = run_dir.RunDir(result.workdir).read('candidates.json')
+    self.assertEqual(candidates['limits']['max_bytes'], 30_000)
+    fitting = [c['name'] for c in candidates['candidates'] if c['bytes'] <= 3e4]
+    self.assertEqual(candidates['student'], fitting[-1])
+    result_run = run_dir.RunDir(result.workdir).child('student')
+    recipe = result_run.read('recipe.json')
+    self.assertEqual(recipe['student']['model'], fitting[-1])
+    self.assertCountEqual(
+      result.history,
+      [
+        'paraphraser',
+        'student',
+        'comparison/ft-1',
+        'comparison/scratch-0',
+        'comparison/scratch-1',
+      ],
+    )
+    self.assertIn('| baseline (no teacher)', result.table)
+
+  def test_result_has_the_student_its_figures_and_its_files(self):
+    train, test = (
+      tf.data.Dataset.from_tensor_slices(part).batch(7) for part in _parts()
+    )
+    result = api.distill(
+      'resnet8x0.25',
+      'resnet8x0.25',
+      train=train,
+      validation_data=test,  # It is tested on, too.
+      label_names=['<left>', 'middle', 'right'],
+      **{**_NUMBERS, 'teacher_epochs': 1, 'student_epochs': 1},
+    )
+    self.addCleanup(shutil.rmtree, result.workdir)
+    run = run_dir.RunDir(result.workdir)
+    images, labels = _parts()[1]
+    answers = np.argmax(result.model(images), axis=1)
+    self.assertAlmostEqual(result.accuracy, np.mean(answers == labels))
+    self.assertEqual(
+      repr(result),
+      f'Result(accuracy={result.accuracy}, workdir={result.workdir!r})',
+    )
+    self.assertCountEqual(result.history, ['teacher', 'paraphraser', 'student'])
+    rows = result.history['student']
+    self.assertEqual(rows, run.child('student').metrics())
+    self.assertContainsSubset(
+      ['step', 'loss', 'factor_transfer', 'validation_accuracy'], rows[-1]
+    )
+    self.assertAlmostEqual(rows[-1]['validation_accuracy'], result.accuracy)
+    self.assertContainsSubset(
+      [*run_dir.EXPORTED, 'labels.txt', 'export.json'], result.files
+    )
+    for path in (*result.files.values(), result.report):
+      self.assertTrue(os.path.exists(path), path)
+    with open(result.files['labels.txt'], encoding='utf-8') as file:
+      self.assertEqual(file.read().split(), ['<left>', 'middle', 'right'])
+    lines = result.table.splitlines()
+    self.assertLen(lines, 4)
+    page = result._repr_html_()
+    self.assertEqual(page.count('<tr>'), 3)
+    for cell in lines[-1].strip('| ').split(' | '):
+      self.assertIn(f'<td>{cell.strip()}</td>', page)
+
+  def test_temporary_folder_is_not_left_if_nothing_was_trained(self):
+    folder = self.create_tempdir().full_path
+    with mock.patch.object(tempfile, 'tempdir', folder):
+      with self.assertRaisesRegex(errors.UsageError, 'seeds=0: give an int'):
+        self._distill(workdir=None, seeds=0)
+      with self.assertRaisesRegex(errors.UsageError, 'unknown network'):
+        self._distill(
+          workdir=None, teacher=_network('resnet8', 1), student='resnet21'
+        )
+    self.assertEmpty(os.listdir(folder))
+
+  def test_validation_data_are_no_part_of_the_training_images(self):
+    train, test = _parts()
+    some = test[0][:9], test[1][:9]
+    _, dataset = self._settled(validation_data=some)
+    self.assertLen(dataset.train, len(train[0]))
+    np.testing.assert_array_equal(dataset.validation.images, some[0])
+    np.testing.assert_array_equal(dataset.test.images, test[0])
+    # Whoever gives others has another run.
+    self.assertNotEqual(dataset.fingerprint, self._settled()[1].fingerprint)
+    _, dataset = self._settled(test=None, validation_data=some)
+    np.testing.assert_array_equal(dataset.validation.images, some[0])
+    np.testing.assert_array_equal(dataset.test.images, some[0])
+    # Without, they are of the training images.
+    _, dataset = self._settled(validation_examples=8)
+    self.assertLen(dataset.train, len(train[0]) - 8)
+    self.assertLen(dataset.validation, 8)
 
   def test_files_of_other_kinds_are_refused_as_by_the_flags(self):
     train, test = _parts()
@@ -161,15 +234,24 @@ class DistillTest(absltest.TestCase):
         {'teacher': '~/no/such.keras'},
         f'file {os.path.expanduser("~/no/such")}',
       ),
-      ({'workdir': None}, 'workdir is a NoneType: give a path'),
+      ({'workdir': 3}, 'workdir is a int: give a path'),
       ({'recipe': 'nope'}, "'nope': recipe takes one of cifar10"),
       ({'student_epochs': '3'}, "student_epochs='3'.*of the type int"),
       ({'student': 'resnet21'}, "unknown network 'resnet21'"),
       ({'beta': -1.0}, 'beta=-1.0: weight of the factor loss.*0 or more'),
       ({'mean': (0.5,) * 3}, 'mean has 3 channels and std 1'),
       ({'validation_examples': 99}, 'validation_examples=99 leaves none'),
-      ({'student_epoch': 3}, "'student_epoch'; did you mean 'student_epochs'?"),
-      ({'label_name': []}, "'label_name'; did you mean 'label_names'?"),
+      ({'student_epoch': 3}, "'student_epoch'; did you mean student_epochs"),
+      ({'label_name': []}, "'label_name'; did you mean label_names"),
+      ({'epochs': 3}, "'epochs'; did you mean paraphraser_epochs, student_ep"),
+      ({'test': None}, 'nothing to test on: give test, or validation_data'),
+      ({'seeds': 1.5}, 'seeds=1.5: give an integer of 1 or more'),
+      ({'max_bytes': 0}, 'max_bytes=0: give a number above 0'),
+      ({'max_bytes': 9, 'student': 'vgg13'}, 'student=vgg13 has no family'),
+      (
+        {'validation_data': (images[:, :4], labels)},
+        'those of validation .4, 8, 1.: give all in',
+      ),
       ({'callbacks': []}, "no argument 'callbacks': give numbers of a rec"),
       (
         {'unlabeled': 'pictures', 'image_size': 32},
@@ -189,23 +271,6 @@ class DistillTest(absltest.TestCase):
       mock.patch.object(api.compression, 'compress', side_effect=lower),
     ):
       self._distill()
-
-  def test_flags_in_messages_become_arguments(self):
-    for text, wanted in {
-      'Lambda: give --allow_unsafe_model if you trust': 'Lambda: call '
-      'keras.config.enable_unsafe_deserialization() if you trust',
-      'vgg13: give a wrn, or --image_size=32': 'vgg13: give a wrn, or images '
-      'of 32x32',
-      '--jit=on: give --batch_size=8 -- or more': 'jit=on: give batch_size=8 '
-      '-- or more',
-      'give the --dataset it was trained on': 'give the train and test it was '
-      'trained on',
-      'x-- y --1 a--b': 'x-- y --1 a--b',
-    }.items():
-      with self.subTest(text), self.assertRaises(errors.UsageError) as error:
-        with api._in_python_terms():
-          raise errors.UsageError(text)
-      self.assertEqual(str(error.exception), wanted)
 
   def _distill(self, **values):
     train, test = _parts()

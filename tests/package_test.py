@@ -9,7 +9,7 @@ import tomllib
 from absl.testing import absltest
 
 import ft_tf
-from ft_tf import api, factors, losses
+from ft_tf import api, distiller, factors, losses
 from tests import sources
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -42,6 +42,7 @@ class PackageTest(absltest.TestCase):
 
   def test_names_are_those_of_their_modules(self):
     self.assertIs(ft_tf.distill, api.distill)
+    self.assertIs(ft_tf.Distiller, distiller.Distiller)
     self.assertIs(ft_tf.Paraphraser, factors.Paraphraser)
     self.assertIs(ft_tf.Translator, factors.Translator)
     self.assertIs(ft_tf.losses, losses)

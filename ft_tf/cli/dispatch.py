@@ -10,14 +10,12 @@ Exit codes: 0 success; 2 a usage error, with the fix on one line and nothing
 written; 1 a failed run, one line; 130 after Ctrl-C.
 """
 
-import contextlib
 import importlib
 import os
 import shutil
 import sys
-import tempfile
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -25,7 +23,7 @@ import tensorflow_datasets as tfds
 from absl import flags, logging
 
 import ft_tf
-from ft_tf import errors, paths, run_dir
+from ft_tf import errors, native_output, paths, run_dir
 from ft_tf.cli import flag_sets, help_text, lazy, outcome
 from ft_tf.models import model_files
 
@@ -197,7 +195,8 @@ def _parse(
 
 def _import_everything(values: flags.FlagValues) -> None:
   """Imports TensorFlow and the library, without the notes they print."""
-  with _held_stderr():
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  with native_output.held():
     lazy.finish()
     tf.config.list_physical_devices()
   # TensorFlow's and TFDS's notes; what ends a command is an exception.
@@ -206,33 +205,6 @@ def _import_everything(values: flags.FlagValues) -> None:
   tfds.disable_progress_bar()
   if 'allow_unsafe_model' in values and values.allow_unsafe_model:
     model_files.allow_unsafe()
-
-
-@contextlib.contextmanager
-def _held_stderr() -> Iterator[None]:
-  """Holds back what is written to standard error; shows it on failure.
-
-  TensorFlow's C++ side prints notes while it is imported, and no setting of
-  TensorFlow's silences all of them. With TF_CPP_MIN_LOG_LEVEL set, everything
-  is shown.
-  """
-  if 'TF_CPP_MIN_LOG_LEVEL' in os.environ:
-    yield
-    return
-  os.environ['TF_CPP_MIN_LOG_LEVEL'] = '2'
-  sys.stderr.flush()
-  kept = os.dup(2)
-  with tempfile.TemporaryFile() as held:
-    os.dup2(held.fileno(), 2)
-    try:
-      yield
-    except BaseException:
-      held.seek(0)
-      os.write(kept, held.read())
-      raise
-    finally:
-      os.dup2(kept, 2)
-      os.close(kept)
 
 
 def _print(result: outcome.Outcome, as_json: bool) -> None:

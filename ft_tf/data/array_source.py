@@ -16,6 +16,7 @@ class Arrays:
 
   Attributes:
     unit: Whether the given images are in 0..1 and not in 0..255.
+    has_validation: Whether there is a split 'validation'.
   """
 
   name = 'arrays'
@@ -25,6 +26,7 @@ class Arrays:
     train: Any,
     test: Any,
     *,
+    validation: Any = None,
     label_names: Sequence[str] | None = None,
   ):
     """Converts images and labels; see `arrays` and `label_arrays`.
@@ -33,6 +35,8 @@ class Arrays:
       train: Images and labels to train on; see `arrays.read_pair`.
       test: Images and labels to test on; see `arrays.read_pair`. The images
         have the shape and range of those of `train`.
+      validation: Images and labels to validate on, in the same way, which may
+        be `test`; None: there are none.
       label_names: The class names, in the order of the labels; None: the class
         numbers.
 
@@ -42,7 +46,11 @@ class Arrays:
     names = label_arrays.to_names(label_names)
     splits, classes, ranges = {}, 0, {}
     digest = hashlib.sha256()
-    for split, given in (('train', train), ('test', test)):
+    given_splits = {'train': train, 'test': test}
+    self.has_validation = validation is not None
+    if self.has_validation and validation is not test:
+      given_splits['validation'] = validation
+    for split, given in given_splits.items():
       raw_images, raw_labels = arrays.read_pair(split, given)
       images, ranges[split] = arrays.to_images(split, raw_images)
       labels, least_classes = label_arrays.to_labels(
@@ -55,26 +63,31 @@ class Arrays:
       # part of the identity of existing runs, so that it cannot change.
       given_type = raw_labels.dtype if raw_labels.dtype.kind in 'iu' else int
       digest.update(labels.astype(given_type).data)
-    shapes = [examples.images.shape[1:] for examples in splits.values()]
-    if shapes[0] != shapes[1]:
-      raise errors.UsageError(
-        f'the images of train are {shapes[0]} and those of test {shapes[1]}: '
-        'give all in one height, width and number of channels'
-      )
-    if ranges['train'] != ranges['test']:
-      raise errors.UsageError(
-        'train and test have different ranges, 0 to 1 and 0 to 255: give '
-        'both in one range'
-      )
+    shapes = {
+      split: examples.images.shape[1:] for split, examples in splits.items()
+    }
+    for split, shape in shapes.items():
+      if shape != shapes['train']:
+        raise errors.UsageError(
+          f'the images of train are {shapes["train"]} and those of {split} '
+          f'{shape}: give all in one height, width and number of channels'
+        )
+      if ranges[split] != ranges['train']:
+        raise errors.UsageError(
+          f'train and {split} have different ranges, 0 to 1 and 0 to 255: give '
+          'both in one range'
+        )
+    if self.has_validation:
+      splits.setdefault('validation', splits['test'])
     label_arrays.check_covered(splits['train'].labels, classes, names)
     self.label_names = names or list(map(str, range(classes)))
-    self.image_shape: tuple[int, int, int] = tuple(shapes[0])
+    self.image_shape: tuple[int, int, int] = tuple(shapes['train'])
     self.unit = ranges['train']
     self.fingerprint = digest.hexdigest()
     self._splits = splits
 
   def read(self, split: str) -> example_sets.Examples:
-    """Returns the examples of 'train' or 'test'."""
+    """Returns the examples of 'train', 'test' or 'validation'."""
     return self._splits[split]
 
   def with_channels(self, channels: int) -> 'Arrays':

@@ -22,11 +22,12 @@ def read_pair(name: str, given: Any) -> tuple[np.ndarray, np.ndarray]:
   """Returns the given images and labels as two arrays.
 
   Args:
-    name: The name of the split in messages: 'train' or 'test'.
+    name: The name of the split in messages, such as 'train'.
     given: `(images, labels)`, arrays or values that numpy can convert to
-      arrays; or a finite `tf.data.Dataset` of pairs, batched or not. Its
-      examples are sorted by their content, because it may shuffle them in a
-      new order each time that it is read.
+      arrays; or a finite `tf.data.Dataset` of pairs, or of dicts with 'image'
+      and 'label' as TFDS has them, batched or not. Its examples are sorted by
+      their content, because it may shuffle them in a new order each time that
+      it is read.
 
   Raises:
     UsageError: it is something else.
@@ -108,6 +109,9 @@ def _read_dataset(name, data):
   if data.cardinality() == tf.data.INFINITE_CARDINALITY:
     raise errors.UsageError(f'{name} never ends: give it without repeat()')
   spec = data.element_spec
+  if isinstance(spec, Mapping) and {'image', 'label'} <= spec.keys():
+    data = data.map(lambda example: (example['image'], example['label']))
+    spec = data.element_spec
   if not isinstance(spec, (tuple, list)) or len(spec) != 2:
     hint = ''
     if isinstance(spec, Mapping):

@@ -166,6 +166,11 @@ class FactorTransfer(base.Method):
     if beta_elements:
       self.weight *= (self.elements / beta_elements) ** (p / 2)
 
+  def read_paraphraser(self) -> None:
+    """Reads the paraphraser's weights again, for whoever trains it later."""
+    if self._paraphraser is not None:
+      self._paraphraser.set_weights(self.frozen[0].get_weights())
+
   def signal(self, teacher: base.Outputs) -> tf.Tensor:
     """Returns the teacher factor, `[B, H, W, mk]`."""
     factor = teacher.features[self._teacher_layer]

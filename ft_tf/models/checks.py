@@ -7,8 +7,8 @@ from ft_tf import errors
 from ft_tf.models import graph
 
 
-def check_classifier(model: keras.Model, what: str) -> None:
-  """Raises `UsageError` if a model is not one of images to logits.
+def check_takes_images(model: keras.Model, what: str) -> None:
+  """Raises `UsageError` if a model does not take images and nothing else.
 
   Args:
     model: The model.
@@ -21,7 +21,17 @@ def check_classifier(model: keras.Model, what: str) -> None:
       f'{[each.shape for each in inputs]}: give a functional or Sequential '
       'model of one Input'
     )
-  outputs = model.compute_output_spec(inputs[0])
+
+
+def check_classifier(model: keras.Model, what: str) -> None:
+  """Raises `UsageError` if a model is not one of images to logits.
+
+  Args:
+    model: The model.
+    what: How the message calls it.
+  """
+  check_takes_images(model, what)
+  outputs = model.compute_output_spec(model.inputs[0])
   if not isinstance(outputs, keras.KerasTensor) or len(outputs.shape) != 2:
     raise errors.UsageError(
       f'{what} must give logits [B, classes] and nothing else: give '

@@ -38,9 +38,9 @@ def fold(model: keras.Model, dtype: str = 'float32') -> keras.Model:
     with the model, not copied, if its class is not Keras's own, if it is
     quantized, or if it has LoRA weights.
   """
-  is_sequential = isinstance(model, keras.Sequential)
-  outputs = model.outputs[0] if is_sequential else model.output
-  functional = keras.Model(model.inputs[0], outputs, name=model.name)
+  functional = keras.Model(
+    model.inputs[0], graph.outputs(model), name=model.name
+  )
   calls = graph.calls(functional)
   norm_of = _foldable_norms(calls, outputs=functional.outputs)
   folded_norms = {id(norm) for norm in norm_of.values()}

@@ -99,7 +99,7 @@ def fuse(model: keras.Model) -> keras.Model:
   """Returns a model that computes the same and shares every weight.
 
   Args:
-    model: Functional or Sequential, of one input and one output; such models
+    model: Functional or Sequential, of one input; such models of one output
       nested in it are fused too.
 
   Returns:
@@ -108,7 +108,9 @@ def fuse(model: keras.Model) -> keras.Model:
     does not cover stays Keras's: synchronised over replicas, renormalised, of
     another axis than the last, or not of maps `[B, H, W, C]`.
   """
-  functional = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+  functional = keras.Model(
+    model.inputs[0], graph.outputs(model), name=model.name
+  )
   twins = {}  # by the id of a layer: a shared layer stays shared
 
   def share(layer):

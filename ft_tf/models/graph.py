@@ -76,6 +76,18 @@ def calls(model: keras.Model) -> list[Call]:
   ]
 
 
+def outputs(model: keras.Model) -> Any:
+  """Returns a model's symbolic outputs: a tensor, or a nest as it returns them.
+
+  Args:
+    model: A functional or Sequential model, built.
+  """
+  if isinstance(model, keras.Sequential):
+    # Its `output` is of the layer that it is in other models.
+    return model.outputs[0]
+  return model.output
+
+
 def producer(tensor: keras.KerasTensor) -> Call:
   """Returns the call that returned a symbolic tensor.
 

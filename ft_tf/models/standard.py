@@ -1,6 +1,7 @@
 """Any classifier in the form of our networks: raw images to logits, flat."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import keras
 from keras import ops
@@ -60,8 +61,8 @@ def flatten(
   The model takes batches of any size.
 
   Args:
-    model: Functional or Sequential, of one input and one output. Nested models
-      of several inputs stay layers, as do subclassed ones.
+    model: Functional or Sequential, of one input. Nested models of several
+      inputs stay layers, as do subclassed ones.
     preprocessing: What is done to raw images first: `none`; `0..1` or `-1..1`,
       scaling to that range; `imagenet`, scaling to 0..1 and normalisation
       with ImageNet's mean and deviation; or `caffe`, blue first and ImageNet's
@@ -87,7 +88,7 @@ def flatten(
   )
   x = _preprocess(image, preprocessing) if is_raw else image
   try:
-    (y,) = _run_flat(model, [x], '')
+    outputs = _run_flat(model, [x], '')
   except ValueError as error:
     if image.shape == model.inputs[0].shape:
       raise  # The model's own fault, whatever the images.
@@ -97,12 +98,17 @@ def flatten(
       f'({reason}): give another --image_size, or a model built with an Input '
       'of that shape and no batch_size'
     ) from error
-  if y.shape[0] is not None:
-    raise errors.UsageError(
-      f'{model.name} only accepts batches of {y.shape[0]}: give a model built '
-      'without batch_size, whose operations accept any'
-    )
-  return keras.Model(image, y, name=model.name)
+  for y in outputs:
+    if y.shape[0] is not None:
+      raise errors.UsageError(
+        f'{model.name} only accepts batches of {y.shape[0]}: give a model '
+        'built without batch_size, whose operations accept any'
+      )
+  return keras.Model(
+    image,
+    keras.tree.pack_sequence_as(graph.outputs(model), outputs),
+    name=model.name,
+  )
 
 
 def _preprocess(image: keras.KerasTensor, kind: str) -> keras.KerasTensor:
@@ -161,6 +167,31 @@ def _is_to_open(operation: keras.Operation) -> bool:
     graph.is_plain_model(operation)
     and len(getattr(operation, 'inputs', None) or ()) == 1
   )
+
+
+@contextlib.contextmanager
+def keeping_names(model: keras.Model) -> Iterator[None]:
+  """Undoes at its end what `flatten` renames in a block.
+
+  `flatten` gives the layers of nested models, which it shares, longer names. A
+  model that its owner goes on using gets its own names back; the flat one then
+  works on, but its layers are not found by their names any more.
+  """
+  operations = list(_nested_operations(model))
+  names = [operation.name for operation in operations]
+  try:
+    yield
+  finally:
+    for operation, name in zip(operations, names, strict=True):
+      operation.name = name
+
+
+def _nested_operations(model: keras.Model) -> Iterator[keras.Operation]:
+  for call in graph.calls(model):
+    if _is_to_open(call.operation):
+      for inner in graph.calls(call.operation):
+        yield inner.operation
+      yield from _nested_operations(call.operation)
 
 
 def is_nested(model: keras.Model) -> bool:

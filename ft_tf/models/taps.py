@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf.models import feature_maps, tokens
+from ft_tf.models import feature_maps, graph, tokens
 
 
 def features(model: keras.Model, names: Iterable[str]) -> keras.Model:
@@ -31,9 +31,13 @@ def features(model: keras.Model, names: Iterable[str]) -> keras.Model:
 def logits_and_features(
   model: keras.Model, names: Iterable[str]
 ) -> keras.Model:
-  """Returns a model to `(logits, {name: feature})`, sharing the weights."""
+  """Returns a model to `(logits, {name: feature})`, sharing the weights.
+
+  In the place of the logits stands what the model returns, also if that is a
+  list or a dict of tensors.
+  """
   outputs = _features(model, names)
-  return keras.Model(model.inputs[0], (model.outputs[0], outputs))
+  return keras.Model(model.inputs[0], (graph.outputs(model), outputs))
 
 
 def _features(

@@ -15,7 +15,8 @@ def compile_signal(
   The teacher runs once for all of them, up to the last layer that one reads.
 
   Args:
-    teacher: From raw images `[B, H, W, C]` to logits; trained.
+    teacher: From images `[B, H, W, C]`, which the signal takes in the dtype of
+      its input; trained.
     methods: The terms of the student's loss.
     policy: Keras's dtype policy that the teacher computes in.
   """
@@ -29,4 +30,5 @@ def compile_signal(
     outputs = base.Outputs(*network(images, training=False))
     return [method.signal(outputs) for method in methods]
 
-  return constant.ConstantSignal(signals, teacher.input_shape[1:])
+  (image,) = teacher.inputs
+  return constant.ConstantSignal(signals, image.shape[1:], image.dtype)

@@ -24,16 +24,20 @@ class ConstantSignal:
     self,
     function: Callable[[tf.Tensor], Any],
     image_shape: tuple[int, int, int],
+    dtype: str = 'uint8',
   ):
     """Compiles a function.
 
     Args:
-      function: From raw images `[B, H, W, C]` uint8 to a nest of float tensors
+      function: From images `[B, H, W, C]` to a nest of float tensors
         `[B, ...]`, of shapes that are known but for B.
       image_shape: `(H, W, C)`.
+      dtype: Of the images; others are converted to it, as a Keras model
+        converts them to the dtype of its input.
     """
+    self._dtype = dtype
     concrete = tf.function(function, autograph=False).get_concrete_function(
-      tf.TensorSpec([None, *image_shape], tf.uint8)
+      tf.TensorSpec([None, *image_shape], dtype)
     )
     self._structure = concrete.structured_outputs
     self._shapes = [t.shape[1:] for t in tf.nest.flatten(self._structure)]
@@ -45,14 +49,14 @@ class ConstantSignal:
 
   def __call__(self, images: tf.Tensor) -> Any:
     """Returns the function's value; no gradient flows through it."""
-    values = self._frozen(tf.convert_to_tensor(images))
+    values = self._frozen(tf.cast(images, self._dtype))
     return self._pack([tf.stop_gradient(value) for value in values])
 
   def rows(self, images: np.ndarray) -> np.ndarray:
     """Returns the values of each image in a row, `[B, width]` float32."""
     flat = [
       tf.reshape(tf.cast(value, tf.float32), [len(images), -1])
-      for value in self._frozen(tf.constant(images))
+      for value in self._frozen(tf.cast(images, self._dtype))
     ]
     return tf.concat(flat, axis=1).numpy()
 

@@ -245,13 +245,15 @@ class _ParaphraserStage(stage.Stage):
 def compile_feature(
   teacher: keras.Model, tap: str, precision: str
 ) -> constant.ConstantSignal:
-  """Returns a frozen teacher's feature map as a function of raw images."""
+  """Returns a frozen teacher's feature map as a function of its images."""
+  (image,) = teacher.inputs
   feature = folding.fold(
     taps.features(teacher, [tap]), keras.DTypePolicy(precision).compute_dtype
   )
   return constant.ConstantSignal(
     lambda images: feature(images, training=False)[tap],
-    teacher.input_shape[1:],
+    image.shape[1:],
+    image.dtype,
   )
 
 

@@ -197,6 +197,16 @@ class PairTest(parameterized.TestCase):
     for source in read_sources[1:4]:
       self.assertEqual(source.fingerprint, read_sources[0].fingerprint)
 
+  def test_dicts_of_tfds_are_read_like_pairs(self):
+    data = self._data()
+    dicts = data.map(lambda x, y: {'id': y, 'image': x, 'label': y})
+    wanted = arrays.read_pair('train', data)
+    for given in (dicts, dicts.batch(4)):
+      for ours, theirs in zip(
+        arrays.read_pair('train', given), wanted, strict=True
+      ):
+        np.testing.assert_array_equal(ours, theirs)
+
   def test_batches_of_grey_images_are_distinguished_from_one_image(self):
     grey = tf.data.Dataset.from_tensor_slices((_IMAGES[..., 0], _LABELS))
     for data in (grey, grey.batch(5), grey.batch(3)):
@@ -218,7 +228,7 @@ class PairTest(parameterized.TestCase):
     data = self._data()
     for given, reason in (
       (data.repeat(), r'without repeat\(\)'),
-      (data.map(lambda x, y: {'image': x, 'label': y}), r"\(x\['image'\], x"),
+      (data.map(lambda x, y: {'image': x, 'name': y}), r"\(x\['image'\], x"),
       (data.map(lambda x, y: (x, y, 1.0)), 'weights are not supported'),
       (data.map(lambda x, y: x), r'give one of pairs \(image, label\)'),
       (data.take(0), 'holds no image'),

@@ -89,6 +89,31 @@ class FlatTest(parameterized.TestCase):
     flat = standard.flatten(keras.Model(x, outer(x)))
     self.assertIn('outer.inner.conv', [layer.name for layer in flat.layers])
 
+  def test_several_outputs_stay_as_they_are_structured(self):
+    x = keras.Input(_SHAPE)
+    y = _backbone('inner')(x)
+    model = keras.Model(x, {'map': y, 'twice': [y, y + 1]})
+    flat = standard.flatten(model)
+    self.assertFalse(standard.is_nested(flat))
+    keras.tree.map_structure(
+      np.testing.assert_allclose, flat(_images()), model(_images())
+    )
+
+  def test_owner_gets_the_names_of_inner_layers_back(self):
+    x = keras.Input(_SHAPE)
+    outer = keras.Model(x, _backbone('inner')(x) * 2, name='outer')
+    x = keras.Input(_SHAPE)
+    model = keras.Model(x, outer(x))
+    inner = outer.get_layer('inner')
+    names = [layer.name for layer in (*outer.layers, *inner.layers)]
+    with standard.keeping_names(model):
+      flat = standard.flatten(model)
+      self.assertIn('outer.inner.conv', [layer.name for layer in flat.layers])
+    self.assertEqual(
+      [layer.name for layer in (*outer.layers, *inner.layers)], names
+    )
+    np.testing.assert_allclose(flat(_images()), model(_images()))
+
   @parameterized.parameters(
     ('0..1', lambda x: x / 255),
     ('-1..1', lambda x: x / 127.5 - 1),

@@ -2,12 +2,13 @@
 
 import os
 
+import keras
 import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.models import layer_choice, model_files, taps
+from ft_tf.models import fused, layer_choice, model_files, taps
 from tests import small_models
 
 
@@ -116,6 +117,19 @@ class LogitsAndFeaturesTest(parameterized.TestCase):
       taps.features(model, [name])(small_models.images())[name],
       atol=1e-6,
     )
+
+  def test_several_outputs_stay_as_they_are_structured(self):
+    model = small_models.functional()
+    logits = model.output
+    model = keras.Model(model.input, {'logits': logits, 'more': [logits * 2]})
+    for each in (model, fused.fuse(model)):
+      outputs, features = taps.logits_and_features(each, ['last'])(
+        small_models.images()
+      )
+      self.assertEqual(features.keys(), {'last'})
+      keras.tree.map_structure(
+        np.testing.assert_allclose, outputs, model(small_models.images())
+      )
 
   def test_weights_are_those_of_the_model_and_no_more(self):
     model = small_models.functional()

@@ -54,6 +54,17 @@ class ConstantSignalTest(absltest.TestCase):
       self.assertEqual(ours.dtype, tf.float32)
       np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
+  def test_images_come_in_the_dtype_of_the_signal(self):
+    images = _images(3)
+    signal = constant.ConstantSignal(
+      lambda images: images / 2, (16, 16, 1), 'float32'
+    )
+    for given in (images, images + 0.25):
+      np.testing.assert_array_equal(signal(given), np.float32(given) / 2)
+    np.testing.assert_array_equal(
+      signal.rows(images), images.reshape(3, -1) / 2
+    )
+
   def test_rows_of_a_signal_in_bfloat16_are_float32(self):
     folded = folding.fold(taps.features(self.model, ['group3']), 'bfloat16')
     signal = constant.ConstantSignal(
