@@ -80,7 +80,7 @@ def tflite_float32(model: keras.Model, saved: str = '') -> bytes:
 
 
 def tflite_float16(model: keras.Model, saved: str = '') -> bytes:
-  """Returns a TFLite model with weights of 16 bits, as `tflite_float32` does."""
+  """Returns a TFLite model with weights of 16 bits; see `tflite_float32`."""
 
   def halve(converter):
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
