@@ -12,6 +12,7 @@ runs continue.
 """
 
 import functools
+import sys
 
 from absl import flags
 
@@ -96,12 +97,13 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
   compared = comparison.compare(
     recipe, run=setting.run, jobs=values.jobs, **arguments
   )
+  text = closing.describe_comparison(setting.run, compared)
   if compared['failures']:
+    print(text, file=sys.stderr)
     raise errors.TrainingError(
       f'{", ".join(compared["failures"])} failed (see above). Run the same '
       'command again to retry; all other runs are complete'
     )
-  text = closing.describe_comparison(setting.run, compared)
   return outcome.Outcome(compared, text)
 
 
