@@ -214,8 +214,8 @@ def digits() -> recipes.Recipe:
   and its last feature map holds little more than their class.
   """
   return recipes.Recipe(
-    # One precision, so that the results of the demo agree between processors
-    # with and without bfloat16 up to rounding.
+    # One precision, so that the demo's results do not depend on whether the
+    # processor has bfloat16. They still depend on its rounding.
     precision='float32',
     teacher_layer='-2',
     student_layer='-2',
