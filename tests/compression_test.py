@@ -206,10 +206,10 @@ class CompressTest(absltest.TestCase):
   def test_teacher_that_does_not_convert_leaves_its_cells_empty(self):
     export = export_student.export
 
-    def fails(model, dataset, folder):
+    def fails(model, dataset, folder, **options):
       if model == self.run_dir.child('teacher').model:
         raise ValueError('an operation that TFLite lacks')
-      return export(model, dataset, folder)
+      return export(model, dataset, folder, **options)
 
     with mock.patch.object(export_student, 'export', fails):
       result = self._compress()
