@@ -1,5 +1,5 @@
 # Sourced by bin/quickstart and bin/test: makes .venv with what requirements.txt
-# pins, once, and sets `python` to its interpreter.
+# pins and the command ft-tf, once, and sets `python` to its interpreter.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python="$root/.venv/bin/python"
@@ -29,6 +29,9 @@ make_venv() {
   fi
   "$python" -m pip install --quiet --disable-pip-version-check \
     --requirement "$root/requirements.txt" >&2
+  # The commands ft-tf and, from its files as they are, import ft_tf.
+  "$python" -m pip install --quiet --disable-pip-version-check --no-deps \
+    --editable "$root" >&2
   cp "$root/requirements.txt" "$stamp"
 }
 
