@@ -9,10 +9,6 @@ import glob
 import json
 import os
 import re
-import shutil
-import subprocess
-import sys
-import tempfile
 
 import pytest
 from absl import flags
@@ -22,14 +18,13 @@ import ft_tf
 from docs.generator import commands, messages, reference
 from ft_tf import catalogue, definitions, recipes
 from ft_tf.cli import dispatch, settings
-from tests import code_blocks
+from tests import code_blocks, installed
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _README_LINES = 170
 # Blocks that are not run; whoever adds one raises the number, with a reason in
 # the page.
 _NOT_RUN = 29
-_SECONDS = 900  # for all blocks of a page
 _FLAG = re.compile(r'--([a-z]\w*)')
 # Those of every command, and --name=value, which stands for any.
 _OTHER_FLAGS = {'help', 'helpfull', 'json', 'name', 'noname', 'version'}
@@ -211,55 +206,10 @@ class MessagesTest(absltest.TestCase):
 
 
 @pytest.mark.slow
-class RunTest(parameterized.TestCase):
-  """Runs pages and notebooks, each in a folder with nothing but examples/."""
-
-  @classmethod
-  def setUpClass(cls):
-    super().setUpClass()
-    cls.shared = tempfile.mkdtemp()
-    cls.addClassCleanup(shutil.rmtree, cls.shared)
-    # The command and Python as one has them where the library is installed.
-    programs = os.path.join(cls.shared, 'bin')
-    os.makedirs(programs)
-    for name, words in (('ft-tf', '-m ft_tf'), ('python', '')):
-      path = os.path.join(programs, name)
-      with open(path, 'w') as file:
-        file.write(f'#!/bin/sh\nexec {sys.executable} {words} "$@"\n')
-      os.chmod(path, 0o755)
-    cls.environment = {
-      **os.environ,
-      'MPLBACKEND': 'agg',
-      'PATH': f'{programs}{os.pathsep}{os.environ["PATH"]}',
-      'PYTHONPATH': _ROOT,
-      'TFDS_DATA_DIR': os.path.join(cls.shared, 'data'),
-    }
-
-  def _run(self, *command, inside=''):
-    """Runs Python in a new folder, in `inside` of it."""
-    folder = tempfile.mkdtemp(dir=self.shared)
-    shutil.copytree(
-      os.path.join(_ROOT, 'examples'), os.path.join(folder, 'examples')
-    )
-    done = subprocess.run(
-      [sys.executable, '-m', *command],
-      cwd=os.path.join(folder, inside),
-      env=self.environment,
-      capture_output=True,
-      text=True,
-      timeout=_SECONDS,
-      check=False,
-    )
-    self.assertEqual(done.returncode, 0, f'{done.stdout}{done.stderr}')
-
+class RunTest(installed.InstalledTestCase):
   @parameterized.named_parameters(_named(list(filter(_runs, _pages()))))
   def test_blocks_run(self, page):
-    self._run('tests.code_blocks', os.path.join(_ROOT, page))
-
-  @parameterized.named_parameters(_named(_notebooks()))
-  def test_notebook_runs(self, name):
-    # It stops at the first cell that fails.
-    self._run('jupyter', 'execute', name, inside='examples')
+    self.run_python('tests.code_blocks', os.path.join(_ROOT, page))
 
 
 if __name__ == '__main__':
