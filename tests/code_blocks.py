@@ -1,6 +1,6 @@
 """The code blocks of Markdown pages, and a process that runs them in order.
 
-  python -m tests.code_blocks PAGE
+  python tests/code_blocks.py PAGE
 
 runs the blocks of a page in the working folder: those in Python share their
 names, those of the shell are run by bash, which stops at the first command that
@@ -66,6 +66,14 @@ def commands(code: str) -> list[list[str]]:
     for line in joined.splitlines()
     if (words := shlex.split(line, comments=True))
   ]
+
+
+def has_runnable(path: str) -> bool:
+  """Tells whether a page has blocks that are run."""
+  return any(
+    block.language in (*PYTHON, *SHELL) and not block.not_run
+    for block in read(path)
+  )
 
 
 def _run(path: str) -> None:

@@ -10,7 +10,6 @@ import json
 import os
 import re
 
-import pytest
 from absl import flags
 from absl.testing import absltest, parameterized
 
@@ -18,7 +17,7 @@ import ft_tf
 from docs.generator import commands, messages, reference
 from ft_tf import catalogue, definitions, recipes
 from ft_tf.cli import dispatch, settings
-from tests import code_blocks, installed
+from tests import code_blocks
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _README_LINES = 170
@@ -51,11 +50,6 @@ def _blocks(path: str) -> list[code_blocks.Block]:
 def _named(pages: list[str]) -> list[tuple[str, str]]:
   """Returns the pages with names that tests can have."""
   return [(re.sub(r'\W', '_', page), page) for page in pages]
-
-
-def _runs(page: str) -> bool:
-  languages = (*code_blocks.PYTHON, *code_blocks.SHELL)
-  return any(b.language in languages and not b.not_run for b in _blocks(page))
 
 
 @functools.cache
@@ -203,13 +197,6 @@ class MessagesTest(absltest.TestCase):
       [(m.kind, m.text) for m in messages.collect(folder.full_path)],
       [(2, 'PATH has NAMES: give fewer'), (1, 'lost | gone')],
     )
-
-
-@pytest.mark.slow
-class RunTest(installed.InstalledTestCase):
-  @parameterized.named_parameters(_named(list(filter(_runs, _pages()))))
-  def test_blocks_run(self, page):
-    self.run_python('tests.code_blocks', os.path.join(_ROOT, page))
 
 
 if __name__ == '__main__':

@@ -2,23 +2,59 @@
 
 import glob
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
 
 import pytest
 from absl.testing import absltest, parameterized
 
-from tests import installed
-
+_SECONDS = 600  # for all cells of a notebook
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 @pytest.mark.slow
-class NotebooksTest(installed.InstalledTestCase):
+class NotebooksTest(parameterized.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.shared = tempfile.mkdtemp()
+    cls.addClassCleanup(shutil.rmtree, cls.shared)
+    # The command and Python as one has them where the library is installed.
+    programs = os.path.join(cls.shared, 'bin')
+    os.makedirs(programs)
+    for name, words in (('ft-tf', '-m ft_tf'), ('python', '')):
+      path = os.path.join(programs, name)
+      with open(path, 'w') as file:
+        file.write(f'#!/bin/sh\nexec {sys.executable} {words} "$@"\n')
+      os.chmod(path, 0o755)
+    cls.environment = {
+      **os.environ,
+      'MPLBACKEND': 'agg',
+      'PATH': f'{programs}{os.pathsep}{os.environ["PATH"]}',
+      'PYTHONPATH': _ROOT,
+      'TFDS_DATA_DIR': os.path.join(cls.shared, 'data'),
+    }
+
   @parameterized.parameters(
     *sorted(glob.glob('*.ipynb', root_dir=os.path.join(_ROOT, 'examples')))
   )
   def test_notebook_runs(self, name):
+    folder = tempfile.mkdtemp(dir=self.shared)
+    examples = os.path.join(folder, 'examples')
+    shutil.copytree(os.path.join(_ROOT, 'examples'), examples)
     # It stops at the first cell that fails.
-    self.run_python('jupyter', 'execute', name, inside='examples')
+    done = subprocess.run(
+      [sys.executable, '-m', 'jupyter', 'execute', name],
+      cwd=examples,
+      env=self.environment,
+      capture_output=True,
+      text=True,
+      timeout=_SECONDS,
+      check=False,
+    )
+    self.assertEqual(done.returncode, 0, f'{done.stdout}{done.stderr}')
 
 
 if __name__ == '__main__':

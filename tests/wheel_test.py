@@ -1,7 +1,13 @@
-"""The wheel in a fresh virtual environment, far from the checkout."""
+"""The wheel in a fresh virtual environment: its command, and the docs' code.
 
+The pages' blocks run in empty folders with nothing but examples/, as one has
+them who installed the wheel.
+"""
+
+import glob
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,20 +15,29 @@ import tempfile
 import venv
 
 import pytest
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
+
+from tests import code_blocks
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_SMALL = (
-  '--seeds=1',
-  '--nobaseline',
-  '--teacher_epochs=2',
-  '--paraphraser_epochs=1',
-  '--student_epochs=1',
-)
+_SECONDS = 900  # for all blocks of a page
+
+
+def _pages() -> list[tuple[str, str]]:
+  """Returns the pages whose blocks are run, with names that tests can have."""
+  pages = [
+    'README.md',
+    *glob.glob('docs/**/*.md', root_dir=_ROOT, recursive=True),
+  ]
+  return [
+    (re.sub(r'\W', '_', page), page)
+    for page in sorted(pages)
+    if code_blocks.has_runnable(os.path.join(_ROOT, page))
+  ]
 
 
 @pytest.mark.slow
-class WheelTest(absltest.TestCase):
+class WheelTest(parameterized.TestCase):
   """Needs a package index, as whoever installs it does."""
 
   @classmethod
@@ -30,6 +45,14 @@ class WheelTest(absltest.TestCase):
     super().setUpClass()
     cls.folder = tempfile.mkdtemp()
     cls.addClassCleanup(shutil.rmtree, cls.folder)
+    cls.bin = os.path.join(cls.folder, 'venv', 'bin')
+    hidden = ('PYTHONPATH', 'TF_CPP_MIN_LOG_LEVEL')
+    cls.environment = {
+      **{k: v for k, v in os.environ.items() if k not in hidden},
+      'MPLBACKEND': 'agg',
+      'PATH': f'{cls.bin}{os.pathsep}{os.environ["PATH"]}',
+      'TFDS_DATA_DIR': os.path.join(cls.folder, 'data'),
+    }
     # A copy, since setuptools builds in the folder of the sources.
     sources = os.path.join(cls.folder, 'sources')
     os.makedirs(sources)
@@ -41,45 +64,40 @@ class WheelTest(absltest.TestCase):
       ignore=shutil.ignore_patterns('__pycache__'),
     )
     wheels = os.path.join(cls.folder, 'wheels')
-    pip = (sys.executable, '-m', 'pip', '--disable-pip-version-check')
-    cls._call(*pip, 'wheel', '-q', '--no-deps', '-w', wheels, sources)
-    (wheel,) = os.listdir(wheels)
-    # Nothing of the checkout may be found from here on.
-    shutil.rmtree(sources)
-    environment = os.path.join(cls.folder, 'venv')
-    venv.create(environment, with_pip=True)
-    cls.bin = os.path.join(environment, 'bin')
+    pip = ('-m', 'pip', '--disable-pip-version-check')
+    wheel = ('wheel', '-q', '--no-deps', '-w', wheels, sources)
+    cls._call(sys.executable, *pip, *wheel)
+    venv.create(os.path.join(cls.folder, 'venv'), with_pip=True)
     cls._call(
       os.path.join(cls.bin, 'python'),
-      *pip[1:],
+      *pip,
       'install',
       '-q',
       '--constraint',
       os.path.join(_ROOT, 'requirements.txt'),
-      os.path.join(wheels, wheel),
+      *glob.glob(os.path.join(wheels, '*.whl')),
     )
-    cls.work = os.path.join(cls.folder, 'empty')
-    os.makedirs(cls.work)
+    # Nothing of the sources may be found from here on.
+    shutil.rmtree(sources)
 
   @classmethod
-  def _call(cls, *command, **options):
+  def _call(cls, *command, cwd=None):
     """Runs a command; returns standard output."""
-    hidden = ('PYTHONPATH', 'TF_CPP_MIN_LOG_LEVEL')
     done = subprocess.run(
       command,
+      cwd=cwd or cls.folder,
+      env=cls.environment,
       capture_output=True,
       text=True,
+      timeout=_SECONDS,
       check=False,
-      env={k: v for k, v in os.environ.items() if k not in hidden},
-      **options,
     )
     if done.returncode:
       raise AssertionError(f'{command}: {done.stdout}{done.stderr}')
     return done.stdout
 
-  def _run(self, program, *arguments):
-    path = os.path.join(self.bin, program)
-    return self._call(path, *arguments, cwd=self.work)
+  def _run(self, program, *arguments, cwd=None):
+    return self._call(os.path.join(self.bin, program), *arguments, cwd=cwd)
 
   def test_command_and_package_tell_their_version(self):
     code = 'import ft_tf; print(ft_tf.__version__, ft_tf.__file__)'
@@ -88,25 +106,6 @@ class WheelTest(absltest.TestCase):
     self.assertEqual(self._run('ft-tf', '--version').strip(), version)
     module = self._run('python', '-m', 'ft_tf', '--version').strip()
     self.assertEqual(module, version)
-
-  def test_demo_leaves_files_that_evaluate_and_runs_read(self):
-    out = self._run('ft-tf', 'demo', *_SMALL)
-    demo = json.loads(out)
-    for name in ('student_int8.tflite', 'student.keras', 'saved_model'):
-      out = self._run(
-        'ft-tf',
-        'evaluate',
-        '--dataset=digits',
-        '--data_dir=runs/demo/data',
-        f'--model=runs/demo/export/{name}',
-      )
-      self.assertEqual(json.loads(out)['examples'], 1197)
-      if name != 'student_int8.tflite':
-        self.assertAlmostEqual(json.loads(out)['accuracy'], demo['accuracy'])
-    self.assertTrue(os.path.exists(demo['report']))
-    listed = json.loads(self._run('ft-tf', 'runs', 'runs'))['runs']
-    self.assertEqual({row['state'] for row in listed}, {'complete'})
-    self.assertIn('demo/student', [row['run'] for row in listed])
 
   def test_workers_of_compare_start_from_the_installed_command(self):
     self._run(
@@ -118,12 +117,21 @@ class WheelTest(absltest.TestCase):
       '--jobs=2',
       '--teacher_epochs=1',
       '--student_epochs=1',
-      '--data_dir=data',
       '--workdir=methods',
     )
-    with open(os.path.join(self.work, 'methods', 'comparison.json')) as file:
+    with open(f'{self.folder}/methods/comparison.json') as file:
       rows = json.load(file)['rows']
     self.assertEqual(rows[-1]['seeds'], 2)
+
+  @parameterized.named_parameters(_pages())
+  def test_blocks_run(self, page):
+    folder = tempfile.mkdtemp(dir=self.folder)
+    shutil.copytree(
+      os.path.join(_ROOT, 'examples'), os.path.join(folder, 'examples')
+    )
+    # -P: modules of tests/ are not found.
+    path = os.path.join(_ROOT, page)
+    self._run('python', '-P', code_blocks.__file__, path, cwd=folder)
 
 
 if __name__ == '__main__':
