@@ -40,14 +40,7 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
   signals = settings.read_signals(values)
   expected = values.expect_teacher_accuracy
   teacher_check.check_expectation(expected, setting.given)
-  recipe, choice = compression.within(
-    settings.read_limits(values),
-    setting.recipe,
-    setting.dataset,
-    setting.run,
-  )
-  if choice is not None:
-    print(settings.format_candidates(choice), file=sys.stderr)
+  recipe, choice = settings.choose_student(values, setting)
   if not setting.run.begun():
     for finding in doctor.examine(
       recipe, setting.dataset, given=setting.given, expected=expected

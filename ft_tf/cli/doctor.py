@@ -18,7 +18,7 @@ import sys
 
 from absl import flags
 
-from ft_tf import compression, doctor, workshop
+from ft_tf import doctor, workshop
 from ft_tf.cli import compress, flag_sets, outcome, settings
 from ft_tf.data import datasets
 
@@ -33,14 +33,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues) -> outcome.Outcome:
   setting = settings.read_setting(values)
   settings.read_signals(values)  # refused if wrong; the rehearsal has no cache
-  recipe, choice = compression.within(
-    settings.read_limits(values),
-    setting.recipe,
-    setting.dataset,
-    setting.run,
-  )
-  if choice is not None:
-    print(settings.format_candidates(choice), file=sys.stderr)
+  recipe, choice = settings.choose_student(values, setting)
   checks = itertools.chain(
     doctor.examine(
       recipe,

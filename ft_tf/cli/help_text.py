@@ -13,7 +13,13 @@ from ft_tf.cli import flag_sets
 _LEAST_WIDTH, _MOST_WIDTH = 60, 100
 _NAMES = 28  # columns for the names of flags
 _INDENT = 2
-_PLACEHOLDERS = {'integer': 'N', 'float': 'X', 'string': 'TEXT'}
+# By the types that absl gives flags.
+_PLACEHOLDERS = {
+  'comma separated list of strings': 'A,B',
+  'float': 'X',
+  'int': 'N',
+  'string enum': 'CHOICE',
+}
 
 
 def render(
@@ -112,15 +118,7 @@ def _flag_lines(flag: flags.Flag, text: str, columns: int) -> list[str]:
 def _name(flag: flags.Flag) -> str:
   if flag.boolean:
     return f'[no]{flag.name}'
-  kind = flag.flag_type()
-  if 'enum' in kind:
-    return f'{flag.name}=CHOICE'
-  if 'list' in kind or 'comma' in kind:
-    return f'{flag.name}=A,B'
-  for word, placeholder in _PLACEHOLDERS.items():
-    if kind == word or kind == {'integer': 'int'}.get(word):
-      return f'{flag.name}={placeholder}'
-  return f'{flag.name}=TEXT'
+  return f'{flag.name}={_PLACEHOLDERS.get(flag.flag_type(), "TEXT")}'
 
 
 def _describe(flag: flags.Flag, group: str, recipe: str, full: bool) -> str:

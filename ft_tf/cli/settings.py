@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,15 @@ import keras
 import tensorflow as tf
 from absl import flags
 
-from ft_tf import catalogue, errors, recipes, run_dir, specs, teachers
+from ft_tf import (
+  catalogue,
+  compression,
+  errors,
+  recipes,
+  run_dir,
+  specs,
+  teachers,
+)
 from ft_tf.data import datasets, folder, sources
 from ft_tf.export import budget, student
 from ft_tf.models import checks, model_files
@@ -198,7 +207,22 @@ def read_source(
   )
 
 
-def read_limits(values: flags.FlagValues) -> budget.Limits | None:
+def choose_student(
+  values: flags.FlagValues, setting: Setting
+) -> tuple[recipes.Recipe, dict[str, Any] | None]:
+  """Returns what `compression.within` does for the limits of the flags.
+
+  The networks that the student was chosen from are printed.
+  """
+  recipe, choice = compression.within(
+    _read_limits(values), setting.recipe, setting.dataset, setting.run
+  )
+  if choice is not None:
+    print(_format_candidates(choice), file=sys.stderr)
+  return recipe, choice
+
+
+def _read_limits(values: flags.FlagValues) -> budget.Limits | None:
   """Returns the limits of the flags; None if there are none."""
   given = {
     field.name: values[field.name].value
@@ -209,7 +233,7 @@ def read_limits(values: flags.FlagValues) -> budget.Limits | None:
   return budget.Limits(**given)
 
 
-def format_candidates(choice: dict[str, Any]) -> str:
+def _format_candidates(choice: dict[str, Any]) -> str:
   """Returns the table of the networks that limits chose from."""
   lines = [
     [
