@@ -1,5 +1,7 @@
 """The files that a student is exported to, by the names of `--formats`."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable
@@ -131,9 +133,11 @@ def choose(names: Iterable[str]) -> tuple[Format, ...]:
   """Returns the formats of an export: the default ones, and those of names.
 
   Raises:
-    UsageError: there is no such format.
+    UsageError: there is no such format, or its packages are not installed.
   """
   names = tuple(names)
+  if 'onnx' in names:
+    onnx_file.check_installed()
   for name in names:
     if name not in FORMATS:
       raise errors.UsageError(

@@ -133,7 +133,9 @@ def size(path: str) -> int:
   )
 
 
-def check_drop(figures: Mapping[str, Any], max_drop: float, folder: str) -> None:
+def check_drop(
+  figures: Mapping[str, Any], max_drop: float, folder: str
+) -> None:
   """Raises `TrainingError` if a file is less accurate than the Keras student.
 
   Args:

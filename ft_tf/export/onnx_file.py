@@ -6,6 +6,7 @@ every weight is a constant of the graph that tf2onnx reads.
 """
 
 import importlib
+import importlib.util
 import logging
 import types
 from collections.abc import Mapping
@@ -76,15 +77,26 @@ def onnx_model(twin: keras.Model) -> bytes:
   return model.SerializeToString()
 
 
+def check_installed() -> None:
+  """Raises `UsageError` unless ONNX files can be written and run."""
+  for name in ('tf2onnx', 'onnx', 'onnxruntime'):
+    if importlib.util.find_spec(name) is None:
+      raise errors.UsageError(_lacking(f'there is no package {name}'))
+
+
+def _lacking(reason: str) -> str:
+  return (
+    f'an ONNX file needs tf2onnx ({reason}): run `pip install tf2onnx onnx '
+    'onnxruntime`, or leave onnx out of --formats'
+  )
+
+
 def _tf2onnx() -> types.ModuleType:
   """Returns the package tf2onnx, which logs nothing from now on."""
   try:
     package = importlib.import_module('tf2onnx')
   except ImportError as error:
-    raise errors.UsageError(
-      f'an ONNX file needs tf2onnx ({error}): run `pip install tf2onnx onnx '
-      'onnxruntime`, or leave onnx out of --formats'
-    ) from error
+    raise errors.UsageError(_lacking(str(error))) from error
   # What fails is raised; the rest is of calls that are deprecated within.
   logging.getLogger('tf2onnx').setLevel(logging.CRITICAL)
   logging.getLogger('tensorflow').setLevel(logging.ERROR)

@@ -55,7 +55,8 @@ def write(
       return {'logits': model(images, training=False)}
 
     module.serve_encoded = tf.function(
-      serve_encoded, input_signature=[tf.TensorSpec([None], tf.string, 'encoded')]
+      serve_encoded,
+      input_signature=[tf.TensorSpec([None], tf.string, 'encoded')],
     )
     signatures[ENCODED] = module.serve_encoded
   tf.saved_model.save(module, path, signatures=signatures)

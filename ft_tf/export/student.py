@@ -1,5 +1,6 @@
 """The export folder: every format of a student, each with its figures."""
 
+import dataclasses
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -32,6 +33,32 @@ _MADE_OF_EARLIER = '.model_sha256'
 _LAYOUT = 2
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What an export makes besides the default files, and what it may lose.
+
+  Attributes:
+    formats: Names of further formats, of `formats.FORMATS`.
+    max_drop: How much less accurate than the Keras student a file may be, in
+      percentage points of the test images.
+    weight_scales: As of `convert.tflite_int8`.
+  """
+
+  formats: tuple[str, ...] = ()
+  max_drop: float = 1.0
+  weight_scales: str = 'channel'
+
+  def __post_init__(self) -> None:
+    formats.choose(self.formats)
+    if not 0 <= self.max_drop <= 100:
+      raise errors.UsageError(
+        f'--max_drop={self.max_drop:g}: give percentage points, 0 to 100'
+      )
+
+
+DEFAULTS = Options()
+
+
 def print_status(status: str) -> None:
   """Prints what an export does to standard error."""
   print(f'export: {status}', file=sys.stderr, flush=True)
@@ -44,8 +71,7 @@ def export(
   *,
   loaded: keras.Model | None = None,
   status: Callable[[str], None] = print_status,
-  extra: Iterable[str] = (),
-  weight_scales: str = 'channel',
+  options: Options = DEFAULTS,
 ) -> measuring.Figures:
   """Makes the export folder of a student, whole or not at all.
 
@@ -61,8 +87,7 @@ def export(
       `labels.txt`, `export.json` and `predictions.json`.
     loaded: The model of the file if it is loaded already.
     status: Is told what is being done.
-    extra: Names of further formats, of `formats.FORMATS`.
-    weight_scales: As of `convert.tflite_int8`.
+    options: What it makes; `check_drop` reads the rest.
 
   Returns:
     What `export.json` says: for each file `bytes`, `accuracy` on the test
@@ -82,12 +107,12 @@ def export(
     TrainingError: the student gives the same logits for every image. Its files
       in real numbers are there.
   """
-  chosen = formats.choose(extra)
+  chosen = formats.choose(options.formats)
   student = model_files.load(model) if loaded is None else loaded
   made_of = {
     'layout': _LAYOUT,
     'model_sha256': run_dir.digest(model),
-    'weight_scales': weight_scales,
+    'weight_scales': options.weight_scales,
   }
   if os.path.exists(folder):
     there = _formats_there(folder, made_of)
@@ -118,7 +143,7 @@ def export(
   os.makedirs(os.path.dirname(os.path.abspath(folder)), exist_ok=True)
   with run_dir.replacing(folder) as scratch:
     os.mkdir(scratch)
-    source = formats.Source(student, calibration, weight_scales)
+    source = formats.Source(student, calibration, options.weight_scales)
     names = _write_models(source, dataset, chosen, scratch, status)
     with open(
       os.path.join(scratch, 'labels.txt'), 'w', encoding='utf-8'

@@ -23,9 +23,7 @@ def shorten_names(content: bytes) -> bytes:
   return _pack(model)
 
 
-def describe(
-  content: bytes, description: tflite_metadata.Description
-) -> bytes:
+def describe(content: bytes, description: tflite_metadata.Description) -> bytes:
   """Returns a file with its description and its class names inside."""
   model = schema.ModelT.InitFromPackedBuf(content, 0)
   buffer = schema.BufferT()

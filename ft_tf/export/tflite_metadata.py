@@ -110,9 +110,7 @@ def _content(builder: flatbuffers.Builder, kind: int, properties: int) -> int:
   return _table(builder, (0, 'uint8', kind), (1, 'offset', properties))
 
 
-def _table(
-  builder: flatbuffers.Builder, *fields: tuple[int, str, Any]
-) -> int:
+def _table(builder: flatbuffers.Builder, *fields: tuple[int, str, Any]) -> int:
   """Writes a table, and returns its place.
 
   Args:
