@@ -64,7 +64,6 @@ def _int8(outside: str) -> Callable[[Source], bytes]:
     source.of_reals,
     source.calibration,
     outside=outside,
-    weight_scales=source.weight_scales,
   )
 
 
@@ -109,7 +108,7 @@ FORMATS = {
       'student_int16x8.tflite',
       'weights in int8, maps in int16, batch 1, float32 in and out',
       lambda source: convert.tflite_int16x8(
-        source.of_reals, source.calibration, weight_scales=source.weight_scales
+        source.of_reals, source.calibration
       ),
       quantised=True,
     ),

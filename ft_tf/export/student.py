@@ -77,7 +77,7 @@ def export(
 
   Every file takes raw images, 0..255; the normalisation is inside. It gives
   logits, a softmax at the student's end is left out. A folder that is already
-  there is returned as it stands; if it lacks formats, it is made anew with them.
+  there is returned as it stands; if it lacks formats, it is made anew.
 
   Args:
     model: The student's `.keras` file.
@@ -96,9 +96,9 @@ def export(
     `worst_class` (that loses most accuracy), `examples`, `preprocessing` (how
     the images that it was measured on were made of the stored ones, see
     `image_ops.Preprocessing.as_json`), and for .tflite and .onnx files
-    `latency_ms`, `input` and `output` (`dtype`, `shape`, and of integers `scale`
-    and `zero_point`: a logit is scale times the integer minus the zero point)
-    and `flexible_batch`.
+    `latency_ms`, `input` and `output` (`dtype`, `shape`, and of integers
+    `scale` and `zero_point`: a logit is scale times the integer minus the zero
+    point) and `flexible_batch`.
 
   Raises:
     UsageError: the model is not one for the data set, gives values that are not
@@ -160,8 +160,8 @@ def export(
     written.write(run_dir.PREDICTIONS, predictions, indent=None)
   if is_dead:
     raise errors.TrainingError(
-      f'{model} gives the same logits for every image, so that there is nothing '
-      f'to quantise: {os.path.join(folder, run_dir.FLOAT32)} is kept; train '
+      f'{model} gives the same logits for every image, so that no int8 file '
+      f'can be made: {os.path.join(folder, run_dir.FLOAT32)} is kept; train '
       'again with a lower --student_learning_rate or another --seed'
     )
   return figures
@@ -211,7 +211,7 @@ def _calibration_images(dataset: datasets.Dataset) -> np.ndarray:
     )
   if (images == images[:1]).all():
     raise errors.UsageError(
-      f'int8 takes its ranges from training images, the {len(images)} looked at '
+      f'int8 takes its ranges from training images, and {len(images)} of them '
       'are all the same: give images that differ'
     )
   return images
@@ -281,7 +281,7 @@ def _write_models(
     name=source.student.name,
     about=f'Classifies images into {len(dataset.label_names)} classes.',
     image_shape=dataset.image_shape,
-    label_names=dataset.label_names,
+    label_names=tuple(dataset.label_names),
   )
   names = [run_dir.KERAS, run_dir.SAVED_MODEL]
   for each in chosen:
