@@ -49,7 +49,7 @@ class Format:
     file: Its name in the export folder.
     about: What it is for, in a line.
     quantised: Whether calibration images set the ranges of its maps.
-    convert: From the student to the file's bytes.
+    convert: What `make` calls.
   """
 
   name: str
@@ -57,6 +57,21 @@ class Format:
   about: str
   convert: Callable[[Source], bytes] = dataclasses.field(repr=False)
   quantised: bool = False
+
+  def make(self, source: Source) -> bytes:
+    """Returns the file of a student.
+
+    Raises:
+      UsageError: the format lacks operations of the student; they are named.
+    """
+    try:
+      return self.convert(source)
+    except errors.UsageError as error:
+      if self.name in DEFAULT:
+        raise
+      raise errors.UsageError(
+        f'{error}; or leave {self.name} out of --formats'
+      ) from error
 
 
 def _int8(outside: str) -> Callable[[Source], bytes]:

@@ -167,6 +167,39 @@ def export(
   return figures
 
 
+def check_untrained(
+  student: keras.Model, dataset: datasets.Dataset, options: Options
+) -> None:
+  """Looks for what would fail an export after hours of training.
+
+  The student is converted to the formats that were asked for; whether it
+  converts to the default ones the doctor says.
+
+  Args:
+    student: From raw images to logits.
+    dataset: Of the student's size.
+    options: As of `export`.
+
+  Raises:
+    UsageError: a format lacks operations of the student, which are named, or
+      there are too few training images.
+  """
+  images = sampling.sample(dataset.train, _LEAST_IMAGES).images[:]
+  _check_count(len(images))
+  source = formats.Source(student, images, options.weight_scales)
+  for each in formats.choose(options.formats):
+    if each.name not in formats.DEFAULT:
+      each.make(source)
+
+
+def _check_count(images: int) -> None:
+  if images < _LEAST_IMAGES:
+    raise errors.UsageError(
+      f'int8 takes its ranges from training images, {images} are too few: '
+      f'give {_LEAST_IMAGES} or more'
+    )
+
+
 def _formats_there(folder: str, made_of: dict[str, Any]) -> set[str]:
   """Returns the formats of an export that is made of the same.
 
@@ -204,11 +237,7 @@ def _calibration_images(dataset: datasets.Dataset) -> np.ndarray:
     UsageError: they are too few, or all alike.
   """
   images = sampling.sample(dataset.train, CALIBRATION_IMAGES).images[:]
-  if len(images) < _LEAST_IMAGES:
-    raise errors.UsageError(
-      f'int8 takes its ranges from training images, {len(images)} are too few: '
-      f'give {_LEAST_IMAGES} or more'
-    )
+  _check_count(len(images))
   if (images == images[:1]).all():
     raise errors.UsageError(
       f'int8 takes its ranges from training images, and {len(images)} of them '
@@ -286,7 +315,7 @@ def _write_models(
   names = [run_dir.KERAS, run_dir.SAVED_MODEL]
   for each in chosen:
     status(f'converting to {each.file}')
-    content = each.convert(source)
+    content = each.make(source)
     if each.file.endswith('.tflite'):
       content = tflite_file.describe(content, description)
     with open(os.path.join(folder, each.file), 'wb') as file:
