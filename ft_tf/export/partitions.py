@@ -20,8 +20,8 @@ class Partitions:
   Attributes:
     parts: How many parts XNNPACK runs.
     outside: How many operations of each kind it does not run, such as
-      `{'HARD_SWISH': 19}`. The `CAST` or `QUANTIZE` of a uint8 image always
-      stands outside; at the end of a graph it does not cut it.
+      `{'HARD_SWISH': 19}`. The `CAST` or `QUANTIZE` of uint8 images and
+      logits always stands outside; at the ends of a graph it does not cut it.
   """
 
   parts: int
