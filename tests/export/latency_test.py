@@ -1,4 +1,4 @@
-"""Latency figures: in order, measured in turn, of one image and of all files."""
+"""Latency figures: in order, taken in turn, of one image and of all files."""
 
 import os
 import sys
