@@ -45,6 +45,11 @@ def to_markdown(results: dict[str, Any]) -> str:
         f'{name}: '
         + ', '.join(f'{k} {v:.4g}' for k, v in results[name].items())
       )
+  if 'device' in results:
+    # Imports TensorFlow, which the figures needed anyway.
+    from ft_tf.benchmark import device  # noqa: PLC0415
+
+    text.append(device.to_markdown(results['device']))
   if 'quickstart_seconds' in results:
     text.append(f'quickstart: {results["quickstart_seconds"]:.0f} s')
   return '\n\n'.join(text)

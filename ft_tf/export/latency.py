@@ -7,7 +7,7 @@ so that a drift reaches all of them alike.
 
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -122,29 +122,35 @@ class _Timing:
 def _in_turn(
   paths: list[str], image: np.ndarray, threads: int
 ) -> list[_Timing]:
-  """Times files in turn, block by block."""
+  """Times files in turn, their first runs and warm ones."""
   opened = [predictors.open_file(path, threads=threads) for path in paths]
   first = []
   for predict in opened:
     start = time.perf_counter()
     predict(_fitting(image, predict)[None])
     first.append(time.perf_counter() - start)
+  warm = in_turn([predict.invoke for predict in opened])
+  return [_Timing(*each) for each in zip(first, warm, strict=True)]
+
+
+def in_turn(calls: Sequence[Callable[[], object]]) -> list[list[float]]:
+  """Returns the seconds of each run of calls, warm, timed block by block."""
   sizes = []
-  for predict in opened:
+  for call in calls:
     start = time.perf_counter()
     for _ in range(_WARM_UP):
-      predict.invoke()
+      call()
     seconds = (time.perf_counter() - start) / _WARM_UP
     sizes.append(max(1, min(_BLOCK, int(_BLOCK_SECONDS / seconds))))
-  warm: list[list[float]] = [[] for _ in paths]
+  taken: list[list[float]] = [[] for _ in calls]
   for _ in range(_ROUNDS):
-    for predict, size, seconds_of_file in zip(opened, sizes, warm, strict=True):
-      predict.invoke()  # Brings its weights back into the processor's caches.
+    for call, size, seconds_of_call in zip(calls, sizes, taken, strict=True):
+      call()  # Brings its weights back into the processor's caches.
       for _ in range(size):
         start = time.perf_counter()
-        predict.invoke()
-        seconds_of_file.append(time.perf_counter() - start)
-  return [_Timing(*each) for each in zip(first, warm, strict=True)]
+        call()
+        seconds_of_call.append(time.perf_counter() - start)
+  return taken
 
 
 def _fitting(

@@ -18,7 +18,8 @@ class Partitions:
   """The parts of a .tflite file's graph.
 
   Attributes:
-    parts: How many parts XNNPACK runs.
+    parts: How many parts XNNPACK runs. One that has no part in the image, but
+      makes float32 of float16 weights, is not counted.
     outside: How many operations of each kind it does not run, such as
       `{'HARD_SWISH': 19}`. The `CAST` or `QUANTIZE` of uint8 images and
       logits always stands outside; at the ends of a graph it does not cut it.
@@ -47,6 +48,9 @@ def partitions(path: str) -> Partitions:
   outside = collections.Counter(
     each['op_name'] for each in own if each['index'] not in inside
   )
+  (image,) = interpreter.get_input_details()
+  moving = {image['index'], *made_by}  # All others are weights.
+  parts = [each for each in parts if moving & {int(i) for i in each['inputs']}]
   return Partitions(len(parts), dict(sorted(outside.items())))
 
 

@@ -18,7 +18,8 @@ class PartitionsTest(absltest.TestCase):
       content = convert.tflite_int8(twin, images)
     else:
       twin = convert.float32_twin(model, 'uint8')
-      content = convert.tflite_float32(twin)
+      make = {'fp32': convert.tflite_float32, 'fp16': convert.tflite_float16}
+      content = make[kind](twin)
     path = os.path.join(self.create_tempdir().full_path, 'm.tflite')
     with open(path, 'wb') as file:
       file.write(content)
@@ -27,9 +28,10 @@ class PartitionsTest(absltest.TestCase):
   def test_residual_network_is_one_graph(self):
     spec = layers.Spec((16, 16, 3), 3, (0.5,) * 3, (0.25,) * 3)
     model = zoo.build('resnet8x0.25', spec)
-    self.assertEqual(
-      self._partitions(model, 'fp32'), partitions.Partitions(1, {'CAST': 1})
-    )
+    for kind in ('fp32', 'fp16'):
+      self.assertEqual(
+        self._partitions(model, kind), partitions.Partitions(1, {'CAST': 1})
+      )
     # Of the image and of the logits.
     self.assertEqual(
       self._partitions(model, 'int8'), partitions.Partitions(1, {'QUANTIZE': 2})
