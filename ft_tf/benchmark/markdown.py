@@ -4,16 +4,28 @@ from typing import Any
 
 from ft_tf.benchmark import figures
 
+_VERSIONS = {
+  'tensorflow': 'TensorFlow',
+  'keras': 'Keras',
+  'ai-edge-litert': 'LiteRT',
+  'torch': 'PyTorch',
+  'onnxruntime': 'ONNX Runtime',
+  'openvino': 'OpenVINO',
+}
 _PRECISIONS = ('float32', 'bfloat16')  # as the sections name them
 
 
 def to_markdown(results: dict[str, Any]) -> str:
   """Returns the results of `sections.run` as Markdown."""
   machine = results['machine']
+  versions = ', '.join(
+    f'{name} {machine[package]}'
+    for package, name in _VERSIONS.items()
+    if machine.get(package)
+  )
   text = [
     f'{machine["processor"]}, {machine["cores"]} cores, '
-    f'{", ".join(machine["flags"])}; TensorFlow {machine["tensorflow"]}, '
-    f'Keras {machine["keras"]}, PyTorch {machine["torch"]}'
+    f'{", ".join(machine["flags"])}; {versions}'
   ]
   if 'ratios' in results:
     best = results['best']
