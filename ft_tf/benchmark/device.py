@@ -14,7 +14,7 @@ from ft_tf.models import layers, zoo
 _CALIBRATION = 64  # images
 _COMPARED = 16  # images whose outputs are compared
 # A convolution so large that what stands around it hardly counts.
-_MAP_SIZE, _CHANNELS = 64, 128
+_MAP_SIZE, _CHANNELS = 32, 128
 
 
 def measure(job: jobs.Job, rounds: int) -> dict[str, Any]:

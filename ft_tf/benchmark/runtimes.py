@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ft_tf import native_output
-from ft_tf.evaluation import predictors
+from ft_tf.evaluation import device_files
 from ft_tf.export import formats, onnx_file
 
 _FLOAT = 'model.onnx'
@@ -65,7 +65,7 @@ def open_all(source: formats.Source, folder: str) -> Iterator[Runner]:
 
 
 def _of_file(name: str, path: str) -> Runner:
-  predictor = predictors.open_file(path, threads=1)
+  predictor = device_files.open_file(path, threads=1)
 
   def predict(images):
     return np.concatenate([predictor(image[None]) for image in images])

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ft_tf.evaluation import predictors
+from ft_tf.evaluation import device_files
 from ft_tf.export import memory, partitions, processor
 
 _PERCENTILES = (50, 90, 95, 99)
@@ -123,7 +123,7 @@ def _in_turn(
   paths: list[str], image: np.ndarray, threads: int
 ) -> list[_Timing]:
   """Times files in turn, their first runs and warm ones."""
-  opened = [predictors.open_file(path, threads=threads) for path in paths]
+  opened = [device_files.open_file(path, threads=threads) for path in paths]
   first = []
   for predict in opened:
     start = time.perf_counter()
@@ -154,7 +154,7 @@ def in_turn(calls: Sequence[Callable[[], object]]) -> list[list[float]]:
 
 
 def _fitting(
-  image: np.ndarray, predict: predictors.FilePredictor
+  image: np.ndarray, predict: device_files.FilePredictor
 ) -> np.ndarray:
   """Returns an image of the size and channels that a file takes.
 

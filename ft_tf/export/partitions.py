@@ -8,7 +8,7 @@ import collections
 import dataclasses
 from typing import Any
 
-from ft_tf.evaluation import predictors
+from ft_tf.evaluation import device_files
 
 _DELEGATE = 'DELEGATE'
 
@@ -35,7 +35,7 @@ def partitions(path: str) -> Partitions:
   Raises:
     UsageError: the file does not load.
   """
-  interpreter = predictors.LiteRTPredictor(path, threads=1).interpreter
+  interpreter = device_files.LiteRTPredictor(path, threads=1).interpreter
   # No public function tells; LiteRT's own analyzer reads the same list. Where
   # a part was made of operations, these stay in it.
   operations = interpreter._get_ops_details()

@@ -8,7 +8,7 @@ import numpy as np
 from absl.testing import absltest
 
 from ft_tf import errors
-from ft_tf.evaluation import predictors
+from ft_tf.evaluation import device_files
 from ft_tf.export import convert, latency, memory, processor
 from ft_tf.models import layers, zoo
 from tests import networks
@@ -91,7 +91,7 @@ class LatencyTest(absltest.TestCase):
     log = []
     with (
       mock.patch.object(
-        predictors, 'open_file', lambda path, threads: _Fake(path, log)
+        device_files, 'open_file', lambda path, threads: _Fake(path, log)
       ),
       mock.patch.object(memory, 'peak_bytes', return_value=1),
     ):
@@ -113,7 +113,7 @@ class LatencyTest(absltest.TestCase):
     clock = iter(range(10**6))
     with mock.patch.object(latency.time, 'perf_counter', lambda: next(clock)):
       with mock.patch.object(
-        predictors, 'open_file', lambda path, threads: _Fake(path, [])
+        device_files, 'open_file', lambda path, threads: _Fake(path, [])
       ):
         figures = latency.measure('a.onnx', np.zeros((8, 8, 1), np.uint8))
     # Every run takes a second by this clock, and a block has five at most.
