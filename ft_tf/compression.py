@@ -170,7 +170,7 @@ def within(
   """Returns the recipe with the student that limits leave, and its choice.
 
   Args:
-    limits: What the student's int8 file may take; None: anything.
+    limits: What the student's files may take; None: anything.
     recipe: Whose student names the family.
     dataset: The images.
     run: Where an earlier choice may lie, which stands.

@@ -235,18 +235,24 @@ def _read_limits(values: flags.FlagValues) -> budget.Limits | None:
 
 def _format_candidates(choice: dict[str, Any]) -> str:
   """Returns the table of the networks that limits chose from."""
-  lines = [
-    [
+  lines = []
+  header = ['candidate', 'parameters']
+  for name in choice['candidates'][0]['files']:
+    header += [f'{name} {figure}' for figure in ('bytes', 'ms', 'arena bytes')]
+  for each in choice['candidates']:
+    line = [
       each['name'] + ' (chosen)' * (each['name'] == choice['student']),
       f'{each["parameters"]:,}',
-      f'{each["bytes"]:,}',
-      f'{each["latency_ms"]:.3f}',
     ]
-    for each in choice['candidates']
-  ]
-  return tables.to_markdown(
-    ['candidate', 'parameters', 'int8 bytes', 'int8 ms'], lines
-  )
+    for file in each['files'].values():
+      arena = file.get('arena_bytes')
+      line += [
+        f'{file["bytes"]:,}',
+        f'{file["latency_ms"]:.3f}',
+        '' if arena is None else f'{arena:,}',
+      ]
+    lines.append(line)
+  return tables.to_markdown(header, lines)
 
 
 def read_signals(values: flags.FlagValues) -> cache.Store:
