@@ -12,7 +12,6 @@ import io
 import os
 import sys
 import tarfile
-import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 
@@ -20,6 +19,7 @@ from ft_tf import errors, run_dir
 
 VERSION = '2.5.3'
 _REGISTRY = 'https://registry.npmjs.org/'  # npm's default
+_VARIABLE = 'npm_config_registry'  # npm reads it, too
 _SECONDS = 60  # without an answer
 _MOST_BYTES = 64 * 2**20  # of a tarball; that of core has 12 MB
 # SHA-512 of the tarballs, in base64 as npm's `dist.integrity` has it.
@@ -67,9 +67,9 @@ def read(folder: str | None = None) -> dict[str, bytes]:
 
   Args:
     folder: Holds the tarballs as `npm pack` names them, or the packages as
-      `npm install` unpacks them into node_modules; None: the user's cache, which
-      is filled from the registry (environment variable npm_config_registry,
-      otherwise npm's own).
+      `npm install` unpacks them into node_modules; None: the user's cache,
+      which is filled from the registry (environment variable
+      npm_config_registry, otherwise npm's own).
 
   Returns:
     'core/dist/index.js' and so on to the content.
@@ -153,11 +153,11 @@ def _read_cached(name: str) -> bytes:
 
 def _fetch(name: str) -> bytes:
   """Returns a tarball from the registry, checked."""
-  registry = os.environ.get('npm_config_registry') or _REGISTRY
+  registry = os.environ.get(_VARIABLE) or _REGISTRY
   url = f'{registry.rstrip("/")}/@litertjs/{name}/-/{name}-{VERSION}.tgz'
-  if urllib.parse.urlsplit(url).scheme not in ('http', 'https'):
+  if not url.lower().startswith(('http://', 'https://')):
     raise errors.UsageError(
-      f'npm_config_registry={registry} is no address of a registry: give one '
+      f'{_VARIABLE}={registry} is no address of a registry: give one '
       'that begins with https://'
     )
   print(f'demo: fetching {url}', file=sys.stderr, flush=True)
@@ -168,13 +168,13 @@ def _fetch(name: str) -> bytes:
     reason = getattr(error, 'reason', None) or error
     raise errors.UsageError(
       f'cannot fetch {url} ({reason}): connect to a network, name another '
-      'registry in npm_config_registry, or give --litert=DIR with what `npm '
-      f'pack {_names()}` leaves there'
+      f'registry in {_VARIABLE}, or give --litert=DIR with what `npm pack '
+      f'{_names()}` leaves there'
     ) from error
   if not _is_tarball(name, content):
     raise errors.UsageError(
       f'{url} is not the file that was published (its SHA-512 differs): name '
-      'another registry in npm_config_registry, or give --litert'
+      f'another registry in {_VARIABLE}, or give --litert'
     )
   return content
 

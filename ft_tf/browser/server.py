@@ -4,6 +4,7 @@ import errno
 import http.server
 import sys
 from http import HTTPStatus
+from typing import Any
 
 from ft_tf import errors
 from ft_tf.browser import site
@@ -50,7 +51,7 @@ class Server(http.server.ThreadingHTTPServer):
     if self.server_port == 80:
       self.hosts |= {*names}
 
-  def handle_error(self, request: object, client_address: object) -> None:
+  def handle_error(self, request: Any, client_address: Any) -> None:
     # A page that is closed while it loads is no error.
     if not isinstance(sys.exception(), OSError):
       super().handle_error(request, client_address)
@@ -67,7 +68,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   error_content_type = 'text/plain; charset=utf-8'
   error_message_format = '%(code)d %(message)s\n'
 
-  def do_GET(self) -> None:  # noqa: N802  http.server finds methods by name.
+  def do_GET(self) -> None:
     resource = self._find()
     if resource is not None and self.command == 'GET':
       self.wfile.write(resource.content)

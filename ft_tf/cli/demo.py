@@ -16,6 +16,7 @@ photographed or drawn. They stay in the browser. The page runs LiteRT.js, which
 is fetched from the npm registry once (12 MB). Ctrl-C ends it.
 """
 
+import contextlib
 import os
 import sys
 
@@ -92,8 +93,6 @@ def _serve(values: flags.FlagValues) -> outcome.Outcome:
       file=sys.stderr,
       flush=True,
     )
-    try:
+    with contextlib.suppress(KeyboardInterrupt):  # This is how it ends.
       page.serve_forever()
-    except KeyboardInterrupt:
-      pass  # This is how it ends.
   return outcome.Outcome({'url': page.url}, 'The page is closed.')

@@ -9,16 +9,18 @@ const ARROWS = {
 export class Drawing {
   /**
    * @param {HTMLCanvasElement} canvas The square.
-   * @param {function(): void} changed Is called after every line.
+   * @param {{changed: function(): void, cleared: function(): void}} calls Are
+   *     made after every line, and when the square is emptied.
    */
-  constructor(canvas, changed) {
+  constructor(canvas, {changed, cleared}) {
     this.canvas = canvas;
     this.changed = changed;
     // What is drawn, without the mark of the keyboard's pen.
     this.ink = document.createElement('canvas');
     this.ink.width = this.ink.height = canvas.width;
     this.context = this.ink.getContext('2d', {willReadFrequently: true});
-    this.clear();
+    this.cleared = cleared;
+    this.empty();
     canvas.addEventListener('pointerdown', event => this.press(event));
     canvas.addEventListener('pointermove', event => this.move(event));
     for (const name of ['pointerup', 'pointercancel']) {
@@ -29,8 +31,13 @@ export class Drawing {
     canvas.addEventListener('blur', () => this.show());
   }
 
-  /** Empties the square. */
+  /** Empties the square, and says so. */
   clear() {
+    this.empty();
+    this.cleared();
+  }
+
+  empty() {
     this.context.fillStyle = '#000';
     this.context.fillRect(0, 0, this.ink.width, this.ink.height);
     this.pen = {x: 0.5, y: 0.5, down: false, byKeyboard: false};

@@ -162,10 +162,16 @@ function closeCamera() {
 
 function listenForDrawing() {
   element('draw').hidden = element('invert-label').hidden = false;
-  const drawing = new Drawing(element('pad'), () => {
-    closeCamera();
-    element('invert').checked = false;
-    take(() => read(drawing.ink), {shown: false});
+  const drawing = new Drawing(element('pad'), {
+    changed: () => {
+      closeCamera();
+      element('invert').checked = false;
+      take(() => read(drawing.ink), {shown: false});
+    },
+    cleared: () => next(() => {
+      image = null;
+      show.nothing();
+    }),
   });
   element('clear').addEventListener('click', () => drawing.clear());
 }

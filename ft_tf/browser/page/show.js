@@ -54,12 +54,18 @@ function row(file, teacher) {
   cell(line, 'File').append(label);
   cell(line, 'Bytes').textContent = whole.format(file.bytes);
   if (teacher) {
-    cell(line, "Teacher's size").textContent =
-        `${(teacher.bytes / file.bytes).toFixed(1)} times`;
+    cell(line, 'Against the teacher').textContent =
+        compare(file.bytes, teacher.bytes);
   }
   cell(line, 'Test accuracy').textContent = accuracy.format(file.accuracy);
   cell(line, 'Latency here').textContent = '–';
   return line;
+}
+
+function compare(bytes, teacherBytes) {
+  const times = teacherBytes / bytes;
+  return times >= 1 ? `${times.toFixed(1)} times smaller` :
+                      `${(1 / times).toFixed(1)} times larger`;
 }
 
 function cell(line, title) {
@@ -89,6 +95,13 @@ export function classes(probabilities, labels) {
     item.append(name, share, bar);
     return item;
   }));
+}
+
+/** Shows that there is no image. */
+export function nothing() {
+  element('best').textContent = 'No image yet.';
+  element('classes').replaceChildren();
+  element('seen').hidden = element('shown').hidden = true;
 }
 
 /** Shows the time of one image, from times in order of size. */
