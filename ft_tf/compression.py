@@ -14,7 +14,7 @@ import tensorflow as tf
 from ft_tf import factors, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.evaluation import metrics, predictors
-from ft_tf.export import budget
+from ft_tf.export import budget, measuring
 from ft_tf.export import student as export_student
 from ft_tf.methods import factor_transfer, registry
 from ft_tf.models import feature_maps
@@ -47,6 +47,7 @@ def compress(
   baseline: bool = False,
   signals: cache.Store | None = None,
   choice: dict[str, Any] | None = None,
+  export: export_student.Options = export_student.DEFAULTS,
 ) -> dict[str, Any]:
   """Trains, exports, measures and reports; continues what was begun.
 
@@ -67,6 +68,7 @@ def compress(
     signals: Where the teacher's signals are kept; all students share them.
     choice: How limits chose the recipe's student, if they did, as `within`
       says it; kept in the folder.
+    export: What is exported; a complete run is given what it lacks of it.
 
   Returns:
     The result: that of the exported student, the table's rows, the candidates
@@ -74,7 +76,8 @@ def compress(
 
   Raises:
     UsageError: something does not fit; nothing has been written.
-    TrainingError: a loss is not finite.
+    TrainingError: a loss is not finite, or an exported file loses more
+      accuracy than `export` allows; all but `result.json` is there then.
   """
   recipe = precision.settle(recipe)
   if given is None:
@@ -93,6 +96,13 @@ def compress(
   with stage.claim(run, identity, strategy, recipe, dataset) as complete:
     if complete:
       _print(f'{run.path} is complete')
+      if export.formats:
+        export_student.export(
+          run.child('student').model,
+          dataset,
+          _export_folder(run),
+          options=export,
+        )
       return complete
     if choice is not None:
       run.write(CANDIDATES, choice)
@@ -136,11 +146,14 @@ def compress(
       )
       for name, student_recipe in students.items()
     }
-    with progress.part(os.path.join(run.path, 'export'), 'export') as part:
-      _export_all(recipe, dataset, run, trained_teacher, baseline, part)
+    with progress.part(_export_folder(run), 'export') as part:
+      figures = _export_all(
+        recipe, dataset, run, trained_teacher, baseline, export, part
+      )
     seen = specs.student_dataset(recipe, dataset)
     run.write('samples.json', _samples(run, dataset, seen, trained_teacher))
     report = page.write(run)
+    measuring.check_drop(figures, export.max_drop, _export_folder(run))
     return _finish(run, results['student'], report)
 
 
@@ -256,7 +269,7 @@ def _plan(
     parts.of_student(student_recipe, dataset, run.child(name))
     for name, student_recipe in students.items()
   ]
-  return [*planned, parts.of_export(os.path.join(run.path, 'export'))]
+  return [*planned, parts.of_export(_export_folder(run))]
 
 
 def _export_all(
@@ -265,14 +278,20 @@ def _export_all(
   run: run_dir.RunDir,
   trained_teacher: teachers.Teacher,
   baseline: bool,
+  export: export_student.Options,
   part: reporter.Running,
-) -> None:
-  """Exports the student, and what its table compares it with."""
-  export_student.export(
+) -> measuring.Figures:
+  """Exports the student, and what its table compares it with.
+
+  Returns:
+    The student's figures, as of `export.student.export`.
+  """
+  figures = export_student.export(
     run.child('student').model,
     dataset,
-    os.path.join(run.path, 'export'),
+    _export_folder(run),
     status=part.step('student'),
+    options=export,
   )
   export_compared(
     run.child('teacher'),
@@ -283,6 +302,11 @@ def _export_all(
   if baseline:
     scratch_run = run.child(f'comparison/scratch-{recipe.seed}')
     export_compared(scratch_run, dataset, status=part.step('baseline'))
+  return figures
+
+
+def _export_folder(run: run_dir.RunDir) -> str:
+  return os.path.join(run.path, 'export')
 
 
 def export_compared(
@@ -327,7 +351,7 @@ def _samples(
   that the int8 file classifies wrongly ('mistakes').
   The student sees them as `seen` has them, the teacher as `dataset`.
   """
-  export = os.path.join(run.path, 'export')
+  export = _export_folder(run)
   int8 = predictors.open_predictor(os.path.join(export, run_dir.INT8))
   answers = metrics.logits(int8, seen.test.images).argmax(axis=1)
   mistakes = np.flatnonzero(answers != seen.test.labels)
@@ -384,7 +408,7 @@ def _finish(
       for row in table
     ],
     'candidates': (run.read(CANDIDATES) or {}).get('candidates', []),
-    'export': os.path.join(run.path, 'export'),
+    'export': _export_folder(run),
     'report': report,
   }
   run.write('result.json', result)
