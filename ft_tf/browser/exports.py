@@ -108,10 +108,7 @@ def _describe(
         for key in ('bytes', 'accuracy', 'examples', 'preprocessing')
       },
       'input': {key: entry['input'][key] for key in ('dtype', 'shape')},
-      'output': {
-        key: entry['output'][key]
-        for key in ('dtype', 'shape', 'scale', 'zero_point')
-      },
+      'output': {key: entry['output'][key] for key in _of_output(entry)},
     }
     image = known['preprocessing']
     wanted = [1, image['height'], image['width'], image['channels']]
@@ -130,6 +127,11 @@ def _describe(
       f'{known["output"]["shape"][1:]} logits: {_AGAIN}'
     )
   return known
+
+
+def _of_output(entry: dict[str, Any]) -> tuple[str, ...]:
+  integers = entry['output']['dtype'] == 'uint8'
+  return ('dtype', 'shape', *(('scale', 'zero_point') if integers else ()))
 
 
 def _read_labels(folder: str) -> list[str]:

@@ -52,6 +52,16 @@ class ExportsTest(absltest.TestCase):
     teacher = exports.read(self.folder).about['teacher']
     self.assertEqual(teacher, {'bytes': len(content), 'accuracy': 0.75})
 
+  def test_folder_that_export_makes(self):
+    self.folder = os.path.join(self.run_folder, 'real')
+    small_exports.write_network(self.folder, 'resnet8x0.25', (8, 8, 1), 'crop')
+    export = exports.read(self.folder)
+    self.assertCountEqual(export.files, small_exports.FILES)
+    (int8,) = (each for each in export.about['files'] if each['name'] == _FILE)
+    self.assertEqual(int8['output']['dtype'], 'uint8')
+    self.assertGreater(int8['output']['scale'], 0)
+    self.assertEqual(export.about['preprocessing']['central_fraction'], 0.875)
+
   def test_files_that_litert_js_lacks_are_left_out(self):
     def change(figures):
       figures[_FILE]['output']['dtype'] = 'int8'

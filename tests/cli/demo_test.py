@@ -20,7 +20,8 @@ from tests.browser import small_exports, small_litert
 _COMMAND = (
   'from ft_tf.cli import main;'
   'from tests.browser import small_litert;'
-  'small_litert.expected().__enter__();'
+  'expected = small_litert.expected();'
+  'expected.__enter__();'
   'main.main()'
 )
 
