@@ -18,7 +18,10 @@ from tests.browser import small_exports, small_litert
 
 # `ft-tf` with stand-ins for the packages.
 _COMMAND = (
-  'from ft_tf.cli import main;'
+  'import atexit, sys;'
+  'from ft_tf.cli import lazy, main;'
+  'atexit.register('
+  '  lambda: print(lazy.loaded_slow_packages(), file=sys.stderr));'
   'from tests.browser import small_litert;'
   'expected = small_litert.expected();'
   'expected.__enter__();'
@@ -94,6 +97,7 @@ class DemoTest(absltest.TestCase):
         self.assertEqual(answer.read(), b'model')
       process.send_signal(signal.SIGINT)
       self.assertEqual(json.loads(process.stdout.read()), {'url': url})
+      self.assertEndsWith(process.stderr.read(), '[]\n')
     self.assertEqual(process.returncode, 0)
 
 
