@@ -83,7 +83,7 @@ def compress(
     recipe, dataset, teachers.network(recipe, dataset, given)
   )
   identity = {
-    **dataclasses.asdict(recipe),
+    **recipes.identity(recipe),
     'seeds': seeds,
     'baseline': baseline,
   }

@@ -16,6 +16,7 @@ MODELS = 'models'
 FACTOR_TRANSFER = 'factor transfer'
 OTHER_METHODS = 'other methods'
 TRAINING = 'training'
+QUANTISATION = 'quantisation'
 DEVICES = 'devices'
 EXPORT = 'export'
 CHECKS = 'checks'
@@ -27,6 +28,7 @@ GROUPS = (
   FACTOR_TRANSFER,
   OTHER_METHODS,
   TRAINING,
+  QUANTISATION,
   DEVICES,
   EXPORT,
   CHECKS,
@@ -146,6 +148,8 @@ def group_of(leaf: recipes.Leaf) -> str:
   name = leaf.field.name
   if leaf.group == 'data':
     return DATA
+  if leaf.group == 'qat':
+    return QUANTISATION
   if leaf.group in ('teacher', 'student') and name in _MODEL_FIELDS:
     return MODELS
   if name in {f.name for f in recipes.optimization_fields()}:

@@ -37,6 +37,7 @@ _LAYERS = {
   'teacher': (),
   'paraphraser': ('before_activation', 'teacher_layer'),
   'student': ('before_activation', 'teacher_layer', 'student_layer'),
+  'qat': ('before_activation', 'teacher_layer', 'student_layer'),
 }
 _SHOWN = 4  # images whose maps TensorBoard shows
 
@@ -225,7 +226,7 @@ def identity(
   """Returns what decides a stage's outcome, as its `recipe.json`.
 
   Args:
-    name: 'teacher', 'paraphraser' or 'student'.
+    name: 'teacher', 'paraphraser', 'student' or 'qat'.
     recipe: The recipe; other stages' numbers are left out.
     **sha256: The digests of the files that the stage reads, by their names.
   """
