@@ -1,7 +1,6 @@
 """Methods against each other: one teacher, many students, trained alike."""
 
 import contextlib
-import dataclasses
 import json
 import os
 import sys

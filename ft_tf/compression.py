@@ -1,7 +1,6 @@
 """The whole way: from a teacher or a recipe to a measured, exported student."""
 
 import base64
-import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -26,12 +25,14 @@ from ft_tf.training import (
   paraphraser,
   parts,
   precision,
+  quantisation_aware,
   stage,
   student,
   teacher,
 )
 
 CANDIDATES = 'candidates.json'  # what limits of size and latency chose from
+_QAT_BASELINE = 'qat-scratch'  # the baseline trained further, for its int8 file
 _SAMPLES = 12  # test images shown in the report, and as many mistakes
 
 
@@ -56,7 +57,10 @@ def compress(
     dataset: The images.
     run: The folder of it all: `teacher/`, `paraphraser/`, `student/` (the
       recipe's seed), `comparison/` (other seeds and the baseline), `export/`,
-      `report.html` and `result.json`.
+      `report.html` and `result.json`. With `recipe.qat.epochs` also `qat/`, the
+      student of the recipe's seed after quantisation-aware training, which is
+      what is exported, and `qat-scratch/`, its baseline after as many steps.
+      The others are not exported, and are not trained further.
     strategy: The devices.
     options: Intervals.
     given: The value of `teachers.resolve` for recipe and images; None: it is
@@ -69,8 +73,9 @@ def compress(
       says it; kept in the folder.
 
   Returns:
-    The result: that of the exported student, the table's rows, the candidates
-    of the choice, and where the files lie.
+    The result: that of the student, with quantisation-aware training also that
+    of its stage as `qat`, the table's rows, the candidates of the choice, and
+    where the files lie.
 
   Raises:
     UsageError: something does not fit; nothing has been written.
@@ -97,8 +102,9 @@ def compress(
     if choice is not None:
       run.write(CANDIDATES, choice)
     students = _students(recipe, seeds, baseline)
+    continued = _continued(recipe, baseline)
     progress = reporter.Progress(
-      _plan(recipe, dataset, run, students, given=given is not None),
+      _plan(recipe, dataset, run, students, continued, given=given is not None),
       mode=options.progress,
     )
     progress.announce()
@@ -122,26 +128,37 @@ def compress(
         options=options,
         progress=progress,
       )
+    work: dict[str, Any] = {
+      'strategy': strategy,
+      'options': options,
+      'teacher': trained_teacher,
+      'paraphrasers': paraphrasers,
+      'signals': signals,
+      'progress': progress,
+    }
     results = {
       name: student.train_student(
-        student_recipe,
-        dataset,
-        run=run.child(name),
-        strategy=strategy,
-        options=options,
-        teacher=trained_teacher,
-        paraphrasers=paraphrasers,
-        signals=signals,
-        progress=progress,
+        student_recipe, dataset, run=run.child(name), **work
       )
       for name, student_recipe in students.items()
     }
+    for name, trained_name in continued.items():
+      results[name] = quantisation_aware.train_quantised(
+        students[trained_name],
+        dataset,
+        trained=run.child(trained_name),
+        run=run.child(name),
+        **work,
+      )
     with progress.part(os.path.join(run.path, 'export'), 'export') as part:
       _export_all(recipe, dataset, run, trained_teacher, baseline, part)
     seen = specs.student_dataset(recipe, dataset)
     run.write('samples.json', _samples(run, dataset, seen, trained_teacher))
     report = page.write(run)
-    return _finish(run, results['student'], report)
+    qat = {
+      name: result for name, result in results.items() if name == run_dir.QAT
+    }
+    return _finish(run, results['student'] | qat, report)
 
 
 def within(
@@ -213,6 +230,7 @@ def check_parts(
     ),
   )
   registry.make(recipe, parts)
+  quantisation_aware.check(recipe, student_model)
   return recipe
 
 
@@ -231,11 +249,26 @@ def _students(
   return students
 
 
+def _continued(recipe: recipes.Recipe, baseline: bool) -> dict[str, str]:
+  """Returns the students to train in int8: folder to that of the student.
+
+  They are those whose files are exported: that of the recipe's seed, and with a
+  baseline its own, so that both files are of equal steps.
+  """
+  if not recipe.qat.epochs:
+    return {}
+  continued = {run_dir.QAT: 'student'}
+  if baseline:
+    continued[_QAT_BASELINE] = f'comparison/scratch-{recipe.seed}'
+  return continued
+
+
 def _plan(
   recipe: recipes.Recipe,
   dataset: datasets.Dataset,
   run: run_dir.RunDir,
   students: dict[str, recipes.Recipe],
+  continued: dict[str, str],
   *,
   given: bool,
 ) -> list[plan.Part]:
@@ -246,6 +279,7 @@ def _plan(
     dataset: The images.
     run: The folder of it all.
     students: The value of `_students`.
+    continued: The value of `_continued`.
     given: Whether the teacher is given.
   """
   teacher_run = run.child('teacher')
@@ -255,6 +289,10 @@ def _plan(
   planned += [
     parts.of_student(student_recipe, dataset, run.child(name))
     for name, student_recipe in students.items()
+  ]
+  planned += [
+    parts.of_quantised(students[trained_name], dataset, run.child(name))
+    for name, trained_name in continued.items()
   ]
   return [*planned, parts.of_export(os.path.join(run.path, 'export'))]
 
@@ -268,11 +306,17 @@ def _export_all(
   part: reporter.Running,
 ) -> None:
   """Exports the student, and what its table compares it with."""
+  exported = run.child('student')
+  options: dict[str, Any] = {}
+  if recipe.qat.epochs:
+    exported = run.child(run_dir.QAT)
+    options['ranges'] = quantisation_aware.read_ranges(exported)
   export_student.export(
-    run.child('student').model,
+    exported.model,
     dataset,
     os.path.join(run.path, 'export'),
     status=part.step('student'),
+    **options,
   )
   export_compared(
     run.child('teacher'),
@@ -282,7 +326,12 @@ def _export_all(
   )
   if baseline:
     scratch_run = run.child(f'comparison/scratch-{recipe.seed}')
-    export_compared(scratch_run, dataset, status=part.step('baseline'))
+    export_compared(
+      scratch_run,
+      dataset,
+      quantised=run.child(_QAT_BASELINE) if recipe.qat.epochs else None,
+      status=part.step('baseline'),
+    )
 
 
 def export_compared(
@@ -290,6 +339,7 @@ def export_compared(
   dataset: datasets.Dataset,
   *,
   loaded: keras.Model | None = None,
+  quantised: run_dir.RunDir | None = None,
   status: Callable[[str], None] = export_student.print_status,
 ) -> None:
   """Exports a network that the student is compared with, if it converts.
@@ -299,15 +349,25 @@ def export_compared(
   empty.
 
   Args:
-    run: The network's run.
+    run: The network's run, whose folder gets the export.
     dataset: The images.
     loaded: As of `export.student.export`.
-    status: Likewise.
+    quantised: Its quantisation-aware training, whose network is exported; None:
+      that of the run.
+    status: As of `export.student.export`.
   """
   folder = os.path.join(run.path, 'export')
+  options: dict[str, Any] = {}
+  if quantised is not None:
+    options['ranges'] = quantisation_aware.read_ranges(quantised)
   try:
     export_student.export(
-      run.model, dataset, folder, loaded=loaded, status=status
+      (quantised or run).model,
+      dataset,
+      folder,
+      loaded=loaded,
+      status=status,
+      **options,
     )
   except Exception as error:  # The converter's own class is not public.
     # The last line is the reason where the first names a place in the code.

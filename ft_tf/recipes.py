@@ -526,7 +526,7 @@ def check(recipe: Recipe) -> None:
   if recipe.qat.epochs and recipe.student.method in INCUMBENTS:
     raise errors.UsageError(
       f'--qat_epochs={recipe.qat.epochs}: --method={recipe.student.method} is '
-      "trained by Keras's own loop, which cannot continue in int8; give another "
+      "Keras's own Distiller, which cannot train in int8; give another "
       '--method, or --qat_epochs=0'
     )
   if recipe.data.resizing == 'crop' and recipe.data.pad:

@@ -44,6 +44,12 @@ PREDICTIONS = 'predictions.json'
 EXPORTED = (KERAS, SAVED_MODEL, FLOAT32, FLOAT16, INT8)
 
 
+# Quantisation-aware training: its folder, inside the run that it continues or
+# beside it, and the ranges of activations by place, [low, high], in it.
+QAT = 'qat'
+RANGES = 'ranges.json'
+
+
 class RunDir:
   """One run folder. Nothing is written before `claim`."""
 

@@ -69,9 +69,7 @@ class RecipesTest(parameterized.TestCase):
       net,
       methods,
       optimizer,
-      distillation.make_forward(
-        fused.fuse(net), methods, 2, signal=signal
-      ),
+      distillation.make_forward(fused.fuse(net), methods, 2, signal=signal),
     )
     before = net.get_weights()
     stream = tf.data.Dataset.from_tensors(batch)

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ft_tf import errors, recipes, run_dir, specs, teachers
+from ft_tf import errors, recipes, run_dir, teachers
 from ft_tf.data import datasets, sampling
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.methods import registry
@@ -31,7 +31,6 @@ from ft_tf.training import (
   student,
 )
 
-RANGES = 'ranges.json'  # of activations, by place: [low, high]
 _OBSERVED = 512  # training images that set the first ranges
 # A range's gradient is a sum over all values that it cuts off, of a whole batch
 # of maps; unclipped, the first steps would throw it anywhere.
@@ -47,6 +46,14 @@ def check(recipe: recipes.Recipe, network: keras.Model) -> None:
   """
   if recipe.qat.epochs:
     _twin(recipe, rebuilding.rebuild(network, precision='float32'))
+
+
+def read_ranges(run: run_dir.RunDir) -> dict[str, tuple[float, float]]:
+  """Returns the ranges that a complete run has learned, by place."""
+  return {
+    place: (low, high)
+    for place, (low, high) in run.read(run_dir.RANGES).items()
+  }
 
 
 def train_quantised(
@@ -170,9 +177,7 @@ class _QuantisedStage(student.StudentStage):
 
   def _continue_adapter(self, method):
     """Gives an adapter the weights that the student's run trained."""
-    path = os.path.join(
-      self._trained.path, student.ADAPTER.format(method.name)
-    )
+    path = os.path.join(self._trained.path, student.ADAPTER.format(method.name))
     if not os.path.exists(path):
       raise errors.UsageError(
         f'{path} is missing, which --qat_epochs continues from: train the '
@@ -231,7 +236,7 @@ class _QuantisedStage(student.StudentStage):
     outputs = in_float
     if self._twin is not None:
       run.write(
-        RANGES,
+        run_dir.RANGES,
         {
           place: [float(low), float(high)]
           for place, (low, high) in self._twin.ranges_by_place().items()
@@ -256,7 +261,7 @@ class _RangesSGD(sgd.CoupledSGD):
   """
 
   def __init__(self, *arguments: Any, ranges: Any, **options: Any):
-    """Takes the ranges, which are among the variables, besides SGD's numbers."""
+    """Takes SGD's numbers, and which of the variables are ranges."""
     super().__init__(*arguments, **options)
     self._range_ids = frozenset(map(id, ranges))
     self._places: tuple[int, ...] = ()

@@ -59,8 +59,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
       var=variable.handle,
       accum=velocity.value.handle,
       lr=tf.cast(learning_rate, variable.dtype),
-      grad=tf.cast(gradient, variable.dtype)
-      + self.decay_of(index) * variable,
+      grad=tf.cast(gradient, variable.dtype) + self.decay_of(index) * variable,
       momentum=self.momentum,
       use_nesterov=False,
     )

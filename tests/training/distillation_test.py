@@ -302,7 +302,9 @@ class StepTest(parameterized.TestCase):
 
   def _forward(self, net, teacher, methods, **options):
     signal = compiled.compile_signal(teacher, methods, 'float32')
-    return distillation.make_forward(fused.fuse(net), methods, 16, signal=signal, **options)
+    return distillation.make_forward(
+      fused.fuse(net), methods, 16, signal=signal, **options
+    )
 
   def test_images_without_labels_are_learned_from_by_the_terms_alone(self):
     train = fixtures.blobs().train.take(np.arange(16))
