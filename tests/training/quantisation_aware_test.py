@@ -111,23 +111,15 @@ class TrainQuantisedTest(parameterized.TestCase):
     )
     rows = run.metrics()
     for row in rows:
-      for term in ('loss', 'cross_entropy', 'factor_transfer', 'soft_targets'):
+      for term in ('loss', 'cross_entropy', 'factor_transfer', 'kd'):
         self.assertIn(term, row)
     self.assertEqual([row['step'] for row in rows], [2, 3, 4, 6])
     self.assertLess(rows[-1]['learning_rate'], 0.1 * 0.01)
     self.assertGreater(rows[0]['learning_rate'], 0.5 * 0.01)
 
   def test_student_adapter_and_ranges_move_from_where_they_were(self):
-    made = []
-    build = twin.build
-
-    def kept(*args, **kwargs):
-      made.append(build(*args, **kwargs))
-      return made[-1]
-
-    with mock.patch.object(twin, 'build', kept):
-      # At this rate nothing moves that is visible.
-      run, _ = self._train(values={'qat_learning_rate': 1e-12})
+    # At this rate nothing moves visibly.
+    run, _ = self._train(values={'qat_learning_rate': 1e-12})
     before = model_files.load(self.trained.model).get_weights()
     for one, other in zip(
       model_files.load(run.model).get_weights(), before, strict=True
@@ -170,17 +162,20 @@ class TrainQuantisedTest(parameterized.TestCase):
     self.assertEqual(cut.read(run_dir.RANGES), whole.read(run_dir.RANGES))
 
   def test_two_devices_equal_one(self):
-    one, _ = self._train()
-    two, _ = self._train(strategy=2)
+    # One step: later ones round values that differ in their last bits to
+    # neighbouring steps.
+    values = {'qat_epochs': 1, 'batch_size': 48}
+    one, _ = self._train(values=values)
+    two, _ = self._train(values=values, strategy=2)
     for a, b in zip(
       model_files.load(one.model).get_weights(),
       model_files.load(two.model).get_weights(),
       strict=True,
     ):
-      np.testing.assert_allclose(a, b, atol=2e-4)
+      np.testing.assert_allclose(a, b, atol=1e-6)
     ranges = quantisation_aware.read_ranges(two)
     for place, pair in quantisation_aware.read_ranges(one).items():
-      np.testing.assert_allclose(ranges[place], pair, atol=1e-3)
+      np.testing.assert_allclose(ranges[place], pair, atol=1e-5)
 
   def test_control_in_float_has_equal_steps_and_no_ranges(self):
     run, result = self._train(in_float=True)
@@ -222,10 +217,10 @@ class TrainQuantisedTest(parameterized.TestCase):
 
   def test_nothing_is_written_where_a_part_is_missing(self):
     missing = run_dir.RunDir(os.path.join(self.folder, 'nothing'))
-    run = run_dir.RunDir(os.path.join(self.folder, 'refused'))
+    run = run_dir.RunDir(os.path.join(self.folder, 'incomplete'))
     with self.assertRaisesRegex(errors.UsageError, 'no trained student'):
       self._continue(run, values={}, trained=missing)
-    with self.assertRaisesRegex(errors.UsageError, 'adapter-hint'):
+    with self.assertRaisesRegex(errors.UsageError, 'adapter-fitnet'):
       self._continue(run, values={'method': 'fitnet'})
     self.assertFalse(os.path.exists(run.path))
 
