@@ -43,6 +43,8 @@ def distill(
   baseline: bool = False,
   max_bytes: int | None = None,
   max_latency_ms: float | None = None,
+  formats: Sequence[str] = (),
+  max_drop: float = 1.0,
   recipe: str = catalogue.DEFAULT,
   **numbers: Any,
 ) -> results.Result:
@@ -78,6 +80,10 @@ def distill(
       student of the family of `student` that meets them is trained.
     max_latency_ms: Maximum median latency of that file, for one image in one
       thread on this machine.
+    formats: Further files to export, of `dynamic`, `int8_io`, `int16x8`, `onnx`
+      and `flexible`.
+    max_drop: How many percentage points less accurate than the Keras student
+      a file may be on the test images.
     recipe: Name of the recipe whose numbers apply where none is given.
     **numbers: Numbers of the recipe by their flags, such as
       `student_epochs=30`. By default images are padded by an eighth of their
@@ -89,13 +95,15 @@ def distill(
 
   Raises:
     UsageError: something does not fit; nothing has been trained.
-    TrainingError: a loss is not finite.
+    TrainingError: a loss is not finite, or a file loses more accuracy than
+      `max_drop`.
   """
   with python_terms.in_messages(), _folder(workdir) as run:
     _check_arguments(numbers)
     _check_recipe(recipe)
     _check_count('seeds', seeds)
     limits = budget.Limits(max_bytes, max_latency_ms)
+    export = student_export.Options(tuple(formats), max_drop)
     if test is None:
       test = validation_data
     if test is None:
@@ -137,6 +145,7 @@ def distill(
       seeds=int(seeds),
       baseline=bool(baseline),
       choice=choice,
+      export=export,
     )
     return results.read(run, compressed)
 

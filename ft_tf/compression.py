@@ -1,6 +1,7 @@
 """The whole way: from a teacher or a recipe to a measured, exported student."""
 
 import base64
+import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import tensorflow as tf
 from ft_tf import factors, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.evaluation import metrics, predictors
-from ft_tf.export import budget
+from ft_tf.export import budget, measuring
 from ft_tf.export import student as export_student
 from ft_tf.methods import factor_transfer, registry
 from ft_tf.models import feature_maps
@@ -48,6 +49,7 @@ def compress(
   baseline: bool = False,
   signals: cache.Store | None = None,
   choice: dict[str, Any] | None = None,
+  export: export_student.Options = export_student.DEFAULTS,
 ) -> dict[str, Any]:
   """Trains, exports, measures and reports; continues what was begun.
 
@@ -71,6 +73,7 @@ def compress(
     signals: Where the teacher's signals are kept; all students share them.
     choice: How limits chose the recipe's student, if they did, as `within`
       says it; kept in the folder.
+    export: What is exported; a complete run is given what it lacks of it.
 
   Returns:
     The result: that of the student, with quantisation-aware training also that
@@ -79,9 +82,11 @@ def compress(
 
   Raises:
     UsageError: something does not fit; nothing has been written.
-    TrainingError: a loss is not finite.
+    TrainingError: a loss is not finite, or an exported file loses more
+      accuracy than `export` allows; all but `result.json` is there then.
   """
   recipe = precision.settle(recipe)
+  export = dataclasses.replace(export, weight_scales=recipe.qat.weight_scales)
   if given is None:
     given = teachers.resolve(recipe, dataset)
   recipe = check_parts(
@@ -98,6 +103,8 @@ def compress(
   with stage.claim(run, identity, strategy, recipe, dataset) as complete:
     if complete:
       _print(f'{run.path} is complete')
+      if export.formats:
+        _export_student(recipe, dataset, run, export)
       return complete
     if choice is not None:
       run.write(CANDIDATES, choice)
@@ -150,11 +157,14 @@ def compress(
         run=run.child(name),
         **work,
       )
-    with progress.part(os.path.join(run.path, 'export'), 'export') as part:
-      _export_all(recipe, dataset, run, trained_teacher, baseline, part)
+    with progress.part(_export_folder(run), 'export') as part:
+      figures = _export_all(
+        recipe, dataset, run, trained_teacher, baseline, export, part
+      )
     seen = specs.student_dataset(recipe, dataset)
     run.write('samples.json', _samples(run, dataset, seen, trained_teacher))
     report = page.write(run)
+    measuring.check_drop(figures, export.max_drop, _export_folder(run))
     qat = {
       name: result for name, result in results.items() if name == run_dir.QAT
     }
@@ -294,7 +304,7 @@ def _plan(
     parts.of_quantised(students[trained_name], dataset, run.child(name))
     for name, trained_name in continued.items()
   ]
-  return [*planned, parts.of_export(os.path.join(run.path, 'export'))]
+  return [*planned, parts.of_export(_export_folder(run))]
 
 
 def _export_all(
@@ -303,25 +313,21 @@ def _export_all(
   run: run_dir.RunDir,
   trained_teacher: teachers.Teacher,
   baseline: bool,
+  export: export_student.Options,
   part: reporter.Running,
-) -> None:
-  """Exports the student, and what its table compares it with."""
-  exported = run.child('student')
-  options: dict[str, Any] = {}
-  if recipe.qat.epochs:
-    exported = run.child(run_dir.QAT)
-    options['ranges'] = quantisation_aware.read_ranges(exported)
-  export_student.export(
-    exported.model,
-    dataset,
-    os.path.join(run.path, 'export'),
-    status=part.step('student'),
-    **options,
-  )
+) -> measuring.Figures:
+  """Exports the student, and what its table compares it with.
+
+  Returns:
+    The student's figures, as of `export.student.export`.
+  """
+  figures = _export_student(recipe, dataset, run, export, part.step('student'))
+  compared = export_student.Options(weight_scales=export.weight_scales)
   export_compared(
     run.child('teacher'),
     dataset,
     loaded=trained_teacher.model,
+    options=compared,
     status=part.step('teacher'),
   )
   if baseline:
@@ -330,8 +336,39 @@ def _export_all(
       scratch_run,
       dataset,
       quantised=run.child(_QAT_BASELINE) if recipe.qat.epochs else None,
+      options=compared,
       status=part.step('baseline'),
     )
+  return figures
+
+
+def _export_student(
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  run: run_dir.RunDir,
+  export: export_student.Options,
+  status: Callable[[str], None] = export_student.print_status,
+) -> measuring.Figures:
+  """Exports the student, after quantisation-aware training if there is one."""
+  exported = run.child(run_dir.QAT if recipe.qat.epochs else 'student')
+  return export_student.export(
+    exported.model,
+    dataset,
+    _export_folder(run),
+    status=status,
+    options=export,
+    **_ranges(exported),
+  )
+
+
+def _ranges(run: run_dir.RunDir) -> dict[str, Any]:
+  """Returns the argument of an export that has learned ranges."""
+  ranges = quantisation_aware.read_ranges(run)
+  return {} if ranges is None else {'ranges': ranges}
+
+
+def _export_folder(run: run_dir.RunDir) -> str:
+  return os.path.join(run.path, 'export')
 
 
 def export_compared(
@@ -340,6 +377,7 @@ def export_compared(
   *,
   loaded: keras.Model | None = None,
   quantised: run_dir.RunDir | None = None,
+  options: export_student.Options = export_student.DEFAULTS,
   status: Callable[[str], None] = export_student.print_status,
 ) -> None:
   """Exports a network that the student is compared with, if it converts.
@@ -354,20 +392,19 @@ def export_compared(
     loaded: As of `export.student.export`.
     quantised: Its quantisation-aware training, whose network is exported; None:
       that of the run.
-    status: As of `export.student.export`.
+    options: As of `export.student.export`.
+    status: Likewise.
   """
-  folder = os.path.join(run.path, 'export')
-  options: dict[str, Any] = {}
-  if quantised is not None:
-    options['ranges'] = quantisation_aware.read_ranges(quantised)
+  folder, exported = os.path.join(run.path, 'export'), quantised or run
   try:
     export_student.export(
-      (quantised or run).model,
+      exported.model,
       dataset,
       folder,
       loaded=loaded,
       status=status,
-      **options,
+      options=options,
+      **_ranges(exported),
     )
   except Exception as error:  # The converter's own class is not public.
     # The last line is the reason where the first names a place in the code.
@@ -387,7 +424,7 @@ def _samples(
   that the int8 file classifies wrongly ('mistakes').
   The student sees them as `seen` has them, the teacher as `dataset`.
   """
-  export = os.path.join(run.path, 'export')
+  export = _export_folder(run)
   int8 = predictors.open_predictor(os.path.join(export, run_dir.INT8))
   answers = metrics.logits(int8, seen.test.images).argmax(axis=1)
   mistakes = np.flatnonzero(answers != seen.test.labels)
@@ -444,7 +481,7 @@ def _finish(
       for row in table
     ],
     'candidates': (run.read(CANDIDATES) or {}).get('candidates', []),
-    'export': os.path.join(run.path, 'export'),
+    'export': _export_folder(run),
     'report': report,
   }
   run.write('result.json', result)

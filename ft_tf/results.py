@@ -11,8 +11,6 @@ from ft_tf import run_dir
 from ft_tf.models import model_files
 from ft_tf.report import summary
 
-_FILES = (*run_dir.EXPORTED, 'labels.txt', 'export.json')
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Result:
@@ -78,8 +76,8 @@ def read(run: run_dir.RunDir, compressed: dict[str, Any]) -> Result:
     table=summary.to_markdown(rows),
     files={
       name: os.path.join(export, name)
-      for name in _FILES
-      if os.path.exists(os.path.join(export, name))
+      for name in os.listdir(export)
+      if not name.startswith('.')
     },
     report=compressed['report'],
     workdir=run.path,

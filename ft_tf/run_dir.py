@@ -32,12 +32,14 @@ _PACKAGES = (
   'numpy',
 )
 
-# The files of an export folder, in the order in which they are measured.
+# The files of an export folder that are always there, in the order in which they
+# are measured; `export.formats` adds others.
 KERAS = 'student.keras'
 SAVED_MODEL = 'saved_model'
 FLOAT32 = 'student_fp32.tflite'
 FLOAT16 = 'student_fp16.tflite'
 INT8 = 'student_int8.tflite'
+ONNX = 'student.onnx'
 # Predictions on the test split, as of `metrics.summarize_predictions`: in a run
 # folder of its network, in an export folder by name of file.
 PREDICTIONS = 'predictions.json'

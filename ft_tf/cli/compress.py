@@ -36,11 +36,13 @@ def define_all_but_workdir(values: flags.FlagValues, *, seeds: int = 1) -> None:
   flag_sets.define_signals(values)
   flag_sets.define_devices(values)
   flag_sets.define_checks(values)
+  flag_sets.define_formats(values)
 
 
 def run(values: flags.FlagValues) -> outcome.Outcome:
   setting = settings.read_setting(values)
   signals = settings.read_signals(values)
+  export = settings.read_export(values)
   expected = values.expect_teacher_accuracy
   teacher_check.check_expectation(expected, setting.given)
   recipe, choice = settings.choose_student(values, setting)
@@ -57,6 +59,7 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
     seeds=values.seeds,
     baseline=values.baseline,
     signals=signals,
+    export=export,
     **setting.work,
   )
   text = closing.describe_compression(setting.run, data_dir=values.data_dir)

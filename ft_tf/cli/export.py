@@ -16,7 +16,7 @@ from ft_tf import run_dir
 from ft_tf.cli import flag_sets, outcome, settings
 from ft_tf.data import datasets
 from ft_tf.evaluation import predictors
-from ft_tf.export import student
+from ft_tf.export import measuring, student
 from ft_tf.report import tables
 
 
@@ -27,6 +27,7 @@ def define_flags(values: flags.FlagValues) -> None:
   )
   flag_sets.define_source(values)
   flag_sets.define_image_size(values)
+  flag_sets.define_formats(values)
   flag_sets.define(
     values,
     flag_sets.DATA,
@@ -55,7 +56,8 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
     source, train_split=values.train_split, test_split=values.test_split
   )
   folder = os.path.join(workdir, 'export')
-  exported = student.export(model, dataset, folder)
+  options = settings.read_export(values)
+  exported = student.export(model, dataset, folder, options=options)
   lines = [
     [
       name,
@@ -65,8 +67,8 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
       if 'latency_ms' in exported[name]
       else '-',
     ]
-    for name in run_dir.EXPORTED
-    if name in exported
+    for name in exported
   ]
   table = tables.to_markdown(['file', 'bytes', 'accuracy %', 'ms'], lines)
+  measuring.check_drop(exported, options.max_drop, folder)
   return outcome.Outcome(exported, f'{table}\n\nExport:  {folder}')

@@ -6,6 +6,7 @@ from typing import Any
 from absl import flags
 
 from ft_tf import catalogue, definitions, recipes
+from ft_tf.export import formats
 from ft_tf.progress import reporter
 from ft_tf.training import loop
 
@@ -308,6 +309,30 @@ def define_signals(values: flags.FlagValues) -> None:
     'signal_cache_gib',
     8.0,
     'cache size limit in GiB; --views reduces the size needed',
+  )
+
+
+def define_formats(values: flags.FlagValues) -> None:
+  """Defines the flags of what an export makes, and what it may lose."""
+  define(
+    values,
+    EXPORT,
+    'formats',
+    [],
+    'further files to export, besides fp32, fp16 and int8: '
+    + '; '.join(
+      f'{each.name} ({each.about})'
+      for each in formats.FORMATS.values()
+      if each.name not in formats.DEFAULT
+    ),
+  )
+  define(
+    values,
+    EXPORT,
+    'max_drop',
+    1.0,
+    'how many percentage points less accurate than the Keras student a file '
+    'may be on the test split; more is an error, exit code 1',
   )
 
 

@@ -254,6 +254,11 @@ def read_signals(values: flags.FlagValues) -> cache.Store:
   return cache.Store(values.signal_cache, budget_gib=values.signal_cache_gib)
 
 
+def read_export(values: flags.FlagValues) -> student.Options:
+  """Returns what an export makes by the flags."""
+  return student.Options(tuple(values.formats), values.max_drop)
+
+
 def read_sweep(values: flags.FlagValues) -> dict[str, list[Any]]:
   """Returns the values of `--sweep` by the flags of their numbers."""
   sweep = {}

@@ -82,6 +82,26 @@ def make_evaluation_image(
   return tf.ensure_shape(resize(image, shape[:2]), shape)
 
 
+def preprocess(
+  encoded: tf.Tensor, shape: tuple[int, int, int], steps: Preprocessing
+) -> tf.Tensor:
+  """Returns an image as evaluation makes it, whatever its own size, uint8.
+
+  Args:
+    encoded: As of `make_evaluation_image`.
+    shape: `(H, W, C)` of the result.
+    steps: Those of the images that a model was evaluated on. If they resize
+      nothing, an image of another size is stretched.
+  """
+  first, *rest = (*steps.sizes, shape[:2])
+  resizing = CROP if steps.resizing == CROP else STRETCH
+  image = make_evaluation_image(encoded, (*first, shape[-1]), resizing)
+  for size in rest:
+    if size != tuple(image.shape[:2]):
+      image = resize(image, size)
+  return tf.ensure_shape(image, shape)
+
+
 def crop_middle(encoded: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
   """Returns the middle of an image, resized to `shape`, uint8.
 

@@ -1,6 +1,7 @@
 """A Keras model, a SavedModel or a .tflite file, run on raw images."""
 
 import abc
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any
@@ -133,21 +134,60 @@ class SavedModelPredictor(Predictor):
     return tf.cast(output, tf.float32).numpy()
 
 
-class LiteRTPredictor(Predictor):
+@dataclasses.dataclass(frozen=True)
+class TensorType:
+  """The input or the output of a model file.
+
+  Attributes:
+    dtype: The file's own, such as 'uint8'.
+    shape: None where it is left open.
+    scale: Real value of a step of integers; 0 where they are no such.
+    zero_point: The integer of the real value 0.
+  """
+
+  dtype: str
+  shape: tuple[int | None, ...]
+  scale: float = 0.0
+  zero_point: int = 0
+
+  def as_json(self) -> dict[str, Any]:
+    """Returns it as `export.json` has it."""
+    quantisation = {}
+    if self.scale:
+      quantisation = {'scale': self.scale, 'zero_point': self.zero_point}
+    return {'dtype': self.dtype, 'shape': list(self.shape), **quantisation}
+
+
+class FilePredictor(Predictor):
+  """A file that a device's runtime executes.
+
+  Attributes:
+    input: Its images.
+    output: Its logits.
+    flexible_batch: Whether it takes several images at once by its signature.
+  """
+
+  opaque = True
+  input: TensorType
+  output: TensorType
+  flexible_batch: bool
+
+  @abc.abstractmethod
+  def invoke(self) -> None:
+    """Runs the images of the call before once more, for timing."""
+
+
+class LiteRTPredictor(FilePredictor):
   """Runs a .tflite file, whose integers mean what its quantisation says.
 
   An image's values 0..255 become the input's integers by the file's scale and
   zero point, and integer outputs real numbers by theirs. An input of real
-  numbers is given 0..255.
+  numbers is given 0..255. A file of one image is given several at once where
+  that gives the same.
 
   Attributes:
     interpreter: LiteRT's.
-    input_dtype: The file's own, such as 'uint8'.
-    output_dtype: The file's own, such as 'int8'.
-    flexible_batch: Whether it takes several images at once.
   """
-
-  opaque = True
 
   def __init__(self, path: str, *, threads: int | None = None):
     """Reads the file.
@@ -174,30 +214,50 @@ class LiteRTPredictor(Predictor):
     outputs = self.interpreter.get_output_details()
     _check_single(path, inputs, outputs)
     (self._input,), (self._output,) = inputs, outputs
-    shape = [
-      None if n == -1 else int(n) for n in self._input['shape_signature']
-    ]
+    self.input, self.output = map(_tensor_type, (self._input, self._output))
+    shape = self.input.shape
     _check_images(path, shape, self._input['dtype'])
     self._quantisation = _input_quantisation(path, self._input)
     self.given = path
     self._batch, height, width, channels = shape
     self.image_shape = height, width, channels
-    self.input_dtype = np.dtype(self._input['dtype']).name
-    self.output_dtype = np.dtype(self._output['dtype']).name
-    self.output_step = float(self._output['quantization'][0])
+    self.output_step = self.output.scale
     self.flexible_batch = self._batch is None
+    # Whether it takes many images; None: to be tried, since a batch of one is
+    # often one of the signature alone.
+    self._takes_many = True if self._batch is None else None
+    if self._batch not in (None, 1):
+      self._takes_many = False
 
   def __call__(self, images: np.ndarray) -> np.ndarray:
-    if self.flexible_batch:
-      try:
-        outputs = self._run(images)
-      except (ValueError, RuntimeError):
-        outputs = ()
-      if len(outputs) == len(images):
-        return _checked(outputs, len(images), self.given)
-      # Its signature says so, but operations within hold on to one image.
-      self.flexible_batch, self._batch = False, 1
-    return _in_fixed_batches(self._run, images, self._batch, self.given)
+    if self._takes_many is not False and len(images) > 1:
+      outputs = self._many(images)
+      if outputs is not None:
+        return outputs
+      # Operations within hold on to the batch that the file was made with.
+      self._takes_many, self.flexible_batch = False, False
+    if self._batch is None and len(images) == 1:
+      return _checked(self._run(images), 1, self.given)
+    return _in_fixed_batches(self._run, images, self._batch or 1, self.given)
+
+  def _many(self, images):
+    """Returns the outputs of all images at once; None if that fails."""
+    try:
+      outputs = self._run(images)
+      if outputs.shape[0] != len(images):
+        return None
+      if self._takes_many is None:
+        last = self._run(images[-1:])
+        step = self.output_step
+        if not np.allclose(outputs[-1:], last, rtol=1e-3, atol=1e-3 + step):
+          return None
+        self._takes_many = True
+    except (ValueError, RuntimeError):
+      return None
+    return _checked(outputs, len(images), self.given)
+
+  def invoke(self) -> None:
+    self.interpreter.invoke()
 
   def _run(self, images):
     if tuple(self._shape()) != images.shape:
@@ -223,6 +283,91 @@ class LiteRTPredictor(Predictor):
     limits = np.iinfo(dtype)
     values = np.round(images / np.float32(scale)) + zero
     return values.clip(limits.min, limits.max).astype(dtype)
+
+
+def _tensor_type(details: Mapping[str, Any]) -> TensorType:
+  scale, zero_point = details['quantization']
+  return TensorType(
+    np.dtype(details['dtype']).name,
+    tuple(None if n == -1 else int(n) for n in details['shape_signature']),
+    float(scale),
+    int(zero_point),
+  )
+
+
+class OnnxPredictor(FilePredictor):
+  """Runs an .onnx file of one image input and one output of real numbers."""
+
+  flexible_batch = False
+
+  def __init__(self, path: str, *, threads: int | None = None):
+    """Reads the file.
+
+    Args:
+      path: The file.
+      threads: CPU threads; all cores if None.
+
+    Raises:
+      UsageError: ONNX Runtime is not installed, the file does not load in it,
+        or takes something else.
+    """
+    try:
+      import onnxruntime
+    except ImportError as error:
+      raise errors.UsageError(
+        f'{path} needs ONNX Runtime: pip install onnxruntime'
+      ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or os.cpu_count() or 1
+    options.log_severity_level = 3  # errors alone
+    try:
+      self._session = onnxruntime.InferenceSession(
+        path, options, providers=['CPUExecutionProvider']
+      )
+    except Exception as error:  # ONNX Runtime's own kinds.
+      raise errors.UsageError(
+        f'{path} does not load in ONNX Runtime ({_first_line(error)}): give an '
+        '.onnx file'
+      ) from error
+    inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+    _check_single(path, inputs, outputs)
+    self.input, self.output = (
+      TensorType(
+        _ONNX_TYPES.get(each.type, each.type),
+        tuple(n if isinstance(n, int) else None for n in each.shape),
+      )
+      for each in (*inputs, *outputs)
+    )
+    if self.input.dtype not in _ONNX_TYPES.values():
+      raise errors.UsageError(
+        f'{path} takes {self.input.dtype}, not images: give a model that takes '
+        'uint8 or float32 [B, H, W, C]'
+      )
+    _check_images(path, self.input.shape, self.input.dtype)
+    self.given = path
+    self._name = inputs[0].name
+    self._batch, *image_shape = self.input.shape
+    self.image_shape = tuple(image_shape)
+    self.flexible_batch = self._batch is None
+
+  def __call__(self, images: np.ndarray) -> np.ndarray:
+    return _in_fixed_batches(self._run, images, self._batch, self.given)
+
+  def invoke(self) -> None:
+    self._session.run(None, self._feed)
+
+  def _run(self, images):
+    self._feed = {self._name: images.astype(self.input.dtype)}
+    (output,) = self._session.run(None, self._feed)
+    return output.astype(np.float32)
+
+
+_ONNX_TYPES = {
+  'tensor(uint8)': 'uint8',
+  'tensor(float)': 'float32',
+  'tensor(float16)': 'float16',
+  'tensor(double)': 'float64',
+}
 
 
 def _input_quantisation(
@@ -340,8 +485,22 @@ def open_predictor(path: str) -> Predictor:
         'or a folder with saved_model.pb'
       )
     return SavedModelPredictor(path)
-  if path.endswith('.tflite'):
-    return LiteRTPredictor(path)
+  if path.endswith(('.tflite', '.onnx')):
+    return open_file(path)
   model = model_files.load(path)
   checks.check_classifier(model, path)
   return KerasPredictor(standard.standardize(model)[0], given=path)
+
+
+def open_file(path: str, *, threads: int | None = None) -> FilePredictor:
+  """Returns the predictor of a .tflite or .onnx file.
+
+  Args:
+    path: The file.
+    threads: CPU threads; all cores if None.
+
+  Raises:
+    UsageError: as of the two classes.
+  """
+  kind = OnnxPredictor if path.endswith('.onnx') else LiteRTPredictor
+  return kind(path, threads=threads)

@@ -1,18 +1,17 @@
-"""A Keras student to a SavedModel and to TFLite files."""
+"""A Keras student to TFLite files."""
 
-import contextlib
-import os
 import re
 import tempfile
 from collections.abc import Callable
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 
 from ft_tf import errors, native_output
-from ft_tf.evaluation import predictors
+from ft_tf.export import saved_model, tflite_file
 from ft_tf.models import graph, rebuilding
 
 _STRETCHED = 16  # calibration images repeated over the full range of values
@@ -43,54 +42,51 @@ def float32_twin(model: keras.Model, input_dtype: str) -> keras.Model:
   return twin
 
 
-def saved_model(model: keras.Model, path: str) -> None:
-  """Writes a SavedModel whose signature `serving_default` maps image to logits.
-
-  Args:
-    model: From images `[B, H, W, C]` to logits.
-    path: The folder to make.
-  """
-  inputs = model.inputs[0]
-  module = tf.Module()
-  module.weights = [variable.value for variable in model.variables]
-  module.serve = tf.function(
-    lambda image: {'logits': model(image, training=False)},
-    input_signature=[
-      tf.TensorSpec([None, *inputs.shape[1:]], inputs.dtype, 'image')
-    ],
-  )
-  tf.saved_model.save(
-    module, path, signatures={predictors.SIGNATURE: module.serve}
-  )
-
-
-def tflite_float32(model: keras.Model, saved: str = '') -> bytes:
-  """Returns a TFLite model of a float32 twin.
+def tflite_float32(model: keras.Model, *, batch: int | None = 1) -> bytes:
+  """Returns a TFLite model of a float32 twin, from images to float32 logits.
 
   Args:
     model: The twin.
-    saved: Its folder as `saved_model` wrote it; '': it is written for the time
-      of the conversion.
+    batch: How many images it takes at once; None: any number. Phones' GPUs and
+      browsers take no file that leaves it open.
 
   Raises:
     UsageError: the model has operations that TFLite does not; they are named.
       So do the others.
   """
-  return _convert(model, lambda converter: None, saved)
+  return _convert(model, lambda converter: None, batch=batch)
 
 
-def tflite_float16(model: keras.Model, saved: str = '') -> bytes:
-  """Returns a TFLite model with weights of 16 bits; see `tflite_float32`."""
+def tflite_float16(model: keras.Model) -> bytes:
+  """Returns a TFLite model with weights of 16 bits, batch 1."""
 
   def halve(converter):
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.target_spec.supported_types = [tf.float16]
 
-  return _convert(model, halve, saved)
+  return _convert(model, halve)
 
 
-def tflite_int8(model: keras.Model, calibration: np.ndarray) -> bytes:
-  """Returns a TFLite model in integers throughout: uint8 in, int8 out.
+def tflite_dynamic(model: keras.Model) -> bytes:
+  """Returns a TFLite model with weights of 8 bits, batch 1.
+
+  It computes in integers where its kernels do, with ranges of each image.
+  """
+
+  def shrink(converter):
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+
+  return _convert(model, shrink)
+
+
+def tflite_int8(
+  model: keras.Model,
+  calibration: np.ndarray,
+  *,
+  outside: str = 'uint8',
+  weight_scales: str = 'channel',
+) -> bytes:
+  """Returns a TFLite model in integers throughout, batch 1.
 
   Its input takes raw bytes, scale 1 and zero point 0, whatever the calibration
   images are.
@@ -99,31 +95,79 @@ def tflite_int8(model: keras.Model, calibration: np.ndarray) -> bytes:
     model: A float32 twin with float32 input.
     calibration: Raw images that set the ranges of activations,
       `[N, H, W, C]` uint8, of the training split.
+    outside: Of input and output: 'uint8', or 'int8' (raw bytes minus 128), as
+      accelerators and microcontrollers have it.
+    weight_scales: 'channel': each output channel of a kernel has a scale of its
+      own; 'tensor': a kernel has one.
 
   Raises:
     UsageError: as of `tflite_float32`, or the input takes no raw bytes.
   """
-  calibration = _over_full_range(calibration)
+  dtype = tf.as_dtype(outside)
 
   def quantise(converter):
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: (
-      [image[None].astype(np.float32)] for image in calibration
-    )
+    _quantise(converter, calibration, weight_scales)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = tf.uint8
-    converter.inference_output_type = tf.int8
+    converter.inference_input_type = dtype
+    converter.inference_output_type = dtype
 
   content = _convert(model, quantise)
+  check_raw_input(content, model.name, dtype.as_numpy_dtype)
+  return content
+
+
+def tflite_int16x8(
+  model: keras.Model, calibration: np.ndarray, *, weight_scales: str = 'channel'
+) -> bytes:
+  """Returns a TFLite model with maps of 16 bits, weights of 8 bits, batch 1.
+
+  Its input takes raw values as float32, and it gives float32 logits: 16 bits
+  have no scale under which bytes stay what they are.
+
+  Args and errors are those of `tflite_int8`.
+  """
+
+  def quantise(converter):
+    _quantise(converter, calibration, weight_scales)
+    converter.target_spec.supported_ops = [
+      tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+    ]
+
+  return _convert(model, quantise)
+
+
+def _quantise(
+  converter: tf.lite.TFLiteConverter,
+  calibration: np.ndarray,
+  weight_scales: str,
+) -> None:
+  images = _over_full_range(calibration)
+  converter.optimizations = [tf.lite.Optimize.DEFAULT]
+  converter.representative_dataset = lambda: (
+    [image[None].astype(np.float32)] for image in images
+  )
+  if weight_scales == 'tensor':
+    # Not public, but there is no other way to ask for it.
+    converter._experimental_disable_per_channel = True
+
+
+def check_raw_input(content: bytes, name: str, dtype: npt.DTypeLike) -> None:
+  """Raises `UsageError` unless a file's input integers are raw bytes.
+
+  Args:
+    content: A .tflite file.
+    name: What messages call its model.
+    dtype: uint8, or int8 for raw bytes minus 128.
+  """
   (details,) = litert.Interpreter(model_content=content).get_input_details()
-  if (details['dtype'], details['quantization']) != (np.uint8, (1.0, 0)):
+  zero_point = np.iinfo(dtype).min
+  if (details['dtype'], details['quantization']) != (dtype, (1.0, zero_point)):
     scale, zero = details['quantization']
     raise errors.UsageError(
-      f'the int8 input of {model.name} has scale {scale:g} and zero point '
-      f'{zero}, not 1 and 0: give a network whose first layer takes raw images '
-      'of 0 to 255'
+      f'the int8 input of {name} has scale {scale:g} and zero point '
+      f'{zero}, not 1 and {zero_point}: give a network whose first layer takes '
+      'raw images of 0 to 255'
     )
-  return content
 
 
 def _over_full_range(images: np.ndarray) -> np.ndarray:
@@ -154,27 +198,43 @@ def _over_full_range(images: np.ndarray) -> np.ndarray:
 def _convert(
   model: keras.Model,
   configure: Callable[[tf.lite.TFLiteConverter], None],
-  saved: str = '',
+  *,
+  batch: int | None = 1,
 ) -> bytes:
-  with contextlib.ExitStack() as stack:
-    if not saved:
-      scratch = stack.enter_context(tempfile.TemporaryDirectory())
-      saved = os.path.join(scratch, 'saved_model')
-      saved_model(model, saved)
-    converter = tf.lite.TFLiteConverter.from_saved_model(
-      saved, signature_keys=[predictors.SIGNATURE]
+  with tempfile.TemporaryDirectory() as folder:
+    saved_model.write(model, folder, batch=batch)
+    return tflite_file.shorten_names(
+      convert_saved(folder, configure, model.name)
     )
-    # Built-in operations alone: what needs Flex must fail here, not on a phone.
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    configure(converter)
-    try:
-      with native_output.held():
-        return converter.convert()
-    except Exception as error:  # The converter's own class is not public.
-      raise errors.UsageError(
-        f'{model.name} cannot be converted to TFLite ({_reason(error)}): give '
-        'a network of operations that are built into TFLite'
-      ) from error
+
+
+def convert_saved(
+  path: str, configure: Callable[[tf.lite.TFLiteConverter], None], name: str
+) -> bytes:
+  """Returns the converter's file of a SavedModel, of built-in operations alone.
+
+  Args:
+    path: The SavedModel, with the signature `serving_default`.
+    configure: Sets what the converter is to do.
+    name: What messages call the model.
+
+  Raises:
+    UsageError: TFLite lacks operations of the model; they are named.
+  """
+  converter = tf.lite.TFLiteConverter.from_saved_model(
+    path, signature_keys=[saved_model.SIGNATURE]
+  )
+  # Built-in operations alone: what needs Flex must fail here, not on a phone.
+  converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+  configure(converter)
+  try:
+    with native_output.held():
+      return converter.convert()
+  except Exception as error:  # The converter's own class is not public.
+    raise errors.UsageError(
+      f'{name} cannot be converted to TFLite ({_reason(error)}): give '
+      'a network of operations that are built into TFLite'
+    ) from error
 
 
 def _reason(error: Exception) -> str:

@@ -1,9 +1,9 @@
 """The export folder: every format of a student, each with its figures."""
 
-import json
+import dataclasses
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -11,14 +11,52 @@ import numpy as np
 
 from ft_tf import errors, run_dir
 from ft_tf.data import datasets, sampling
-from ft_tf.evaluation import metrics, predictors
-from ft_tf.export import convert, latency
+from ft_tf.evaluation import predictors
+from ft_tf.export import (
+  formats,
+  measuring,
+  saved_model,
+  tflite_file,
+  tflite_metadata,
+)
 from ft_tf.models import checks, model_files, standard
 
 # 200 left a worst logit difference of 3.3 in a ResNet-20, 1,000 one of 0.55.
 CALIBRATION_IMAGES = 1000
 
-_MADE_OF = '.model_sha256'
+_LEAST_IMAGES = 20
+_LOOKED_AT = 64  # images that tell whether a student is dead
+
+_MADE_OF = '.made_of.json'
+_MADE_OF_EARLIER = '.model_sha256'
+# Of the files and of export.json; another one is not read.
+_LAYOUT = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What an export makes besides the default files, and what it may lose.
+
+  Attributes:
+    formats: Names of further formats, of `formats.FORMATS`.
+    max_drop: How much less accurate than the Keras student a file may be, in
+      percentage points of the test images.
+    weight_scales: As of `convert.tflite_int8`.
+  """
+
+  formats: tuple[str, ...] = ()
+  max_drop: float = 1.0
+  weight_scales: str = 'channel'
+
+  def __post_init__(self) -> None:
+    formats.choose(self.formats)
+    if not 0 <= self.max_drop <= 100:
+      raise errors.UsageError(
+        f'--max_drop={self.max_drop:g}: give percentage points, 0 to 100'
+      )
+
+
+DEFAULTS = Options()
 
 
 def print_status(status: str) -> None:
@@ -33,39 +71,54 @@ def export(
   *,
   loaded: keras.Model | None = None,
   status: Callable[[str], None] = print_status,
-) -> dict[str, dict[str, Any]]:
+  options: Options = DEFAULTS,
+) -> measuring.Figures:
   """Makes the export folder of a student, whole or not at all.
 
-  Every file takes raw images, uint8 in 0..255; the normalisation is inside. It
-  gives logits, a softmax at the student's end is left out. A folder that is
-  already there is returned as it stands.
+  Every file takes raw images, 0..255; the normalisation is inside. It gives
+  logits, a softmax at the student's end is left out. A folder that is already
+  there is returned as it stands; if it lacks formats, it is made anew with them.
 
   Args:
     model: The student's `.keras` file.
     dataset: Calibrates on its training images, measures on its test images;
       they are made smaller to the student's size.
-    folder: Becomes `student.keras`, `saved_model/`, `student_fp32.tflite`,
-      `student_fp16.tflite`, `student_int8.tflite`, `labels.txt`,
-      `export.json` and `predictions.json`.
+    folder: Becomes `student.keras`, `saved_model/`, a file of each format,
+      `labels.txt`, `export.json` and `predictions.json`.
     loaded: The model of the file if it is loaded already.
     status: Is told what is being done.
+    options: What it makes; `check_drop` reads the rest.
 
   Returns:
     What `export.json` says: for each file `bytes`, `accuracy` on the test
     split, `agreement` (share of test images with the same top class as the
-    Keras student), `max_logit_difference`, `examples`, `preprocessing` (how the
-    images that it was measured on were made of the stored ones, see
-    `image_ops.Preprocessing.as_json`), and for .tflite files `latency_ms`,
-    `input_dtype`, `output_dtype` and `flexible_batch`.
+    Keras student), `max_logit_difference` and `mean_logit_difference` to it,
+    `worst_class` (that loses most accuracy), `examples`, `preprocessing` (how
+    the images that it was measured on were made of the stored ones, see
+    `image_ops.Preprocessing.as_json`), and for .tflite and .onnx files
+    `latency_ms`, `input` and `output` (`dtype`, `shape`, and of integers `scale`
+    and `zero_point`: a logit is scale times the integer minus the zero point)
+    and `flexible_batch`.
 
   Raises:
     UsageError: the model is not one for the data set, gives values that are not
-      finite, or the folder holds something else than its export.
+      finite, the training images do not serve to calibrate, or the folder holds
+      something else than its export.
+    TrainingError: the student gives the same logits for every image. Its files
+      in real numbers are there.
   """
+  chosen = formats.choose(options.formats)
   student = model_files.load(model) if loaded is None else loaded
-  digest = run_dir.digest(model)
+  made_of = {
+    'layout': _LAYOUT,
+    'model_sha256': run_dir.digest(model),
+    'weight_scales': options.weight_scales,
+  }
   if os.path.exists(folder):
-    return _read(folder, digest)
+    there = _formats_there(folder, made_of)
+    chosen = formats.choose((*there, *(each.name for each in chosen)))
+    if {each.name for each in chosen} <= there:
+      return run_dir.RunDir(folder).read('export.json')
   checks.check_classifier(student, f'--model={model}')
   student, changes = standard.standardize(student)
   for line in changes:
@@ -83,38 +136,91 @@ def export(
   )
   for line in changes:
     print(f'export: {line}', file=sys.stderr, flush=True)
+  calibration = _calibration_images(dataset)
+  is_dead = _is_constant(student, calibration)
+  if is_dead:
+    chosen = tuple(each for each in chosen if not each.quantised)
   os.makedirs(os.path.dirname(os.path.abspath(folder)), exist_ok=True)
   with run_dir.replacing(folder) as scratch:
     os.mkdir(scratch)
-    calibration = sampling.sample(dataset.train, CALIBRATION_IMAGES).images[:]
-    status('converting')
-    _write_models(student, calibration, scratch)
+    source = formats.Source(student, calibration, options.weight_scales)
+    names = _write_models(source, dataset, chosen, scratch, status)
     with open(
       os.path.join(scratch, 'labels.txt'), 'w', encoding='utf-8'
     ) as file:
       file.writelines(f'{name}\n' for name in dataset.label_names)
-    with open(os.path.join(scratch, _MADE_OF), 'w', encoding='utf-8') as file:
-      file.write(digest)
-    figures, predictions = _measure(scratch, dataset, model, status)
+    figures, predictions = measuring.measure(
+      scratch, names, dataset, given=model, status=status
+    )
     written = run_dir.RunDir(scratch)
+    written.write(
+      _MADE_OF, made_of | {'formats': [each.name for each in chosen]}
+    )
     written.write('export.json', figures)
     written.write(run_dir.PREDICTIONS, predictions, indent=None)
+  if is_dead:
+    raise errors.TrainingError(
+      f'{model} gives the same logits for every image, so that there is nothing '
+      f'to quantise: {os.path.join(folder, run_dir.FLOAT32)} is kept; train '
+      'again with a lower --student_learning_rate or another --seed'
+    )
   return figures
 
 
-def _read(folder: str, digest: str) -> dict[str, dict[str, Any]]:
-  """Returns the figures of an export, if it is of the model of that digest."""
-  try:
-    with open(os.path.join(folder, _MADE_OF), encoding='utf-8') as file:
-      same = file.read() == digest
-  except OSError:
-    same = False
-  if not same:
+def _formats_there(folder: str, made_of: dict[str, Any]) -> set[str]:
+  """Returns the formats of an export that is made of the same.
+
+  Raises:
+    UsageError: it is the export of something else, or of an earlier layout.
+  """
+  known = run_dir.RunDir(folder).read(_MADE_OF)
+  if not isinstance(known, dict):
+    what = 'no export' if known is None else 'an export of an earlier version'
+    if os.path.exists(os.path.join(folder, _MADE_OF_EARLIER)):
+      what = 'an export of an earlier version'
     raise errors.UsageError(
-      f'{folder} holds the export of another model: give another --workdir'
+      f'{folder} holds {what}: delete it, or give another --workdir'
     )
-  with open(os.path.join(folder, 'export.json'), encoding='utf-8') as file:
-    return json.load(file)
+  if known.get('layout') != _LAYOUT:
+    raise errors.UsageError(
+      f'{folder} holds an export of another version: delete it, or give '
+      'another --workdir'
+    )
+  for key, what in (
+    ('model_sha256', 'another model'),
+    ('weight_scales', 'other --weight_scales'),
+  ):
+    if known.get(key) != made_of[key]:
+      raise errors.UsageError(
+        f'{folder} holds the export of {what}: give another --workdir'
+      )
+  return set(known['formats'])
+
+
+def _calibration_images(dataset: datasets.Dataset) -> np.ndarray:
+  """Returns raw training images, `[N, H, W, C]` uint8.
+
+  Raises:
+    UsageError: they are too few, or all alike.
+  """
+  images = sampling.sample(dataset.train, CALIBRATION_IMAGES).images[:]
+  if len(images) < _LEAST_IMAGES:
+    raise errors.UsageError(
+      f'int8 takes its ranges from training images, {len(images)} are too few: '
+      f'give {_LEAST_IMAGES} or more'
+    )
+  if (images == images[:1]).all():
+    raise errors.UsageError(
+      f'int8 takes its ranges from training images, the {len(images)} looked at '
+      'are all the same: give images that differ'
+    )
+  return images
+
+
+def _is_constant(student: keras.Model, images: np.ndarray) -> bool:
+  """Tells whether a student gives the same logits for every image."""
+  logits = predictors.KerasPredictor(student)(images[:_LOOKED_AT])
+  return bool(np.isfinite(logits).all() and np.ptp(logits, axis=0).max() == 0)
 
 
 def recorded_preprocessing(model: str) -> dict[str, Any]:
@@ -157,81 +263,33 @@ def _known(resizing: str | None, image_size: int | None) -> dict[str, Any]:
 
 
 def _write_models(
-  student: keras.Model, calibration: np.ndarray, folder: str
-) -> None:
-  """Writes every format of the student."""
-  twin = convert.float32_twin(student, 'uint8')
-  twin.save(os.path.join(folder, run_dir.KERAS))
-  saved = os.path.join(folder, run_dir.SAVED_MODEL)
-  convert.saved_model(twin, saved)
-  formats = {
-    run_dir.FLOAT32: convert.tflite_float32(twin, saved),
-    run_dir.FLOAT16: convert.tflite_float16(twin, saved),
-    run_dir.INT8: convert.tflite_int8(
-      convert.float32_twin(student, 'float32'),
-      calibration,
-    ),
-  }
-  for name, content in formats.items():
-    with open(os.path.join(folder, name), 'wb') as file:
-      file.write(content)
-
-
-def _measure(
-  folder: str,
+  source: formats.Source,
   dataset: datasets.Dataset,
-  model: str,
+  chosen: Iterable[formats.Format],
+  folder: str,
   status: Callable[[str], None],
-) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-  """Runs every format of a model on the test images.
-
-  Returns:
-    By name of file: the figures of `export.json`; and the predictions of the
-    Keras and the int8 file, which the others hardly differ from.
-  """
-  test = dataset.test
-  figures, predictions = {}, {}
-  reference = None
-  for name in run_dir.EXPORTED:
-    status(f'measuring {name}')
-    path = os.path.join(folder, name)
-    predict = predictors.open_predictor(path)
-    predict.given = f'{model}, exported as {name},'
-    outputs = metrics.logits(predict, test.images)
-    if reference is None:
-      reference = outputs
-    scores = metrics.score(outputs, test.labels)
-    if name in (run_dir.KERAS, run_dir.INT8):
-      predictions[name] = metrics.summarize_predictions(
-        outputs, test.labels, dataset.label_names
-      )
-    figures[name] = {
-      'bytes': _size(path),
-      'accuracy': scores['accuracy'],
-      'loss': scores['loss'],
-      'agreement': float(
-        (outputs.argmax(axis=1) == reference.argmax(axis=1)).mean()
-      ),
-      'max_logit_difference': float(np.abs(outputs - reference).max()),
-      'examples': scores['examples'],
-      'preprocessing': test.preprocessing.as_json(test.images.shape[1:]),
-    }
-    if isinstance(predict, predictors.LiteRTPredictor):
-      figures[name] |= {
-        'latency_ms': latency.measure(path, test.images[0]),
-        'input_dtype': predict.input_dtype,
-        'output_dtype': predict.output_dtype,
-        'flexible_batch': predict.flexible_batch,
-      }
-  return figures, predictions
-
-
-def _size(path: str) -> int:
-  """Returns the bytes of a file, or of all files in a folder."""
-  if os.path.isfile(path):
-    return os.path.getsize(path)
-  return sum(
-    os.path.getsize(os.path.join(root, name))
-    for root, _, names in os.walk(path)
-    for name in names
+) -> list[str]:
+  """Writes every format of the student; returns the names of the files."""
+  source.of_bytes.save(os.path.join(folder, run_dir.KERAS))
+  status(f'converting to {run_dir.SAVED_MODEL}')
+  saved_model.write(
+    source.of_bytes,
+    os.path.join(folder, run_dir.SAVED_MODEL),
+    preprocessing=dataset.test.preprocessing,
   )
+  description = tflite_metadata.Description(
+    name=source.student.name,
+    about=f'Classifies images into {len(dataset.label_names)} classes.',
+    image_shape=dataset.image_shape,
+    label_names=dataset.label_names,
+  )
+  names = [run_dir.KERAS, run_dir.SAVED_MODEL]
+  for each in chosen:
+    status(f'converting to {each.file}')
+    content = each.convert(source)
+    if each.file.endswith('.tflite'):
+      content = tflite_file.describe(content, description)
+    with open(os.path.join(folder, each.file), 'wb') as file:
+      file.write(content)
+    names.append(each.file)
+  return names

@@ -48,12 +48,12 @@ def check(recipe: recipes.Recipe, network: keras.Model) -> None:
     _twin(recipe, rebuilding.rebuild(network, precision='float32'))
 
 
-def read_ranges(run: run_dir.RunDir) -> dict[str, tuple[float, float]]:
-  """Returns the ranges that a complete run has learned, by place."""
-  return {
-    place: (low, high)
-    for place, (low, high) in run.read(run_dir.RANGES).items()
-  }
+def read_ranges(run: run_dir.RunDir) -> dict[str, tuple[float, float]] | None:
+  """Returns the ranges that a run has learned, by place; None: it has none."""
+  ranges = run.read(run_dir.RANGES)
+  if ranges is None:
+    return None
+  return {place: (low, high) for place, (low, high) in ranges.items()}
 
 
 def train_quantised(

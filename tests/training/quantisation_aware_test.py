@@ -1,4 +1,4 @@
-"""Quantisation-aware training: what continues, what is saved, what is refused."""
+"""Quantisation-aware training: what continues, is saved and is refused."""
 
 import os
 import subprocess

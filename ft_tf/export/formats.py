@@ -1,0 +1,150 @@
+"""The files that a student is exported to, by the names of `--formats`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
+
+import keras
+import numpy as np
+
+from ft_tf import errors, run_dir
+from ft_tf.export import convert, onnx_file
+
+DEFAULT = ('fp32', 'fp16', 'int8')
+
+
+@dataclasses.dataclass
+class Source:
+  """A student in the forms that it is converted from, each made once.
+
+  Attributes:
+    student: From raw images to logits.
+    calibration: Raw images of the training split, `[N, H, W, C]` uint8.
+    weight_scales: As of `convert.tflite_int8`.
+  """
+
+  student: keras.Model
+  calibration: np.ndarray
+  weight_scales: str = 'channel'
+
+  @functools.cached_property
+  def of_bytes(self) -> keras.Model:
+    """The float32 twin that takes uint8."""
+    return convert.float32_twin(self.student, 'uint8')
+
+  @functools.cached_property
+  def of_reals(self) -> keras.Model:
+    """The float32 twin that takes float32."""
+    return convert.float32_twin(self.student, 'float32')
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+  """One kind of file.
+
+  Attributes:
+    name: As in `--formats`.
+    file: Its name in the export folder.
+    about: What it is for, in a line.
+    quantised: Whether calibration images set the ranges of its maps.
+    convert: From the student to the file's bytes.
+  """
+
+  name: str
+  file: str
+  about: str
+  convert: Callable[[Source], bytes] = dataclasses.field(repr=False)
+  quantised: bool = False
+
+
+def _int8(outside: str) -> Callable[[Source], bytes]:
+  return lambda source: convert.tflite_int8(
+    source.of_reals,
+    source.calibration,
+    outside=outside,
+    weight_scales=source.weight_scales,
+  )
+
+
+FORMATS = {
+  each.name: each
+  for each in (
+    Format(
+      'fp32',
+      run_dir.FLOAT32,
+      'float32, batch 1, float32 logits',
+      lambda source: convert.tflite_float32(source.of_bytes),
+    ),
+    Format(
+      'fp16',
+      run_dir.FLOAT16,
+      'weights in float16, batch 1, float32 logits',
+      lambda source: convert.tflite_float16(source.of_bytes),
+    ),
+    Format(
+      'int8',
+      run_dir.INT8,
+      'integers throughout, batch 1, uint8 in and out',
+      _int8('uint8'),
+      quantised=True,
+    ),
+    Format(
+      'dynamic',
+      'student_dynamic.tflite',
+      'weights in int8, maps in float32, batch 1, float32 logits',
+      lambda source: convert.tflite_dynamic(source.of_bytes),
+    ),
+    Format(
+      'int8_io',
+      'student_int8_io.tflite',
+      'integers throughout, batch 1, int8 in and out, as Edge TPU and '
+      'microcontrollers take it',
+      _int8('int8'),
+      quantised=True,
+    ),
+    Format(
+      'int16x8',
+      'student_int16x8.tflite',
+      'weights in int8, maps in int16, batch 1, float32 in and out',
+      lambda source: convert.tflite_int16x8(
+        source.of_reals, source.calibration, weight_scales=source.weight_scales
+      ),
+      quantised=True,
+    ),
+    Format(
+      'onnx',
+      run_dir.ONNX,
+      'ONNX, float32, batch 1, float32 logits; needs tf2onnx',
+      lambda source: onnx_file.onnx_model(source.of_bytes),
+    ),
+    Format(
+      'flexible',
+      'student_flexible.tflite',
+      'float32, any batch, float32 logits',
+      lambda source: convert.tflite_float32(source.of_bytes, batch=None),
+    ),
+  )
+}
+
+
+def choose(names: Iterable[str]) -> tuple[Format, ...]:
+  """Returns the formats of an export: the default ones, and those of names.
+
+  Raises:
+    UsageError: there is no such format, or its packages are not installed.
+  """
+  names = tuple(names)
+  if 'onnx' in names:
+    onnx_file.check_installed()
+  for name in names:
+    if name not in FORMATS:
+      raise errors.UsageError(
+        f'--formats={name}: there is no such format'
+        f'{errors.did_you_mean(name, FORMATS)}; give some of '
+        f'{", ".join(FORMATS)}'
+      )
+  return tuple(
+    each for each in FORMATS.values() if each.name in (*DEFAULT, *names)
+  )

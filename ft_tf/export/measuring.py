@@ -1,0 +1,170 @@
+"""What each file of an export is worth on the test split."""
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ft_tf import errors, run_dir
+from ft_tf.data import datasets
+from ft_tf.evaluation import metrics, predictors
+from ft_tf.export import latency
+
+Figures = dict[str, dict[str, Any]]
+
+# Whose predictions are kept; those of other files hardly differ from the first.
+_KEPT = (run_dir.KERAS, run_dir.INT8)
+
+
+def measure(
+  folder: str,
+  names: Iterable[str],
+  dataset: datasets.Dataset,
+  *,
+  given: str,
+  status: Callable[[str], None],
+) -> tuple[Figures, Figures]:
+  """Runs files of an export folder on all test images.
+
+  Args:
+    folder: The export folder.
+    names: Files in it, the Keras student first: the others are compared with
+      it.
+    dataset: Of the student's size.
+    given: How messages call the model that was exported.
+    status: Is told what is being done.
+
+  Returns:
+    By name of file: the figures of `export.json`; and the predictions of the
+    Keras and the int8 file.
+
+  Raises:
+    UsageError: a file gives values that are not finite.
+  """
+  test = dataset.test
+  figures, predictions = {}, {}
+  reference = None
+  for name in names:
+    status(f'measuring {name}')
+    path = os.path.join(folder, name)
+    predict = predictors.open_predictor(path)
+    predict.given = f'{given}, exported as {name},'
+    outputs = metrics.logits(predict, test.images)
+    reference = outputs if reference is None else reference
+    scores = metrics.score(outputs, test.labels)
+    if name in _KEPT:
+      predictions[name] = metrics.summarize_predictions(
+        outputs, test.labels, dataset.label_names
+      )
+    differences = np.abs(outputs - reference)
+    figures[name] = {
+      'bytes': size(path),
+      'accuracy': scores['accuracy'],
+      'loss': scores['loss'],
+      'agreement': float(
+        (outputs.argmax(axis=1) == reference.argmax(axis=1)).mean()
+      ),
+      'max_logit_difference': float(differences.max()),
+      'mean_logit_difference': float(differences.mean()),
+      'worst_class': _worst_class(
+        outputs, reference, test.labels, dataset.label_names
+      ),
+      'examples': scores['examples'],
+      'preprocessing': test.preprocessing.as_json(test.images.shape[1:]),
+    }
+    if isinstance(predict, predictors.FilePredictor):
+      figures[name] |= {
+        'latency_ms': latency.measure(path, test.images[0]),
+        'input': predict.input.as_json(),
+        'output': predict.output.as_json(),
+        'input_dtype': predict.input.dtype,
+        'output_dtype': predict.output.dtype,
+        'flexible_batch': predict.flexible_batch,
+      }
+  return figures, predictions
+
+
+def _worst_class(
+  outputs: np.ndarray,
+  reference: np.ndarray,
+  labels: np.ndarray,
+  label_names: tuple[str, ...],
+) -> dict[str, Any]:
+  """Returns the class whose accuracy falls most from one file to another.
+
+  Of classes that fall alike it is that of the lowest accuracy.
+
+  Args:
+    outputs: The file's logits, `[N, classes]`.
+    reference: Those of the Keras student.
+    labels: `[N]`.
+    label_names: By class.
+  """
+
+  def accuracies(logits):
+    correct = logits.argmax(axis=1) == labels
+    return np.bincount(labels, weights=correct, minlength=classes) / np.maximum(
+      counts, 1
+    )
+
+  classes = len(label_names)
+  counts = np.bincount(labels, minlength=classes)
+  own, wanted = accuracies(outputs), accuracies(reference)
+  drop = np.round(wanted - own, 9)
+  worst = min(np.flatnonzero(counts), key=lambda i: (-drop[i], own[i]))
+  return {
+    'label': label_names[worst],
+    'accuracy': float(own[worst]),
+    'drop': float(drop[worst]),
+    'examples': int(counts[worst]),
+  }
+
+
+def size(path: str) -> int:
+  """Returns the bytes of a file, or of all files in a folder."""
+  if os.path.isfile(path):
+    return os.path.getsize(path)
+  return sum(
+    os.path.getsize(os.path.join(root, name))
+    for root, _, names in os.walk(path)
+    for name in names
+  )
+
+
+def check_drop(
+  figures: Mapping[str, Any], max_drop: float, folder: str
+) -> None:
+  """Raises `TrainingError` if a file is less accurate than the Keras student.
+
+  Args:
+    figures: Of an export, by name of file.
+    max_drop: How many points of accuracy a file may lose, in percentage
+      points of the test images; a part of an image counts as one.
+    folder: The export folder.
+  """
+  keras_student = figures[run_dir.KERAS]
+  allowed = math.ceil(keras_student['examples'] * max_drop / 100 - 1e-9)
+  lines = []
+  for name, entry in figures.items():
+    lost = round(
+      (keras_student['accuracy'] - entry['accuracy']) * entry['examples']
+    )
+    if lost <= allowed:
+      continue
+    worst = entry['worst_class']
+    lines.append(
+      f'{name} has {100 * entry["accuracy"]:.2f} %, the Keras student '
+      f'{100 * keras_student["accuracy"]:.2f} % (same class on '
+      f'{100 * entry["agreement"]:.2f} % of images; logits differ by '
+      f'{entry["mean_logit_difference"]:.3g} on average, '
+      f'{entry["max_logit_difference"]:.3g} at most; {worst["label"]} loses '
+      f'{100 * worst["drop"]:.1f} points)'
+    )
+  if lines:
+    raise errors.TrainingError(
+      f'{"; ".join(lines)}: more than --max_drop={max_drop:g} allows. '
+      f'{folder} is kept; train for int8 with --qat_epochs, ship '
+      f'{run_dir.FLOAT16}, or raise --max_drop'
+    )
