@@ -9,6 +9,7 @@ moving statistics.
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ft_tf.models import fused
@@ -124,6 +125,12 @@ class Weighted(Step):
         values, self.channel_axes, self.mode.weight_scales
       ),
     )
+    if self.mode.frozen and self.mode.weight_scales == 'tensor':
+      # For constants alone the converter takes a scale per channel.
+      largest = np.abs(tf.get_static_value(kernel)).max()
+      kernel = tf.quantization.fake_quant_with_min_max_vars(
+        kernel, -largest, largest, narrow_range=True
+      )
     if not self.operation.use_bias and self.norm is None:
       return kernel, None
     return kernel, self.mode.constant(lambda: self.folded()[1])
@@ -150,7 +157,14 @@ class Weighted(Step):
   def _convolve(self, x, kernel):
     layer = self.operation
     if self.role.kind == 'dense':
-      return tf.matmul(x, kernel)
+      if not (self.mode.frozen and self.mode.weight_scales == 'tensor'):
+        return tf.matmul(x, kernel)
+      # The converter gives the weights of a matrix product a scale per channel
+      # whatever their fake quantisation.
+      y = tf.nn.conv2d(
+        x[:, None, None], kernel[None, None], strides=1, padding='VALID'
+      )
+      return tf.reshape(y, [-1, kernel.shape[1]])
     strides = layer.strides
     if fused.is_subsampling(layer) and not self.mode.frozen:
       # See `fused.SubsampledConvolution`. Only the file has no need of it.
