@@ -11,8 +11,8 @@ compared is the accuracy of the int8 files on the test images:
   float        continued in float, then quantised
   qat          continued in simulated int8 with all terms of its loss
   qat_scratch  the same with cross entropy alone
-  tunner       the ptq file, tuned by `litert-tunner`, where that is installed, by
-               squared error to the float student's logits
+  tunner       the ptq file, tuned by squared error to the float student's
+               logits, by `litert-tunner` where that is installed
 
 The files' accuracies are in int8.json of the workdir. The same command again
 continues what was interrupted.
@@ -22,12 +22,14 @@ import dataclasses
 import importlib.util
 import os
 import sys
+import tempfile
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
+from ai_edge_litert import interpreter as litert
 
 import ft_tf  # noqa: F401  Before TensorFlow: it sets how that computes.
 from ft_tf import recipes, run_dir, specs
@@ -98,13 +100,17 @@ class Trained:
     )
     return run
 
-  def quantised_afterwards(self, run: run_dir.RunDir, scales: str) -> bytes:
+  def quantised_afterwards(
+    self, run: run_dir.RunDir, scales: str, outside: str = 'uint8'
+  ) -> bytes:
     """Returns the int8 file of a network that was trained in float."""
     images = sampling.sample(
       self.seen.train, export_student.CALIBRATION_IMAGES
     ).images[:]
     network = convert.float32_twin(model_files.load(run.model), 'float32')
-    return convert.tflite_int8(network, images, weight_scales=scales)
+    return convert.tflite_int8(
+      network, images, outside=outside, weight_scales=scales
+    )
 
   def quantised_in_training(self, run: run_dir.RunDir, scales: str) -> bytes:
     """Returns the int8 file of a network that was trained in int8."""
@@ -112,33 +118,46 @@ class Trained:
     network.set_ranges(quantisation_aware.read_ranges(run) or {})
     return quantised.tflite(network)
 
-  def tuned(self, path: str, steps: int) -> bytes:
-    """Returns the int8 file of a path tuned by litert-tunner."""
+  def tuned(self, scales: str, steps: int) -> bytes:
+    """Returns the int8 file after training, tuned by litert-tunner.
+
+    That reads and returns int8 as it is, so that images are shifted and the
+    float student's logits brought to the file's scale. What is trained, the
+    optimizer and its rate are its own defaults.
+    """
     import litert_tunner  # noqa: PLC0415  Optional.
 
     keras.utils.set_random_seed(self.recipe.seed)
-    replica = litert_tunner.load_model(path)
-    litert_tunner.distillation.prepare_for_finetuning(replica)
-    trainer = litert_tunner.distillation.Trainer(
-      student_model=replica,
-      teacher_model=convert.float32_twin(
+    with tempfile.TemporaryDirectory() as scratch:
+      path = os.path.join(scratch, 'int8.tflite')
+      content = self.quantised_afterwards(self.run, scales, 'int8')
+      with open(path, 'wb') as file:
+        file.write(content)
+      (output,) = litert.Interpreter(model_content=content).get_output_details()
+      scale, zero_point = output['quantization']
+      image = keras.Input(self.seen.image_shape)
+      logits = convert.float32_twin(
         model_files.load(self.run.model), 'float32'
-      ),
-    )
-    trainer.compile(optimizer='adam')
-    batches = views.stream(
-      self.seen.train,
-      self.recipe.data,
-      seed=self.recipe.seed,
-      first_step=0,
-      last_step=steps,
-      labels=True,
-    ).map(lambda batch: tf.cast(batch['image'], tf.float32))
-    trainer.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0)
-    tuned = f'{path}.tuned.tflite'
-    litert_tunner.save_model(replica, tuned)
-    with open(tuned, 'rb') as file:
-      return file.read()
+      )(image + 128.0)
+      replica = litert_tunner.load_model(path)
+      litert_tunner.distillation.trainer.prepare_for_finetuning(replica)
+      trainer = litert_tunner.distillation.trainer.Trainer(
+        student_model=replica,
+        teacher_model=keras.Model(image, logits / scale + zero_point),
+      )
+      trainer.compile(optimizer='adam')
+      batches = views.stream(
+        self.seen.train,
+        self.recipe.data,
+        seed=self.recipe.seed,
+        first_step=0,
+        last_step=steps,
+        labels=False,
+      ).map(lambda batch: tf.cast(batch['image'], tf.float32) - 128.0)
+      trainer.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0)
+      litert_tunner.save_model(replica, path)
+      with open(path, 'rb') as file:
+        return file.read()
 
 
 def measure(trained: Trained, scales: str) -> dict[str, float]:
@@ -162,8 +181,8 @@ def measure(trained: Trained, scales: str) -> dict[str, float]:
   }
   if importlib.util.find_spec(_TUNNER):
     ways['tunner'] = lambda: trained.tuned(
-      os.path.join(folder.path, f'ptq-{scales}.tflite'),
-      (folder.child('float').read('result.json') or {})['steps'],
+      scales,
+      trained.continued('float', in_float=True).read('result.json')['steps'],
     )
   accuracies = {'keras': trained.run.read('result.json')['accuracy']}
   for way, make in ways.items():
