@@ -34,6 +34,7 @@ from ft_tf.training import (
 
 CANDIDATES = 'candidates.json'  # what limits of size and latency chose from
 _QAT_BASELINE = 'qat-scratch'  # the baseline trained further, for its int8 file
+_EXPORT_BEFORE = 'export-before-qat'
 _SAMPLES = 12  # test images shown in the report, and as many mistakes
 
 
@@ -62,7 +63,8 @@ def compress(
       `report.html` and `result.json`. With `recipe.qat.epochs` also `qat/`, the
       student of the recipe's seed after quantisation-aware training, which is
       what is exported, and `qat-scratch/`, its baseline after as many steps.
-      The others are not exported, and are not trained further.
+      The others are not exported, and are not trained further. A run without it
+      is continued, and its export kept as `export-before-qat/`.
     strategy: The devices.
     options: Intervals.
     given: The value of `teachers.resolve` for recipe and images; None: it is
@@ -100,7 +102,11 @@ def compress(
   path = teachers.source_file(recipe.teacher)
   if path:
     identity['teacher_sha256'] = run_dir.digest(path)
-  with stage.claim(run, identity, strategy, recipe, dataset) as complete:
+  # A compression without quantisation-aware training is continued by it.
+  addable = ('qat',) if recipe.qat.epochs else ()
+  with stage.claim(
+    run, identity, strategy, recipe, dataset, addable
+  ) as complete:
     if complete:
       _print(f'{run.path} is complete')
       if export.formats:
@@ -157,6 +163,7 @@ def compress(
         run=run.child(name),
         **work,
       )
+      _set_aside(run.child(trained_name), _exporter(run, trained_name))
     with progress.part(_export_folder(run), 'export') as part:
       figures = _export_all(
         recipe, dataset, run, trained_teacher, baseline, export, part
@@ -369,6 +376,18 @@ def _ranges(run: run_dir.RunDir) -> dict[str, Any]:
 
 def _export_folder(run: run_dir.RunDir) -> str:
   return os.path.join(run.path, 'export')
+
+
+def _exporter(run: run_dir.RunDir, name: str) -> run_dir.RunDir:
+  """Returns the folder with the export of one of the compression's students."""
+  return run if name == 'student' else run.child(name)
+
+
+def _set_aside(trained: run_dir.RunDir, exporter: run_dir.RunDir) -> None:
+  """Keeps an export from before quantisation-aware training by another name."""
+  folder = _export_folder(exporter)
+  if export_student.is_of(folder, trained.model):
+    os.replace(folder, os.path.join(exporter.path, _EXPORT_BEFORE))
 
 
 def export_compared(

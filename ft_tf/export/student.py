@@ -167,6 +167,12 @@ def export(
   return figures
 
 
+def is_of(folder: str, model: str) -> bool:
+  """Tells whether a folder is the export of a model's file."""
+  made_of = run_dir.RunDir(folder).read(_MADE_OF) or {}
+  return made_of.get('model_sha256') == run_dir.digest(model)
+
+
 def _formats_there(folder: str, made_of: dict[str, Any]) -> set[str]:
   """Returns the formats of an export that is made of the same.
 
