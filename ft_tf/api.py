@@ -26,6 +26,7 @@ from ft_tf import (
 )
 from ft_tf.data import array_source, datasets, example_sets
 from ft_tf.export import budget
+from ft_tf.export import student as export_student
 from ft_tf.models import checks, model_files
 from ft_tf.training import loop, stage, strategy
 
@@ -103,7 +104,7 @@ def distill(
     _check_recipe(recipe)
     _check_count('seeds', seeds)
     limits = budget.Limits(max_bytes, max_latency_ms)
-    export = student_export.Options(tuple(formats), max_drop)
+    export = export_student.Options(tuple(formats), max_drop)
     if test is None:
       test = validation_data
     if test is None:

@@ -91,9 +91,13 @@ def compress(
   export = dataclasses.replace(export, weight_scales=recipe.qat.weight_scales)
   if given is None:
     given = teachers.resolve(recipe, dataset)
+  student_model = specs.build_student(recipe, dataset)
   recipe = check_parts(
-    recipe, dataset, teachers.network(recipe, dataset, given)
+    recipe, dataset, teachers.network(recipe, dataset, given), student_model
   )
+  if not run.begun():
+    seen = specs.student_dataset(recipe, dataset)
+    export_student.check_untrained(student_model, seen, export)
   identity = {
     **recipes.identity(recipe),
     'seeds': seeds,

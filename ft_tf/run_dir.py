@@ -32,8 +32,8 @@ _PACKAGES = (
   'numpy',
 )
 
-# The files of an export folder that are always there, in the order in which they
-# are measured; `export.formats` adds others.
+# The files of an export folder that are always there, in the order in which
+# they are measured; `export.formats` adds others.
 KERAS = 'student.keras'
 SAVED_MODEL = 'saved_model'
 FLOAT32 = 'student_fp32.tflite'

@@ -14,7 +14,7 @@ import numpy as np
 
 from ft_tf import errors, recipes, run_dir, specs
 from ft_tf.data import datasets, example_sets, sampling
-from ft_tf.evaluation import metrics, predictors
+from ft_tf.evaluation import inference, metrics, predictors
 from ft_tf.methods import base
 from ft_tf.models import (
   checks,
@@ -118,7 +118,7 @@ class Teacher:
     return self._signals[key][0]
 
   @functools.cached_property
-  def _predict(self) -> predictors.Predictor:
+  def _predict(self) -> inference.Predictor:
     return predictors.KerasPredictor(
       folding.fold(self.model), given=self.given_as
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from ft_tf import errors
 from ft_tf.data import example_sets
-from ft_tf.evaluation import predictors
+from ft_tf.evaluation import inference
 from ft_tf.models import heads
 
 _BATCH = 250
@@ -18,7 +18,7 @@ _PROBABILITY_STEP = 1 / 250  # the coarsest of 8 bits from 0 to 1, and a little
 
 
 def check_classes(
-  predict: predictors.Predictor,
+  predict: inference.Predictor,
   examples: example_sets.AnyExamples,
   label_names: Sequence[str],
 ) -> None:
@@ -37,7 +37,7 @@ def in_batches(
   """Returns a function's values of many inputs, a batch at a time.
 
   Args:
-    function: From `[B, ...]` to `[B, ...]`, such as a `predictors.Predictor`.
+    function: From `[B, ...]` to `[B, ...]`, such as a `inference.Predictor`.
     inputs: `[N, ...]`, N at least 1.
   """
   return np.concatenate(
@@ -49,7 +49,7 @@ def in_batches(
 
 
 def logits(
-  predict: predictors.Predictor, images: example_sets.Images
+  predict: inference.Predictor, images: example_sets.Images
 ) -> np.ndarray:
   """Returns the logits `[N, classes]` of raw images `[N, H, W, C]` uint8.
 
@@ -221,7 +221,7 @@ def _log_probabilities(outputs):
 
 
 def evaluate(
-  predict: predictors.Predictor, examples: example_sets.AnyExamples
+  predict: inference.Predictor, examples: example_sets.AnyExamples
 ) -> dict[str, float | int]:
   """Returns `score` of a predictor on labelled images.
 

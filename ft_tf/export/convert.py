@@ -84,7 +84,6 @@ def tflite_int8(
   calibration: np.ndarray,
   *,
   outside: str = 'uint8',
-  weight_scales: str = 'channel',
 ) -> bytes:
   """Returns a TFLite model in integers throughout, batch 1.
 
@@ -97,8 +96,6 @@ def tflite_int8(
       `[N, H, W, C]` uint8, of the training split.
     outside: Of input and output: 'uint8', or 'int8' (raw bytes minus 128), as
       accelerators and microcontrollers have it.
-    weight_scales: 'channel': each output channel of a kernel has a scale of its
-      own; 'tensor': a kernel has one.
 
   Raises:
     UsageError: as of `tflite_float32`, or the input takes no raw bytes.
@@ -106,7 +103,7 @@ def tflite_int8(
   dtype = tf.as_dtype(outside)
 
   def quantise(converter):
-    _quantise(converter, calibration, weight_scales)
+    _quantise(converter, calibration)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = dtype
     converter.inference_output_type = dtype
@@ -116,9 +113,7 @@ def tflite_int8(
   return content
 
 
-def tflite_int16x8(
-  model: keras.Model, calibration: np.ndarray, *, weight_scales: str = 'channel'
-) -> bytes:
+def tflite_int16x8(model: keras.Model, calibration: np.ndarray) -> bytes:
   """Returns a TFLite model with maps of 16 bits, weights of 8 bits, batch 1.
 
   Its input takes raw values as float32, and it gives float32 logits: 16 bits
@@ -128,7 +123,7 @@ def tflite_int16x8(
   """
 
   def quantise(converter):
-    _quantise(converter, calibration, weight_scales)
+    _quantise(converter, calibration)
     converter.target_spec.supported_ops = [
       tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
     ]
@@ -137,18 +132,13 @@ def tflite_int16x8(
 
 
 def _quantise(
-  converter: tf.lite.TFLiteConverter,
-  calibration: np.ndarray,
-  weight_scales: str,
+  converter: tf.lite.TFLiteConverter, calibration: np.ndarray
 ) -> None:
   images = _over_full_range(calibration)
   converter.optimizations = [tf.lite.Optimize.DEFAULT]
   converter.representative_dataset = lambda: (
     [image[None].astype(np.float32)] for image in images
   )
-  if weight_scales == 'tensor':
-    # Not public, but there is no other way to ask for it.
-    converter._experimental_disable_per_channel = True
 
 
 def check_raw_input(content: bytes, name: str, dtype: npt.DTypeLike) -> None:
@@ -243,5 +233,6 @@ def _reason(error: Exception) -> str:
   lacking = re.findall(r"'(?:tf\.)?(\w+)' op is neither", text)
   lacking += re.findall(r'not yet supported for op:? \W?(\w+)', text)
   if lacking:
-    return f'TFLite has no {", ".join(sorted(set(lacking)))}'
+    of = ' of 16 bits' if '16x8' in text else ''
+    return f'TFLite has no {", ".join(sorted(set(lacking)))}{of}'
   return (text.strip().splitlines() or [type(error).__name__])[0]

@@ -49,7 +49,7 @@ class Format:
     file: Its name in the export folder.
     about: What it is for, in a line.
     quantised: Whether calibration images set the ranges of its maps.
-    convert: From the student to the file's bytes.
+    convert: What `make` calls.
   """
 
   name: str
@@ -58,13 +58,27 @@ class Format:
   convert: Callable[[Source], bytes] = dataclasses.field(repr=False)
   quantised: bool = False
 
+  def make(self, source: Source) -> bytes:
+    """Returns the file of a student.
+
+    Raises:
+      UsageError: the format lacks operations of the student; they are named.
+    """
+    try:
+      return self.convert(source)
+    except errors.UsageError as error:
+      if self.name in DEFAULT:
+        raise
+      raise errors.UsageError(
+        f'{error}; or leave {self.name} out of --formats'
+      ) from error
+
 
 def _int8(outside: str) -> Callable[[Source], bytes]:
   return lambda source: convert.tflite_int8(
     source.of_reals,
     source.calibration,
     outside=outside,
-    weight_scales=source.weight_scales,
   )
 
 
@@ -109,7 +123,7 @@ FORMATS = {
       'student_int16x8.tflite',
       'weights in int8, maps in int16, batch 1, float32 in and out',
       lambda source: convert.tflite_int16x8(
-        source.of_reals, source.calibration, weight_scales=source.weight_scales
+        source.of_reals, source.calibration
       ),
       quantised=True,
     ),

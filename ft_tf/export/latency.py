@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from ft_tf.evaluation import predictors
+from ft_tf.evaluation import device_files
 
 _WARM_UP = 20
 _RUNS = 200
@@ -23,7 +23,7 @@ def measure(
   Returns:
     `p50`, `p90`, `p99` of `runs` invocations after a warm-up, and `threads`.
   """
-  predict = predictors.LiteRTPredictor(path, threads=threads)
+  predict = device_files.LiteRTPredictor(path, threads=threads)
   batch = image[None]
   for _ in range(_WARM_UP):
     predict(batch)

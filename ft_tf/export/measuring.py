@@ -2,14 +2,14 @@
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ft_tf import errors, run_dir
 from ft_tf.data import datasets
-from ft_tf.evaluation import metrics, predictors
+from ft_tf.evaluation import device_files, metrics, predictors
 from ft_tf.export import latency
 
 Figures = dict[str, dict[str, Any]]
@@ -44,7 +44,8 @@ def measure(
     UsageError: a file gives values that are not finite.
   """
   test = dataset.test
-  figures, predictions = {}, {}
+  figures: Figures = {}
+  predictions: Figures = {}
   reference = None
   for name in names:
     status(f'measuring {name}')
@@ -74,7 +75,7 @@ def measure(
       'examples': scores['examples'],
       'preprocessing': test.preprocessing.as_json(test.images.shape[1:]),
     }
-    if isinstance(predict, predictors.FilePredictor):
+    if isinstance(predict, device_files.FilePredictor):
       figures[name] |= {
         'latency_ms': latency.measure(path, test.images[0]),
         'input': predict.input.as_json(),
@@ -90,7 +91,7 @@ def _worst_class(
   outputs: np.ndarray,
   reference: np.ndarray,
   labels: np.ndarray,
-  label_names: tuple[str, ...],
+  label_names: Sequence[str],
 ) -> dict[str, Any]:
   """Returns the class whose accuracy falls most from one file to another.
 
@@ -113,7 +114,7 @@ def _worst_class(
   counts = np.bincount(labels, minlength=classes)
   own, wanted = accuracies(outputs), accuracies(reference)
   drop = np.round(wanted - own, 9)
-  worst = min(np.flatnonzero(counts), key=lambda i: (-drop[i], own[i]))
+  worst = int(min(np.flatnonzero(counts), key=lambda i: (-drop[i], own[i])))
   return {
     'label': label_names[worst],
     'accuracy': float(own[worst]),

@@ -77,7 +77,7 @@ def export(
 
   Every file takes raw images, 0..255; the normalisation is inside. It gives
   logits, a softmax at the student's end is left out. A folder that is already
-  there is returned as it stands; if it lacks formats, it is made anew with them.
+  there is returned as it stands; if it lacks formats, it is made anew.
 
   Args:
     model: The student's `.keras` file.
@@ -96,9 +96,9 @@ def export(
     `worst_class` (that loses most accuracy), `examples`, `preprocessing` (how
     the images that it was measured on were made of the stored ones, see
     `image_ops.Preprocessing.as_json`), and for .tflite and .onnx files
-    `latency_ms`, `input` and `output` (`dtype`, `shape`, and of integers `scale`
-    and `zero_point`: a logit is scale times the integer minus the zero point)
-    and `flexible_batch`.
+    `latency_ms`, `input` and `output` (`dtype`, `shape`, and of integers
+    `scale` and `zero_point`: a logit is scale times the integer minus the zero
+    point) and `flexible_batch`.
 
   Raises:
     UsageError: the model is not one for the data set, gives values that are not
@@ -160,8 +160,8 @@ def export(
     written.write(run_dir.PREDICTIONS, predictions, indent=None)
   if is_dead:
     raise errors.TrainingError(
-      f'{model} gives the same logits for every image, so that there is nothing '
-      f'to quantise: {os.path.join(folder, run_dir.FLOAT32)} is kept; train '
+      f'{model} gives the same logits for every image, so that no int8 file '
+      f'can be made: {os.path.join(folder, run_dir.FLOAT32)} is kept; train '
       'again with a lower --student_learning_rate or another --seed'
     )
   return figures
@@ -171,6 +171,39 @@ def is_of(folder: str, model: str) -> bool:
   """Tells whether a folder is the export of a model's file."""
   made_of = run_dir.RunDir(folder).read(_MADE_OF) or {}
   return made_of.get('model_sha256') == run_dir.digest(model)
+
+
+def check_untrained(
+  student: keras.Model, dataset: datasets.Dataset, options: Options
+) -> None:
+  """Looks for what would fail an export after hours of training.
+
+  The student is converted to the formats that were asked for; whether it
+  converts to the default ones the doctor says.
+
+  Args:
+    student: From raw images to logits.
+    dataset: Of the student's size.
+    options: As of `export`.
+
+  Raises:
+    UsageError: a format lacks operations of the student, which are named, or
+      there are too few training images.
+  """
+  images = sampling.sample(dataset.train, _LEAST_IMAGES).images[:]
+  _check_count(len(images))
+  source = formats.Source(student, images, options.weight_scales)
+  for each in formats.choose(options.formats):
+    if each.name not in formats.DEFAULT:
+      each.make(source)
+
+
+def _check_count(images: int) -> None:
+  if images < _LEAST_IMAGES:
+    raise errors.UsageError(
+      f'int8 takes its ranges from training images, {images} are too few: '
+      f'give {_LEAST_IMAGES} or more'
+    )
 
 
 def _formats_there(folder: str, made_of: dict[str, Any]) -> set[str]:
@@ -210,14 +243,10 @@ def _calibration_images(dataset: datasets.Dataset) -> np.ndarray:
     UsageError: they are too few, or all alike.
   """
   images = sampling.sample(dataset.train, CALIBRATION_IMAGES).images[:]
-  if len(images) < _LEAST_IMAGES:
-    raise errors.UsageError(
-      f'int8 takes its ranges from training images, {len(images)} are too few: '
-      f'give {_LEAST_IMAGES} or more'
-    )
+  _check_count(len(images))
   if (images == images[:1]).all():
     raise errors.UsageError(
-      f'int8 takes its ranges from training images, the {len(images)} looked at '
+      f'int8 takes its ranges from training images, and {len(images)} of them '
       'are all the same: give images that differ'
     )
   return images
@@ -287,12 +316,12 @@ def _write_models(
     name=source.student.name,
     about=f'Classifies images into {len(dataset.label_names)} classes.',
     image_shape=dataset.image_shape,
-    label_names=dataset.label_names,
+    label_names=tuple(dataset.label_names),
   )
   names = [run_dir.KERAS, run_dir.SAVED_MODEL]
   for each in chosen:
     status(f'converting to {each.file}')
-    content = each.convert(source)
+    content = each.make(source)
     if each.file.endswith('.tflite'):
       content = tflite_file.describe(content, description)
     with open(os.path.join(folder, each.file), 'wb') as file:

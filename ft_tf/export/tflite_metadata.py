@@ -42,7 +42,7 @@ class Description:
 
 
 def pack(description: Description) -> bytes:
-  """Returns the metadata of a model of one image input and one logits output."""
+  """Returns the metadata of a model from one image to logits."""
   builder = flatbuffers.Builder(512)
   height, width, channels = description.image_shape
   size = _table(builder, (1, 'uint32', height), (0, 'uint32', width))
@@ -98,10 +98,10 @@ def pack(description: Description) -> bytes:
 def append_labels(content: bytes, label_names: Sequence[str]) -> bytes:
   """Returns a model file with the class names in a ZIP archive at its end."""
   whole = io.BytesIO(content)
-  with zipfile.ZipFile(whole, 'a', zipfile.ZIP_DEFLATED) as archive:
+  # MediaPipe takes no compressed archive.
+  with zipfile.ZipFile(whole, 'a', zipfile.ZIP_STORED) as archive:
     # A date of its own: the same model makes the same bytes.
     entry = zipfile.ZipInfo(LABELS, (1980, 1, 1, 0, 0, 0))
-    entry.compress_type = zipfile.ZIP_DEFLATED
     archive.writestr(entry, ''.join(f'{name}\n' for name in label_names))
   return whole.getvalue()
 

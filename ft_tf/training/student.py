@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ft_tf import errors, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets
-from ft_tf.evaluation import metrics, predictors
+from ft_tf.evaluation import inference, metrics, predictors
 from ft_tf.methods import registry
 from ft_tf.models import folding, fused, model_files, seeds
 from ft_tf.progress import reporter
@@ -296,6 +296,6 @@ class StudentStage(stage.Stage):
     return scores
 
 
-def _folded(model: keras.Model) -> predictors.Predictor:
+def _folded(model: keras.Model) -> inference.Predictor:
   """Returns a model's inference with batch norm folded, as it is exported."""
   return predictors.KerasPredictor(folding.fold(model))

@@ -12,7 +12,7 @@ from absl.testing import absltest, parameterized
 from ft_tf import errors
 from ft_tf.data import example_sets
 from ft_tf.evaluation import metrics, predictors
-from ft_tf.export import convert
+from ft_tf.export import convert, saved_model
 from ft_tf.models import layers, zoo
 
 
@@ -78,7 +78,7 @@ class GivenFileTest(parameterized.TestCase):
   @parameterized.parameters(tf.int8, tf.uint8, tf.int16)
   def test_integer_input_is_quantised_as_the_file_says(self, dtype):
     predict = self._tflite(dtype=dtype, to=255.0)
-    self.assertEqual(predict.input_dtype, dtype.name)
+    self.assertEqual(predict.input.dtype, dtype.name)
     np.testing.assert_allclose(predict(self.images), self.wanted, atol=0.05)
 
   def test_values_beyond_the_files_range_are_clipped_to_it(self):
@@ -93,7 +93,7 @@ class GivenFileTest(parameterized.TestCase):
 
   def test_real_input_is_given_0_to_255(self):
     predict = self._tflite()
-    self.assertEqual(predict.input_dtype, 'float32')
+    self.assertEqual(predict.input.dtype, 'float32')
     np.testing.assert_allclose(predict(self.images), self.wanted, atol=1e-5)
 
   @parameterized.parameters(1, 4)
@@ -222,7 +222,7 @@ class PredictorTest(absltest.TestCase):
 
   def test_every_format_gives_the_models_logits(self):
     self.model.save(self._path('m.keras'))
-    convert.saved_model(self.model, self._path('saved'))
+    saved_model.write(self.model, self._path('saved'))
     with open(self._path('m.tflite'), 'wb') as file:
       file.write(convert.tflite_float32(self.model))
     images = _examples().images
@@ -266,7 +266,7 @@ class PredictorTest(absltest.TestCase):
     self.assertEqual(predict(_examples(size=5).images).shape, (7, 3))
 
   def test_images_of_another_shape_are_refused(self):
-    convert.saved_model(self.model, self._path('saved'))
+    saved_model.write(self.model, self._path('saved'))
     with open(self._path('m.tflite'), 'wb') as file:
       file.write(convert.tflite_float32(self.model))
     for predict in (

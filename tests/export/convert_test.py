@@ -6,12 +6,11 @@ from unittest import mock
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.evaluation import predictors
-from ft_tf.export import convert
+from ft_tf.evaluation import device_files, predictors
+from ft_tf.export import convert, saved_model
 from ft_tf.models import layers, zoo
 from tests import descriptors
 
@@ -57,7 +56,7 @@ class ConvertTest(parameterized.TestCase):
     path = os.path.join(self.create_tempdir().full_path, 'm.tflite')
     with open(path, 'wb') as file:
       file.write(content)
-    return predictors.LiteRTPredictor(path)
+    return device_files.LiteRTPredictor(path)
 
   def test_float32_file_equals_keras_and_takes_raw_bytes(self):
     model, images = _model(), _images()
@@ -65,8 +64,50 @@ class ConvertTest(parameterized.TestCase):
     np.testing.assert_allclose(
       predict(images), model(images, training=False), atol=1e-4
     )
-    self.assertEqual(predict.input_dtype, 'uint8')
+    self.assertEqual(predict.input.dtype, 'uint8')
+    self.assertEqual(predict.input.shape, (1, 8, 8, 3))
+    self.assertFalse(predict.flexible_batch)
+
+  def test_file_of_any_batch_takes_several_images(self):
+    model, images = _model(), _images(5)
+    predict = self._predict(convert.tflite_float32(model, batch=None))
     self.assertTrue(predict.flexible_batch)
+    self.assertIsNone(predict.input.shape[0])
+    np.testing.assert_allclose(
+      predict(images), model(images, training=False), atol=1e-4
+    )
+
+  def test_files_of_other_kinds_compute_what_keras_computes(self):
+    model, images = _model(), _images()
+    expected = model(images, training=False).numpy()
+    spread = np.ptp(expected)
+    twin = convert.float32_twin(model, 'float32')
+    for name, content, dtypes, tolerance in (
+      (
+        'dynamic',
+        convert.tflite_dynamic(convert.float32_twin(model, 'uint8')),
+        ('uint8', 'float32'),
+        0.05,
+      ),
+      (
+        'int8_io',
+        convert.tflite_int8(twin, images, outside='int8'),
+        ('int8', 'int8'),
+        0.1,
+      ),
+      (
+        'int16x8',
+        convert.tflite_int16x8(twin, images),
+        ('float32', 'float32'),
+        0.05,
+      ),
+    ):
+      with self.subTest(name):
+        predict = self._predict(content)
+        self.assertEqual((predict.input.dtype, predict.output.dtype), dtypes)
+        self.assertLess(
+          np.abs(predict(images) - expected).max(), tolerance * spread
+        )
 
   def test_normalization_that_has_seen_images_is_kept(self):
     normalization = keras.layers.Normalization()
@@ -97,7 +138,7 @@ class ConvertTest(parameterized.TestCase):
     wanted = model(images.astype(np.float32))
     np.testing.assert_allclose(twin(images), wanted, rtol=1e-5, atol=1e-4)
     folder = self.create_tempdir().full_path
-    convert.saved_model(twin, os.path.join(folder, 'saved'))
+    saved_model.write(twin, os.path.join(folder, 'saved'))
     path = os.path.join(folder, 'student.tflite')
     with open(path, 'wb') as file:
       file.write(convert.tflite_float32(twin))
@@ -136,7 +177,7 @@ class ConvertTest(parameterized.TestCase):
     )
     predict = self._predict(content)
     self.assertEqual(
-      (predict.input_dtype, predict.output_dtype), ('uint8', 'int8')
+      (predict.input.dtype, predict.output.dtype), ('uint8', 'uint8')
     )
     kinds = {
       np.dtype(tensor['dtype']).name
@@ -206,20 +247,6 @@ class ConvertTest(parameterized.TestCase):
     predict = self._predict(convert.tflite_float32(twin))
     np.testing.assert_allclose(
       predict(images), twin(images, training=False), atol=1e-4
-    )
-
-  def test_saved_model_has_a_named_signature_of_flexible_batch(self):
-    model, images = _model(), _images(5)
-    path = os.path.join(self.create_tempdir().full_path, 'saved')
-    convert.saved_model(model, path)
-    signature = tf.saved_model.load(path).signatures['serving_default']
-    spec = signature.structured_input_signature[1]['image']
-    self.assertEqual(spec.shape.as_list(), [None, 8, 8, 3])
-    self.assertEqual(spec.dtype, tf.uint8)
-    np.testing.assert_allclose(
-      signature(image=tf.constant(images))['logits'],
-      model(images, training=False),
-      atol=1e-5,
     )
 
 

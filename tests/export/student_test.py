@@ -9,12 +9,13 @@ import tempfile
 from unittest import mock
 
 import keras
+import numpy as np
 from absl.testing import absltest
 
 from ft_tf import errors, run_dir, specs
 from ft_tf.data import datasets, image_ops
 from ft_tf.evaluation import metrics, predictors
-from ft_tf.export import convert, student
+from ft_tf.export import convert, saved_model, student
 from ft_tf.models import model_files, zoo
 from tests import fixtures
 
@@ -70,7 +71,7 @@ class ExportTest(absltest.TestCase):
         'labels.txt',
         'export.json',
         'predictions.json',
-        '.model_sha256',
+        '.made_of.json',
       ],
     )
     with open(os.path.join(self.exported, 'export.json')) as file:
@@ -98,7 +99,18 @@ class ExportTest(absltest.TestCase):
       )
       self.assertEqual(entry['accuracy'], again['accuracy'])
     self.assertEqual(figures['student_int8.tflite']['input_dtype'], 'uint8')
-    self.assertEqual(figures['student_int8.tflite']['output_dtype'], 'int8')
+    int8 = figures['student_int8.tflite']
+    self.assertEqual(
+      int8['input'],
+      {'dtype': 'uint8', 'shape': [1, 8, 8, 1], 'scale': 1.0, 'zero_point': 0},
+    )
+    self.assertEqual(int8['output']['dtype'], 'uint8')
+    self.assertGreater(int8['output']['scale'], 0)
+    for entry in figures.values():
+      self.assertLessEqual(
+        entry['mean_logit_difference'], entry['max_logit_difference']
+      )
+      self.assertIn(entry['worst_class']['label'], ('left', 'middle', 'right'))
 
   def test_predictions_of_the_keras_and_the_int8_file_are_kept(self):
     predictions = run_dir.RunDir(self.exported).read('predictions.json')
@@ -186,10 +198,71 @@ class ExportTest(absltest.TestCase):
     self.assertEmpty(os.listdir(os.path.dirname(self.folder)))
 
   def test_export_that_is_there_is_returned_as_it_stands(self):
-    with mock.patch.object(convert, 'saved_model', side_effect=AssertionError):
+    with mock.patch.object(saved_model, 'write', side_effect=AssertionError):
       self.assertEqual(
         student.export(self.model, self.dataset, self.exported), self.figures
       )
+
+  def test_missing_formats_are_added_to_an_export(self):
+    path = os.path.join(self.root, 'small.keras')
+    _save_small(path)
+    before = student.export(path, self.dataset, self.folder)
+    for names in (('flexible',), ('dynamic',), ()):
+      figures = student.export(
+        path, self.dataset, self.folder, options=student.Options(names)
+      )
+    added = ['student_dynamic.tflite', 'student_flexible.tflite']
+    self.assertCountEqual(figures, [*before, *added])
+    for name in added:
+      self.assertTrue(os.path.exists(os.path.join(self.folder, name)))
+
+  def test_unknown_format_is_refused_with_the_closest(self):
+    with self.assertRaisesRegex(errors.UsageError, 'int16x8, onnx'):
+      student.Options(('float8',))
+    with self.assertRaisesRegex(errors.UsageError, 'did you mean dynamic'):
+      student.Options(('dynamics',))
+
+  def test_export_of_an_earlier_layout_is_refused(self):
+    path = os.path.join(self.root, 'small.keras')
+    _save_small(path)
+    os.makedirs(self.folder)
+    for made_of in ({}, {'.model_sha256': 'a'}, {'.made_of.json': '{}'}):
+      for name, content in made_of.items():
+        with open(os.path.join(self.folder, name), 'w') as file:
+          file.write(content)
+      with self.assertRaisesRegex(errors.UsageError, 'delete it, or give'):
+        student.export(path, self.dataset, self.folder)
+
+  def test_training_images_that_do_not_serve_are_refused(self):
+    path = os.path.join(self.root, 'small.keras')
+    _save_small(path)
+    same = np.full((30, 8, 8, 1), 9, np.uint8)
+    for images, message in (
+      (self.dataset.train.images[:19], '19 are too few'),
+      (same, 'are all the same'),
+    ):
+      with (
+        mock.patch.object(
+          student.sampling,
+          'sample',
+          return_value=mock.Mock(images=images),
+        ),
+        self.assertRaisesRegex(errors.UsageError, message),
+      ):
+        student.export(path, self.dataset, self.folder)
+      self.assertFalse(os.path.exists(self.folder))
+
+  def test_dead_student_keeps_its_files_of_real_numbers(self):
+    path = os.path.join(self.root, 'dead.keras')
+    model = _save_small(path)
+    model.layers[-1].kernel.assign(np.zeros(model.layers[-1].kernel.shape))
+    model.save(path)
+    for _ in range(2):
+      with self.assertRaisesRegex(errors.TrainingError, 'the same logits'):
+        student.export(path, self.dataset, self.folder)
+      names = os.listdir(self.folder)
+      self.assertIn('student_fp32.tflite', names)
+      self.assertNotIn('student_int8.tflite', names)
 
   def test_export_of_another_model_is_not_passed_off_as_this_ones(self):
     other = os.path.join(self.root, 'other.keras')

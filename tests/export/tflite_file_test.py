@@ -12,7 +12,7 @@ from absl.testing import absltest, parameterized
 from ai_edge_litert import interpreter as litert
 from ai_edge_litert import schema_py_generated as schema
 
-from ft_tf.evaluation import predictors
+from ft_tf.evaluation import device_files
 from ft_tf.export import tflite_file, tflite_metadata
 
 
@@ -64,7 +64,7 @@ class TfliteFileTest(parameterized.TestCase):
     path = os.path.join(self.create_tempdir().full_path, 'm.tflite')
     with open(path, 'wb') as file:
       file.write(content)
-    return predictors.LiteRTPredictor(path)(images)
+    return device_files.LiteRTPredictor(path)(images)
 
   def test_short_names_change_nothing_but_the_size(self):
     _, content = _converted()

@@ -8,7 +8,7 @@ import pytest
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.evaluation import predictors
+from ft_tf.evaluation import device_files
 from ft_tf.export import convert
 from ft_tf.models import (
   applications,
@@ -264,7 +264,7 @@ class PhoneTest(parameterized.TestCase):
       file.write(
         convert.tflite_int8(convert.float32_twin(model, 'float32'), images)
       )
-    predict = predictors.LiteRTPredictor(path)
+    predict = device_files.LiteRTPredictor(path)
     kinds = {
       np.dtype(tensor['dtype']).name
       for tensor in predict.interpreter.get_tensor_details()
@@ -283,7 +283,7 @@ class PhoneTest(parameterized.TestCase):
     with open(path, 'wb') as file:
       file.write(convert.tflite_float32(twin))
     np.testing.assert_allclose(
-      predictors.LiteRTPredictor(path)(images),
+      device_files.LiteRTPredictor(path)(images),
       twin(images, training=False),
       atol=1e-4,
     )
