@@ -17,6 +17,7 @@ MODELS = 'models'
 FACTOR_TRANSFER = 'factor transfer'
 OTHER_METHODS = 'other methods'
 TRAINING = 'training'
+QUANTISATION = 'quantisation'
 DEVICES = 'devices'
 EXPORT = 'export'
 CHECKS = 'checks'
@@ -28,6 +29,7 @@ GROUPS = (
   FACTOR_TRANSFER,
   OTHER_METHODS,
   TRAINING,
+  QUANTISATION,
   DEVICES,
   EXPORT,
   CHECKS,
@@ -147,6 +149,8 @@ def group_of(leaf: recipes.Leaf) -> str:
   name = leaf.field.name
   if leaf.group == 'data':
     return DATA
+  if leaf.group == 'qat':
+    return QUANTISATION
   if leaf.group in ('teacher', 'student') and name in _MODEL_FIELDS:
     return MODELS
   if name in {f.name for f in recipes.optimization_fields()}:

@@ -167,6 +167,12 @@ def export(
   return figures
 
 
+def is_of(folder: str, model: str) -> bool:
+  """Tells whether a folder is the export of a model's file."""
+  made_of = run_dir.RunDir(folder).read(_MADE_OF) or {}
+  return made_of.get('model_sha256') == run_dir.digest(model)
+
+
 def check_untrained(
   student: keras.Model, dataset: datasets.Dataset, options: Options
 ) -> None:
