@@ -24,6 +24,7 @@ from ft_tf import (
 )
 from ft_tf.data import datasets, folder, sources
 from ft_tf.export import budget, student
+from ft_tf.export import folder as export_folder
 from ft_tf.models import checks, model_files
 from ft_tf.report import tables
 from ft_tf.signals import cache
@@ -185,7 +186,7 @@ def read_source(
     image_shape: `(H, W, C)` that the model takes; None where it takes any.
     model: Its file or folder, beside which may stand how images were made.
   """
-  recorded = student.recorded_preprocessing(model) if model else {}
+  recorded = export_folder.recorded_preprocessing(model) if model else {}
   height, width, channels = image_shape
   size = (
     values.image_size
