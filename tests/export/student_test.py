@@ -72,6 +72,8 @@ class ExportTest(absltest.TestCase):
         'labels.txt',
         'export.json',
         'predictions.json',
+        'latency.json',
+        'layers.json',
         '.made_of.json',
       ],
     )
@@ -95,6 +97,7 @@ class ExportTest(absltest.TestCase):
       )
       self.assertEqual(entry['bytes'], os.path.getsize(path))
       self.assertEqual(entry['latency_ms']['threads'], 1)
+      self.assertGreater(entry['latency_ms']['p50'], 0)
       again = metrics.evaluate(
         predictors.open_predictor(path), self.dataset.test
       )
