@@ -46,7 +46,7 @@ def fresh(dtype: str = 'float32', dropout: float = 0.0) -> keras.Model:
   s = keras.ops.relu6(s + 3.0) * (1 / 6)
   y = keras.layers.Multiply(name='scale')([y, s])
   y = _convolution(y, 8, 'project', size=1)
-  x = keras.layers.Add(name='add')([shortcut, y])
+  x = keras.layers.Add(name='residual')([shortcut, y])
   x = keras.layers.ZeroPadding2D(1, name='pad')(x)
   x = _convolution(x, 16, 'last', strides=2, padding='valid')
   x = keras.layers.Activation('silu', name='last_act')(x)

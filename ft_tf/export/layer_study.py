@@ -109,7 +109,13 @@ def _repair(
 class _SwitchedTwin:
   """A student of which any set of layers computes in int8."""
 
-  def __init__(self, student, images, weight_scales, ranges):
+  def __init__(
+    self,
+    student: keras.Model,
+    images: np.ndarray,
+    weight_scales: str,
+    ranges: Mapping[str, tuple[float, float]] | None,
+  ):
     self._twin = twins.build(
       student, weight_scales=weight_scales, switchable=True
     )
@@ -122,7 +128,9 @@ class _SwitchedTwin:
     rounding = {
       step.role.group for step in self._twin.steps if step.is_rounding()
     }
-    self.names = [name for name in self._switches if name in rounding]
+    self.names: list[str] = [
+      name for name in self._switches if name in rounding
+    ]
     self._batches = [
       tf.constant(images[start : start + _BATCH], tf.float32)
       for start in range(0, len(images), _BATCH)

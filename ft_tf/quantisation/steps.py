@@ -126,21 +126,17 @@ class Weighted(Step):
     return self.round(y, place) if place in self.quantisers else y
 
   def integers(self) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the weights as the file holds them, and their scales.
+    """Returns the weights in a file, `[N, O]` int8, and their scales.
 
-    The integers are int8, the output channels come first, `[O, h, w, I]`, of a
-    depthwise kernel last, `[h, w, C * multiplier]`.
+    The output channels come last.
     """
     kernel = quantisers.round_weights(
       self.folded()[0], self.channel_axes, self.mode.weight_scales
     ).numpy()
-    if self.channel_axes == 2:
-      kernel = kernel.reshape(*kernel.shape[:2], -1)
+    channels = int(np.prod(kernel.shape[-self.channel_axes :]))
+    kernel = kernel.reshape(-1, channels)
     scales = quantisers.weight_scales(kernel, self.mode.weight_scales)
-    values = np.clip(np.round(kernel / scales), -127, 127).astype(np.int8)
-    if self.channel_axes == 1:
-      values = np.moveaxis(values, -1, 0)
-    return values, scales
+    return np.round(kernel / scales).astype(np.int8), scales
 
   def _kernel_and_bias(self):
     kernel = self.constant(
@@ -234,19 +230,24 @@ class Normalization(Step):
 
   def compute(self, values):
     (x,) = values
-    # As Keras has it, the deviation is at least its epsilon.
-    mean = self.constant(lambda: tf.cast(self.operation.mean, tf.float32))
-    factor = self.constant(
-      lambda: (
-        1
-        / tf.maximum(
-          tf.sqrt(tf.cast(self.operation.variance, tf.float32)),
-          keras.config.epsilon(),
-        )
-      )
-    )
+    mean = self.constant(lambda: self._statistic('mean'))
+    factor = self.constant(self._factor)
     y = self.round(x - mean, f'{self.role.name}/difference')
     return y * factor
+
+  def _factor(self):
+    """Returns 1 / deviation, which in Keras is at least its epsilon."""
+    deviation = tf.sqrt(self._statistic('variance'))
+    return 1 / tf.maximum(deviation, keras.config.epsilon())
+
+  def _statistic(self, name):
+    """Returns mean or variance in float32, whatever the layer's precision."""
+    layer = self.operation
+    value = getattr(layer, f'input_{name}')  # Of the constructor.
+    if value is None:
+      value = getattr(layer, f'adapt_{name}')
+    shape = keras.ops.shape(getattr(layer, name))
+    return tf.reshape(tf.cast(value, tf.float32), shape)
 
 
 class Rescaling(Step):

@@ -38,7 +38,7 @@ class PlanTest(parameterized.TestCase):
         'reduce': 'reduce',
         'scale': 'scale',
         'project': 'project',
-        'add': 'add',
+        'residual': 'residual',
         'last': 'last',
         'last_act': 'last_act',
         'pool': 'pool',

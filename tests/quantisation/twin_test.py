@@ -50,40 +50,47 @@ class TwinTest(parameterized.TestCase):
     self.assertGreater(np.abs(rounded - logits).max(), 1e-3)
     self.assertLess(np.abs(rounded - logits).mean(), 0.03 * np.ptp(logits))
 
-  def test_gradients_reach_kernels_norms_and_ranges(self):
-    student = quantised_networks.trained()
-    twin = _observed(student)
-    twin.set_ranges(
-      # Ends have gradients where they cut values: each range cuts more than
-      # those before it.
-      {
-        place: (0.85**number * low, 0.85**number * high)
-        for number, (place, (low, high)) in enumerate(
-          twin.ranges_by_place().items(), start=1
-        )
-      }
-    )
+  def _gradients(self, twin):
+    """Returns each variable of a twin with its gradient in training."""
     images, labels = quantised_networks.images(32)
     with tf.GradientTape() as tape:
       loss = keras.losses.sparse_categorical_crossentropy(
         labels, twin.model(images, training=True), from_logits=True
       )
     variables = twin.model.trainable_variables
-    shared = {id(variable) for variable in student.trainable_variables}
-    self.assertLen(variables, len(shared) + len(twin.ranges))
     gradients = tape.gradient(loss, variables)
     for variable, gradient in zip(variables, gradients, strict=True):
       self.assertIsNotNone(gradient, variable.path)
       self.assertTrue(np.isfinite(gradient).all(), variable.path)
+    return list(zip(variables, gradients, strict=True))
+
+  def test_gradients_reach_kernels_and_norms(self):
+    student = quantised_networks.trained()
+    twin = _observed(student)
+    gradients = self._gradients(twin)
+    shared = {id(variable) for variable in student.trainable_variables}
+    self.assertLen(gradients, len(shared) + len(twin.ranges))
+    for variable, gradient in gradients:
       if id(variable) in shared:
         self.assertGreater(np.abs(gradient).max(), 0, variable.path)
-    highs = twin.ranges[1::2]
+
+  def test_gradients_reach_ranges_that_cut_values(self):
+    twin = _observed(quantised_networks.trained())
+    ranges = twin.ranges_by_place()
+    # Each cuts more than those before it.
+    twin.set_ranges(
+      {
+        place: (0.85**number * low, 0.85**number * high)
+        for number, (place, (low, high)) in enumerate(ranges.items(), start=1)
+      }
+    )
     moved = [
-      np.abs(gradient) > 0
-      for variable, gradient in zip(variables, gradients, strict=True)
-      if any(variable is high for high in highs)
+      abs(float(gradient)) > 0
+      for variable, gradient in self._gradients(twin)
+      if any(variable is high for high in twin.ranges[1::2])
     ]
-    self.assertGreater(np.mean(moved), 0.9)
+    self.assertLen(moved, len(ranges))
+    self.assertGreater(np.mean(moved), 0.7)
 
   def test_gradients_are_near_those_of_float(self):
     student = quantised_networks.trained()
@@ -118,7 +125,7 @@ class TwinTest(parameterized.TestCase):
       tf.ones_like(student.get_layer('project').kernel)
     )
     self.assertGreater(np.abs(twin.model(images) - before).max(), 0)
-    names = ['stem_bn', 'add', 'last_act']
+    names = ['stem_bn', 'residual', 'last_act']
     tapped = taps.logits_and_features(twin.model, names)
     _, ours = tapped(images, training=False)
     _, theirs = taps.logits_and_features(student, names)(images, training=False)
