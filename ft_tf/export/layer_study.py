@@ -49,7 +49,7 @@ def study(
   """
   switched = _SwitchedTwin(student, images, weight_scales, ranges)
   names = switched.names
-  rows = [
+  rows: list[dict[str, Any]] = [
     {
       'layer': name,
       'only_quantised': switched.loss([name]),

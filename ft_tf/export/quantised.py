@@ -17,7 +17,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ft_tf import errors, native_output
 from ft_tf.evaluation import predictors
 from ft_tf.export import convert
-from ft_tf.quantisation import quantisers, steps
+from ft_tf.quantisation import quantisers, weighted
 from ft_tf.quantisation import twin as twins
 
 INPUT_TYPES = {'uint8': tf.uint8, 'int8': tf.int8}
@@ -133,7 +133,7 @@ def _check_weights(file: '_File', twin: twins.Twin) -> None:
   """Raises a UsageError if a layer's weights are not in a file."""
   kernels = list(file.kernels())
   for step in twin.steps:
-    if not isinstance(step, steps.Weighted):
+    if not isinstance(step, weighted.Weighted):
       continue
     integers, scales = step.integers()
     if not any(kernel.holds(integers, scales) for kernel in kernels):
@@ -159,7 +159,7 @@ class _Kernel:
   bias: np.ndarray
 
   def holds(self, integers: np.ndarray, scales: np.ndarray) -> bool:
-    """Tells whether they are the twin's, of `steps.Weighted.integers`.
+    """Tells whether they are the twin's, of `weighted.Weighted.integers`.
 
     The scale of a channel of next to no weights may be larger: the converter
     raises it until the bias, whose unit it is part of, fits 31 bits.
