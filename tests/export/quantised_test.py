@@ -1,11 +1,15 @@
 """The twin's int8 file computes what the twin computes, or is refused."""
 
+import re
 from unittest import mock
 
+import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 from ai_edge_litert import interpreter as litert
+from ai_edge_litert import schema_py_generated as schema
 
 from ft_tf import errors
 from ft_tf.export import quantised
@@ -167,6 +171,101 @@ class CheckTest(parameterized.TestCase):
     bias.assign(tf.fill(bias.shape, np.nan))
     with self.assertRaisesRegex(errors.UsageError, 'logits/bias is not finite'):
       quantised.tflite(twin)
+
+
+def _plain():
+  """Returns a network whose tensors have the names of its places."""
+  keras.utils.set_random_seed(0)
+  image = keras.Input(quantised_networks.SHAPE, name='image')
+  x = keras.layers.Rescaling(1 / 64, name='rescale')(image)
+  x = keras.layers.Conv2D(8, 3, strides=2, padding='same', name='stem')(x)
+  x = keras.layers.ReLU(name='stem_relu')(x)
+  y = keras.layers.DepthwiseConv2D(3, padding='same', name='depthwise')(x)
+  y = keras.layers.ReLU(6.0, name='depthwise_relu')(y)
+  y = keras.layers.Conv2D(8, 1, name='project')(y)
+  x = keras.layers.Add(name='residual')([x, y])
+  x = keras.layers.ReLU(name='residual_relu')(x)
+  x = keras.layers.GlobalAveragePooling2D(name='pool')(x)
+  x = keras.layers.Dense(quantised_networks.CLASSES, name='logits')(x)
+  return quantised_networks.train(keras.Model(image, x, name='plain'), 30)
+
+
+class SecondWayTest(absltest.TestCase):
+  def test_litert_quantizer_makes_the_same_file_of_the_ranges(self):
+    quantizer = pytest.importorskip(
+      'litert_quantizer.quantizer', reason='pip install litert-quantizer'
+    )
+    twin = _twin(_plain())
+    in_float = self._float_file(twin)
+    ranges = twin.ranges_by_place()
+    calibration = {}
+    for name in _computed(in_float):
+      layer = re.sub(r'_\d+$', '', [*name.split(';')[0].split('/'), ''][1])
+      if name == 'image':
+        low, high = 0.0, 255.0
+      else:  # The output has the name of no layer.
+        low, high = ranges.get(layer, ranges['logits'])
+      calibration[name] = {'min': np.float32(low), 'max': np.float32(high)}
+    other = quantizer.Quantizer(bytearray(in_float), _RECIPE)
+    content = bytes(
+      other.quantize(calibration, enable_progress_report=False).quantized_model
+    )
+    images, _ = quantised_networks.images(200, seed=1)
+    ours, _, target = _run(quantised.tflite(twin, io='int8'), images)
+    scale, zero = target['quantization']
+    theirs, _, target = _run(content, images)
+    np.testing.assert_allclose(target['quantization'], (scale, zero), 1e-6)
+    # A weight on the border between two steps may have been rounded either way.
+    self.assertGreaterEqual((ours == theirs).mean(), 0.98)
+    self.assertLessEqual(np.abs(ours - theirs).max(), 1)
+
+  def _float_file(self, twin):
+    shape = (1, *twin.model.input_shape[1:])
+    with twin.observing(), twin.frozen():
+      serve = tf.function(
+        lambda image: twin.model(image, training=False),
+        input_signature=[tf.TensorSpec(shape, tf.float32, 'image')],
+      ).get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([serve])
+    return converter.convert()
+
+
+_RECIPE = [
+  {
+    'regex': '.*',
+    'operation': '*',
+    'algorithm_key': 'min_max_uniform_quantize',
+    'op_config': {
+      'activation_tensor_config': {
+        'num_bits': 8,
+        'symmetric': False,
+        'granularity': 'TENSORWISE',
+        'dtype': 'INT',
+      },
+      'weight_tensor_config': {
+        'num_bits': 8,
+        'symmetric': True,
+        'granularity': 'CHANNELWISE',
+        'dtype': 'INT',
+      },
+      'compute_precision': 'INTEGER',
+      'explicit_dequantize': False,
+      'skip_checks': False,
+      'min_weight_elements': 0,
+    },
+  }
+]
+
+
+def _computed(content):
+  """Returns the names of a file's tensors that are not constants."""
+  model = schema.ModelT.InitFromPackedBuf(content, 0)
+  (graph,) = model.subgraphs
+  return [
+    tensor.name.decode()
+    for tensor in graph.tensors
+    if model.buffers[tensor.buffer].data is None
+  ]
 
 
 if __name__ == '__main__':
