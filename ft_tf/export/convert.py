@@ -222,12 +222,12 @@ def convert_saved(
       return converter.convert()
   except Exception as error:  # The converter's own class is not public.
     raise errors.UsageError(
-      f'{name} cannot be converted to TFLite ({_reason(error)}): give '
+      f'{name} cannot be converted to TFLite ({reason(error)}): give '
       'a network of operations that are built into TFLite'
     ) from error
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
   """Returns the operations that TFLite lacks, or else the first line."""
   text = str(error)
   lacking = re.findall(r"'(?:tf\.)?(\w+)' op is neither", text)

@@ -128,13 +128,23 @@ def round_weights(
   return _straight_through(kernel, tf.reshape(rounded, kernel.shape))
 
 
-def weight_scale(
-  kernel: np.ndarray, channel_axes: int, scales: str
-) -> np.ndarray:
-  """Returns the scale, or those of the channels, of weights on their grid."""
-  axes = tuple(range(kernel.ndim - channel_axes))
-  largest = np.abs(kernel).max(axis=None if scales == 'tensor' else axes)
-  return np.maximum(largest, _LEAST_WEIGHT).ravel() / 127
+def weight_scales(kernel: np.ndarray, scales: str) -> np.ndarray:
+  """Returns the scales of weights: one for each of the last axis, or one.
+
+  Args:
+    kernel: The channels are the last axis.
+    scales: 'channel' or 'tensor'.
+  """
+  axes = None if scales == 'tensor' else tuple(range(kernel.ndim - 1))
+  largest = np.abs(kernel).max(axis=axes)
+  return np.atleast_1d(np.maximum(largest, _LEAST_WEIGHT)) / 127
+
+
+def scale_and_zero(low: float, high: float) -> tuple[float, int]:
+  """Returns scale and zero point, of int8, of a range with zero in it."""
+  low = min(low, 0.0)
+  scale = max(high - low, _LEAST_RANGE) / LEVELS
+  return scale, int(np.clip(np.round(-low / scale), 0, LEVELS)) - 128
 
 
 def _straight_through(values, rounded):

@@ -35,6 +35,13 @@ class Step(keras.layers.Layer):
     """Returns the names of the places of learned ranges, in their order."""
     return [self.role.name] if self.role.has_range else []
 
+  def is_rounding(self) -> bool:
+    """Tells whether it rounds weights, constants or what it computes."""
+    return bool(self.quantisers) or self.role.kind in (
+      *places.WEIGHTED,
+      'sigmoid',
+    )
+
   def call(self, inputs):
     values = [tf.cast(x, tf.float32) for x in keras.tree.flatten(inputs)]
     y = self.compute(values)
@@ -118,6 +125,23 @@ class Weighted(Step):
     y = self.activate(y, inner)
     return self.round(y, place) if place in self.quantisers else y
 
+  def integers(self) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the weights as the file holds them, and their scales.
+
+    The integers are int8, the output channels come first, `[O, h, w, I]`, of a
+    depthwise kernel last, `[h, w, C * multiplier]`.
+    """
+    kernel = quantisers.round_weights(
+      self.folded()[0], self.channel_axes, self.mode.weight_scales
+    ).numpy()
+    if self.channel_axes == 2:
+      kernel = kernel.reshape(*kernel.shape[:2], -1)
+    scales = quantisers.weight_scales(kernel, self.mode.weight_scales)
+    values = np.clip(np.round(kernel / scales), -127, 127).astype(np.int8)
+    if self.channel_axes == 1:
+      values = np.moveaxis(values, -1, 0)
+    return values, scales
+
   def _kernel_and_bias(self):
     kernel = self.constant(
       lambda: self.folded()[0],
@@ -125,15 +149,22 @@ class Weighted(Step):
         values, self.channel_axes, self.mode.weight_scales
       ),
     )
-    if self.mode.frozen and self.mode.weight_scales == 'tensor':
+    if self._has_scale_for_tensor():
       # For constants alone the converter takes a scale per channel.
-      largest = np.abs(tf.get_static_value(kernel)).max()
+      values = tf.get_static_value(kernel)
+      if self.role.kind == 'dense':
+        values = values[None, None]
+      largest = np.abs(values).max()
       kernel = tf.quantization.fake_quant_with_min_max_vars(
-        kernel, -largest, largest, narrow_range=True
+        values, -largest, largest, narrow_range=True
       )
     if not self.operation.use_bias and self.norm is None:
       return kernel, None
     return kernel, self.mode.constant(lambda: self.folded()[1])
+
+  def _has_scale_for_tensor(self):
+    """Tells whether the weights get one scale, by fake quantisation."""
+    return self.mode.frozen and self.mode.weight_scales == 'tensor'
 
   @property
   def channel_axes(self) -> int:
@@ -157,14 +188,12 @@ class Weighted(Step):
   def _convolve(self, x, kernel):
     layer = self.operation
     if self.role.kind == 'dense':
-      if not (self.mode.frozen and self.mode.weight_scales == 'tensor'):
+      if not self._has_scale_for_tensor():
         return tf.matmul(x, kernel)
       # The converter gives the weights of a matrix product a scale per channel
       # whatever their fake quantisation.
-      y = tf.nn.conv2d(
-        x[:, None, None], kernel[None, None], strides=1, padding='VALID'
-      )
-      return tf.reshape(y, [-1, kernel.shape[1]])
+      y = tf.nn.conv2d(x[:, None, None], kernel, strides=1, padding='VALID')
+      return tf.reshape(y, [-1, kernel.shape[-1]])
     strides = layer.strides
     if fused.is_subsampling(layer) and not self.mode.frozen:
       # See `fused.SubsampledConvolution`. Only the file has no need of it.
