@@ -15,6 +15,7 @@ from ft_tf import factors, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.export import budget, measuring
+from ft_tf.export import folder as export_folder
 from ft_tf.export import student as export_student
 from ft_tf.methods import factor_transfer, registry
 from ft_tf.models import feature_maps
@@ -191,7 +192,7 @@ def within(
   """Returns the recipe with the student that limits leave, and its choice.
 
   Args:
-    limits: What the student's int8 file may take; None: anything.
+    limits: What the student's files may take; None: anything.
     recipe: Whose student names the family.
     dataset: The images.
     run: Where an earlier choice may lie, which stands.
@@ -332,7 +333,6 @@ def _export_all(
   Returns:
     The student's figures, as of `export.student.export`.
   """
-  figures = _export_student(recipe, dataset, run, export, part.step('student'))
   compared = export_student.Options(weight_scales=export.weight_scales)
   export_compared(
     run.child('teacher'),
@@ -350,7 +350,8 @@ def _export_all(
       options=compared,
       status=part.step('baseline'),
     )
-  return figures
+  # Last: it is timed beside the teacher's file.
+  return _export_student(recipe, dataset, run, export, part.step('student'))
 
 
 def _export_student(
@@ -368,6 +369,7 @@ def _export_student(
     _export_folder(run),
     status=status,
     options=export,
+    teacher=os.path.join(_export_folder(run.child('teacher')), run_dir.FLOAT32),
     **_ranges(exported),
   )
 
@@ -390,7 +392,7 @@ def _exporter(run: run_dir.RunDir, name: str) -> run_dir.RunDir:
 def _set_aside(trained: run_dir.RunDir, exporter: run_dir.RunDir) -> None:
   """Keeps an export from before quantisation-aware training by another name."""
   folder = _export_folder(exporter)
-  if export_student.is_of(folder, trained.model):
+  if export_folder.is_of(folder, trained.model):
     os.replace(folder, os.path.join(exporter.path, _EXPORT_BEFORE))
 
 
@@ -427,6 +429,7 @@ def export_compared(
       loaded=loaded,
       status=status,
       options=options,
+      is_compared=True,
       **_ranges(exported),
     )
   except Exception as error:  # The converter's own class is not public.

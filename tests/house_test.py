@@ -38,6 +38,7 @@ _ROOMS = (
   'training',
   'export',
   'report',
+  'browser',
   'findings',
   'compression',
   'python_terms',
@@ -73,6 +74,7 @@ _WITHOUT_TENSORFLOW = (
   'run_dir',
   'progress',
   'report',
+  'browser',
 )
 # These are TensorFlow, or import it.
 _TENSORFLOW = ('keras', 'tensorboard', 'tensorflow', 'tensorflow_datasets')

@@ -347,21 +347,20 @@ def define_checks(values: flags.FlagValues) -> None:
     'lower',
     kind=flags.DEFINE_float,
   )
-  define(
-    values,
-    EXPORT,
-    'max_bytes',
-    None,
-    'maximum size of the int8 file in bytes; picks the largest student of '
-    "--student's family that fits",
-    kind=flags.DEFINE_integer,
-  )
-  define(
-    values,
-    EXPORT,
-    'max_latency_ms',
-    None,
-    'maximum median int8 latency in ms (1 image, 1 thread, this machine); '
-    'picks the largest student that fits',
-    kind=flags.DEFINE_float,
-  )
+  for name, text in (
+    ('max_bytes', 'maximum size of the file in bytes'),
+    (
+      'max_latency_ms',
+      'maximum median latency in ms (1 image, 1 thread, this machine)',
+    ),
+    ('max_ram', 'maximum tensor arena in bytes (1 image)'),
+  ):
+    define(
+      values,
+      EXPORT,
+      name,
+      None,
+      f'{text}, of the int8 file or as FORMAT:NUMBER of another; picks the '
+      "largest student of --student's family that fits",
+      kind=flags.DEFINE_string,
+    )

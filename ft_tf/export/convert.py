@@ -227,7 +227,7 @@ def convert_saved(
     ) from error
 
 
-def reason(error: Exception) -> str:
+def _reason(error: Exception) -> str:
   """Returns the operations that TFLite lacks, or else the first line."""
   text = str(error)
   lacking = re.findall(r"'(?:tf\.)?(\w+)' op is neither", text)

@@ -49,7 +49,7 @@ def study(
   """
   switched = _SwitchedTwin(student, images, weight_scales, ranges)
   names = switched.names
-  rows = [
+  rows: list[dict[str, Any]] = [
     {
       'layer': name,
       'only_quantised': switched.loss([name]),
@@ -122,7 +122,9 @@ class _SwitchedTwin:
     rounding = {
       step.role.group for step in self._twin.steps if step.is_rounding()
     }
-    self.names = [name for name in self._switches if name in rounding]
+    self.names: list[str] = [
+      name for name in self._switches if name in rounding
+    ]
     self._batches = [
       tf.constant(images[start : start + _BATCH], tf.float32)
       for start in range(0, len(images), _BATCH)

@@ -13,9 +13,8 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from ft_tf import errors, native_output
-from ft_tf.evaluation import predictors
-from ft_tf.export import convert
+from ft_tf import errors
+from ft_tf.export import convert, saved_model
 from ft_tf.quantisation import quantisers, steps
 from ft_tf.quantisation import twin as twins
 
@@ -58,25 +57,16 @@ def _convert(twin: twins.Twin, dtype: tf.DType) -> bytes:
     # The trace holds them, though as constants.
     module.weights = [variable.value for variable in twin.model.variables]
     tf.saved_model.save(
-      module, path, signatures={predictors.SIGNATURE: module.serve}
+      module, path, signatures={saved_model.SIGNATURE: module.serve}
     )
-    converter = tf.lite.TFLiteConverter.from_saved_model(
-      path, signature_keys=[predictors.SIGNATURE]
-    )
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    # TFLITE_BUILTINS_INT8 asks for calibration images.
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    converter.inference_input_type = dtype
-    converter.inference_output_type = dtype
-    try:
-      with native_output.held():
-        return converter.convert()
-    except Exception as error:  # The converter's own class is not public.
-      raise errors.UsageError(
-        f'{twin.student.name} cannot be converted to TFLite '
-        f'({convert.reason(error)}): give a network of operations that are '
-        'built into TFLite'
-      ) from error
+
+    def configure(converter):
+      # Not TFLITE_BUILTINS_INT8, which asks for calibration images.
+      converter.optimizations = [tf.lite.Optimize.DEFAULT]
+      converter.inference_input_type = dtype
+      converter.inference_output_type = dtype
+
+    return convert.convert_saved(path, configure, twin.student.name)
 
 
 def check(content: bytes, twin: twins.Twin) -> None:
