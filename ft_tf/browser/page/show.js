@@ -74,6 +74,14 @@ function cell(line, title) {
   return made;
 }
 
+/** Shows which file runs, in how many threads. */
+export function chosen({file, threads}) {
+  for (const button of document.getElementsByName('file')) {
+    button.checked = button.value === file.name;
+  }
+  element('threads').value = threads;
+}
+
 /** Shows the classes with the highest probabilities. */
 export function classes(probabilities, labels) {
   const order = Array.from(probabilities.keys())
