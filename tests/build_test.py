@@ -25,7 +25,7 @@ _PACKAGES = {
   'sklearn': 'scikit-learn',
 }
 # What the library imports only where a user has installed it.
-_OPTIONAL = ('onnx', 'onnxruntime', 'openvino', 'tf2onnx', 'torch')
+_OPTIONAL = ('nncf', 'onnx', 'onnxruntime', 'openvino', 'tf2onnx', 'torch')
 
 
 def _read(path: str) -> str:

@@ -34,6 +34,7 @@ _ROOMS = (
   'signals',
   'evaluation',
   'teachers',
+  'quantisation',
   'training',
   'export',
   'report',
