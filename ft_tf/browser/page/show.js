@@ -6,10 +6,16 @@ const MILLISECONDS = [[1, 3], [10, 2], [Infinity, 1]];  // below, decimals
 export const element = id => document.getElementById(id);
 
 const whole = new Intl.NumberFormat('en');
-const percent = new Intl.NumberFormat(
-    'en', {style: 'percent', minimumFractionDigits: 1, maximumFractionDigits: 1});
-const accuracy = new Intl.NumberFormat(
-    'en', {style: 'percent', minimumFractionDigits: 2, maximumFractionDigits: 2});
+const percent = percentages(1);
+const accuracy = percentages(2);
+
+function percentages(digits) {
+  return new Intl.NumberFormat('en', {
+    style: 'percent',
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+  });
+}
 
 /** Shows an error, or none if the text is empty. */
 export function problem(text) {

@@ -1,7 +1,9 @@
 /** The student as LiteRT.js runs it. */
-import {loadAndCompile, loadLiteRt, supportsFeature, Tensor} from '@litertjs/core';
+import {
+  loadAndCompile, loadLiteRt, supportsFeature, Tensor,
+} from '@litertjs/core';
 
-// One function that makes a 128-bit vector: every build of LiteRT.js needs them.
+// One function with a 128-bit vector: every build of LiteRT.js needs these.
 const SIMD = new Uint8Array([
   0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1,
   8, 0, 65, 0, 253, 15, 253, 98, 11,
