@@ -32,7 +32,8 @@ export function model({labels, preprocessing, files, teacher, litert}) {
       `${width} × ${height} pixels. The student runs in this page.`;
   element('litert').textContent = litert;
   element('input-size').textContent =
-      `What the network sees: ${width} × ${height}, ${describe(preprocessing)}.`;
+      `What the network sees: ${width} × ${height}, ` +
+      `${describe(preprocessing)}.`;
   element('ratio-title').hidden = !teacher;
   element('files').tBodies[0].replaceChildren(
       ...files.map(file => row(file, teacher)));
@@ -127,7 +128,8 @@ export function latency(times, file, threads) {
   const text = `${median.toFixed(decimals)} ms`;
   const used = threads === 1 ? '1 thread' : `${threads} threads`;
   element('latency').textContent =
-      `${text} per image: median of ${times.length} runs, ${used}, ${file.name}.`;
+      `${text} per image: median of ${times.length} runs, ${used}, ` +
+      `${file.name}.`;
   for (const line of element('files').tBodies[0].rows) {
     if (line.querySelector('input').value === file.name) {
       line.cells[line.cells.length - 1].textContent = `${text}, ${used}`;
