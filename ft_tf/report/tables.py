@@ -1,10 +1,16 @@
 """Tables of text cells as Markdown and LaTeX."""
 
+import re
+
 _SPECIAL = {
   '\\': r'\textbackslash{}',
   **{c: rf'\{c}' for c in '&%$#_{}'},
   '~': r'\textasciitilde{}',
   '^': r'\textasciicircum{}',
+}
+_MARKDOWN = {
+  **{c: f'\\{c}' for c in '\\`*_[]#!'},
+  **{c: f'&#{ord(c)};' for c in '&<>|~$@'},
 }
 
 
@@ -60,3 +66,17 @@ def to_latex(header: list[str], rows: list[list[str]]) -> str:
 
 def _escape(text: str) -> str:
   return ''.join(_SPECIAL.get(character, character) for character in text)
+
+
+def escape_markdown(text: str) -> str:
+  """Returns a name as one line of Markdown that shows it and does no more.
+
+  Classes and models are named by whoever made them: a name must not become a
+  link, an element of HTML, or another cell of a table. What every reader of
+  Markdown knows stands behind a backslash, the rest as an entity of HTML.
+  """
+  shown = ''.join(c if c.isprintable() else ' ' for c in text)
+  escaped = ''.join(_MARKDOWN.get(c, c) for c in ' '.join(shown.split()))
+  # Addresses become links without any mark.
+  escaped = re.sub(r':(?=\S)', '&#58;', escaped)
+  return re.sub(r'(www)\.', r'\1&#46;', escaped, flags=re.IGNORECASE)
