@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 MISSING = '-'
-_LONGEST_LABEL = 40
+_MOST_LAYERS = 5
+_LONGEST_NAME = 40
 
 
 class Table(NamedTuple):
@@ -82,9 +83,7 @@ def _worst_class(worst: Mapping[str, Any] | None) -> str:
     return MISSING
   change = -100 * worst['drop']
   signed = f'{change:+.1f}' if round(change, 1) else '0.0'
-  label = worst['label']
-  if len(label) > _LONGEST_LABEL:
-    label = f'{label[: _LONGEST_LABEL - 1]}…'
+  label = _short(worst['label'])
   return f'{label}: {100 * worst["accuracy"]:.1f} % ({signed})'
 
 
@@ -205,3 +204,63 @@ def _kibibytes(count: int | None) -> str:
 
 def _number(value: float | None, form: str) -> str:
   return MISSING if value is None else format(value, form)
+
+
+def layers(studied: Mapping[str, Any] | None) -> Table:
+  """Returns the layers that lose most in int8, one by one.
+
+  Args:
+    studied: The content of `layers.json`; None if there is no such file.
+  """
+  rows = studied['layers'][:_MOST_LAYERS] if studied else []
+  return Table(
+    [
+      'layer',
+      'alone in int8: agreement %',
+      'mean difference',
+      'all others in int8: agreement %',
+      'mean difference',
+    ],
+    [
+      [
+        _short(row['layer']),
+        *(
+          cell
+          for loss in (row['only_quantised'], row['only_float'])
+          for cell in (
+            f'{100 * loss["agreement"]:.2f}',
+            f'{loss["mean_logit_difference"]:.2g}',
+          )
+        ),
+      ]
+      for row in rows
+    ],
+  )
+
+
+def layers_note(studied: Mapping[str, Any]) -> str:
+  """Returns on what the layers were studied, and what would repair the loss.
+
+  Args:
+    studied: The content of `layers.json`.
+  """
+  note = (
+    f'On {studied["examples"]:,} images, by simulation: the '
+    f'{min(_MOST_LAYERS, len(studied["layers"]))} of '
+    f'{len(studied["layers"])} layers that lose most. Agreement and mean '
+    'difference of logits: with the student in float. With all layers in int8, '
+    f'agreement is {100 * studied["quantised"]["agreement"]:.2f} %'
+  )
+  repair = studied['repair']
+  if not repair:
+    return f'{note}.'
+  listed = ', '.join(_short(name) for name in repair[:_MOST_LAYERS])
+  more = len(repair) - _MOST_LAYERS
+  return (
+    f'{note}; with {listed}{f" and {more} more" * (more > 0)} left in float, '
+    f'{100 * studied["repaired"]["agreement"]:.2f} %.'
+  )
+
+
+def _short(name: str) -> str:
+  return name if len(name) <= _LONGEST_NAME else f'{name[: _LONGEST_NAME - 1]}…'

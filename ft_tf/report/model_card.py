@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 
 from ft_tf import run_dir
-from ft_tf.report import export_tables, predictions, summary, tables
+from ft_tf.report import (
+  card_classes,
+  export_tables,
+  predictions,
+  summary,
+  tables,
+)
 
 NAME = 'model_card.md'
 
-# Tables by class, and matrices, of more classes show a part.
-_MOST_CLASSES = 20
-_LONGEST_NAME = 80
 # Numbers that every method has.
 _NUMBERS = {
   'epochs': 'epochs',
@@ -65,11 +68,16 @@ def _lines(root: run_dir.RunDir) -> Iterator[str]:
     yield from _training(recipe, runs)
   yield from ('', '## Files', '')
   yield from _files(export, measured, environments)
+  studied = root.read('export/layers.json')
+  if studied:
+    yield from ('', '## Layers that lose most in int8', '')
+    yield tables.show_names(*export_tables.layers(studied))
+    yield from ('', tables.escape_markdown(export_tables.layers_note(studied)))
   if student is not None:
     yield from ('', '## Accuracy by class', '')
-    yield from _by_class(student, int8)
+    yield from card_classes.by_class(student, int8)
     yield from ('', '## Mistakes', '')
-    yield from _mistakes(student)
+    yield from card_classes.mistakes(student)
   yield from ('', '## Limits', '')
   yield from _limits(recipe, export, student, measured)
 
@@ -85,25 +93,13 @@ def _is_of_run(root: run_dir.RunDir) -> bool:
   )
 
 
-def _name(text: str) -> str:
-  """Returns a name from outside, cut short, as Markdown shows it."""
-  if len(text) > _LONGEST_NAME:
-    text = f'{text[: _LONGEST_NAME - 1]}…'
-  return tables.escape_markdown(text)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-  """Returns a table whose cells may hold names."""
-  return tables.to_markdown(
-    [*map(_name, header)], [[*map(_name, row)] for row in rows]
-  )
-
-
 def _title(recipe: Mapping[str, Any]) -> str:
   if 'student' not in recipe:
     return 'Model card of an exported classifier'
-  student = _name(os.path.basename(recipe['student']['model']))
-  return f'Model card: {student} on {_name(recipe["data"]["dataset"])}'
+  student = tables.show_name(os.path.basename(recipe['student']['model']))
+  return (
+    f'Model card: {student} on {tables.show_name(recipe["data"]["dataset"])}'
+  )
 
 
 def _use(
@@ -123,7 +119,9 @@ def _use(
     'probabilities by softmax.'
   )
   if student is not None:
-    names = [_name(name) for name in student.classes[:_MOST_CLASSES]]
+    names = [
+      tables.show_name(name) for name in student.classes[: card_classes.MOST]
+    ]
     rest = len(student.classes) - len(names)
     yield (
       f'- **Classes** ({len(student.classes):,}): {", ".join(names)}'
@@ -155,13 +153,13 @@ def _images(
 ) -> Iterator[str]:
   if data:
     held_out = data.get('validation_examples')
-    yield f'- **Data set**: {_name(data["dataset"])}'
-    yield f'- **Training**: split {_name(data["train_split"])}' + (
+    yield f'- **Data set**: {tables.show_name(data["dataset"])}'
+    yield f'- **Training**: split {tables.show_name(data["train_split"])}' + (
       f', without {held_out:,} images for validation' if held_out else ''
     )
   if data.get('unlabeled'):
-    yield f'- **Without labels**: {_name(data["unlabeled"])}'
-  split = f', split {_name(data["test_split"])}' if data else ''
+    yield f'- **Without labels**: {tables.show_name(data["unlabeled"])}'
+  split = f', split {tables.show_name(data["test_split"])}' if data else ''
   examples = export[run_dir.KERAS]['examples']
   yield f'- **Test**: {examples:,} images{split}'
 
@@ -171,9 +169,8 @@ def _teacher(
 ) -> Iterator[str]:
   teacher = recipe['teacher']
   origin = 'given' if recipe.get('teacher_sha256') else 'trained in this run'
-  yield (
-    f'- **Network**: {_name(os.path.basename(str(teacher["model"])))}, {origin}'
-  )
+  name = os.path.basename(str(teacher['model']))
+  yield f'- **Network**: {tables.show_name(name)}, {origin}'
   if recipe.get('teacher_sha256'):
     yield f'- **SHA-256 of its file**: `{recipe["teacher_sha256"]}`'
   for row in summary.make_rows([r for r in runs if r.method == 'teacher']):
@@ -186,7 +183,7 @@ def _training(
 ) -> Iterator[str]:
   student = recipe['student']
   if student.get('method'):
-    yield f'- **Method**: {_name(summary.label(student["method"]))}'
+    yield f'- **Method**: {tables.show_name(summary.label(student["method"]))}'
   numbers = [
     f'{text} {student[name]:g}'
     for name, text in _NUMBERS.items()
@@ -202,8 +199,9 @@ def _training(
     )
     seeds = f'{len(row.accuracies)} seed{"s" * (len(row.accuracies) > 1)}'
     yield (
-      f'- **Test accuracy, {_name(row.label)}**: {100 * row.mean:.2f} % '
-      f'({seeds}{spread}; {row.parameters:,} parameters, before export)'
+      f'- **Test accuracy, {tables.show_name(row.label)}**: '
+      f'{100 * row.mean:.2f} % ({seeds}{spread}; {row.parameters:,} '
+      'parameters, before export)'
     )
 
 
@@ -212,71 +210,18 @@ def _files(
   measured: Mapping[str, Any] | None,
   environments: list[Any] | None,
 ) -> Iterator[str]:
-  yield _table(*export_tables.summarise(export, measured))
+  yield tables.show_names(*export_tables.summarise(export, measured))
   yield ''
   yield export_tables.SUMMARY_NOTE
   tensors = export_tables.tensors(export)
   if tensors.rows:
-    yield from ('', _table(*tensors))
+    yield from ('', tables.show_names(*tensors))
   timings = export_tables.latency(export, measured)
   if timings.rows:
-    yield from ('', _table(*timings), '')
+    yield from ('', tables.show_names(*timings), '')
     yield tables.escape_markdown(
       export_tables.latency_note(measured, environments)
     )
-
-
-def _by_class(
-  student: predictions.Predictions, int8: predictions.Predictions | None
-) -> Iterator[str]:
-  order = np.arange(len(student.classes))
-  if len(order) > _MOST_CLASSES:
-    # Classes without images, NaN, come last.
-    order = np.argsort(student.accuracy, kind='stable')[:_MOST_CLASSES]
-    yield (
-      f'The {_MOST_CLASSES} least accurate of {len(student.classes):,} classes:'
-    )
-    yield ''
-  by_file = [student] if int8 is None else [student, int8]
-  yield _table(
-    ['class', 'test images', 'Keras %', 'int8 file %'][: 2 + len(by_file)],
-    [
-      [
-        student.classes[i],
-        f'{int(student.images[i]):,}',
-        *(_percent(each.accuracy[i]) for each in by_file),
-      ]
-      for i in order
-    ],
-  )
-
-
-def _mistakes(student: predictions.Predictions) -> Iterator[str]:
-  if len(student.classes) <= _MOST_CLASSES:
-    yield (
-      'Confusion matrix of the Keras student, in images. Rows: class of the '
-      'label. Columns: predicted class.'
-    )
-    yield ''
-    yield _table(
-      ['label \\ predicted', *student.classes],
-      [
-        [name, *map(str, row)]
-        for name, row in zip(student.classes, student.matrix(), strict=True)
-      ],
-    )
-    return
-  yield 'Most frequent mistakes of the Keras student:'
-  yield ''
-  yield _table(
-    ['label', 'predicted', 'images', "% of the label's images"],
-    [
-      [label, predicted, f'{images:,}', f'{100 * share:.1f}']
-      for label, predicted, images, share in student.confused_pairs(
-        _MOST_CLASSES
-      )
-    ],
-  )
 
 
 def _limits(
@@ -297,9 +242,10 @@ def _limits(
       'of anything else were not tested.'
     )
     fewest = int(np.argmin(student.images))
+    name = tables.show_name(student.classes[fewest])
     yield (
-      f'- The class with the fewest test images, '
-      f'{_name(student.classes[fewest])}, has {int(student.images[fewest]):,}.'
+      f'- The class with the fewest test images, {name}, has '
+      f'{int(student.images[fewest]):,}.'
     )
     yield (
       '- Confidence: the expected calibration error of the probabilities is '
@@ -324,7 +270,3 @@ def _limits(
     '- The licences of the images and of the weights that training began from '
     'are not recorded.'
   )
-
-
-def _percent(share: float) -> str:
-  return export_tables.MISSING if np.isnan(share) else f'{100 * share:.1f}'

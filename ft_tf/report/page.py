@@ -76,6 +76,7 @@ def _describe_files(root: run_dir.RunDir) -> dict[str, Any]:
   """Returns what the template shows of the exported files."""
   export = root.read('export/export.json')
   measured = root.read('export/latency.json')
+  studied = root.read('export/layers.json')
   return {
     'card': links.existing(root, [_CARD]),
     'summary': export_tables.summarise(export, measured),
@@ -84,7 +85,8 @@ def _describe_files(root: run_dir.RunDir) -> dict[str, Any]:
     'latency_note': export_tables.latency_note(
       measured, root.read('environment.json')
     ),
-    'layers': None,
+    'layers': export_tables.layers(studied),
+    'layers_note': export_tables.layers_note(studied) if studied else '',
     'tensors': export_tables.tensors(export),
   }
 

@@ -1,6 +1,7 @@
 """Tables of text cells as Markdown and LaTeX."""
 
 import re
+from collections.abc import Sequence
 
 _SPECIAL = {
   '\\': r'\textbackslash{}',
@@ -8,6 +9,7 @@ _SPECIAL = {
   '~': r'\textasciitilde{}',
   '^': r'\textasciicircum{}',
 }
+_LONGEST_NAME = 80
 _MARKDOWN = {
   **{c: f'\\{c}' for c in '\\`*_[]#!'},
   **{c: f'&#{ord(c)};' for c in '&<>|~$@'},
@@ -80,3 +82,17 @@ def escape_markdown(text: str) -> str:
   # Addresses become links without any mark.
   escaped = re.sub(r':(?=\S)', '&#58;', escaped)
   return re.sub(r'(www)\.', r'\1&#46;', escaped, flags=re.IGNORECASE)
+
+
+def show_name(name: str) -> str:
+  """Returns a name from outside, cut short, as of `escape_markdown`."""
+  if len(name) > _LONGEST_NAME:
+    name = f'{name[: _LONGEST_NAME - 1]}…'
+  return escape_markdown(name)
+
+
+def show_names(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  """Returns a Markdown table, as of `to_markdown`, whose cells hold names."""
+  return to_markdown(
+    [*map(show_name, header)], [[*map(show_name, row)] for row in rows]
+  )

@@ -81,6 +81,49 @@ def full_export(size):
   return full
 
 
+def measured(*threads):
+  """Returns a `latency.json` of one file and the teacher."""
+  timings = {
+    str(count): {
+      'p50': 0.5 / count,
+      'p90': 0.6,
+      'p95': 0.65,
+      'p99': 0.7,
+      'runs': 200,
+      'first_ms': 3.21,
+    }
+    for count in threads
+  }
+  entry = {**timings, 'peak_bytes': 4096 * 1024, 'arena_bytes': 2048}
+  return {
+    'processor': {'name': 'Fast One', 'cores': 2, 'features': ['avx2', 'amx']},
+    'threads': list(threads),
+    'files': {'student_int8.tflite': entry},
+    'teacher': {**timings, 'peak_bytes': 8192 * 1024},
+    'fastest': 'student_int8.tflite',
+  }
+
+
+def studied(names, repair=()):
+  """Returns a `layers.json` of some layers."""
+  loss = {
+    'agreement': 0.995,
+    'mean_logit_difference': 0.0123,
+    'max_logit_difference': 0.5,
+  }
+  return {
+    'examples': 256,
+    'weight_scales': 'channel',
+    'quantised': {**loss, 'agreement': 0.95},
+    'layers': [
+      {'layer': name, 'only_quantised': loss, 'only_float': loss}
+      for name in names
+    ],
+    'repair': list(repair),
+    'repaired': loss,
+  }
+
+
 def sample(label='7', **predictions):
   """Returns an entry of `samples.json`; models predict the label by default."""
   return {

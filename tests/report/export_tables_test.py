@@ -6,29 +6,6 @@ from ft_tf.report import export_tables
 from tests.report import compression_folder
 
 
-def _measured(*threads):
-  """Returns a `latency.json` of one file and the teacher."""
-  timings = {
-    str(count): {
-      'p50': 0.5 / count,
-      'p90': 0.6,
-      'p95': 0.65,
-      'p99': 0.7,
-      'runs': 200,
-      'first_ms': 3.21,
-    }
-    for count in threads
-  }
-  entry = {**timings, 'peak_bytes': 4096 * 1024, 'arena_bytes': 2048}
-  return {
-    'processor': {'name': 'Fast One', 'cores': 2, 'features': ['avx2', 'amx']},
-    'threads': list(threads),
-    'files': {'student_int8.tflite': entry},
-    'teacher': {**timings, 'peak_bytes': 8192 * 1024},
-    'fastest': 'student_int8.tflite',
-  }
-
-
 class SummaryTest(absltest.TestCase):
   def test_every_file_has_its_figures(self):
     table = export_tables.summarise(compression_folder.full_export(4000), None)
@@ -76,11 +53,40 @@ class SummaryTest(absltest.TestCase):
 
   def test_median_is_that_of_the_common_measurement(self):
     table = export_tables.summarise(
-      compression_folder.full_export(4000), _measured(1, 2)
+      compression_folder.full_export(4000), compression_folder.measured(1, 2)
     )
     medians = {row[0]: row[7] for row in table.rows}
     self.assertEqual(medians['student_int8.tflite'], '0.500')
     self.assertEqual(medians['student_fp32.tflite'], '-')  # Not measured there.
+
+
+class LayersTest(absltest.TestCase):
+  def test_first_five_are_shown(self):
+    names = [f'conv{i}' for i in range(8)]
+    studied = compression_folder.studied(names, names[:2])
+    table = export_tables.layers(studied)
+    self.assertEqual([row[0] for row in table.rows], names[:5])
+    self.assertEqual(table.rows[0][1:], ['99.50', '0.012', '99.50', '0.012'])
+    self.assertLen(table.header, len(table.rows[0]))
+    note = export_tables.layers_note(studied)
+    self.assertIn('On 256 images, by simulation: the 5 of 8 layers', note)
+    self.assertEndsWith(
+      note, 'is 95.00 %; with conv0, conv1 left in float, 99.50 %.'
+    )
+
+  def test_many_layers_to_repair_are_counted(self):
+    names = [f'conv{i}' for i in range(8)]
+    note = export_tables.layers_note(compression_folder.studied(names, names))
+    self.assertIn('conv3, conv4 and 3 more left in float', note)
+
+  def test_nothing_to_repair_and_nothing_studied(self):
+    note = export_tables.layers_note(compression_folder.studied(['conv']))
+    self.assertEndsWith(note, 'agreement is 95.00 %.')
+    self.assertEmpty(export_tables.layers(None).rows)
+
+  def test_long_name_is_cut(self):
+    table = export_tables.layers(compression_folder.studied(['x' * 500]))
+    self.assertLen(table.rows[0][0], 40)
 
 
 class TensorsTest(absltest.TestCase):
@@ -121,7 +127,7 @@ class LatencyTest(absltest.TestCase):
     )
 
   def test_files_and_teacher_measured_in_turn(self):
-    measured = _measured(1, 2)
+    measured = compression_folder.measured(1, 2)
     table = export_tables.latency({}, measured)
     one = ['0.500', '0.600', '0.700', '3.2']
     two = ['0.250', '0.600', '0.700', '3.2']
@@ -138,7 +144,7 @@ class LatencyTest(absltest.TestCase):
     self.assertIn('Fastest with 1 thread: student_int8.tflite', note)
 
   def test_one_core_without_known_features_or_teacher(self):
-    measured = _measured(1)
+    measured = compression_folder.measured(1)
     measured['teacher'] = None
     measured['processor'] = {'name': '', 'cores': 1, 'features': None}
     self.assertLen(export_tables.latency({}, measured).rows, 1)

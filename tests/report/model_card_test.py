@@ -115,6 +115,15 @@ class CardTest(compression_folder.TestCase):
     self.assertEqual(mistakes.count('\n| c'), 20)
     self.assertIn('c19 and 10 more, see `labels.txt`', self._section('Use'))
 
+  def test_layers_and_common_latency_are_shown_if_they_are_there(self):
+    self.assertNotIn('Layers', self._card())
+    self.write_json('export/layers.json', compression_folder.studied(['a|b']))
+    self.write_json('export/latency.json', compression_folder.measured(1))
+    text = self._card()
+    self.assertRegex(text, r'\| a&#124;b +\| +99.50 \| +0.012 \|')
+    self.assertIn('Fast One, 2 cores (avx2, amx)', text)
+    self.assertNotIn('x86', text)
+
   def test_class_without_test_images_has_no_accuracy(self):
     values = compression_folder.predictions(['cat', 'dog'])
     values['classes'].append('owl')

@@ -69,6 +69,15 @@ class WriteTest(compression_folder.TestCase):
     self.assertNotIn('Model card', words)
     self.assertNotIn('Inputs and outputs', words)
 
+  def test_page_shows_layers_and_the_common_latency(self):
+    self.write_json('export/layers.json', compression_folder.studied(['conv1']))
+    self.write_json('export/latency.json', compression_folder.measured(1, 2))
+    words = self._visible_text()
+    self.assertIn('Layers that lose most in int8', words)
+    self.assertIn('conv1 99.50 0.012 99.50 0.012', words)
+    self.assertIn('teacher, float32 0.500 0.600 0.700 3.2 0.250', words)
+    self.assertIn('Fastest with 1 thread: student_int8.tflite', words)
+
   def test_page_links_to_the_model_card(self):
     self.folder.create_file('export/model_card.md', '# Card')
     links = markup.Elements(self.page()).links
