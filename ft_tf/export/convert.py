@@ -222,7 +222,7 @@ def convert_saved(
       return converter.convert()
   except Exception as error:  # The converter's own class is not public.
     raise errors.UsageError(
-      f'{name} cannot be converted to TFLite ({reason(error)}): give '
+      f'{name} cannot be converted to TFLite ({_reason(error)}): give '
       'a network of operations that are built into TFLite'
     ) from error
 
