@@ -20,7 +20,7 @@ from ft_tf.export import student as export_student
 from ft_tf.methods import factor_transfer, registry
 from ft_tf.models import feature_maps
 from ft_tf.progress import plan, reporter
-from ft_tf.report import page, summary
+from ft_tf.report import model_card, page, summary
 from ft_tf.signals import cache
 from ft_tf.training import (
   loop,
@@ -116,6 +116,8 @@ def compress(
       _print(f'{run.path} is complete')
       if export.formats:
         _export_student(recipe, dataset, run, export)
+        model_card.write(run)
+        page.write(run)
       return complete
     if choice is not None:
       run.write(CANDIDATES, choice)
@@ -175,6 +177,7 @@ def compress(
       )
     seen = specs.student_dataset(recipe, dataset)
     run.write('samples.json', _samples(run, dataset, seen, trained_teacher))
+    model_card.write(run)
     report = page.write(run)
     measuring.check_drop(figures, export.max_drop, _export_folder(run))
     qat = {

@@ -22,10 +22,19 @@ _PACKAGES = {
   'PIL': 'pillow',
   'absl': 'absl-py',
   'google': 'protobuf',
+  'markdown_it': 'markdown-it-py',
   'sklearn': 'scikit-learn',
 }
 # What the library imports only where a user has installed it.
-_OPTIONAL = ('nncf', 'onnx', 'onnxruntime', 'openvino', 'tf2onnx', 'torch')
+_OPTIONAL = (
+  'litert_tunner',
+  'nncf',
+  'onnx',
+  'onnxruntime',
+  'openvino',
+  'tf2onnx',
+  'torch',
+)
 
 
 def _read(path: str) -> str:
@@ -202,6 +211,7 @@ class PinsTest(absltest.TestCase):
     pins = _requirements(_read('requirements-benchmark.txt').splitlines())
     extra = _requirements(self.project['optional-dependencies']['benchmark'])
     for package in _OPTIONAL:
+      package = utils.canonicalize_name(package)
       self.assertIn(package, pins)
       self.assertIn(package, extra)
 

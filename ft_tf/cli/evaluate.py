@@ -1,4 +1,4 @@
-"""Prints the accuracy of a .keras, .tflite or SavedModel.
+"""Prints the accuracy of a .keras, .tflite, .onnx or SavedModel.
 
   ft-tf evaluate --dataset=digits --model=runs/demo/export/student_int8.tflite
 

@@ -17,7 +17,7 @@ from ft_tf.cli import flag_sets, outcome, settings
 from ft_tf.data import datasets
 from ft_tf.evaluation import predictors
 from ft_tf.export import measuring, student
-from ft_tf.report import tables
+from ft_tf.report import model_card, tables
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -58,6 +58,7 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
   folder = os.path.join(workdir, 'export')
   options = settings.read_export(values)
   exported = student.export(model, dataset, folder, options=options)
+  model_card.write(run_dir.RunDir(workdir))
   lines = [
     [
       name,

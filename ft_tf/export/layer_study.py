@@ -109,7 +109,13 @@ def _repair(
 class _SwitchedTwin:
   """A student of which any set of layers computes in int8."""
 
-  def __init__(self, student, images, weight_scales, ranges):
+  def __init__(
+    self,
+    student: keras.Model,
+    images: np.ndarray,
+    weight_scales: str,
+    ranges: Mapping[str, tuple[float, float]] | None,
+  ):
     self._twin = twins.build(
       student, weight_scales=weight_scales, switchable=True
     )

@@ -4,6 +4,7 @@ The converter turns fake quantisation into the scales of a file, and is not
 trusted: the file is read afterwards and held against the twin.
 """
 
+import dataclasses
 import os
 import re
 import tempfile
@@ -15,7 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from ft_tf import errors
 from ft_tf.export import convert, saved_model
-from ft_tf.quantisation import quantisers, steps
+from ft_tf.quantisation import quantisers, weighted
 from ft_tf.quantisation import twin as twins
 
 INPUT_TYPES = {'uint8': tf.uint8, 'int8': tf.int8}
@@ -23,6 +24,13 @@ _INTEGERS = {
   getattr(schema.TensorType, name): np.dtype(name.lower())
   for name in ('INT8', 'UINT8', 'INT32', 'INT64')
 }
+# The axis of the output channels in the weights of each operation.
+_WEIGHTED = {
+  schema.BuiltinOperator.CONV_2D: 0,
+  schema.BuiltinOperator.FULLY_CONNECTED: 0,
+  schema.BuiltinOperator.DEPTHWISE_CONV_2D: 3,
+}
+_LARGE_BIAS = 2**29  # The converter keeps a bias within 2**30.
 # Of a scale. float32 holds 7 digits, and the converter divides once more.
 _TOLERANCE = 1e-5
 
@@ -113,23 +121,51 @@ def check(content: bytes, twin: twins.Twin) -> None:
 
 def _check_weights(file: '_File', twin: twins.Twin) -> None:
   """Raises a UsageError if a layer's weights are not in a file."""
-  constants = list(file.weights())
+  kernels = list(file.kernels())
   for step in twin.steps:
-    if not isinstance(step, steps.Weighted):
+    if not isinstance(step, weighted.Weighted):
       continue
     integers, scales = step.integers()
-    if not any(
-      values.size == integers.size
-      and len(found) == len(scales)
-      and np.allclose(found, scales, rtol=_TOLERANCE, atol=0)
-      and np.array_equal(values.ravel(), integers.ravel())
-      for values, found in constants
-    ):
+    if not any(kernel.holds(integers, scales) for kernel in kernels):
       raise errors.UsageError(
         f'the int8 file of {twin.student.name} has other weights than the '
         f'layer {step.name}; leave out int8, or give a student without that '
         'layer'
       )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kernel:
+  """The weights of one operation of a file.
+
+  Attributes:
+    values: `[N, O]` int8, the output channels last.
+    scales: `[O]`, or `[1]`.
+    bias: int32 `[O]`.
+  """
+
+  values: np.ndarray
+  scales: np.ndarray
+  bias: np.ndarray
+
+  def holds(self, integers: np.ndarray, scales: np.ndarray) -> bool:
+    """Tells whether they are the twin's, of `weighted.Weighted.integers`.
+
+    The scale of a channel of next to no weights may be larger: the converter
+    raises it until the bias, whose unit it is part of, fits 31 bits.
+    """
+    if self.values.shape != integers.shape or len(self.scales) != len(scales):
+      return False
+    same = np.isclose(self.scales, scales, rtol=_TOLERANCE, atol=0)
+    raised = self.scales > scales
+    if len(scales) > 1:
+      raised &= np.abs(self.bias) >= _LARGE_BIAS
+    else:
+      raised &= np.abs(self.bias).max() >= _LARGE_BIAS
+    ratio = np.where(same, 1.0, scales / self.scales)
+    return bool((same | raised).all()) and np.array_equal(
+      self.values, np.round(integers * ratio)
+    )
 
 
 def _expected_scales(
@@ -149,14 +185,21 @@ def _same(one: tuple[float, int], other: tuple[float, int]) -> bool:
 
 
 def _layer_of(tensor: str, twin: twins.Twin) -> str:
-  """Returns the layer that the name of a file's tensor tells of."""
-  # MODEL_1/LAYER_1/range_1/FakeQuantWithMinMaxVars;MODEL_1/...
-  parts = [re.sub(r'_\d+$', '', part) for part in re.split('[/;]', tensor)]
-  names = {step.name for step in twin.steps}
-  return next(
-    (part for part in (*re.split('[/;]', tensor), *parts) if part in names),
-    tensor,
-  )
+  """Returns the layer that the name of a file's tensor tells of.
+
+  Args:
+    tensor: Such as `MODEL_1/LAYER_1/add;MODEL_1/LAYER_1/convolution`, where 1
+      counts the traces.
+    twin: What the file was made of.
+  """
+  groups = {step.name: step.role.group for step in twin.steps}
+  for part in tensor.split(';'):
+    _, _, rest = part.partition('/')
+    layer = rest.partition('/')[0]
+    for name in (re.sub(r'_\d+$', '', layer), layer):
+      if name in groups:
+        return groups[name]
+  return tensor
 
 
 class _File:
@@ -165,21 +208,32 @@ class _File:
   def __init__(self, content: bytes):
     self._model = schema.ModelT.InitFromPackedBuf(content, 0)
     (graph,) = self._model.subgraphs
-    self._tensors = graph.tensors
-    self._used = sorted(
-      {
+    self._tensors, self._operators = graph.tensors, graph.operators
+    self._used = list(
+      dict.fromkeys(
         int(index)
         for operator in graph.operators
         for index in (*operator.inputs, *operator.outputs)
-        if index >= 0
-      }
+      )
     )
 
   def floats(self) -> Iterator[str]:
-    """Yields the names of tensors that are not integer."""
-    for tensor in self._named(self._used):
-      if tensor.type not in _INTEGERS:
-        yield _text(tensor.name)
+    """Yields the names of what is computed in float, of conversions last."""
+    for operator in sorted(self._operators, key=self._is_conversion):
+      outputs = list(self._named(operator.outputs))
+      tensors = (*outputs, *self._named(operator.inputs))
+      if any(tensor.type not in _INTEGERS for tensor in tensors):
+        yield _text(outputs[0].name)
+
+  def _code(self, operator: schema.OperatorT) -> int:
+    """Returns the `BuiltinOperator` of an operation."""
+    return int(self._model.operatorCodes[operator.opcodeIndex].builtinCode)
+
+  def _is_conversion(self, operator: schema.OperatorT) -> bool:
+    return self._code(operator) in (
+      schema.BuiltinOperator.QUANTIZE,
+      schema.BuiltinOperator.DEQUANTIZE,
+    )
 
   def activation_scales(self) -> dict[str, tuple[float, int]]:
     """Returns scale and zero point, as of int8, of what is computed."""
@@ -196,15 +250,28 @@ class _File:
       scales[_text(tensor.name)] = float(scale), int(zero) - shift
     return scales
 
-  def weights(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields values and scales of the int8 constants."""
-    for tensor in self._named(self._used):
-      data = self._data(tensor)
-      if _INTEGERS[tensor.type] == np.int8 and data is not None:
-        yield data.view(np.int8), np.asarray(tensor.quantization.scale)
+  def kernels(self) -> Iterator[_Kernel]:
+    """Yields the weights of convolutions and dense layers."""
+    for operator in self._operators:
+      code = self._code(operator)
+      if code not in _WEIGHTED or len(operator.inputs) < 3:
+        continue
+      _, kernel, bias = self._named(operator.inputs[:3])
+      values, bias_values = self._data(kernel), self._data(bias)
+      if values is None or bias_values is None:
+        continue
+      channels = kernel.shape[_WEIGHTED[code]]
+      values = values.view(np.int8)
+      yield _Kernel(
+        values.reshape(channels, -1).T
+        if _WEIGHTED[code] == 0
+        else values.reshape(-1, channels),
+        np.asarray(kernel.quantization.scale),
+        bias_values.view(np.int32).astype(np.int64),
+      )
 
   def _named(self, indices: Iterable[int]) -> Iterator[schema.TensorT]:
-    return (self._tensors[index] for index in indices)
+    return (self._tensors[index] for index in indices if index >= 0)
 
   def _data(self, tensor: schema.TensorT) -> np.ndarray | None:
     """Returns the bytes of a constant; None of what is computed."""

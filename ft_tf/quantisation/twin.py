@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from ft_tf import errors
 from ft_tf.models import graph, standard
-from ft_tf.quantisation import places, quantisers, steps
+from ft_tf.quantisation import operations, places, quantisers, steps
 
 WEIGHT_SCALES = ('channel', 'tensor')
 _BATCH = 64  # images observed at once
@@ -65,7 +65,7 @@ class Twin:
       name += '_'
     tensors = {id(source): steps.Image(self.mode, name)(image)}
     for role in places.plan(model):
-      step = steps.make(role, self.mode)
+      step = operations.make(role, self.mode)
       values = [tensors[id(tensor)] for tensor in role.call.inputs]
       tensors[id(role.call.outputs[0])] = step(
         values if len(values) > 1 else values[0]

@@ -6,8 +6,10 @@ from typing import Any
 
 from ft_tf import run_dir
 from ft_tf.report import (
+  export_tables,
   html,
   links,
+  model_card,
   paired,
   plots,
   predictions_section,
@@ -16,8 +18,9 @@ from ft_tf.report import (
 )
 
 _BASELINE = 'baseline (the same student trained without a teacher)'
+_CARD = f'export/{model_card.NAME}'
 # Files that the page links to where they are there.
-_FILES = (
+_LINKED = (
   'export/labels.txt',
   'export/export.json',
   'student/model.keras',
@@ -54,9 +57,9 @@ def write(root: run_dir.RunDir) -> str:
     header=summary.HEADER,
     rows=[summary.format_cells(row) for row in table],
     paraphrasers=_paraphraser_results(root),
-    export=root.read('export/export.json'),
+    files=_describe_files(root),
     size_plot=plots.plot_accuracy_by_size(table),
-    files=links.existing(root, _FILES),
+    links=links.existing(root, _LINKED),
     student_plots=_plot_students([r for r in runs if r.method != 'teacher']),
     teacher_plots=_plot_teacher([r for r in runs if r.method == 'teacher']),
     predictions=predictions_section.make_section(
@@ -67,6 +70,25 @@ def write(root: run_dir.RunDir) -> str:
     wall=_training_seconds(root, runs),
   )
   return path
+
+
+def _describe_files(root: run_dir.RunDir) -> dict[str, Any]:
+  """Returns what the template shows of the exported files."""
+  export = root.read('export/export.json')
+  measured = root.read('export/latency.json')
+  studied = root.read('export/layers.json')
+  return {
+    'card': links.existing(root, [_CARD]),
+    'summary': export_tables.summarise(export, measured),
+    'summary_note': export_tables.SUMMARY_NOTE,
+    'latency': export_tables.latency(export, measured),
+    'latency_note': export_tables.latency_note(
+      measured, root.read('environment.json')
+    ),
+    'layers': export_tables.layers(studied),
+    'layers_note': export_tables.layers_note(studied) if studied else '',
+    'tensors': export_tables.tensors(export),
+  }
 
 
 def _plot_students(students: Sequence[summary.Run]) -> dict[str, str]:

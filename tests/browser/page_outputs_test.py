@@ -9,6 +9,14 @@ from tests.browser import page_case, small_exports
 
 _IMAGES = 100
 _WITH_SIGMOIDS = ('efficientnetb0',)
+# Fails the check for relaxed SIMD, by one of its instructions.
+_NO_RELAXED_SIMD = """(() => {
+  const real = WebAssembly.instantiate;
+  WebAssembly.instantiate = (code, ...rest) =>
+    code instanceof Uint8Array && code.join().includes('253,128,2') &&
+        code.length < 100 ?
+      Promise.reject(Error('no relaxed SIMD')) : real(code, ...rest);
+})()"""
 
 
 @pytest.mark.slow
@@ -52,6 +60,33 @@ class PageOutputsTest(page_case.PageCase):
           np.testing.assert_allclose(
             np.array(outputs, expected.dtype), expected, rtol=0, atol=most
           )
+
+  def test_browser_without_relaxed_simd_has_one_thread(self):
+    script = self.page.send(
+      'Page.addScriptToEvaluateOnNewDocument', source=_NO_RELAXED_SIMD
+    )
+    self.addCleanup(
+      self.page.send, 'Page.removeScriptToEvaluateOnNewDocument', **script
+    )
+    export = self.open_page(page_case.GREY)
+    self.assertEqual(
+      self.page.run('document.getElementById("threads").length'), 1
+    )
+    self.assertFalse(
+      self.page.run('document.getElementById("threads-note").hidden')
+    )
+    shape, _ = page_case.NETWORKS[page_case.GREY]
+    (image,) = small_exports.images(1, shape)
+    for file in export.about['files']:
+      output = self.page.run(
+        f'(async () => {{ await ftTf.choose("{file["name"]}");'
+        '  return Array.from(await ftTf.classifyRaw('
+        f'{page_case.to_script(image.tobytes())})); }})()'
+      )
+      (expected,) = page_case.interpret(export.files[file['name']], [image])
+      # It multiplies and adds in two steps, with two roundings.
+      most = 0 if expected.dtype == np.uint8 else 1e-4
+      np.testing.assert_allclose(output, expected, rtol=0, atol=most)
 
   @parameterized.parameters(
     'mobilenetv2x0.35', page_case.COLOUR, page_case.GREY

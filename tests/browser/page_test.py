@@ -132,6 +132,19 @@ class PageTest(page_case.PageCase):
       self.open_page(page_case.COLOUR)
     self.assertIn('no WebAssembly SIMD', self.problem())
 
+  def test_server_that_has_ended_is_told(self):
+    self.open_page(page_case.COLOUR)
+    self.page.send('Network.setBlockedURLs', urls=['*/files/*'])
+    self.addCleanup(self.page.send, 'Network.setBlockedURLs', urls=[])
+    self.page.run('document.querySelector("input[name=file]").click()')
+    self.page.wait('!document.getElementById("problem").hidden')
+    self.assertIn('Is `ft-tf demo` still running?', self.problem())
+    # The file that is chosen is the one that still runs.
+    self.assertEqual(
+      self.page.run('document.querySelector("input[name=file]:checked").value'),
+      'student_int8.tflite',
+    )
+
   def test_nothing_is_asked_of_another_host_and_the_policy_holds(self):
     self.open_page(page_case.COLOUR)
     self.page.run('ftTf.choose("student_fp32.tflite", 2)')

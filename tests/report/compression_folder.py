@@ -40,6 +40,90 @@ def export(size):
   }
 
 
+def full_export(size):
+  """Returns an `export.json` with all figures, of the classes cat, dog, owl."""
+  full = export(size)
+  steps = {
+    'resizing': 'stretch',
+    'sizes': [[8, 8]],
+    'interpolation': 'bilinear',
+    'antialias': True,
+    'height': 8,
+    'width': 8,
+    'channels': 3,
+    'dtype': 'uint8',
+    'range': [0, 255],
+  }
+  for name, entry in full.items():
+    entry |= {
+      'mean_logit_difference': 0.05,
+      'worst_class': {
+        'label': 'dog',
+        'accuracy': 0.8,
+        'drop': 0.025,
+        'examples': 40,
+      },
+      'examples': 1000,
+      'preprocessing': dict(steps),
+    }
+    if name.endswith('.tflite'):
+      image = {'dtype': 'uint8', 'shape': [1, 8, 8, 3]}
+      logits = {'dtype': 'float32', 'shape': [1, 3]}
+      if name == 'student_int8.tflite':
+        image |= {'scale': 1.0, 'zero_point': 0}
+        logits |= {'dtype': 'uint8', 'scale': 0.25, 'zero_point': 128}
+      entry |= {
+        'input': image,
+        'output': logits,
+        'input_dtype': image['dtype'],
+        'output_dtype': logits['dtype'],
+      }
+  return full
+
+
+def measured(*threads):
+  """Returns a `latency.json` of one file and the teacher."""
+  timings = {
+    str(count): {
+      'p50': 0.5 / count,
+      'p90': 0.6,
+      'p95': 0.65,
+      'p99': 0.7,
+      'runs': 200,
+      'first_ms': 3.21,
+    }
+    for count in threads
+  }
+  entry = {**timings, 'peak_bytes': 4096 * 1024, 'arena_bytes': 2048}
+  return {
+    'processor': {'name': 'Fast One', 'cores': 2, 'features': ['avx2', 'amx']},
+    'threads': list(threads),
+    'files': {'student_int8.tflite': entry},
+    'teacher': {**timings, 'peak_bytes': 8192 * 1024},
+    'fastest': 'student_int8.tflite',
+  }
+
+
+def studied(names, repair=()):
+  """Returns a `layers.json` of some layers."""
+  loss = {
+    'agreement': 0.995,
+    'mean_logit_difference': 0.0123,
+    'max_logit_difference': 0.5,
+  }
+  return {
+    'examples': 256,
+    'weight_scales': 'channel',
+    'quantised': {**loss, 'agreement': 0.95},
+    'layers': [
+      {'layer': name, 'only_quantised': loss, 'only_float': loss}
+      for name in names
+    ],
+    'repair': list(repair),
+    'repaired': loss,
+  }
+
+
 def sample(label='7', **predictions):
   """Returns an entry of `samples.json`; models predict the label by default."""
   return {

@@ -46,15 +46,42 @@ class WriteTest(compression_folder.TestCase):
       self.assertIn(' '.join(summary.format_cells(row)), words)
 
   def test_page_holds_the_figures_of_every_exported_file(self):
+    self.write_json('export/export.json', compression_folder.full_export(40000))
     words = self._visible_text()
+    figures = '87.65 99.12 dog: 80.0 % (-2.5) 0.05 0.5'
     for line in (
-      'export/student.keras 80,000 87.65 99.12 0.5 - - - -',
-      'export/saved_model 120,000 87.65 99.12 0.5 - - - -',
-      'export/student_fp32.tflite 40,000 87.65 99.12 0.5 0.123 0.234 0.346 1',
-      'export/student_fp16.tflite 20,000 87.65 99.12 0.5 0.123 0.234 0.346 1',
-      'export/student_int8.tflite 10,000 87.65 99.12 0.5 0.123 0.234 0.346 1',
+      f'student.keras 80,000 {figures} - - -',
+      f'saved_model 120,000 {figures} - - -',
+      f'student_fp32.tflite 40,000 {figures} 0.123 uint8 float32',
+      f'student_fp16.tflite 20,000 {figures} 0.123 uint8 float32',
+      f'student_int8.tflite 10,000 {figures} 0.123 uint8 uint8',
+      'student_int8.tflite 0.123 0.234 0.346 1',
+      'Time for one image with one thread on x86_64, 2 cores.',
+      'uint8 [1, 3], scale 0.25, zero point 128',
     ):
       self.assertIn(line, words)
+
+  def test_files_of_an_older_version_have_gaps(self):
+    words = self._visible_text()
+    self.assertIn(
+      'student_int8.tflite 10,000 87.65 99.12 - - 0.5 0.123 - -', words
+    )
+    self.assertNotIn('Model card', words)
+    self.assertNotIn('Inputs and outputs', words)
+
+  def test_page_shows_layers_and_the_common_latency(self):
+    self.write_json('export/layers.json', compression_folder.studied(['conv1']))
+    self.write_json('export/latency.json', compression_folder.measured(1, 2))
+    words = self._visible_text()
+    self.assertIn('Layers that lose most in int8', words)
+    self.assertIn('conv1 99.50 0.012 99.50 0.012', words)
+    self.assertIn('teacher, float32 0.500 0.600 0.700 3.2 0.250', words)
+    self.assertIn('Fastest with 1 thread: student_int8.tflite', words)
+
+  def test_page_links_to_the_model_card(self):
+    self.folder.create_file('export/model_card.md', '# Card')
+    links = markup.Elements(self.page()).links
+    self.assertIn('./export/model_card.md', links)
 
   def test_page_has_the_errors_of_paraphraser_and_mean(self):
     words = self._visible_text()
@@ -178,6 +205,10 @@ class WriteTest(compression_folder.TestCase):
   def test_names_cannot_change_the_page(self):
     def write(names):
       self.write_predictions(names)
+      export = compression_folder.full_export(40000)
+      for entry in export.values():
+        entry['worst_class']['label'] = names[0]
+      self.write_json('export/export.json', export)
       self.write_json(
         'samples.json', [compression_folder.sample(names[0], int8=names[1])]
       )

@@ -16,6 +16,22 @@ class MarkdownTest(absltest.TestCase):
     )
 
 
+class EscapeMarkdownTest(absltest.TestCase):
+  def test_plain_names_stay(self):
+    for name in ('zero', 'resnet8x0.25', 'Käuzchen 鳥', '8: 69.8 % (-0.5)'):
+      self.assertEqual(tables.escape_markdown(name), name)
+
+  def test_marks_are_escaped_on_one_line(self):
+    for name, escaped in (
+      ('a|b', 'a&#124;b'),
+      ('<b>&amp;', '&#60;b&#62;&#38;amp;'),
+      ('[a](b) ![c](d)', r'\[a\](b) \!\[c\](d)'),
+      ('`a`\n\n# b\t\u202ec', r'\`a\` \# b c'),
+      ('http://a.b WWW.a.b a@b.c', 'http&#58;//a.b WWW&#46;a.b a&#64;b.c'),
+    ):
+      self.assertEqual(tables.escape_markdown(name), escaped)
+
+
 class LatexTest(absltest.TestCase):
   def test_table_is_a_tabular_of_booktabs(self):
     self.assertEqual(

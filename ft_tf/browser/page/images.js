@@ -47,8 +47,8 @@ export function read(source) {
     return context.getImageData(0, 0, canvas.width, canvas.height);
   } catch {
     throw new Error(
-        `${canvas.width} × ${canvas.height} pixels are more than this browser ` +
-        'can draw: give a smaller image.');
+        `${canvas.width} × ${canvas.height} pixels are more than this ` +
+        'browser can draw: give a smaller image.');
   }
 }
 

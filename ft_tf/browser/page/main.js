@@ -13,12 +13,14 @@ let about;  // student.json
 let student = null;  // the file that is chosen, compiled
 let image = null;  // the last that was given: red, green, blue, alpha
 let working = Promise.resolve();  // One thing at a time: a model has one state.
+let waiting = 0;  // how many there are, the present one included
 
 /** Does work after all work before it; shows its error. */
 function next(work) {
-  working = working.then(work).then(
-      value => value, error => show.problem(messageOf(error)));
-  return working;
+  waiting++;
+  working = working.then(work)
+      .catch(error => show.problem(messageOf(error)))
+      .finally(() => waiting--);
 }
 
 function messageOf(error) {
@@ -39,8 +41,8 @@ async function start() {
     element('threads-note').hidden = false;
   }
   const smallest = about.files.reduce((a, b) => a.bytes <= b.bytes ? a : b);
-  document.querySelector(`input[value="${smallest.name}"]`).checked = true;
   await choose(smallest.name, 1);
+  show.chosen(student);
   listen();
 }
 
@@ -60,6 +62,7 @@ async function classify() {
   show.input(pixels, about.preprocessing);
   const values = await student.run(pixels);
   show.classes(probabilities(values, student.file.output), about.labels);
+  if (waiting > 1) return;  // A newer image need not wait for the time of this.
   show.latency(await student.measure(pixels), student.file, student.threads);
 }
 
@@ -70,7 +73,7 @@ function inverted(given) {
 
 /** Classifies what a function gives, an image. */
 function take(makeImage, {shown = true} = {}) {
-  return next(async () => {
+  next(async () => {
     show.problem('');
     image = await makeImage();
     element('shown').hidden = true;
@@ -94,11 +97,15 @@ function listen() {
   if (about.preprocessing.channels === 1) listenForDrawing();
   element('invert').addEventListener('change', () => next(classify));
   for (const id of ['files', 'threads']) {
-    element(id).addEventListener('change', () => next(() => {
+    element(id).addEventListener('change', () => next(async () => {
       show.problem('');
-      return choose(
-          document.querySelector('input[name=file]:checked').value,
-          Number(element('threads').value));
+      try {
+        await choose(
+            document.querySelector('input[name=file]:checked').value,
+            Number(element('threads').value));
+      } finally {
+        show.chosen(student);  // the earlier one, if this one has failed
+      }
     }));
   }
 }

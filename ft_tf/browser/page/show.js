@@ -6,10 +6,16 @@ const MILLISECONDS = [[1, 3], [10, 2], [Infinity, 1]];  // below, decimals
 export const element = id => document.getElementById(id);
 
 const whole = new Intl.NumberFormat('en');
-const percent = new Intl.NumberFormat(
-    'en', {style: 'percent', minimumFractionDigits: 1, maximumFractionDigits: 1});
-const accuracy = new Intl.NumberFormat(
-    'en', {style: 'percent', minimumFractionDigits: 2, maximumFractionDigits: 2});
+const percent = percentages(1);
+const accuracy = percentages(2);
+
+function percentages(digits) {
+  return new Intl.NumberFormat('en', {
+    style: 'percent',
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+  });
+}
 
 /** Shows an error, or none if the text is empty. */
 export function problem(text) {
@@ -26,7 +32,8 @@ export function model({labels, preprocessing, files, teacher, litert}) {
       `${width} × ${height} pixels. The student runs in this page.`;
   element('litert').textContent = litert;
   element('input-size').textContent =
-      `What the network sees: ${width} × ${height}, ${describe(preprocessing)}.`;
+      `What the network sees: ${width} × ${height}, ` +
+      `${describe(preprocessing)}.`;
   element('ratio-title').hidden = !teacher;
   element('files').tBodies[0].replaceChildren(
       ...files.map(file => row(file, teacher)));
@@ -74,6 +81,14 @@ function cell(line, title) {
   return made;
 }
 
+/** Shows which file runs, in how many threads. */
+export function chosen({file, threads}) {
+  for (const button of document.getElementsByName('file')) {
+    button.checked = button.value === file.name;
+  }
+  element('threads').value = threads;
+}
+
 /** Shows the classes with the highest probabilities. */
 export function classes(probabilities, labels) {
   const order = Array.from(probabilities.keys())
@@ -113,7 +128,8 @@ export function latency(times, file, threads) {
   const text = `${median.toFixed(decimals)} ms`;
   const used = threads === 1 ? '1 thread' : `${threads} threads`;
   element('latency').textContent =
-      `${text} per image: median of ${times.length} runs, ${used}, ${file.name}.`;
+      `${text} per image: median of ${times.length} runs, ${used}, ` +
+      `${file.name}.`;
   for (const line of element('files').tBodies[0].rows) {
     if (line.querySelector('input').value === file.name) {
       line.cells[line.cells.length - 1].textContent = `${text}, ${used}`;

@@ -1,11 +1,14 @@
 /** The student as LiteRT.js runs it. */
-import {loadAndCompile, loadLiteRt, supportsFeature, Tensor} from '@litertjs/core';
+import {
+  loadAndCompile, loadLiteRt, supportsFeature, Tensor,
+} from '@litertjs/core';
 
-// One function that makes a 128-bit vector: every build of LiteRT.js needs them.
+// One function with a 128-bit vector: every build of LiteRT.js needs these.
 const SIMD = new Uint8Array([
   0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1,
   8, 0, 65, 0, 253, 15, 253, 98, 11,
 ]);
+const SERVER = 'Is `ft-tf demo` still running?';
 const RUNS = 50;
 const MILLISECONDS = 600;  // for all runs of a measurement, with at least 3
 
@@ -21,7 +24,13 @@ export async function load() {
   }
   const threads = self.crossOriginIsolated &&
       await supportsFeature('relaxedSimd') && await supportsFeature('threads');
-  await loadLiteRt('/litert/core/wasm/', {threads});
+  try {
+    await loadLiteRt('/litert/core/wasm/', {threads});
+  } catch (error) {
+    // Where a script does not arrive, it is an event.
+    throw error instanceof Error ?
+        error : new Error(`LiteRT.js does not load. ${SERVER}`);
+  }
   return threads ? navigator.hardwareConcurrency : 1;
 }
 
@@ -34,13 +43,15 @@ export class Student {
    * @param {number} threads At most what `load` returned.
    */
   static async open(file, threads) {
-    const response = await fetch(`/files/${file.name}`);
-    if (!response.ok) {
-      throw new Error(`${file.name} was not received (${response.status}).`);
+    let content;
+    try {
+      const response = await fetch(`/files/${file.name}`);
+      content = new Uint8Array(await response.arrayBuffer());
+    } catch {
+      throw new Error(`${file.name} is not received. ${SERVER}`);
     }
     const model = await loadAndCompile(
-        new Uint8Array(await response.arrayBuffer()),
-        {accelerator: 'wasm', cpuOptions: {numThreads: threads}});
+        content, {accelerator: 'wasm', cpuOptions: {numThreads: threads}});
     return new Student(file, threads, model);
   }
 
