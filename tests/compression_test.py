@@ -362,7 +362,7 @@ class CompressTest(absltest.TestCase):
 
     def export(model, dataset, folder, *, ranges=None, **others):
       exported.append((os.path.relpath(folder, self.run_dir.path), ranges))
-      return make(model, dataset, folder, **others)
+      return make(model, dataset, folder, ranges=ranges, **others)
 
     make = export_student.export
     before = self._compress(baseline=True)

@@ -32,8 +32,10 @@ from ft_tf.training import (
 )
 
 _OBSERVED = 512  # training images that set the first ranges
-# A range's gradient is a sum over all values that it cuts off, of a whole batch
-# of maps; unclipped, the first steps would throw it anywhere.
+# Norms that gradients are clipped to. Batch norm stands still and does not
+# bound those of the weights, which explode if rounding has spoilt the network.
+# A range's is a sum over all values that it cuts off, of a whole batch of maps.
+_WEIGHTS_NORM = 5.0
 _RANGES_NORM = 1.0
 
 
@@ -205,7 +207,7 @@ class _QuantisedStage(student.StudentStage):
       steps_per_epoch,
     )
     if self._twin is not None:
-      optimizer = _RangesSGD(
+      optimizer = _ClippedSGD(
         rate,
         momentum=settings.momentum,
         coupled_weight_decay=settings.weight_decay,
@@ -254,8 +256,8 @@ class _QuantisedStage(student.StudentStage):
     return scores
 
 
-class _RangesSGD(sgd.CoupledSGD):
-  """`CoupledSGD` with the gradient of the ranges clipped, and no decay of them.
+class _ClippedSGD(sgd.CoupledSGD):
+  """`CoupledSGD` with clipped gradients, and no decay of the ranges.
 
   A decayed range would shrink to nothing where no value reaches its end.
   """
@@ -279,17 +281,23 @@ class _RangesSGD(sgd.CoupledSGD):
     return 0.0 if index in self._places else super().decay_of(index)
 
   def apply(self, grads, trainable_variables=None):
-    grads = list(grads)
-    # The norm is that of the global batch, so that replicas change nothing.
+    # The norms are those of the global batch, so that replicas change nothing.
     context = tf.distribute.get_replica_context()
-    total = context.all_reduce(
-      tf.distribute.ReduceOp.SUM, tf.stack([grads[i] for i in self._places])
+    clipped = list(grads)
+    reached = [i for i, gradient in enumerate(grads) if gradient is not None]
+    totals = context.all_reduce(
+      tf.distribute.ReduceOp.SUM, [grads[i] for i in reached]
     )
-    clipped = tf.clip_by_norm(total, _RANGES_NORM)
-    shares = tf.unstack(clipped / context.num_replicas_in_sync)
-    for place, share in zip(self._places, shares, strict=True):
-      grads[place] = share
-    super().apply(grads, trainable_variables)
+    for place, total in zip(reached, totals, strict=True):
+      clipped[place] = total
+    for places, norm in (
+      ([i for i in reached if i not in self._places], _WEIGHTS_NORM),
+      ([i for i in reached if i in self._places], _RANGES_NORM),
+    ):
+      group, _ = tf.clip_by_global_norm([clipped[i] for i in places], norm)
+      for place, gradient in zip(places, group, strict=True):
+        clipped[place] = gradient / context.num_replicas_in_sync
+    super().apply(clipped, trainable_variables)
 
 
 def _twin(recipe: recipes.Recipe, network: keras.Model) -> twin.Twin:
