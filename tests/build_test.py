@@ -22,6 +22,7 @@ _PACKAGES = {
   'PIL': 'pillow',
   'absl': 'absl-py',
   'google': 'protobuf',
+  'markdown_it': 'markdown-it-py',
   'sklearn': 'scikit-learn',
 }
 # What the library imports only where a user has installed it.
