@@ -42,8 +42,9 @@ def distill(
   label_names: Sequence[str] | None = None,
   seeds: int = 1,
   baseline: bool = False,
-  max_bytes: int | None = None,
-  max_latency_ms: float | None = None,
+  max_bytes: float | str | None = None,
+  max_latency_ms: float | str | None = None,
+  max_ram: float | str | None = None,
   formats: Sequence[str] = (),
   max_drop: float = 1.0,
   recipe: str = catalogue.DEFAULT,
@@ -77,10 +78,12 @@ def distill(
     label_names: The classes in the order of the labels; None: their numbers.
     seeds: Number of seeds to train students for, starting at `seed`.
     baseline: Also train the same students without a teacher.
-    max_bytes: Maximum size of the student's int8 file. With limits the largest
-      student of the family of `student` that meets them is trained.
-    max_latency_ms: Maximum median latency of that file, for one image in one
+    max_bytes: Maximum size of the student's int8 file, or of another as in
+      `'fp32:500000'`. With limits the largest student of the family of
+      `student` that meets them is trained.
+    max_latency_ms: Maximum median latency of such a file, for one image in one
       thread on this machine.
+    max_ram: Maximum size of its tensor arena for one image, in bytes.
     formats: Further files to export, of `dynamic`, `int8_io`, `int16x8`, `onnx`
       and `flexible`.
     max_drop: How many percentage points less accurate than the Keras student
@@ -103,7 +106,7 @@ def distill(
     _check_arguments(numbers)
     _check_recipe(recipe)
     _check_count('seeds', seeds)
-    limits = budget.Limits(max_bytes, max_latency_ms)
+    limits = budget.Limits(max_bytes, max_latency_ms, max_ram)
     export = export_student.Options(tuple(formats), max_drop)
     if test is None:
       test = validation_data

@@ -1,7 +1,6 @@
 """Methods against each other: one teacher, many students, trained alike."""
 
 import contextlib
-import dataclasses
 import json
 import os
 import sys
@@ -251,7 +250,7 @@ def _claimed(
   run: run_dir.RunDir, recipe: recipes.Recipe, dataset: datasets.Dataset
 ) -> Iterator[None]:
   """Holds the folder; what may differ from call to call is not part of it."""
-  identity = json.loads(json.dumps(dataclasses.asdict(recipe)))
+  identity = json.loads(json.dumps(recipes.identity(recipe)))
   for name in ('method', 'beta'):
     del identity['student'][name]
   path = teachers.source_file(recipe.teacher)

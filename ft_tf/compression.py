@@ -15,6 +15,7 @@ from ft_tf import factors, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.export import budget, measuring
+from ft_tf.export import folder as export_folder
 from ft_tf.export import student as export_student
 from ft_tf.methods import factor_transfer, registry
 from ft_tf.models import feature_maps
@@ -26,12 +27,15 @@ from ft_tf.training import (
   paraphraser,
   parts,
   precision,
+  quantisation_aware,
   stage,
   student,
   teacher,
 )
 
 CANDIDATES = 'candidates.json'  # what limits of size and latency chose from
+_QAT_BASELINE = 'qat-scratch'  # the baseline trained further, for its int8 file
+_EXPORT_BEFORE = 'export-before-qat'
 _SAMPLES = 12  # test images shown in the report, and as many mistakes
 
 
@@ -57,7 +61,11 @@ def compress(
     dataset: The images.
     run: The folder of it all: `teacher/`, `paraphraser/`, `student/` (the
       recipe's seed), `comparison/` (other seeds and the baseline), `export/`,
-      `report.html` and `result.json`.
+      `report.html` and `result.json`. With `recipe.qat.epochs` also `qat/`, the
+      student of the recipe's seed after quantisation-aware training, which is
+      what is exported, and `qat-scratch/`, its baseline after as many steps.
+      The others are not exported, and are not trained further. A run without it
+      is continued, and its export kept as `export-before-qat/`.
     strategy: The devices.
     options: Intervals.
     given: The value of `teachers.resolve` for recipe and images; None: it is
@@ -71,8 +79,9 @@ def compress(
     export: What is exported; a complete run is given what it lacks of it.
 
   Returns:
-    The result: that of the exported student, the table's rows, the candidates
-    of the choice, and where the files lie.
+    The result: that of the student, with quantisation-aware training also that
+    of its stage as `qat`, the table's rows, the candidates of the choice, and
+    where the files lie.
 
   Raises:
     UsageError: something does not fit; nothing has been written.
@@ -80,37 +89,42 @@ def compress(
       accuracy than `export` allows; all but `result.json` is there then.
   """
   recipe = precision.settle(recipe)
+  export = dataclasses.replace(export, weight_scales=recipe.qat.weight_scales)
   if given is None:
     given = teachers.resolve(recipe, dataset)
+  student_model = specs.build_student(recipe, dataset)
   recipe = check_parts(
-    recipe, dataset, teachers.network(recipe, dataset, given)
+    recipe, dataset, teachers.network(recipe, dataset, given), student_model
   )
+  if not run.begun():
+    seen = specs.student_dataset(recipe, dataset)
+    export_student.check_untrained(student_model, seen, export)
   identity = {
-    **dataclasses.asdict(recipe),
+    **recipes.identity(recipe),
     'seeds': seeds,
     'baseline': baseline,
   }
   path = teachers.source_file(recipe.teacher)
   if path:
     identity['teacher_sha256'] = run_dir.digest(path)
-  with stage.claim(run, identity, strategy, recipe, dataset) as complete:
+  # A compression without quantisation-aware training is continued by it.
+  addable = ('qat',) if recipe.qat.epochs else ()
+  with stage.claim(
+    run, identity, strategy, recipe, dataset, addable
+  ) as complete:
     if complete:
       _print(f'{run.path} is complete')
       if export.formats:
-        export_student.export(
-          run.child('student').model,
-          dataset,
-          _export_folder(run),
-          options=export,
-        )
+        _export_student(recipe, dataset, run, export)
         model_card.write(run)
         page.write(run)
       return complete
     if choice is not None:
       run.write(CANDIDATES, choice)
     students = _students(recipe, seeds, baseline)
+    continued = _continued(recipe, baseline)
     progress = reporter.Progress(
-      _plan(recipe, dataset, run, students, given=given is not None),
+      _plan(recipe, dataset, run, students, continued, given=given is not None),
       mode=options.progress,
     )
     progress.announce()
@@ -134,20 +148,29 @@ def compress(
         options=options,
         progress=progress,
       )
+    work: dict[str, Any] = {
+      'strategy': strategy,
+      'options': options,
+      'teacher': trained_teacher,
+      'paraphrasers': paraphrasers,
+      'signals': signals,
+      'progress': progress,
+    }
     results = {
       name: student.train_student(
-        student_recipe,
-        dataset,
-        run=run.child(name),
-        strategy=strategy,
-        options=options,
-        teacher=trained_teacher,
-        paraphrasers=paraphrasers,
-        signals=signals,
-        progress=progress,
+        student_recipe, dataset, run=run.child(name), **work
       )
       for name, student_recipe in students.items()
     }
+    for name, trained_name in continued.items():
+      results[name] = quantisation_aware.train_quantised(
+        students[trained_name],
+        dataset,
+        trained=run.child(trained_name),
+        run=run.child(name),
+        **work,
+      )
+      _set_aside(run.child(trained_name), _exporter(run, trained_name))
     with progress.part(_export_folder(run), 'export') as part:
       figures = _export_all(
         recipe, dataset, run, trained_teacher, baseline, export, part
@@ -157,7 +180,10 @@ def compress(
     model_card.write(run)
     report = page.write(run)
     measuring.check_drop(figures, export.max_drop, _export_folder(run))
-    return _finish(run, results['student'], report)
+    qat = {
+      name: result for name, result in results.items() if name == run_dir.QAT
+    }
+    return _finish(run, results['student'] | qat, report)
 
 
 def within(
@@ -169,7 +195,7 @@ def within(
   """Returns the recipe with the student that limits leave, and its choice.
 
   Args:
-    limits: What the student's int8 file may take; None: anything.
+    limits: What the student's files may take; None: anything.
     recipe: Whose student names the family.
     dataset: The images.
     run: Where an earlier choice may lie, which stands.
@@ -229,6 +255,7 @@ def check_parts(
     ),
   )
   registry.make(recipe, parts)
+  quantisation_aware.check(recipe, student_model)
   return recipe
 
 
@@ -247,11 +274,26 @@ def _students(
   return students
 
 
+def _continued(recipe: recipes.Recipe, baseline: bool) -> dict[str, str]:
+  """Returns the students to train in int8: folder to that of the student.
+
+  They are those whose files are exported: that of the recipe's seed, and with a
+  baseline its own, so that both files are of equal steps.
+  """
+  if not recipe.qat.epochs:
+    return {}
+  continued = {run_dir.QAT: 'student'}
+  if baseline:
+    continued[_QAT_BASELINE] = f'comparison/scratch-{recipe.seed}'
+  return continued
+
+
 def _plan(
   recipe: recipes.Recipe,
   dataset: datasets.Dataset,
   run: run_dir.RunDir,
   students: dict[str, recipes.Recipe],
+  continued: dict[str, str],
   *,
   given: bool,
 ) -> list[plan.Part]:
@@ -262,6 +304,7 @@ def _plan(
     dataset: The images.
     run: The folder of it all.
     students: The value of `_students`.
+    continued: The value of `_continued`.
     given: Whether the teacher is given.
   """
   teacher_run = run.child('teacher')
@@ -271,6 +314,10 @@ def _plan(
   planned += [
     parts.of_student(student_recipe, dataset, run.child(name))
     for name, student_recipe in students.items()
+  ]
+  planned += [
+    parts.of_quantised(students[trained_name], dataset, run.child(name))
+    for name, trained_name in continued.items()
   ]
   return [*planned, parts.of_export(_export_folder(run))]
 
@@ -289,27 +336,67 @@ def _export_all(
   Returns:
     The student's figures, as of `export.student.export`.
   """
-  figures = export_student.export(
-    run.child('student').model,
-    dataset,
-    _export_folder(run),
-    status=part.step('student'),
-    options=export,
-  )
+  compared = export_student.Options(weight_scales=export.weight_scales)
   export_compared(
     run.child('teacher'),
     dataset,
     loaded=trained_teacher.model,
+    options=compared,
     status=part.step('teacher'),
   )
   if baseline:
     scratch_run = run.child(f'comparison/scratch-{recipe.seed}')
-    export_compared(scratch_run, dataset, status=part.step('baseline'))
-  return figures
+    export_compared(
+      scratch_run,
+      dataset,
+      quantised=run.child(_QAT_BASELINE) if recipe.qat.epochs else None,
+      options=compared,
+      status=part.step('baseline'),
+    )
+  # Last: it is timed beside the teacher's file.
+  return _export_student(recipe, dataset, run, export, part.step('student'))
+
+
+def _export_student(
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  run: run_dir.RunDir,
+  export: export_student.Options,
+  status: Callable[[str], None] = export_student.print_status,
+) -> measuring.Figures:
+  """Exports the student, after quantisation-aware training if there is one."""
+  exported = run.child(run_dir.QAT if recipe.qat.epochs else 'student')
+  return export_student.export(
+    exported.model,
+    dataset,
+    _export_folder(run),
+    status=status,
+    options=export,
+    teacher=os.path.join(_export_folder(run.child('teacher')), run_dir.FLOAT32),
+    **_ranges(exported),
+  )
+
+
+def _ranges(run: run_dir.RunDir) -> dict[str, Any]:
+  """Returns the argument of an export that has learned ranges."""
+  ranges = quantisation_aware.read_ranges(run)
+  return {} if ranges is None else {'ranges': ranges}
 
 
 def _export_folder(run: run_dir.RunDir) -> str:
   return os.path.join(run.path, 'export')
+
+
+def _exporter(run: run_dir.RunDir, name: str) -> run_dir.RunDir:
+  """Returns the folder with the export of one of the compression's students."""
+  return run if name == 'student' else run.child(name)
+
+
+def _set_aside(trained: run_dir.RunDir, exporter: run_dir.RunDir) -> None:
+  """Keeps an export from before quantisation-aware training by another name."""
+  folder = _export_folder(exporter)
+  if export_folder.is_of(folder, trained.model):
+    os.replace(folder, os.path.join(exporter.path, _EXPORT_BEFORE))
 
 
 def export_compared(
@@ -317,6 +404,8 @@ def export_compared(
   dataset: datasets.Dataset,
   *,
   loaded: keras.Model | None = None,
+  quantised: run_dir.RunDir | None = None,
+  options: export_student.Options = export_student.DEFAULTS,
   status: Callable[[str], None] = export_student.print_status,
 ) -> None:
   """Exports a network that the student is compared with, if it converts.
@@ -326,15 +415,25 @@ def export_compared(
   empty.
 
   Args:
-    run: The network's run.
+    run: The network's run, whose folder gets the export.
     dataset: The images.
     loaded: As of `export.student.export`.
+    quantised: Its quantisation-aware training, whose network is exported; None:
+      that of the run.
+    options: As of `export.student.export`.
     status: Likewise.
   """
-  folder = os.path.join(run.path, 'export')
+  folder, exported = os.path.join(run.path, 'export'), quantised or run
   try:
     export_student.export(
-      run.model, dataset, folder, loaded=loaded, status=status
+      exported.model,
+      dataset,
+      folder,
+      loaded=loaded,
+      status=status,
+      options=options,
+      is_compared=True,
+      **_ranges(exported),
     )
   except Exception as error:  # The converter's own class is not public.
     # The last line is the reason where the first names a place in the code.

@@ -238,7 +238,7 @@ def _describe_match(
 def _measure_student(
   recipe: recipes.Recipe, seen: datasets.Dataset
 ) -> findings.Finding:
-  """Returns the size and latency of the untrained student's int8 file.
+  """Returns the size, latency and memory of the untrained student's int8 file.
 
   Args:
     recipe: What is to be run.
@@ -255,10 +255,10 @@ def _measure_student(
   return findings.Finding(
     'student',
     f'{measured.name} on images of {_shape(seen.image_shape)}, '
-    f'{measured.parameters:,} parameters, {measured.bytes:,} bytes in int8 '
-    f'with built-in operations only, {measured.latency_ms:.3f} ms per image '
-    'with one thread on this machine',
-    '--student, --student_image_size, --max_bytes, --max_latency_ms',
+    f'{measured.parameters:,} parameters; in int8 with built-in operations '
+    f'only: {budget.describe(measured.files[budget.USUAL])} (one image, one '
+    'thread, this machine)',
+    '--student, --student_image_size, --max_bytes, --max_latency_ms, --max_ram',
   )
 
 

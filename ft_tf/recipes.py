@@ -272,7 +272,7 @@ def _distinct_fields(
   Raises:
     ValueError: the name of a method or of a field is taken.
   """
-  groups = (Recipe, Data, Teacher, Paraphraser, Student)
+  groups = (Recipe, Data, Teacher, Paraphraser, Student, Quantisation)
   taken = {f.name for group in groups for f in dataclasses.fields(group)}
   taken.add('method')
   distinct: dict[str, dataclasses.Field] = {}
@@ -289,6 +289,34 @@ def _distinct_fields(
           f'method {method.name}: rename the field of the new method'
         )
   return list(distinct.values())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Quantisation:
+  """Quantisation-aware training, which continues the student's, and int8."""
+
+  epochs: int = fields.field(
+    'number of epochs of quantisation-aware training, which continues the '
+    'student with all terms of its loss while it computes as its int8 file '
+    'does; 0: none, the int8 file is made after training',
+    least=0,
+    default=0,
+  )
+  # Our choice: a tenth of the student's usual rate, which falls as a cosine.
+  learning_rate: float = fields.field(
+    'learning rate at the start of quantisation-aware training; it falls as a '
+    'cosine to 0',
+    above=0,
+    default=0.01,
+  )
+  # LiteRT's quantisation specification: weights per channel; accelerators may
+  # demand one scale for each tensor.
+  weight_scales: str = fields.field(
+    'scales of int8 weights: channel (one per output channel, more accurate) '
+    'or tensor (one per layer, which some accelerators need)',
+    choices=('channel', 'tensor'),
+    default='channel',
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -328,6 +356,19 @@ class Recipe:
   teacher: Teacher
   paraphraser: Paraphraser
   student: Student
+  qat: Quantisation = Quantisation()
+
+
+def identity(recipe: Recipe) -> dict[str, Any]:
+  """Returns what a run records of a recipe to tell it from another.
+
+  Runs of earlier versions have no group `qat`. It is left out while it has its
+  defaults, so that they are continued.
+  """
+  recorded = dataclasses.asdict(recipe)
+  if recipe.qat == Quantisation():
+    del recorded['qat']
+  return recorded
 
 
 def terms(method: str) -> tuple[str, ...]:
@@ -364,8 +405,8 @@ class Leaf:
   """One field of a recipe, with its place and its flag.
 
   Attributes:
-    group: 'data', 'teacher', 'paraphraser' or 'student'; '' for a field of the
-      recipe itself.
+    group: 'data', 'teacher', 'paraphraser', 'student' or 'qat'; '' for a field
+      of the recipe itself.
     field: As made by `fields.field`.
     flag: The flag's name, without dashes.
   """
@@ -482,6 +523,12 @@ def check(recipe: Recipe) -> None:
   for leaf in leaves():
     fields.check(leaf.field, leaf.flag, leaf.value(recipe))
   terms(recipe.student.method)
+  if recipe.qat.epochs and recipe.student.method in INCUMBENTS:
+    raise errors.UsageError(
+      f'--qat_epochs={recipe.qat.epochs}: --method={recipe.student.method} is '
+      "Keras's own Distiller, which cannot train in int8; give another "
+      '--method, or --qat_epochs=0'
+    )
   if recipe.data.resizing == 'crop' and recipe.data.pad:
     raise errors.UsageError(
       f'--pad={recipe.data.pad}: with --resizing=crop the crop is a part of '

@@ -18,11 +18,12 @@ class Result:
 
   Attributes:
     model: The student of the first seed after the last epoch, from raw images
-      to logits `[B, classes]`.
-    accuracy: Its accuracy on the test images, 0..1.
+      to logits `[B, classes]`; with `qat_epochs` after those.
+    accuracy: Its accuracy on the test images, 0..1, in float.
     history: The rows of metrics by stage, each a dict with `step`, `epoch` and
       the losses: of 'teacher' and 'paraphraser', if they were trained here, of
-      'student', and of the further students, such as 'comparison/scratch-0'.
+      'student', of 'qat' with `qat_epochs`, and of the further students, such
+      as 'comparison/scratch-0'.
       `pandas.DataFrame(result.history['student'])` makes a table of them.
     table: Teacher, baseline and student with accuracy, size and speed, as
       Markdown.
@@ -65,9 +66,12 @@ def read(run: run_dir.RunDir, compressed: dict[str, Any]) -> Result:
   """
   rows = summary.make_rows(summary.read_runs(run))
   export = compressed['export']
+  student, accuracy = run.child('student'), compressed['accuracy']
+  if quantised := compressed.get('qat'):
+    student, accuracy = run.child(run_dir.QAT), quantised['float_accuracy']
   return Result(
-    model=model_files.load(run.child('student').model),
-    accuracy=compressed['accuracy'],
+    model=model_files.load(student.model),
+    accuracy=accuracy,
     history=_history(run),
     table=summary.to_markdown(rows),
     files={
@@ -84,7 +88,7 @@ def read(run: run_dir.RunDir, compressed: dict[str, Any]) -> Result:
 def _history(run: run_dir.RunDir) -> dict[str, list[dict[str, Any]]]:
   """Returns the rows of metrics of each stage that has some, by its folder."""
   parts = [run.child('teacher'), *run.child('paraphraser').parts()]
-  parts += [run.child('student')]
+  parts += [run.child('student'), run.child(run_dir.QAT)]
   comparison = run.child('comparison')
   if os.path.isdir(comparison.path):
     parts += map(comparison.child, sorted(os.listdir(comparison.path)))

@@ -19,7 +19,7 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TextIO
 
 from ft_tf import errors, paths
@@ -44,6 +44,12 @@ ONNX = 'student.onnx'
 # folder of its network, in an export folder by name of file.
 PREDICTIONS = 'predictions.json'
 EXPORTED = (KERAS, SAVED_MODEL, FLOAT32, FLOAT16, INT8)
+
+
+# Quantisation-aware training: its folder, inside the run that it continues or
+# beside it, and the ranges of activations by place, [low, high], in it.
+QAT = 'qat'
+RANGES = 'ranges.json'
 
 
 class RunDir:
@@ -76,31 +82,45 @@ class RunDir:
     """Returns whether the folder holds a run, complete or not."""
     return self.read('recipe.json') is not None
 
-  def check(self, recipe: dict[str, Any]) -> None:
-    """Raises `UsageError` if the folder cannot take a run of this recipe."""
+  def check(
+    self, recipe: dict[str, Any], *, addable: Iterable[str] = ()
+  ) -> None:
+    """Raises `UsageError` if the folder cannot take a run of this recipe.
+
+    Args:
+      recipe: As of `claim`.
+      addable: Likewise.
+    """
     check_writable(self.path)
     written = self.read('recipe.json')
     if written is not None:
       # The recipe passes through JSON, as the written one did: tuples become
       # lists.
-      changed = _differences(written, json.loads(json.dumps(recipe)))
+      given = json.loads(json.dumps(recipe))
+      for name in set(addable) & given.keys() - written.keys():
+        del given[name]
+      changed = _differences(written, given)
       if changed:
         raise errors.UsageError(
           f'{self.path} holds a run of another recipe ({"; ".join(changed)}): '
           'give the same values to continue it, or another --workdir'
         )
 
-  def claim(self, recipe: dict[str, Any]) -> None:
+  def claim(
+    self, recipe: dict[str, Any], *, addable: Iterable[str] = ()
+  ) -> None:
     """Locks the folder, and starts its run or continues it.
 
     Args:
       recipe: What decides the outcome of the run, as JSON values.
+      addable: Names in it that the recipe of the folder's run may lack. They
+        are added to it, and the run is not complete any more.
 
     Raises:
       UsageError: the folder cannot be written, holds a run of another recipe,
         or is in use by another process.
     """
-    self.check(recipe)
+    self.check(recipe, addable=addable)
     try:
       os.makedirs(self.path, exist_ok=True)
       lock = self._lock = open(os.path.join(self.path, '.lock'), 'w')
@@ -118,8 +138,13 @@ class RunDir:
       ) from error
     # Again: another process may have written a recipe before this one got the
     # lock.
-    self.check(recipe)
-    if not self.begun():
+    self.check(recipe, addable=addable)
+    written = self.read('recipe.json')
+    if written is None:
+      self.write('recipe.json', recipe)
+    elif set(addable) & recipe.keys() - written.keys():
+      with contextlib.suppress(FileNotFoundError):
+        os.remove(os.path.join(self.path, 'result.json'))
       self.write('recipe.json', recipe)
     self.write(
       'environment.json',

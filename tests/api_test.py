@@ -113,7 +113,11 @@ class DistillTest(absltest.TestCase):
     self.addCleanup(shutil.rmtree, result.workdir)
     candidates = run_dir.RunDir(result.workdir).read('candidates.json')
     self.assertEqual(candidates['limits']['max_bytes'], 30_000)
-    fitting = [c['name'] for c in candidates['candidates'] if c['bytes'] <= 3e4]
+    fitting = [
+      each['name']
+      for each in candidates['candidates']
+      if each['files']['int8']['bytes'] <= 3e4
+    ]
     self.assertEqual(candidates['student'], fitting[-1])
     result_run = run_dir.RunDir(result.workdir).child('student')
     recipe = result_run.read('recipe.json')
@@ -247,6 +251,7 @@ class DistillTest(absltest.TestCase):
       ({'test': None}, 'nothing to test on: give test, or validation_data'),
       ({'seeds': 1.5}, 'seeds=1.5: give an integer of 1 or more'),
       ({'max_bytes': 0}, 'max_bytes=0: give a number above 0'),
+      ({'max_ram': 'fp3:9'}, 'max_ram=fp3:9: there is no format fp3'),
       ({'max_bytes': 9, 'student': 'vgg13'}, 'student=vgg13 has no family'),
       (
         {'validation_data': (images[:, :4], labels)},

@@ -26,7 +26,15 @@ _PACKAGES = {
   'sklearn': 'scikit-learn',
 }
 # What the library imports only where a user has installed it.
-_OPTIONAL = ('onnx', 'onnxruntime', 'openvino', 'tf2onnx', 'torch')
+_OPTIONAL = (
+  'litert_tunner',
+  'nncf',
+  'onnx',
+  'onnxruntime',
+  'openvino',
+  'tf2onnx',
+  'torch',
+)
 
 
 def _read(path: str) -> str:

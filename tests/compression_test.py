@@ -19,7 +19,7 @@ from ft_tf.export import student as export_student
 from ft_tf.models import heads, model_files, zoo
 from ft_tf.report import model_card
 from ft_tf.signals import compiled
-from ft_tf.training import loop, student, teacher
+from ft_tf.training import loop, quantisation_aware, student, teacher
 from tests import fixtures
 
 
@@ -386,6 +386,53 @@ class CompressTest(absltest.TestCase):
       options=loop.Options(),
     )
     self.assertEqual(result['parameters'], specs.count_parameters(small))
+
+  @pytest.mark.slow
+  def test_complete_run_is_continued_in_int8_and_its_export_kept(self):
+    exported = []
+
+    def export(model, dataset, folder, *, ranges=None, **others):
+      exported.append((os.path.relpath(folder, self.run_dir.path), ranges))
+      return make(model, dataset, folder, **others)
+
+    make = export_student.export
+    before = self._compress(baseline=True)
+    with mock.patch.object(export_student, 'export', export):
+      result = self._compress(baseline=True, qat_epochs=1)
+    self.assertEqual(
+      result['qat'], self.run_dir.child('qat').read('result.json')
+    )
+    self.assertEqual(result['accuracy'], before['accuracy'])
+    by_folder = dict(exported)
+    self.assertEqual(
+      by_folder['export'],
+      quantisation_aware.read_ranges(self.run_dir.child('qat')),
+    )
+    # The baseline's file has as many steps, the teacher's is as it is.
+    steps = self.run_dir.child('qat-scratch').read('result.json')['steps']
+    self.assertEqual(steps, result['qat']['steps'])
+    self.assertIsNotNone(by_folder['comparison/scratch-0/export'])
+    self.assertIsNone(by_folder['teacher/export'])
+    for name in ('export', 'comparison/scratch-0/export'):
+      kept = self.run_dir.read(f'{name}-before-qat/export.json')
+      self.assertEqual(set(kept), set(self.run_dir.read(f'{name}/export.json')))
+    # Complete as it is now, and no other.
+    with mock.patch.object(loop, 'run', side_effect=AssertionError):
+      again = self._compress(baseline=True, qat_epochs=1)
+    self.assertEqual(again, result)
+    with self.assertRaisesRegex(errors.UsageError, 'qat.epochs: 1 saved, 2'):
+      self._compress(baseline=True, qat_epochs=2)
+
+  def test_student_that_no_twin_knows_is_refused_and_nothing_written(self):
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(4, 3, name='conv')(image)
+    x = keras.layers.GaussianNoise(0.1, name='noise')(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    path = os.path.join(os.path.dirname(self.teacher), 'noisy.keras')
+    keras.Model(image, keras.layers.Dense(3)(x)).save(path)
+    with self.assertRaisesRegex(errors.UsageError, 'noise'):
+      self._compress(student=path, student_layer='conv', qat_epochs=1)
+    self.assertFalse(os.path.exists(self.run_dir.path))
 
   def test_what_does_not_fit_is_refused_and_nothing_written(self):
     source = fixtures.Blobs()

@@ -12,7 +12,7 @@ import ft_tf
 from ft_tf import definitions, factors, recipes, specs
 from ft_tf.data import views
 from ft_tf.methods import registry
-from ft_tf.models import zoo
+from ft_tf.models import fused, zoo
 from ft_tf.signals import compiled
 from ft_tf.training import distillation, sgd
 from ft_tf.training import paraphraser as paraphraser_stage
@@ -90,7 +90,7 @@ class EqualStepsTest(parameterized.TestCase):
       methods,
       optimizer,
       distillation.make_forward(
-        twin,
+        fused.fuse(twin),
         methods,
         16,
         signal=compiled.compile_signal(teacher, methods, 'float32'),

@@ -82,7 +82,7 @@ class DoctorTest(absltest.TestCase):
     self.assertIn('bump 8x8x2', says['teacher layer'].says)
     self.assertIn('group3 2x2x16', says['student layer'].says)
     self.assertIn('8x8 to 2x2', says['match'].says)
-    self.assertIn('bytes in int8', says['student'].says)
+    self.assertIn('in int8', says['student'].says)
     self.assertNotIn('unscaled', says['values in the teacher'].says)
 
   @pytest.mark.slow

@@ -34,9 +34,11 @@ _ROOMS = (
   'signals',
   'evaluation',
   'teachers',
+  'quantisation',
   'training',
   'export',
   'report',
+  'browser',
   'findings',
   'compression',
   'python_terms',
@@ -72,6 +74,7 @@ _WITHOUT_TENSORFLOW = (
   'run_dir',
   'progress',
   'report',
+  'browser',
 )
 # These are TensorFlow, or import it.
 _TENSORFLOW = ('keras', 'tensorboard', 'tensorflow', 'tensorflow_datasets')

@@ -11,7 +11,7 @@ from absl.testing import absltest, parameterized
 from ft_tf import catalogue, factors, recipes
 from ft_tf.data import example_sets
 from ft_tf.methods import registry
-from ft_tf.models import feature_maps, layers, zoo
+from ft_tf.models import feature_maps, fused, layers, zoo
 from ft_tf.signals import compiled
 from ft_tf.training import distillation, sgd
 from tests import fixtures
@@ -69,7 +69,7 @@ class RecipesTest(parameterized.TestCase):
       net,
       methods,
       optimizer,
-      distillation.make_forward(net, methods, 2, signal=signal),
+      distillation.make_forward(fused.fuse(net), methods, 2, signal=signal),
     )
     before = net.get_weights()
     stream = tf.data.Dataset.from_tensors(batch)

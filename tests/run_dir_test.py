@@ -124,6 +124,25 @@ class RunDirTest(absltest.TestCase):
     ):
       self._claimed({k: v for k, v in _RECIPE.items() if k != 'stage'})
 
+  def test_what_may_be_added_continues_a_complete_run_and_stays(self):
+    first = self._claimed()
+    first.write('result.json', {'accuracy': 1})
+    first.release()
+    more = {**_RECIPE, 'qat': {'epochs': 2}}
+    run = run_dir.RunDir(self._path)
+    run.check(more, addable=['qat'])
+    self.assertIsNotNone(run.read('result.json'))
+    run.claim(more, addable=['qat'])
+    run.release()
+    self.assertIsNone(run.read('result.json'))
+    self.assertEqual(run.read('recipe.json')['qat'], {'epochs': 2})
+    with self.assertRaisesRegex(
+      errors.UsageError, 'qat.epochs: 2 saved, 3 given'
+    ):
+      run.check({**_RECIPE, 'qat': {'epochs': 3}}, addable=['qat'])
+    with self.assertRaisesRegex(errors.UsageError, 'saved, None given'):
+      run.check(_RECIPE, addable=['qat'])
+
   def test_second_claim_is_refused_until_the_first_is_released(self):
     first = self._claimed()
     with self.assertRaisesRegex(

@@ -31,6 +31,7 @@ _GROUPS = {
   'teacher': 'Teacher',
   'paraphraser': 'Paraphraser',
   'student': 'Student',
+  'qat': 'Quantisation',
   '': 'The run as a whole',
 }
 # Networks of the table, for images of 32x32 and 10 classes, or of 224x224 and

@@ -1,14 +1,22 @@
 """Ratios, tables, and the machine on which they were measured."""
 
 import importlib.metadata
-import os
 import platform
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-_FLAGS = ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_bf16')
-_PACKAGES = ('tensorflow', 'keras', 'numpy', 'torch')
+from ft_tf.export import processor
+
+_PACKAGES = (
+  'tensorflow',
+  'keras',
+  'numpy',
+  'ai-edge-litert',
+  'torch',
+  'onnxruntime',
+  'openvino',
+)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -84,18 +92,11 @@ def table(measured: dict[str, dict[str, Any]]) -> str:
 
 def machine() -> dict[str, Any]:
   """Returns processor, cores and versions, on which the speed depends."""
-  model, flags = platform.machine(), set()
-  with open('/proc/cpuinfo', encoding='utf-8') as file:
-    for line in file:
-      name, _, value = line.partition(':')
-      if name.strip() == 'model name':
-        model = value.strip()
-      elif name.strip() in ('flags', 'Features'):
-        flags = set(value.split())
+  chip = processor.describe()
   return {
-    'processor': model,
-    'cores': os.cpu_count(),
-    'flags': [flag for flag in _FLAGS if flag in flags],
+    'processor': chip['name'],
+    'cores': chip['cores'],
+    'flags': chip['features'] or [],
     'python': platform.python_version(),
     **{package: _version(package) for package in _PACKAGES},
   }

@@ -4,16 +4,28 @@ from typing import Any
 
 from ft_tf.benchmark import figures
 
+_VERSIONS = {
+  'tensorflow': 'TensorFlow',
+  'keras': 'Keras',
+  'ai-edge-litert': 'LiteRT',
+  'torch': 'PyTorch',
+  'onnxruntime': 'ONNX Runtime',
+  'openvino': 'OpenVINO',
+}
 _PRECISIONS = ('float32', 'bfloat16')  # as the sections name them
 
 
 def to_markdown(results: dict[str, Any]) -> str:
   """Returns the results of `sections.run` as Markdown."""
   machine = results['machine']
+  versions = ', '.join(
+    f'{name} {machine[package]}'
+    for package, name in _VERSIONS.items()
+    if machine.get(package)
+  )
   text = [
     f'{machine["processor"]}, {machine["cores"]} cores, '
-    f'{", ".join(machine["flags"])}; TensorFlow {machine["tensorflow"]}, '
-    f'Keras {machine["keras"]}, PyTorch {machine["torch"]}'
+    f'{", ".join(machine["flags"])}; {versions}'
   ]
   if 'ratios' in results:
     best = results['best']
@@ -45,6 +57,11 @@ def to_markdown(results: dict[str, Any]) -> str:
         f'{name}: '
         + ', '.join(f'{k} {v:.4g}' for k, v in results[name].items())
       )
+  if 'device' in results:
+    # Imports TensorFlow, which the figures needed anyway.
+    from ft_tf.benchmark import device  # noqa: PLC0415
+
+    text.append(device.to_markdown(results['device']))
   if 'quickstart_seconds' in results:
     text.append(f'quickstart: {results["quickstart_seconds"]:.0f} s')
   return '\n\n'.join(text)

@@ -13,6 +13,7 @@ from ft_tf import recipes, run_dir, teachers
 from ft_tf.benchmark import jobs, workload
 from ft_tf.data import datasets, example_sets
 from ft_tf.evaluation import predictors
+from ft_tf.models import fused
 from ft_tf.signals import cache
 from ft_tf.training import (
   distillation,
@@ -132,7 +133,10 @@ def _loss(work):
     'signal': tf.constant(signal.rows(batch.images)),
   }
   forward = distillation.make_forward(
-    work.student, methods, work.job.batch_size, signal=signal
+    fused.fuse(work.student),
+    methods,
+    work.job.batch_size,
+    signal=signal,
   )
   return lambda images: forward({'image': images, **constants})['loss']
 

@@ -15,6 +15,11 @@ from ft_tf.benchmark import figures, jobs
 
 _HALF = 'mixed_bfloat16'
 _SHORT = {'float32': 'float32', _HALF: 'bfloat16'}
+# What sections import beyond the library's own dependencies.
+COMPARED_WITH = {
+  'steps': ('torch',),
+  'device': ('tf2onnx', 'onnx', 'onnxruntime', 'openvino', 'nncf'),
+}
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 
 
@@ -87,19 +92,26 @@ def run(
       not lost if a later section fails.
 
   Raises:
-    UsageError: there is no such section, or PyTorch is not installed.
+    UsageError: there is no such section, or what the sections compare with is
+      not installed.
   """
   unknown = [name for name in names if name not in SECTIONS]
   if unknown:
     raise errors.UsageError(
       f'--sections={",".join(unknown)}: give some of {",".join(SECTIONS)}'
     )
-  if 'steps' in names and importlib.util.find_spec('torch') is None:
-    raise errors.UsageError(
-      'PyTorch, which the steps are compared with, is not installed: run '
-      '`pip install torch`, or '
-      'leave steps out of --sections'
-    )
+  for name, packages in COMPARED_WITH.items():
+    missing = [
+      package
+      for package in packages
+      if importlib.util.find_spec(package) is None
+    ]
+    if name in names and missing:
+      raise errors.UsageError(
+        f'{", ".join(missing)}, which {name} is compared with, is not '
+        f'installed: run `pip install {" ".join(missing)}`, or leave {name} '
+        'out of --sections'
+      )
   results = {'machine': figures.machine()}
   for name in names:
     results |= SECTIONS[name](setting)
@@ -327,6 +339,14 @@ def _quickstart(setting):
     return {'quickstart_seconds': time.monotonic() - start}
 
 
+def _device(setting):
+  """Measures the student in LiteRT and other runtimes, on one image."""
+  # Imports TensorFlow, which the other sections leave to their workers.
+  from ft_tf.benchmark import device  # noqa: PLC0415
+
+  return {'device': device.measure(setting.job, setting.rounds)}
+
+
 SECTIONS: dict[str, Callable[[Setting], dict[str, Any]]] = {
   'steps': _steps,
   'parts': _parts,
@@ -334,4 +354,5 @@ SECTIONS: dict[str, Callable[[Setting], dict[str, Any]]] = {
   'memory': _memory,
   'students': _students,
   'quickstart': _quickstart,
+  'device': _device,
 }

@@ -12,7 +12,7 @@ from ft_tf import catalogue, factors, recipes
 from ft_tf.benchmark import jobs
 from ft_tf.data import example_sets, views
 from ft_tf.methods import base, registry
-from ft_tf.models import layers, taps, zoo
+from ft_tf.models import fused, layers, taps, zoo
 from ft_tf.signals import compiled, constant
 from ft_tf.training import distillation, precision, sgd, strategy
 
@@ -121,7 +121,10 @@ class Workload:
       methods,
       self.optimizer(distillation.trained_variables(self.student, methods)),
       distillation.make_forward(
-        self.student, methods, self.job.batch_size, signal=signal
+        fused.fuse(self.student),
+        methods,
+        self.job.batch_size,
+        signal=signal,
       ),
       jit=self.job.jit,
     )

@@ -1,10 +1,13 @@
-"""Times training steps, compared with PyTorch.
+"""Times training steps and the student on one image, beside other software.
 
-  pip install torch
+  pip install -r requirements-benchmark.txt
   ft-tf benchmark --workdir=runs/benchmark
+  ft-tf benchmark --workdir=runs/device --sections=device --student=resnet20
 
-Every configuration runs in a separate process, in turn, round by round; ratios
-compare measurements of the same round. Writes benchmark.json and benchmark.md
+The section device measures --student in LiteRT, ONNX Runtime and OpenVINO; the
+others measure training, in TensorFlow and PyTorch, every configuration in a
+separate process. All are measured in turn, round by round; ratios compare
+measurements of the same round. Writes benchmark.json and benchmark.md
 to the workdir. It takes about 40 minutes on 2 cores; --sections selects.
 """
 

@@ -5,6 +5,9 @@ r"""Compresses a teacher into a student, exported and measured.
       --teacher=teacher.keras --workdir=runs/cifar10
 
 Leaves teacher/, paraphraser/, student/, export/ and report.html in the workdir.
+With --qat_epochs also qat/: the student trained further as its int8 file
+computes, which is then exported. With --baseline the baseline of the first seed
+is trained further for as many steps, since its int8 file is compared.
 The same command again continues the run, or reports that it is complete.
 --teacher is a network to train, also from --teacher_weights, or a trained
 .keras file. Before training it runs the checks of `ft-tf doctor`, except those
@@ -27,7 +30,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def define_all_but_workdir(values: flags.FlagValues, *, seeds: int = 1) -> None:
   """Defines the flags of a compression, with a default number of seeds."""
-  flag_sets.define_recipe(values, flag_sets.ALL_STAGES)
+  flag_sets.define_recipe(values, (*flag_sets.ALL_STAGES, 'qat'))
   flag_sets.define_data_dir(values)
   flag_sets.define_students(values, seeds=seeds)
   flag_sets.define_signals(values)

@@ -44,8 +44,6 @@ COMMANDS = {
   'train-student': 'train_student',
   'benchmark': 'benchmark',
 }
-# These read run folders alone, and TensorFlow takes seconds to import.
-_WITHOUT_TENSORFLOW = ('runs',)
 _HELP = ('--help', '-help', '-h', '--helpshort', '--helpfull')
 _VERSION = '--version'
 
@@ -105,7 +103,7 @@ def run(command: str, arguments: Sequence[str], *, name: str) -> int:
     if 'list_recipes' in values and values.list_recipes:
       _print(outcome.recipes_outcome(), values.json)
       return 0
-    if command not in _WITHOUT_TENSORFLOW:
+    if not _reads_files_alone(command, values):
       _import_everything(values)
     _print(module.run(values), values.json)
     return 0
@@ -119,6 +117,11 @@ def run(command: str, arguments: Sequence[str], *, name: str) -> int:
 
 def _module(command: str) -> types.ModuleType:
   return importlib.import_module(f'ft_tf.cli.{COMMANDS[command]}')
+
+
+def _reads_files_alone(command: str, values: flags.FlagValues) -> bool:
+  """Tells whether a call needs no TensorFlow, which takes seconds to import."""
+  return command == 'runs' or (command == 'demo' and values.export is not None)
 
 
 def _define_json(values: flags.FlagValues) -> None:

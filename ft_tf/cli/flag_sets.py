@@ -17,6 +17,7 @@ MODELS = 'models'
 FACTOR_TRANSFER = 'factor transfer'
 OTHER_METHODS = 'other methods'
 TRAINING = 'training'
+QUANTISATION = 'quantisation'
 DEVICES = 'devices'
 EXPORT = 'export'
 CHECKS = 'checks'
@@ -28,6 +29,7 @@ GROUPS = (
   FACTOR_TRANSFER,
   OTHER_METHODS,
   TRAINING,
+  QUANTISATION,
   DEVICES,
   EXPORT,
   CHECKS,
@@ -147,6 +149,8 @@ def group_of(leaf: recipes.Leaf) -> str:
   name = leaf.field.name
   if leaf.group == 'data':
     return DATA
+  if leaf.group == 'qat':
+    return QUANTISATION
   if leaf.group in ('teacher', 'student') and name in _MODEL_FIELDS:
     return MODELS
   if name in {f.name for f in recipes.optimization_fields()}:
@@ -343,21 +347,20 @@ def define_checks(values: flags.FlagValues) -> None:
     'lower',
     kind=flags.DEFINE_float,
   )
-  define(
-    values,
-    EXPORT,
-    'max_bytes',
-    None,
-    'maximum size of the int8 file in bytes; picks the largest student of '
-    "--student's family that fits",
-    kind=flags.DEFINE_integer,
-  )
-  define(
-    values,
-    EXPORT,
-    'max_latency_ms',
-    None,
-    'maximum median int8 latency in ms (1 image, 1 thread, this machine); '
-    'picks the largest student that fits',
-    kind=flags.DEFINE_float,
-  )
+  for name, text in (
+    ('max_bytes', 'maximum size of the file in bytes'),
+    (
+      'max_latency_ms',
+      'maximum median latency in ms (1 image, 1 thread, this machine)',
+    ),
+    ('max_ram', 'maximum tensor arena in bytes (1 image)'),
+  ):
+    define(
+      values,
+      EXPORT,
+      name,
+      None,
+      f'{text}, of the int8 file or as FORMAT:NUMBER of another; picks the '
+      "largest student of --student's family that fits",
+      kind=flags.DEFINE_string,
+    )

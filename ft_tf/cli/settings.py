@@ -24,6 +24,7 @@ from ft_tf import (
 )
 from ft_tf.data import datasets, folder, sources
 from ft_tf.export import budget, student
+from ft_tf.export import folder as export_folder
 from ft_tf.models import checks, model_files
 from ft_tf.report import tables
 from ft_tf.signals import cache
@@ -185,7 +186,7 @@ def read_source(
     image_shape: `(H, W, C)` that the model takes; None where it takes any.
     model: Its file or folder, beside which may stand how images were made.
   """
-  recorded = student.recorded_preprocessing(model) if model else {}
+  recorded = export_folder.recorded_preprocessing(model) if model else {}
   height, width, channels = image_shape
   size = (
     values.image_size
@@ -235,18 +236,24 @@ def _read_limits(values: flags.FlagValues) -> budget.Limits | None:
 
 def _format_candidates(choice: dict[str, Any]) -> str:
   """Returns the table of the networks that limits chose from."""
-  lines = [
-    [
+  lines = []
+  header = ['candidate', 'parameters']
+  for name in choice['candidates'][0]['files']:
+    header += [f'{name} {figure}' for figure in ('bytes', 'ms', 'arena bytes')]
+  for each in choice['candidates']:
+    line = [
       each['name'] + ' (chosen)' * (each['name'] == choice['student']),
       f'{each["parameters"]:,}',
-      f'{each["bytes"]:,}',
-      f'{each["latency_ms"]:.3f}',
     ]
-    for each in choice['candidates']
-  ]
-  return tables.to_markdown(
-    ['candidate', 'parameters', 'int8 bytes', 'int8 ms'], lines
-  )
+    for file in each['files'].values():
+      arena = file.get('arena_bytes')
+      line += [
+        f'{file["bytes"]:,}',
+        f'{file["latency_ms"]:.3f}',
+        '' if arena is None else f'{arena:,}',
+      ]
+    lines.append(line)
+  return tables.to_markdown(header, lines)
 
 
 def read_signals(values: flags.FlagValues) -> cache.Store:

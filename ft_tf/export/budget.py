@@ -1,10 +1,11 @@
 """What a student will weigh and take on a phone, before it is trained.
 
-The int8 file of a network with random weights has the size and the speed of the
-trained one; only its answers are worth nothing.
+The files of a network with random weights have the size, the speed and the
+memory of the trained one's; only its answers are worth nothing.
 """
 
 import dataclasses
+import math
 import os
 import sys
 import tempfile
@@ -14,60 +15,166 @@ from typing import Any
 import keras
 import numpy as np
 
-from ft_tf import errors, run_dir, specs
-from ft_tf.export import convert, latency
+from ft_tf import errors, specs
+from ft_tf.export import formats, latency, memory
 from ft_tf.models import families, layers, zoo
 
 CALIBRATION = 16  # images
 
+# The format of a limit that names none.
+USUAL = 'int8'
+
+# The figure that each limit is on, and how it is written.
+_FIGURES = {
+  'max_bytes': 'bytes',
+  'max_latency_ms': 'latency_ms',
+  'max_ram': 'arena_bytes',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Limit:
+  """The most that a figure of one file may be.
+
+  Attributes:
+    flag: Its flag, without dashes.
+    format: Of the file, as of `formats.FORMATS`.
+    most: Bytes or milliseconds.
+  """
+
+  flag: str
+  format: str
+  most: float
+
+  @property
+  def figure(self) -> str:
+    """Returns the name of the figure, as `Candidate.files` has it."""
+    return _FIGURES[self.flag]
+
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """What the int8 file of a student may take; None: any.
+  """What the files of a student may take; None: any.
+
+  Each is a number, of the int8 file, or names its file as text: `'fp32:2.5'`.
 
   Attributes:
-    max_bytes: Of the file.
+    max_bytes: Size of the file.
     max_latency_ms: Median for one image in one thread on this machine.
+    max_ram: Tensor arena for one image in bytes, as of `memory.arena_bytes`.
   """
 
-  max_bytes: int | None = None
-  max_latency_ms: float | None = None
+  max_bytes: float | str | None = None
+  max_latency_ms: float | str | None = None
+  max_ram: float | str | None = None
 
   def __post_init__(self) -> None:
-    for name, value in dataclasses.asdict(self).items():
-      if value is not None and not value > 0:
-        raise errors.UsageError(f'--{name}={value}: give a number above 0')
+    self.listed()  # Raises if one is no limit.
+
+  def listed(self) -> list[Limit]:
+    """Returns those that are given.
+
+    Raises:
+      UsageError: one is no positive number, or of no such format.
+    """
+    return [
+      _read_limit(flag, value)
+      for flag, value in dataclasses.asdict(self).items()
+      if value is not None
+    ]
+
+  def formats(self) -> list[str]:
+    """Returns the formats that they are of, the usual one if there are none."""
+    named = {limit.format for limit in self.listed()} or {USUAL}
+    return [name for name in formats.FORMATS if name in named]
+
+  def as_json(self) -> dict[str, float | str | None]:
+    """Returns the limits by flag, in one form however they were given."""
+    return dict.fromkeys(_FIGURES) | {
+      limit.flag: limit.most
+      if limit.format == USUAL
+      else f'{limit.format}:{limit.most:.15g}'
+      for limit in self.listed()
+    }
+
+
+def _read_limit(flag: str, value: float | str) -> Limit:
+  name, _, number = str(value).rpartition(':')
+  name = name or USUAL
+  if name not in formats.FORMATS:
+    raise errors.UsageError(
+      f'--{flag}={value}: there is no format {name}'
+      f'{errors.did_you_mean(name, formats.FORMATS)}; give some of '
+      f'{", ".join(formats.FORMATS)}'
+    )
+  try:
+    most = float(number)
+  except ValueError:
+    most = math.nan
+  if not 0 < most < math.inf:
+    example = f'--{flag}=fp32:{2 if flag == "max_latency_ms" else 10**6}'
+    raise errors.UsageError(
+      f'--{flag}={value}: give a number above 0 for the int8 file, or with the '
+      f'name of another file, such as {example}'
+    )
+  if flag == 'max_ram' and not formats.FORMATS[name].file.endswith('.tflite'):
+    raise errors.UsageError(
+      f'--{flag}={value}: {name} is run without a tensor arena; give a format '
+      'of .tflite files'
+    )
+  return Limit(flag, name, int(most) if most.is_integer() else most)
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-  """An untrained network and its int8 file.
+  """An untrained network and its files.
 
   Attributes:
     name: As in `zoo.NAMES`, or a `.keras` file.
     parameters: Number of weights that training moves.
-    bytes: Of the file.
-    latency_ms: Median for one image in one thread on this machine.
+    files: By format: `bytes` of the file; `latency_ms`, the median for one
+      image in one thread on this machine; and of .tflite files `arena_bytes`,
+      as of `memory.arena_bytes`.
   """
 
   name: str
   parameters: int
-  bytes: int
-  latency_ms: float
+  files: dict[str, dict[str, float]]
 
   def fits(self, limits: Limits) -> bool:
-    return (limits.max_bytes is None or self.bytes <= limits.max_bytes) and (
-      limits.max_latency_ms is None or self.latency_ms <= limits.max_latency_ms
+    return all(
+      self.files[limit.format][limit.figure] <= limit.most
+      for limit in limits.listed()
     )
 
+  def __str__(self) -> str:
+    figures = '; '.join(
+      f'{name}: {describe(file)}' for name, file in self.files.items()
+    )
+    return f'{self.name}, {self.parameters:,} parameters; {figures}'
 
-def measure(name: str, spec: layers.Spec, images: np.ndarray) -> Candidate:
-  """Returns what a network's int8 file takes, of random weights.
+
+def describe(file: dict[str, float]) -> str:
+  """Returns the figures of a candidate's file as text."""
+  arena = ''
+  if 'arena_bytes' in file:
+    arena = f', arena of {file["arena_bytes"]:,} bytes'
+  return f'{file["bytes"]:,} bytes, {file["latency_ms"]:.3f} ms{arena}'
+
+
+def measure(
+  name: str,
+  spec: layers.Spec,
+  images: np.ndarray,
+  names: Iterable[str] = (USUAL,),
+) -> Candidate:
+  """Returns what a network's files take, of random weights.
 
   Args:
     name: As of `zoo.build`.
     spec: The data's shape and statistics.
     images: A few raw images to calibrate on, `[N, H, W, C]` uint8.
+    names: The files' formats, as of `formats.FORMATS`.
 
   Raises:
     UsageError: there is no such network, or TFLite lacks some of its
@@ -75,20 +182,32 @@ def measure(name: str, spec: layers.Spec, images: np.ndarray) -> Candidate:
   """
   student = zoo.build(name, dataclasses.replace(spec, precision='float32'))
   _move(student)
-  content = convert.tflite_int8(
-    convert.float32_twin(student, 'float32'), images[:CALIBRATION]
-  )
-  with tempfile.TemporaryDirectory() as folder:
-    path = os.path.join(folder, run_dir.INT8)
-    with open(path, 'wb') as file:
-      file.write(content)
-    taken = latency.measure(path, images[0])
+  source = formats.Source(student, images[:CALIBRATION])
   return Candidate(
     name=name,
     parameters=specs.count_parameters(student),
-    bytes=len(content),
-    latency_ms=taken['p50'],
+    files={
+      each: _measure_file(formats.FORMATS[each], source, images[0])
+      for each in names
+    },
   )
+
+
+def _measure_file(
+  form: formats.Format, source: formats.Source, image: np.ndarray
+) -> dict[str, float]:
+  content = form.convert(source)
+  with tempfile.TemporaryDirectory() as folder:
+    path = os.path.join(folder, form.file)
+    with open(path, 'wb') as file:
+      file.write(content)
+    figures = {
+      'bytes': len(content),
+      'latency_ms': latency.measure(path, image)['p50'],
+    }
+    if path.endswith('.tflite'):
+      figures['arena_bytes'] = memory.arena_bytes(path)
+  return figures
 
 
 def _move(student: keras.Model) -> None:
@@ -120,16 +239,16 @@ def choose(
   """
   candidates = []
   for name in names:
-    candidates.append(measure(name, spec, images))
-    print(f'candidate: {_line(candidates[-1])}', file=sys.stderr, flush=True)
+    candidates.append(measure(name, spec, images, limits.formats()))
+    print(f'candidate: {candidates[-1]}', file=sys.stderr, flush=True)
     if not candidates[-1].fits(limits):
       break
   fitting = [each for each in candidates if each.fits(limits)]
   if not fitting:
+    raised = ' or '.join(f'--{limit.flag}' for limit in limits.listed())
     raise errors.UsageError(
-      f'no candidate meets the limits; the smallest is {_line(candidates[0])}: '
-      'raise --max_bytes or --max_latency_ms, or give a --student of a '
-      'smaller family'
+      f'no candidate meets the limits; the smallest is {candidates[0]}: '
+      f'raise {raised}, or give a --student of a smaller family'
     )
   return fitting[-1], candidates
 
@@ -160,7 +279,7 @@ def settle(
     UsageError: none fits, or the network has no family.
   """
   names = families.family(name)
-  asked = {'family': list(names), 'limits': dataclasses.asdict(limits)}
+  asked = {'family': list(names), 'limits': limits.as_json()}
   if known is not None and {k: known.get(k) for k in asked} == asked:
     return known
   best, candidates = choose(names, spec, images, limits)
@@ -169,10 +288,3 @@ def settle(
     'student': best.name,
     'candidates': [dataclasses.asdict(each) for each in candidates],
   }
-
-
-def _line(candidate: Candidate) -> str:
-  return (
-    f'{candidate.name}, {candidate.parameters:,} parameters, '
-    f'{candidate.bytes:,} bytes in int8, {candidate.latency_ms:.3f} ms'
-  )

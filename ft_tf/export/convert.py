@@ -233,5 +233,6 @@ def _reason(error: Exception) -> str:
   lacking = re.findall(r"'(?:tf\.)?(\w+)' op is neither", text)
   lacking += re.findall(r'not yet supported for op:? \W?(\w+)', text)
   if lacking:
-    return f'TFLite has no {", ".join(sorted(set(lacking)))}'
+    of = ' of 16 bits' if '16x8' in text else ''
+    return f'TFLite has no {", ".join(sorted(set(lacking)))}{of}'
   return (text.strip().splitlines() or [type(error).__name__])[0]

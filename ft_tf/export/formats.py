@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import keras
 import numpy as np
 
 from ft_tf import errors, run_dir
-from ft_tf.export import convert, onnx_file
+from ft_tf.export import convert, onnx_file, quantised, tflite_file
+from ft_tf.quantisation import twin as twins
 
 DEFAULT = ('fp32', 'fp16', 'int8')
 
@@ -22,12 +23,15 @@ class Source:
   Attributes:
     student: From raw images to logits.
     calibration: Raw images of the training split, `[N, H, W, C]` uint8.
-    weight_scales: As of `convert.tflite_int8`.
+    weight_scales: As of `twin.build`.
+    ranges: Those of the maps that quantisation-aware training has learned, by
+      place; None: the calibration images set them.
   """
 
   student: keras.Model
   calibration: np.ndarray
   weight_scales: str = 'channel'
+  ranges: Mapping[str, tuple[float, float]] | None = None
 
   @functools.cached_property
   def of_bytes(self) -> keras.Model:
@@ -49,7 +53,7 @@ class Format:
     file: Its name in the export folder.
     about: What it is for, in a line.
     quantised: Whether calibration images set the ranges of its maps.
-    convert: From the student to the file's bytes.
+    convert: What `make` calls.
   """
 
   name: str
@@ -58,13 +62,40 @@ class Format:
   convert: Callable[[Source], bytes] = dataclasses.field(repr=False)
   quantised: bool = False
 
+  def make(self, source: Source) -> bytes:
+    """Returns the file of a student.
+
+    Raises:
+      UsageError: the format lacks operations of the student; they are named.
+    """
+    try:
+      return self.convert(source)
+    except errors.UsageError as error:
+      if self.name in DEFAULT:
+        raise
+      raise errors.UsageError(
+        f'{error}; or leave {self.name} out of --formats'
+      ) from error
+
 
 def _int8(outside: str) -> Callable[[Source], bytes]:
-  return lambda source: convert.tflite_int8(
-    source.of_reals,
-    source.calibration,
-    outside=outside,
-  )
+  """Returns the conversion to integers of input and output."""
+
+  def make(source):
+    if source.ranges is None and source.weight_scales == 'channel':
+      return convert.tflite_int8(
+        source.of_reals, source.calibration, outside=outside
+      )
+    # The converter takes no ranges, and gives a dense kernel a scale for each
+    # channel whatever it is asked for.
+    twin = twins.build(source.student, weight_scales=source.weight_scales)
+    if source.ranges is None:
+      twin.observe(source.calibration)
+    else:
+      twin.set_ranges(source.ranges)
+    return tflite_file.shorten_names(quantised.tflite(twin, io=outside))
+
+  return make
 
 
 FORMATS = {

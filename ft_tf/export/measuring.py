@@ -10,7 +10,6 @@ import numpy as np
 from ft_tf import errors, run_dir
 from ft_tf.data import datasets
 from ft_tf.evaluation import device_files, metrics, predictors
-from ft_tf.export import latency
 
 Figures = dict[str, dict[str, Any]]
 
@@ -77,7 +76,6 @@ def measure(
     }
     if isinstance(predict, device_files.FilePredictor):
       figures[name] |= {
-        'latency_ms': latency.measure(path, test.images[0]),
         'input': predict.input.as_json(),
         'output': predict.output.as_json(),
         'input_dtype': predict.input.dtype,

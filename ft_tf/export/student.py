@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
@@ -12,8 +12,11 @@ import numpy as np
 from ft_tf import errors, run_dir
 from ft_tf.data import datasets, sampling
 from ft_tf.evaluation import predictors
+from ft_tf.export import folder as export_folder
 from ft_tf.export import (
   formats,
+  latency,
+  layer_study,
   measuring,
   saved_model,
   tflite_file,
@@ -26,11 +29,10 @@ CALIBRATION_IMAGES = 1000
 
 _LEAST_IMAGES = 20
 _LOOKED_AT = 64  # images that tell whether a student is dead
-
-_MADE_OF = '.made_of.json'
-_MADE_OF_EARLIER = '.model_sha256'
-# Of the files and of export.json; another one is not read.
-_LAYOUT = 2
+# Images that tell layers apart. Each layer costs two passes over them, so that
+# there are fewer of large images.
+_LEAST_STUDIED, _MOST_STUDIED = 32, 256
+_STUDIED_PIXELS = 256 * 64 * 64 * 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +74,9 @@ def export(
   loaded: keras.Model | None = None,
   status: Callable[[str], None] = print_status,
   options: Options = DEFAULTS,
+  ranges: Mapping[str, tuple[float, float]] | None = None,
+  is_compared: bool = False,
+  teacher: str | None = None,
 ) -> measuring.Figures:
   """Makes the export folder of a student, whole or not at all.
 
@@ -84,10 +89,16 @@ def export(
     dataset: Calibrates on its training images, measures on its test images;
       they are made smaller to the student's size.
     folder: Becomes `student.keras`, `saved_model/`, a file of each format,
-      `labels.txt`, `export.json` and `predictions.json`.
+      `labels.txt`, `export.json`, `predictions.json`, `latency.json` (as of
+      `latency.measure_all`) and `layers.json` (as of `layer_study.study`).
     loaded: The model of the file if it is loaded already.
     status: Is told what is being done.
     options: What it makes; `check_drop` reads the rest.
+    ranges: As of `formats.Source`.
+    is_compared: Whether it is the export of a network that a student is
+      compared with: without `latency.json` and `layers.json`.
+    teacher: The teacher's .tflite file, timed beside the student's; None:
+      there is none.
 
   Returns:
     What `export.json` says: for each file `bytes`, `accuracy` on the test
@@ -109,13 +120,9 @@ def export(
   """
   chosen = formats.choose(options.formats)
   student = model_files.load(model) if loaded is None else loaded
-  made_of = {
-    'layout': _LAYOUT,
-    'model_sha256': run_dir.digest(model),
-    'weight_scales': options.weight_scales,
-  }
+  made_of = export_folder.describe_source(model, options.weight_scales, ranges)
   if os.path.exists(folder):
-    there = _formats_there(folder, made_of)
+    there = export_folder.formats_there(folder, made_of)
     chosen = formats.choose((*there, *(each.name for each in chosen)))
     if {each.name for each in chosen} <= there:
       return run_dir.RunDir(folder).read('export.json')
@@ -143,7 +150,7 @@ def export(
   os.makedirs(os.path.dirname(os.path.abspath(folder)), exist_ok=True)
   with run_dir.replacing(folder) as scratch:
     os.mkdir(scratch)
-    source = formats.Source(student, calibration, options.weight_scales)
+    source = formats.Source(student, calibration, options.weight_scales, ranges)
     names = _write_models(source, dataset, chosen, scratch, status)
     with open(
       os.path.join(scratch, 'labels.txt'), 'w', encoding='utf-8'
@@ -153,8 +160,22 @@ def export(
       scratch, names, dataset, given=model, status=status
     )
     written = run_dir.RunDir(scratch)
+    image = dataset.test.images[0]
+    if is_compared:
+      for each in chosen:
+        path = os.path.join(scratch, each.file)
+        figures[each.file]['latency_ms'] = latency.measure(path, image)
+    else:
+      status('timing all files in turn')
+      timed = _time(scratch, chosen, image, teacher)
+      for name, entry in timed['files'].items():
+        figures[name]['latency_ms'] = entry['1'] | {'threads': 1}
+      written.write('latency.json', timed)
+      if not is_dead:
+        _study(source, status, written)
     written.write(
-      _MADE_OF, made_of | {'formats': [each.name for each in chosen]}
+      export_folder.MADE_OF,
+      made_of | {'formats': [each.name for each in chosen]},
     )
     written.write('export.json', figures)
     written.write(run_dir.PREDICTIONS, predictions, indent=None)
@@ -167,34 +188,37 @@ def export(
   return figures
 
 
-def _formats_there(folder: str, made_of: dict[str, Any]) -> set[str]:
-  """Returns the formats of an export that is made of the same.
+def check_untrained(
+  student: keras.Model, dataset: datasets.Dataset, options: Options
+) -> None:
+  """Looks for what would fail an export after hours of training.
+
+  The student is converted to the formats that were asked for; whether it
+  converts to the default ones the doctor says.
+
+  Args:
+    student: From raw images to logits.
+    dataset: Of the student's size.
+    options: As of `export`.
 
   Raises:
-    UsageError: it is the export of something else, or of an earlier layout.
+    UsageError: a format lacks operations of the student, which are named, or
+      there are too few training images.
   """
-  known = run_dir.RunDir(folder).read(_MADE_OF)
-  if not isinstance(known, dict):
-    what = 'no export' if known is None else 'an export of an earlier version'
-    if os.path.exists(os.path.join(folder, _MADE_OF_EARLIER)):
-      what = 'an export of an earlier version'
+  images = sampling.sample(dataset.train, _LEAST_IMAGES).images[:]
+  _check_count(len(images))
+  source = formats.Source(student, images, options.weight_scales)
+  for each in formats.choose(options.formats):
+    if each.name not in formats.DEFAULT:
+      each.make(source)
+
+
+def _check_count(images: int) -> None:
+  if images < _LEAST_IMAGES:
     raise errors.UsageError(
-      f'{folder} holds {what}: delete it, or give another --workdir'
+      f'int8 takes its ranges from training images, {images} are too few: '
+      f'give {_LEAST_IMAGES} or more'
     )
-  if known.get('layout') != _LAYOUT:
-    raise errors.UsageError(
-      f'{folder} holds an export of another version: delete it, or give '
-      'another --workdir'
-    )
-  for key, what in (
-    ('model_sha256', 'another model'),
-    ('weight_scales', 'other --weight_scales'),
-  ):
-    if known.get(key) != made_of[key]:
-      raise errors.UsageError(
-        f'{folder} holds the export of {what}: give another --workdir'
-      )
-  return set(known['formats'])
 
 
 def _calibration_images(dataset: datasets.Dataset) -> np.ndarray:
@@ -204,11 +228,7 @@ def _calibration_images(dataset: datasets.Dataset) -> np.ndarray:
     UsageError: they are too few, or all alike.
   """
   images = sampling.sample(dataset.train, CALIBRATION_IMAGES).images[:]
-  if len(images) < _LEAST_IMAGES:
-    raise errors.UsageError(
-      f'int8 takes its ranges from training images, {len(images)} are too few: '
-      f'give {_LEAST_IMAGES} or more'
-    )
+  _check_count(len(images))
   if (images == images[:1]).all():
     raise errors.UsageError(
       f'int8 takes its ranges from training images, and {len(images)} of them '
@@ -221,45 +241,6 @@ def _is_constant(student: keras.Model, images: np.ndarray) -> bool:
   """Tells whether a student gives the same logits for every image."""
   logits = predictors.KerasPredictor(student)(images[:_LOOKED_AT])
   return bool(np.isfinite(logits).all() and np.ptp(logits, axis=0).max() == 0)
-
-
-def recorded_preprocessing(model: str) -> dict[str, Any]:
-  """Returns how images were made for a model, as its folder has it.
-
-  Args:
-    model: A file or folder of an export folder, or the `model.keras` of a run.
-
-  Returns:
-    `resizing`, of images that were resized, and `image_size`, the first height
-    and width that they were resized to, if these are equal; what is not known
-    is left out.
-  """
-  folder, name = os.path.split(os.path.abspath(model))
-  entries = run_dir.RunDir(folder).read('export.json')
-  if isinstance(entries, dict) and name in entries:
-    known = entries[name].get('preprocessing')
-    if known is None:  # of an export before these were written
-      return _of_recipe(os.path.dirname(folder))
-    size = known['sizes'][0] if known['sizes'] else (0, 0)
-    return _known(known['resizing'], size[0] if size[0] == size[1] else 0)
-  if os.path.join(folder, name) == run_dir.RunDir(folder).model:
-    return _of_recipe(folder)
-  return {}
-
-
-def _of_recipe(folder: str) -> dict[str, Any]:
-  """Returns what the recipe of a run says of images, if one is there."""
-  recipe = run_dir.RunDir(folder).read('recipe.json')
-  data = recipe.get('data') if isinstance(recipe, dict) else None
-  if not isinstance(data, dict):
-    return {}
-  return _known(data.get('resizing'), data.get('image_size'))
-
-
-def _known(resizing: str | None, image_size: int | None) -> dict[str, Any]:
-  if not image_size:
-    return {}
-  return {'resizing': resizing, 'image_size': image_size}
 
 
 def _write_models(
@@ -286,10 +267,45 @@ def _write_models(
   names = [run_dir.KERAS, run_dir.SAVED_MODEL]
   for each in chosen:
     status(f'converting to {each.file}')
-    content = each.convert(source)
+    content = each.make(source)
     if each.file.endswith('.tflite'):
       content = tflite_file.describe(content, description)
     with open(os.path.join(folder, each.file), 'wb') as file:
       file.write(content)
     names.append(each.file)
   return names
+
+
+def _time(
+  folder: str,
+  chosen: Iterable[formats.Format],
+  image: np.ndarray,
+  teacher: str | None,
+) -> dict[str, Any]:
+  """Returns what files of an export take on this machine."""
+  if teacher is not None and not os.path.exists(teacher):
+    teacher = None  # TFLite lacks some of its operations.
+  files = {each.file: os.path.join(folder, each.file) for each in chosen}
+  return latency.measure_all(files, image, teacher)
+
+
+def _study(
+  source: formats.Source,
+  status: Callable[[str], None],
+  written: run_dir.RunDir,
+) -> None:
+  """Writes which layers lose most in int8, if the twin knows them all."""
+  status('looking for the layers that lose most in int8')
+  pixels = source.calibration[0].size
+  count = np.clip(_STUDIED_PIXELS // pixels, _LEAST_STUDIED, _MOST_STUDIED)
+  try:
+    studied = layer_study.study(
+      source.student,
+      source.calibration[:count],
+      weight_scales=source.weight_scales,
+      ranges=source.ranges,
+    )
+  except errors.UsageError as error:
+    status(f'the layers are not looked at in int8: {error}')
+    return
+  written.write('layers.json', studied)

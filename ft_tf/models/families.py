@@ -37,7 +37,8 @@ def family(name: str) -> tuple[str, ...]:
     stem, count = (match[1], 8) if match[1] else (match[2], 4)
     return tuple(f'{stem}{number}' for number in range(count))
   raise errors.UsageError(
-    f'--student={name} has no family to choose from: with --max_bytes or '
-    '--max_latency_ms give a resnet<6n+2>, wrn-<6n+4>-<width>, mobilenetv2, '
-    'mobilenetv3small, mobilenetv3large, efficientnetb0 or efficientnetv2b0'
+    f'--student={name} has no family to choose from: with --max_bytes, '
+    '--max_latency_ms or --max_ram give a resnet<6n+2>, wrn-<6n+4>-<width>, '
+    'mobilenetv2, mobilenetv3small, mobilenetv3large, efficientnetb0 or '
+    'efficientnetv2b0'
   )

@@ -126,7 +126,7 @@ def _with_other_kernel(layer):
   if graph.is_plain_model(layer):
     single = len(layer.inputs) == len(layer.outputs) == 1
     return fuse(layer) if single else layer
-  if _is_subsampling(layer):
+  if is_subsampling(layer):
     return SubsampledConvolution(layer)
   if (
     type(layer) is not keras.layers.BatchNormalization
@@ -140,7 +140,7 @@ def _with_other_kernel(layer):
   return FusedBatchNormalization.sharing(layer)
 
 
-def _is_subsampling(layer: keras.Operation) -> bool:
+def is_subsampling(layer: keras.Operation) -> bool:
   """Tells whether `SubsampledConvolution` replaces a layer."""
   return (
     type(layer) is keras.layers.Conv2D

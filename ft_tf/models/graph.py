@@ -40,12 +40,17 @@ class Call:
   outputs: tuple[keras.KerasTensor, ...]
   arguments: Any = dataclasses.field(repr=False)
 
-  def compute(self, values: Sequence[Any]) -> list[Any]:
+  def compute(
+    self,
+    values: Sequence[Any],
+    operation: Callable[..., Any] | None = None,
+  ) -> list[Any]:
     """Returns what the operation makes of other inputs.
 
     Args:
       values: A tensor in the place of each of `inputs`; the other arguments
         stay as they were.
+      operation: What is called in its place; None: the operation itself.
 
     Returns:
       A tensor for each of `outputs`.
@@ -55,7 +60,7 @@ class Call:
       for tensor, value in zip(self.inputs, values, strict=True)
     }
     args, kwargs = self.arguments.fill_in(by_id)
-    return keras.tree.flatten(self.operation(*args, **kwargs))
+    return keras.tree.flatten((operation or self.operation)(*args, **kwargs))
 
 
 def calls(model: keras.Model) -> list[Call]:

@@ -55,8 +55,9 @@ def _run_folders(path: str) -> Iterator[str]:
     if 'recipe.json' in files and 'stage' in (
       run_dir.RunDir(folder).read('recipe.json') or {}
     ):
-      # The parts of a run are in its folders: checkpoints, exports.
-      folders.clear()
+      # The parts of a run are in its folders: checkpoints, exports. Only what
+      # continues a student is a run of its own.
+      folders[:] = [name for name in folders if name == run_dir.QAT]
       yield folder
 
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from ft_tf import losses
 from ft_tf.data import example_sets, image_ops
 from ft_tf.methods import base
-from ft_tf.models import fused, taps
+from ft_tf.models import taps
 from ft_tf.signals import constant
 from ft_tf.training import step
 
@@ -30,7 +30,7 @@ def trained_variables(
 
 
 def make_forward(
-  student: keras.Model,
+  network: keras.Model,
   methods: list[base.Method],
   batch_size: int,
   *,
@@ -50,7 +50,9 @@ def make_forward(
   mean over labelled images.
 
   Args:
-    student: From raw images to logits.
+    network: What a step runs in the student's place, from raw images to logits,
+      with the student's layer names: `fused.fuse(student)`, or the model of a
+      quantisation twin.
     methods: The terms of the loss besides cross entropy.
     batch_size: The global batch.
     signal: As of `compiled.compile_signal`; None without terms.
@@ -59,7 +61,7 @@ def make_forward(
     labelled_share: Of the images that batches are drawn from, 0..1.
   """
   outputs = taps.logits_and_features(
-    fused.fuse(student),
+    network,
     sorted({layer for m in methods for layer in m.student_layers}),
   )
 

@@ -72,6 +72,21 @@ def of_student(
   )
 
 
+def of_quantised(
+  recipe: recipes.Recipe, dataset: datasets.Dataset, run: run_dir.RunDir
+) -> plan.Part:
+  """Returns the part of a student's quantisation-aware training."""
+  kind = f'qat {recipe.student.method}'
+  return _trained(
+    recipe,
+    run,
+    f'{kind} seed {recipe.seed}',
+    recipe.qat.epochs,
+    len(dataset.every),
+    kind,
+  )
+
+
 def of_export(path: str) -> plan.Part:
   """Returns the part that converts and measures the networks.
 

@@ -51,18 +51,22 @@ class CoupledSGD(keras.optimizers.Optimizer):
     variable: keras.Variable | tf.Variable,
     learning_rate: tf.Tensor,
   ) -> None:
-    velocity = self._velocities[graph.variable_index(self, variable)]
+    index = graph.variable_index(self, variable)
+    velocity = self._velocities[index]
     if isinstance(variable, keras.Variable):
       variable = variable.value
     tf.raw_ops.ResourceApplyMomentum(
       var=variable.handle,
       accum=velocity.value.handle,
       lr=tf.cast(learning_rate, variable.dtype),
-      grad=tf.cast(gradient, variable.dtype)
-      + self.coupled_weight_decay * variable,
+      grad=tf.cast(gradient, variable.dtype) + self.decay_of(index) * variable,
       momentum=self.momentum,
       use_nesterov=False,
     )
+
+  def decay_of(self, index: int) -> float:
+    """Returns the weight decay of the variable at a place among all."""
+    return self.coupled_weight_decay
 
   def get_config(self) -> dict[str, Any]:
     return {

@@ -18,7 +18,7 @@ over what is done:
 import abc
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -37,6 +37,7 @@ _LAYERS = {
   'teacher': (),
   'paraphraser': ('before_activation', 'teacher_layer'),
   'student': ('before_activation', 'teacher_layer', 'student_layer'),
+  'qat': ('before_activation', 'teacher_layer', 'student_layer'),
 }
 _SHOWN = 4  # images whose maps TensorBoard shows
 
@@ -178,6 +179,7 @@ def check(
   strategy: tf.distribute.Strategy,
   recipe: recipes.Recipe,
   dataset: datasets.Dataset,
+  addable: Iterable[str] = (),
 ) -> dict[str, Any] | None:
   """Returns the result of a complete run; checks what a new one would need.
 
@@ -187,12 +189,13 @@ def check(
     strategy: The devices.
     recipe: Whose batch they split.
     dataset: The images, which are read.
+    addable: As of `run_dir.RunDir.claim`.
 
   Raises:
     UsageError: devices, folder or data do not serve.
   """
   strategies.check_batch(strategy, recipe.data.batch_size)
-  run.check(recipe_json | images_identity(dataset))
+  run.check(recipe_json | images_identity(dataset), addable=addable)
   dataset.read()
   return run.read('result.json')
 
@@ -204,14 +207,15 @@ def claim(
   strategy: tf.distribute.Strategy,
   recipe: recipes.Recipe,
   dataset: datasets.Dataset,
+  addable: Iterable[str] = (),
 ) -> Iterator[dict[str, Any] | None]:
   """Holds a run's folder; yields its result if it is complete.
 
   Args and errors are those of `check`, which comes first: whatever can be wrong
   with devices and data shows before the folder is made.
   """
-  check(run, recipe_json, strategy, recipe, dataset)
-  run.claim(recipe_json | images_identity(dataset))
+  check(run, recipe_json, strategy, recipe, dataset, addable)
+  run.claim(recipe_json | images_identity(dataset), addable=addable)
   try:
     # Again: another process may have completed it before the lock was ours.
     yield run.read('result.json')
@@ -225,7 +229,7 @@ def identity(
   """Returns what decides a stage's outcome, as its `recipe.json`.
 
   Args:
-    name: 'teacher', 'paraphraser' or 'student'.
+    name: 'teacher', 'paraphraser', 'student' or 'qat'.
     recipe: The recipe; other stages' numbers are left out.
     **sha256: The digests of the files that the stage reads, by their names.
   """

@@ -1,7 +1,7 @@
 """Stage 3: the student and what its method trains with it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -11,7 +11,7 @@ from ft_tf import errors, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets
 from ft_tf.evaluation import inference, metrics, predictors
 from ft_tf.methods import registry
-from ft_tf.models import folding, model_files, seeds
+from ft_tf.models import folding, fused, model_files, seeds
 from ft_tf.progress import reporter
 from ft_tf.signals import cache, constant, filling
 from ft_tf.training import (
@@ -74,7 +74,7 @@ def train_student(
     TrainingError: a loss term is not finite.
   """
   return stage.run_stage(
-    _StudentStage(recipe, dataset, teacher, paraphrasers, signals, label),
+    StudentStage(recipe, dataset, teacher, paraphrasers, signals, label),
     run=run,
     strategy=strategy,
     options=options,
@@ -82,8 +82,12 @@ def train_student(
   )
 
 
-class _StudentStage(stage.Stage):
-  """The student by cross entropy and its method's terms (paper, equation 5)."""
+class StudentStage(stage.Stage):
+  """The student by cross entropy and its method's terms (paper, equation 5).
+
+  What continues a student's training is a subclass, with another network to
+  run, another optimizer and other files.
+  """
 
   def __init__(self, recipe, dataset, teacher, paraphrasers, signals, label):
     self.recipe = precision.settle(recipe)
@@ -145,18 +149,37 @@ class _StudentStage(stage.Stage):
         )
         self._methods = registry.make(self.recipe, parts)
 
+  @property
+  def moved(self) -> keras.Model:
+    """The model of all variables that steps move, but for the adapters'."""
+    return self.model
+
+  def network(self) -> keras.Model:
+    """Returns what a step runs, sharing the variables of `moved`."""
+    return fused.fuse(self.model)
+
+  def optimizer(
+    self, steps_per_epoch: float
+  ) -> tuple[keras.optimizers.Optimizer, sgd.Rate]:
+    """Returns the optimizer and its learning rate by step."""
+    return sgd.make(self.recipe.student, steps_per_epoch, self.recipe.precision)
+
+  def settle_beta(
+    self, measure: Callable[[], dict[str, float]], run: run_dir.RunDir
+  ) -> None:
+    """Sets the factor losses' weights where the recipe leaves them open."""
+    beta.settle_beta(self.recipe, self._methods, measure, run)
+
   def prepare(self, run, strategy, options, part):
     recipe, dataset, methods = self.recipe, self.dataset, self._methods
     for method in methods:
       if method.summary:
         part.say_once(method.summary)
     with strategy.scope():
-      optimizer, rate = sgd.make(
-        recipe.student,
-        len(dataset.every) / recipe.data.batch_size,
-        recipe.precision,
+      optimizer, rate = self.optimizer(
+        len(dataset.every) / recipe.data.batch_size
       )
-      optimizer.build(distillation.trained_variables(self.model, methods))
+      optimizer.build(distillation.trained_variables(self.moved, methods))
     signal = None
     if methods:
       signal = self._teacher.signal(methods, recipe.precision)
@@ -166,8 +189,8 @@ class _StudentStage(stage.Stage):
     train_steps, measure = self._compile(
       strategy, optimizer, signal, examples, options
     )
-    beta.settle_beta(recipe, methods, measure, run)
-    validate = stage.validation(self.model, self._seen.validation)
+    self.settle_beta(measure, run)
+    validate = stage.validation(self.moved, self._seen.validation)
     return loop.Training(
       method=self.method,
       epochs=recipe.student.epochs,
@@ -177,14 +200,14 @@ class _StudentStage(stage.Stage):
       signals=self._kept_signals(signal),
       train_steps=train_steps,
       state={
-        'student': self.model,
+        'student': self.moved,
         'adapters': [m.adapter for m in methods if m.adapter is not None],
         'optimizer': optimizer,
       },
       rate=rate,
       evaluate=lambda: validate() | measure(),
       pictures=maps.compare(
-        self.model,
+        self.moved,
         signal,
         methods,
         stage.shown_images(dataset),
@@ -210,7 +233,7 @@ class _StudentStage(stage.Stage):
       return train_steps, dict
     smaller = self._seen is not self.dataset
     forward = distillation.make_forward(
-      self.model,
+      self.network(),
       methods,
       recipe.data.batch_size,
       signal=signal,
@@ -219,7 +242,7 @@ class _StudentStage(stage.Stage):
     )
     train_steps = distillation.compile_steps(
       strategy,
-      self.model,
+      self.moved,
       methods,
       optimizer,
       forward,

@@ -70,6 +70,17 @@ class SectionsTest(absltest.TestCase):
     ):
       sections.run(self.setting, ['steps'])
 
+  def test_missing_runtimes_are_refused_with_the_install_command(self):
+    found = {'onnx': object(), 'tf2onnx': object(), 'onnxruntime': object()}
+    with (
+      mock.patch.object(importlib.util, 'find_spec', found.get),
+      self.assertRaisesRegex(
+        errors.UsageError,
+        'openvino, nncf.* device is compared.*pip install openvino nncf`',
+      ),
+    ):
+      sections.run(self.setting, ['device'])
+
   def test_figures_so_far_are_passed_on_after_each_section(self):
     results_so_far = []
 

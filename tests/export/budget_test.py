@@ -1,12 +1,11 @@
 """The untrained student tells what the trained one will take."""
 
-import functools
 from unittest import mock
 
 import keras
 import numpy as np
 import pytest
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from ft_tf import errors
 from ft_tf.export import budget, convert
@@ -17,44 +16,87 @@ _SPEC = layers.Spec((16, 16, 1), 3, (0.5,), (0.25,), precision='mixed_bfloat16')
 _IMAGES = networks.images(8, 16, 1)
 
 
-class BudgetTest(absltest.TestCase):
+_NAMES = ('resnet8x0.25', 'resnet8x0.5', 'resnet8', 'resnet14')
+
+
+class BudgetTest(parameterized.TestCase):
   @pytest.mark.slow
   def test_file_is_as_large_as_that_of_a_trained_network(self):
     its = budget.measure('resnet8x0.25', _SPEC, _IMAGES)
+    file = its.files['int8']
     keras.utils.set_random_seed(3)
     other = networks.disturb(zoo.build('resnet8x0.25', _SPEC))
     content = convert.tflite_int8(
       convert.float32_twin(other, 'float32'), _IMAGES
     )
-    self.assertAlmostEqual(its.bytes, len(content), delta=0.01 * its.bytes)
-    self.assertGreater(its.latency_ms, 0)
+    self.assertAlmostEqual(
+      file['bytes'], len(content), delta=0.01 * file['bytes']
+    )
+    self.assertGreater(file['latency_ms'], 0)
+    self.assertGreater(file['arena_bytes'], 0)
     self.assertEqual(
       its.parameters,
       sum(int(np.prod(w.shape)) for w in other.trainable_weights),
     )
 
-  def test_largest_that_fits_is_chosen_and_larger_ones_are_left(self):
-    names = ('resnet8x0.25', 'resnet8x0.5', 'resnet8', 'resnet14')
-    measure = budget.measure
+  def _measured(self):
+    """Lets candidates grow by 10 kB and 1 ms; float32 is four times int8."""
 
-    @functools.cache
-    def measure_once(name):
-      return measure(name, _SPEC, _IMAGES)
+    def measure(name, spec, images, names):
+      del spec, images
+      size = 1 + _NAMES.index(name)
+      files = {
+        each: {
+          'bytes': 10_000 * size * (1 if each == 'int8' else 4),
+          'latency_ms': float(size) * (1 if each == 'fp32' else 2),
+          'arena_bytes': 1000 * size,
+        }
+        for each in names
+      }
+      return budget.Candidate(name, 100 * size, files)
 
-    self.enter_context(
-      mock.patch.object(
-        budget, 'measure', lambda name, spec, images: measure_once(name)
-      )
+    return self.enter_context(
+      mock.patch.object(budget, 'measure', side_effect=measure)
     )
-    small = measure_once(names[1]).bytes
-    limits = budget.Limits(max_bytes=small)
-    best, found = budget.choose(names, _SPEC, _IMAGES, limits)
-    self.assertEqual(best.name, 'resnet8x0.5')
-    self.assertEqual([each.name for each in found], list(names[:3]))
-    with self.assertRaisesRegex(errors.UsageError, 'raise --max_bytes'):
-      budget.choose(names, _SPEC, _IMAGES, budget.Limits(max_bytes=100))
-    with self.assertRaisesRegex(errors.UsageError, 'smallest is resnet8x0.25'):
-      budget.choose(names, _SPEC, _IMAGES, budget.Limits(max_latency_ms=1e-9))
+
+  def test_largest_that_fits_is_chosen_and_larger_ones_are_left(self):
+    measured = self._measured()
+    limits = budget.Limits(max_bytes=20_000)
+    best, found = budget.choose(_NAMES, _SPEC, _IMAGES, limits)
+    self.assertEqual(best.name, _NAMES[1])
+    self.assertEqual([each.name for each in found], list(_NAMES[:3]))
+    self.assertEqual(measured.call_count, 3)
+
+  @parameterized.parameters(
+    ({'max_latency_ms': 2}, ['int8'], 0),
+    ({'max_latency_ms': 'fp32:2'}, ['fp32'], 1),
+    ({'max_latency_ms': 'fp32:3', 'max_bytes': 20_000}, ['fp32', 'int8'], 1),
+    ({'max_latency_ms': 'fp32:3', 'max_bytes': 'fp32:9e4'}, ['fp32'], 1),
+    ({'max_ram': 'fp32:3000'}, ['fp32'], 2),
+    ({'max_ram': 1000}, ['int8'], 0),
+  )
+  def test_limit_is_of_the_file_that_it_names(self, given, names, chosen):
+    self._measured()
+    limits = budget.Limits(**given)
+    best, _ = budget.choose(_NAMES, _SPEC, _IMAGES, limits)
+    self.assertEqual(best.name, _NAMES[chosen])
+    self.assertEqual(list(best.files), names)
+
+  def test_limits_that_none_meets_name_the_smallest(self):
+    self._measured()
+    for given, message in (
+      (
+        {'max_bytes': 100},
+        'smallest is resnet8x0.25, 100 parameters; int8: 10,000 bytes, 2.000 '
+        'ms, arena of 1,000 bytes: raise --max_bytes, or',
+      ),
+      (
+        {'max_latency_ms': 'fp32:0.5', 'max_ram': 9},
+        'fp32: 40,000 bytes, 1.000 ms.*raise --max_latency_ms or --max_ram, or',
+      ),
+    ):
+      with self.assertRaisesRegex(errors.UsageError, message):
+        budget.choose(_NAMES, _SPEC, _IMAGES, budget.Limits(**given))
 
   @pytest.mark.slow
   def test_choice_stands_for_the_same_family_and_limits(self):
@@ -74,8 +116,35 @@ class BudgetTest(absltest.TestCase):
     self.assertEqual(other['student'], 'resnet8x0.25')
 
   def test_limit_that_is_no_limit_is_refused(self):
-    with self.assertRaisesRegex(errors.UsageError, '--max_bytes=0'):
-      budget.Limits(max_bytes=0)
+    for limits, message in (
+      ({'max_bytes': 0}, '--max_bytes=0: give a number above 0'),
+      ({'max_ram': '-3'}, '--max_ram=-3: give'),
+      ({'max_latency_ms': 'nan'}, '--max_latency_ms=nan: give'),
+      ({'max_latency_ms': 'fast'}, 'such as --max_latency_ms=fp32:2'),
+      ({'max_latency_ms': 'fp32:'}, '--max_latency_ms=fp32:: give'),
+      ({'max_latency_ms': 'inf'}, '--max_latency_ms=inf: give'),
+      ({'max_bytes': 'fp23:9'}, 'no format fp23.*fp32'),
+      ({'max_bytes': 'a:int8:9'}, 'no format a:int8'),
+      ({'max_ram': 'onnx:9'}, 'onnx is run without a tensor arena'),
+    ):
+      with self.subTest(limits):
+        with self.assertRaisesRegex(errors.UsageError, message):
+          budget.Limits(**limits)
+
+  def test_limits_are_the_same_however_they_are_written(self):
+    self.assertEqual(
+      budget.Limits('int8:30000', '2.0', 'fp16:1e6').as_json(),
+      {
+        'max_bytes': 30_000,
+        'max_latency_ms': 2,
+        'max_ram': 'fp16:1000000',
+      },
+    )
+    self.assertEqual(
+      budget.Limits(max_bytes=30_000.0).as_json(),
+      budget.Limits(max_bytes='30000').as_json(),
+    )
+    self.assertEqual(budget.Limits().formats(), ['int8'])
 
 
 if __name__ == '__main__':

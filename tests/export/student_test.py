@@ -16,6 +16,7 @@ from ft_tf import errors, run_dir, specs
 from ft_tf.data import datasets, image_ops
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.export import convert, saved_model, student
+from ft_tf.export import folder as export_folder
 from ft_tf.models import model_files, zoo
 from tests import fixtures
 
@@ -71,6 +72,8 @@ class ExportTest(absltest.TestCase):
         'labels.txt',
         'export.json',
         'predictions.json',
+        'latency.json',
+        'layers.json',
         '.made_of.json',
       ],
     )
@@ -94,6 +97,7 @@ class ExportTest(absltest.TestCase):
       )
       self.assertEqual(entry['bytes'], os.path.getsize(path))
       self.assertEqual(entry['latency_ms']['threads'], 1)
+      self.assertGreater(entry['latency_ms']['p50'], 0)
       again = metrics.evaluate(
         predictors.open_predictor(path), self.dataset.test
       )
@@ -166,22 +170,22 @@ class ExportTest(absltest.TestCase):
     )
     for name in names:
       self.assertEqual(
-        student.recorded_preprocessing(os.path.join(self.folder, name)),
+        export_folder.recorded_preprocessing(os.path.join(self.folder, name)),
         {'resizing': 'crop', 'image_size': 24},
       )
     # Of an export that an earlier version has left, the run knows it.
     run.write('export/export.json', {name: {} for name in names})
     name = os.path.join(self.folder, names[0])
-    self.assertEqual(student.recorded_preprocessing(name), {})
+    self.assertEqual(export_folder.recorded_preprocessing(name), {})
     recipe = fixtures.recipe(image_size=32)
     run.write('recipe.json', dataclasses.asdict(recipe))
     known = {'resizing': 'stretch', 'image_size': 32}
-    self.assertEqual(student.recorded_preprocessing(name), known)
-    self.assertEqual(student.recorded_preprocessing(run.model), known)
+    self.assertEqual(export_folder.recorded_preprocessing(name), known)
+    self.assertEqual(export_folder.recorded_preprocessing(run.model), known)
     # Files that only lie in such folders are of no run.
     for other in ('mine.keras', 'export/other.tflite', 'below/model.keras'):
       path = os.path.join(run.path, other)
-      self.assertEqual(student.recorded_preprocessing(path), {})
+      self.assertEqual(export_folder.recorded_preprocessing(path), {})
 
   def test_int8_is_calibrated_on_training_images(self):
     train = {image.tobytes() for image in self.dataset.train.images}

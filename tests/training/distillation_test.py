@@ -59,7 +59,7 @@ def _compile(recipe, strategy, net, teacher, methods, optimizer, **options):
     net,
     methods,
     optimizer,
-    distillation.make_forward(net, methods, 16, signal=signal),
+    distillation.make_forward(fused.fuse(net), methods, 16, signal=signal),
     **options,
   )
 
@@ -214,7 +214,7 @@ class ConformanceTest(parameterized.TestCase):
         net,
         methods,
         optimizer,
-        distillation.make_forward(net, methods, 16, signal=signal),
+        distillation.make_forward(fused.fuse(net), methods, 16, signal=signal),
       )
       terms = train_steps(
         iter(strategy.experimental_distribute_dataset(stream)), tf.constant(1)
@@ -302,7 +302,9 @@ class StepTest(parameterized.TestCase):
 
   def _forward(self, net, teacher, methods, **options):
     signal = compiled.compile_signal(teacher, methods, 'float32')
-    return distillation.make_forward(net, methods, 16, signal=signal, **options)
+    return distillation.make_forward(
+      fused.fuse(net), methods, 16, signal=signal, **options
+    )
 
   def test_images_without_labels_are_learned_from_by_the_terms_alone(self):
     train = fixtures.blobs().train.take(np.arange(16))

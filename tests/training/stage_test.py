@@ -1,12 +1,11 @@
 """The skeleton of a stage: what identifies a run, and when it is claimed."""
 
-import dataclasses
 import json
 import os
 
 from absl.testing import absltest, parameterized
 
-from ft_tf import catalogue, errors, run_dir
+from ft_tf import catalogue, errors, recipes, run_dir
 from ft_tf.training import stage
 from tests import fixtures
 
@@ -95,8 +94,20 @@ _DIGITS = {
 
 class IdentityTest(parameterized.TestCase):
   def test_recipe_of_an_earlier_version_is_the_same(self):
-    recipe = json.loads(json.dumps(dataclasses.asdict(catalogue.digits())))
+    recipe = json.loads(json.dumps(recipes.identity(catalogue.digits())))
     self.assertEqual(recipe, _DIGITS)
+
+  def test_training_in_int8_is_no_part_of_the_student(self):
+    plain, other = (
+      fixtures.recipe(**values) for values in ({}, {'qat_epochs': 4})
+    )
+    for name in ('teacher', 'paraphraser', 'student'):
+      self.assertEqual(stage.identity(name, plain), stage.identity(name, other))
+    self.assertNotEqual(
+      stage.identity('qat', plain), stage.identity('qat', other)
+    )
+    self.assertNotIn('qat', recipes.identity(plain))
+    self.assertEqual(recipes.identity(other)['qat']['epochs'], 4)
 
   @parameterized.parameters(
     ('teacher', ()),

@@ -1,0 +1,1 @@
+"""A student in the web browser: one page on this machine. No TensorFlow."""

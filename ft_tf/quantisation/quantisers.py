@@ -1,0 +1,151 @@
+"""int8 in float32: values rounded as a file stores them.
+
+Activations have one range per place, `[low, high]` with 256 steps, and zero is
+one of them (Jacob et al. 2018, arXiv:1712.05877). Weights are symmetric, the
+scale max|w| / 127, for each output channel or for the whole tensor.
+"""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+LEVELS = 255  # steps of an activation's range
+SIGMOID = (0.0, 255 / 256)  # LiteRT fixes the scale 1/256.
+IMAGE = (0.0, 255.0)
+_LEAST_RANGE = 1e-6
+_LEAST_WEIGHT = 1e-8  # Below it a channel is all zeros.
+
+
+class Mode:
+  """What a twin's calls do while they are traced.
+
+  Attributes:
+    observed: The least and the largest value by place, as tensors, where a call
+      records them and rounds nothing; otherwise None.
+    frozen: Whether weights and ranges are constants, as in a file.
+    weight_scales: 'channel' or 'tensor'.
+    switches: By group, whether its values are rounded: a bool variable. None:
+      all are.
+  """
+
+  def __init__(self, weight_scales: str, switches: dict[str, tf.Variable]):
+    self.weight_scales = weight_scales
+    self.switches = switches
+    self.observed: dict[str, tuple[tf.Tensor, tf.Tensor]] | None = None
+    self.frozen = False
+
+  def constant(self, compute: Callable[[], tf.Tensor]) -> tf.Tensor:
+    """Returns what a function of variables computes; frozen, its value now."""
+    if not self.frozen:
+      return compute()
+    with tf.init_scope():
+      value = compute().numpy()
+    return tf.constant(value)
+
+  def rounded(
+    self,
+    group: str,
+    x: tf.Tensor,
+    round_values: Callable[[tf.Tensor], tf.Tensor],
+  ) -> tf.Tensor:
+    """Returns values rounded, or as they are if their group is not rounded."""
+    if self.observed is not None:
+      return x
+    if group in self.switches:
+      return tf.where(self.switches[group], round_values(x), x)
+    return round_values(x)
+
+
+class Quantiser(keras.layers.Layer):
+  """Rounds the values of one place to its range, which is learned."""
+
+  def __init__(self, place: str, group: str, mode: Mode):
+    super().__init__(name='range', dtype='float32')
+    self.place, self.group, self.mode = place, group, mode
+    self.low = self.add_weight(name='low', shape=(), initializer='zeros')
+    self.high = self.add_weight(name='high', shape=(), initializer='ones')
+    self.built = True
+
+  def call(self, x: tf.Tensor) -> tf.Tensor:
+    if self.mode.observed is not None:
+      self.mode.observed[self.place] = tf.reduce_min(x), tf.reduce_max(x)
+    return self.mode.rounded(self.group, x, self._round)
+
+  def _round(self, x):
+    # A step of training must not take zero out of the range.
+    low = self.mode.constant(lambda: tf.minimum(self.low.value, 0.0))
+    high = self.mode.constant(
+      lambda: tf.maximum(
+        self.high.value, tf.minimum(self.low.value, 0.0) + _LEAST_RANGE
+      )
+    )
+    return tf.quantization.fake_quant_with_min_max_vars(x, low, high)
+
+
+def round_between(x: tf.Tensor, low: float, high: float) -> tf.Tensor:
+  """Returns values rounded to a fixed range of 256 values."""
+  return tf.quantization.fake_quant_with_min_max_args(x, low, high)
+
+
+def round_constant(values: tf.Tensor) -> tf.Tensor:
+  """Returns constants of a sum or product as the file holds them.
+
+  Their range is that of their own values, with zero. The gradient passes.
+  """
+  low = tf.minimum(tf.reduce_min(values), 0.0)
+  high = tf.maximum(tf.reduce_max(values), 0.0)
+  high = tf.maximum(high, low + _LEAST_WEIGHT)
+  return _straight_through(
+    values, tf.quantization.fake_quant_with_min_max_vars(values, low, high)
+  )
+
+
+def round_weights(
+  kernel: tf.Tensor, channel_axes: int, scales: str
+) -> tf.Tensor:
+  """Returns weights on their grid; the gradient passes.
+
+  Args:
+    kernel: The channels come last.
+    channel_axes: Number of the last axes that count channels: 2 for a depthwise
+      kernel `[h, w, C, multiplier]`, 1 for others.
+    scales: 'channel' or 'tensor'.
+  """
+  values = kernel
+  if channel_axes == 2:
+    channels = kernel.shape[2] * kernel.shape[3]
+    values = tf.reshape(kernel, [*kernel.shape[:2], 1, channels])
+  axes = None if scales == 'tensor' else list(range(len(values.shape) - 1))
+  largest = tf.maximum(tf.reduce_max(tf.abs(values), axes), _LEAST_WEIGHT)
+  fake_quant = (
+    tf.quantization.fake_quant_with_min_max_vars
+    if scales == 'tensor'
+    else tf.quantization.fake_quant_with_min_max_vars_per_channel
+  )
+  rounded = fake_quant(values, -largest, largest, narrow_range=True)
+  return _straight_through(kernel, tf.reshape(rounded, kernel.shape))
+
+
+def weight_scales(kernel: np.ndarray, scales: str) -> np.ndarray:
+  """Returns the scales of weights: one for each of the last axis, or one.
+
+  Args:
+    kernel: The channels are the last axis.
+    scales: 'channel' or 'tensor'.
+  """
+  axes = None if scales == 'tensor' else tuple(range(kernel.ndim - 1))
+  largest = np.abs(kernel).max(axis=axes)
+  return np.atleast_1d(np.maximum(largest, _LEAST_WEIGHT)) / 127
+
+
+def scale_and_zero(low: float, high: float) -> tuple[float, int]:
+  """Returns scale and zero point, of int8, of a range with zero in it."""
+  low = min(low, 0.0)
+  scale = max(high - low, _LEAST_RANGE) / LEVELS
+  return scale, int(np.clip(np.round(-low / scale), 0, LEVELS)) - 128
+
+
+def _straight_through(values, rounded):
+  return values + tf.stop_gradient(rounded - values)

@@ -1,0 +1,110 @@
+"""The calls of a student as LiteRT's integer kernels compute them.
+
+A step replaces one call of the student's graph under its name and computes in
+float32 whatever the student's precision. Its weights are the student's own
+variables. Batch norm stands still: it is a factor and a summand made of its
+moving statistics.
+"""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from ft_tf.quantisation import places, quantisers
+
+
+class Step(keras.layers.Layer):
+  """One call; the subclasses say what it computes before it is rounded."""
+
+  def __init__(self, role: places.Role, mode: quantisers.Mode):
+    super().__init__(name=role.name, dtype='float32')
+    self.role, self.mode = role, mode
+    self.operation = role.call.operation  # Its variables are the step's too.
+    # For those who look for height, width and channels in the twin's graph.
+    self.data_format = 'channels_last'
+    # Place -> quantiser, in the order of the kernels.
+    self.quantisers = {}
+    for place in self.places():
+      self.quantisers[place] = quantisers.Quantiser(place, role.group, mode)
+    self.built = True
+
+  def places(self) -> list[str]:
+    """Returns the names of the places of learned ranges, in their order."""
+    return [self.role.name] if self.role.has_range else []
+
+  def is_rounding(self) -> bool:
+    """Tells whether it rounds weights, constants or what it computes."""
+    return bool(self.quantisers) or self.role.kind in (
+      *places.WEIGHTED,
+      'sigmoid',
+    )
+
+  def call(self, inputs):
+    values = [tf.cast(x, tf.float32) for x in keras.tree.flatten(inputs)]
+    y = self.compute(values)
+    return self.round(y, self.role.name) if self.role.has_range else y
+
+  def compute(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Returns what the operation makes of its inputs, float32."""
+    return self.role.call.compute(values, self.operation.call)[0]
+
+  def round(self, y: tf.Tensor, place: str) -> tf.Tensor:
+    """Returns values rounded to the learned range of a place."""
+    return self.quantisers[place](y)
+
+  def activate(self, x: tf.Tensor, kind: str) -> tf.Tensor:
+    """Returns an activation of `x`; the last rounding is the caller's."""
+    if kind in ('relu', 'relu6'):
+      return getattr(tf.nn, kind)(x)
+    if kind == 'hard_swish':
+      return x * tf.nn.relu6(x + 3.0) * (1 / 6)
+    if kind == 'hard_sigmoid':
+      # A sum, merged with relu6, and a product.
+      y = self.round(tf.nn.relu6(x + 3.0), f'{self.role.name}/sum')
+      return y * (1 / 6)
+    if kind in ('sigmoid', 'swish'):
+      y = self.mode.rounded(
+        self.role.group,
+        tf.sigmoid(x),
+        lambda y: quantisers.round_between(y, *quantisers.SIGMOID),
+      )
+      return x * y if kind == 'swish' else y
+    return x
+
+  def constant(self, compute, round_values=quantisers.round_constant):
+    """Returns a constant of the kernel, rounded where the group is."""
+    return self.mode.constant(
+      lambda: self.mode.rounded(self.role.group, compute(), round_values)
+    )
+
+
+class Image(keras.layers.Layer):
+  """Raw images as the file takes them: the whole numbers from 0 to 255."""
+
+  def __init__(self, mode: quantisers.Mode, name: str):
+    super().__init__(name=name, dtype='float32')
+    self.mode = mode
+    self.built = True
+
+  def call(self, images: tf.Tensor) -> tf.Tensor:
+    return self.mode.rounded(
+      self.name,
+      images,
+      lambda x: quantisers.round_between(x, *quantisers.IMAGE),
+    )
+
+
+def norm_constants(
+  norm: keras.layers.BatchNormalization,
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Returns factor and summand `[C]` of a batch norm that stands still."""
+  factor = tf.math.rsqrt(
+    tf.cast(norm.moving_variance, tf.float32) + norm.epsilon
+  )
+  if norm.scale:
+    factor *= tf.cast(norm.gamma, tf.float32)
+  summand = -tf.cast(norm.moving_mean, tf.float32) * factor
+  if norm.center:
+    summand += tf.cast(norm.beta, tf.float32)
+  return factor, summand

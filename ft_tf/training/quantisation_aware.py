@@ -1,0 +1,296 @@
+"""Stage 4: the student trained further while it computes as in int8.
+
+All terms of the student's loss go on (paper, equation 5), with the feature maps
+that the quantised student has. Weights and ranges of activations are learned;
+batch norm uses its moving statistics, which stand still.
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ft_tf import errors, recipes, run_dir, teachers
+from ft_tf.data import datasets, sampling
+from ft_tf.evaluation import metrics, predictors
+from ft_tf.methods import registry
+from ft_tf.models import checks, folding, model_files, rebuilding
+from ft_tf.progress import reporter
+from ft_tf.quantisation import twin
+from ft_tf.signals import cache
+from ft_tf.training import (
+  beta,
+  loop,
+  paraphraser,
+  precision,
+  sgd,
+  stage,
+  student,
+)
+
+_OBSERVED = 512  # training images that set the first ranges
+# A range's gradient is a sum over all values that it cuts off, of a whole batch
+# of maps; unclipped, the first steps would throw it anywhere.
+_RANGES_NORM = 1.0
+
+
+def check(recipe: recipes.Recipe, network: keras.Model) -> None:
+  """Raises `UsageError` if a student has layers that a twin does not know.
+
+  Args:
+    recipe: What to run; without epochs of this stage nothing is checked.
+    network: The student, trained or not.
+  """
+  if recipe.qat.epochs:
+    _twin(recipe, rebuilding.rebuild(network, precision='float32'))
+
+
+def read_ranges(run: run_dir.RunDir) -> dict[str, tuple[float, float]] | None:
+  """Returns the ranges that a run has learned, by place; None: it has none."""
+  ranges = run.read(run_dir.RANGES)
+  if ranges is None:
+    return None
+  return {place: (low, high) for place, (low, high) in ranges.items()}
+
+
+def train_quantised(
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  *,
+  trained: run_dir.RunDir,
+  run: run_dir.RunDir,
+  strategy: tf.distribute.Strategy,
+  options: loop.Options,
+  teacher: teachers.Teacher | None = None,
+  paraphrasers: Sequence[paraphraser.TrainedParaphraser] = (),
+  signals: cache.Store | None = None,
+  label: str | None = None,
+  progress: reporter.Progress | None = None,
+  in_float: bool = False,
+) -> dict[str, Any]:
+  """Continues a student in simulated int8, or returns what is there.
+
+  The network computes in float32, the terms' adapters and the teacher in the
+  recipe's precision (in float32 if that is float16).
+
+  Args:
+    recipe: The student's, with `qat.epochs`.
+    dataset: The images.
+    trained: The complete run of the student, whose adapters go on too.
+    run: Where to work; `model.keras` (the student alone, in plain Keras),
+      `ranges.json` and `result.json` are there at the end.
+    strategy: The devices.
+    options: Intervals.
+    teacher: As of `student.train_student`, like the others.
+    paraphrasers: The teacher's.
+    signals: Where the teacher's signals are kept.
+    label: What the result calls the method; its own name if None.
+    progress: As of `stage.run_stage`.
+    in_float: Trains the same steps without quantisation: a control to compare
+      with. Then there is no `ranges.json`.
+
+  Returns:
+    The result: `accuracy`, `loss` and `calibration_error` on the test split as
+    in int8, after the last epoch; `float_accuracy` and `float_loss`, of the
+    plain student; with a teacher `teacher_agreement` and `teacher_divergence`.
+
+  Raises:
+    UsageError: there is no trained student, it has layers that a twin does not
+      know, its method is Keras's own, or the folder holds another run.
+    TrainingError: a loss term is not finite.
+  """
+  return stage.run_stage(
+    _QuantisedStage(
+      recipe,
+      dataset,
+      teacher,
+      paraphrasers,
+      signals,
+      label,
+      trained=trained,
+      in_float=in_float,
+    ),
+    run=run,
+    strategy=strategy,
+    options=options,
+    progress=progress,
+  )
+
+
+class _QuantisedStage(student.StudentStage):
+  """The student's stage with a quantisation twin as the network that runs."""
+
+  def __init__(self, recipe, *parts, trained, in_float):
+    recipe = precision.settle(recipe)
+    if recipe.precision == 'mixed_float16':
+      # Its gradients need a scaled loss, which the ranges' clipping undoes.
+      recipe = dataclasses.replace(recipe, precision='float32')
+    super().__init__(recipe, *parts)
+    self.name = f'{"continued" if in_float else "qat"} {self.method} seed ' + (
+      str(recipe.seed)
+    )
+    self._trained = trained
+    self._in_float = in_float
+    if not os.path.exists(trained.model):
+      raise errors.UsageError(
+        f'{trained.path} has no trained student for --qat_epochs to continue: '
+        'give the --workdir of one'
+      )
+
+  def identity(self):
+    digests = {'trained': run_dir.digest(self._trained.model)}
+    # Its terms, and what they are computed from.
+    student_stage = super().identity()
+    inherited = {
+      key: value
+      for key, value in student_stage.items()
+      if key == 'student' or key.endswith('_sha256')
+    }
+    control = {'in_float': True} if self._in_float else {}
+    return {
+      **inherited,
+      **stage.identity('qat', self.recipe, **digests),
+      **control,
+    }
+
+  def build(self, strategy):
+    loaded = model_files.load(self._trained.model)
+    checks.check_finite(loaded, self._trained.model)
+    with strategy.scope():
+      self.model = rebuilding.rebuild(loaded, precision='float32')
+      self._twin = None if self._in_float else _twin(self.recipe, self.model)
+      self._methods = []
+      if recipes.terms(self.recipe.student.method):
+        parts = registry.Parts(
+          teacher=self._teacher.model,
+          student=self.model,
+          paraphrasers=[trained.model for trained in self._paraphrasers],
+          examples=self.dataset.train,
+        )
+        self._methods = registry.make(self.recipe, parts)
+      for method in self._methods:
+        if method.adapter is not None:
+          self._continue_adapter(method)
+
+  def _continue_adapter(self, method):
+    """Gives an adapter the weights that the student's run trained."""
+    path = os.path.join(self._trained.path, student.ADAPTER.format(method.name))
+    if not os.path.exists(path):
+      raise errors.UsageError(
+        f'{path} is missing, which --qat_epochs continues from: train the '
+        'student in another --workdir'
+      )
+    method.adapter.set_weights(model_files.load(path).get_weights())
+
+  @property
+  def moved(self):
+    return self.model if self._twin is None else self._twin.model
+
+  def network(self):
+    return super().network() if self._twin is None else self._twin.model
+
+  def optimizer(self, steps_per_epoch):
+    settings, qat = self.recipe.student, self.recipe.qat
+    optimizer, rate = sgd.make(
+      recipes.Optimization(
+        epochs=qat.epochs,
+        learning_rate=qat.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        decay='cosine',
+      ),
+      steps_per_epoch,
+    )
+    if self._twin is not None:
+      optimizer = _RangesSGD(
+        rate,
+        momentum=settings.momentum,
+        coupled_weight_decay=settings.weight_decay,
+        ranges=self._twin.ranges,
+      )
+    return optimizer, rate
+
+  def settle_beta(self, measure, run):
+    # The student's run has measured it.
+    beta.settle_beta(self.recipe, self._methods, measure, self._trained)
+
+  def prepare(self, run, strategy, options, part):
+    if self._twin is not None:
+      part.status('observing ranges')
+      seen = sampling.sample(self._seen.train, _OBSERVED)
+      self._twin.observe(seen.images[:])
+    return dataclasses.replace(
+      super().prepare(run, strategy, options, part),
+      epochs=self.recipe.qat.epochs,
+      keep_best=lambda: None,
+    )
+
+  def score(self, run):
+    test = self._seen.test
+    in_float = metrics.logits(
+      predictors.KerasPredictor(folding.fold(self.model)), test.images
+    )
+    outputs = in_float
+    if self._twin is not None:
+      run.write(
+        run_dir.RANGES,
+        {
+          place: [float(low), float(high)]
+          for place, (low, high) in self._twin.ranges_by_place().items()
+        },
+      )
+      outputs = metrics.logits(
+        predictors.KerasPredictor(self._twin.model), test.images
+      )
+    scores = stage.score_test_split(run, outputs, self._seen)
+    float_scores = metrics.score(in_float, test.labels)
+    scores |= {f'float_{k}': float_scores[k] for k in ('accuracy', 'loss')}
+    if self._teacher is not None:
+      of_teacher = self._teacher.logits(self.dataset.test)
+      scores |= metrics.likeness(outputs, of_teacher)
+    return scores
+
+
+class _RangesSGD(sgd.CoupledSGD):
+  """`CoupledSGD` with the gradient of the ranges clipped, and no decay of them.
+
+  A decayed range would shrink to nothing where no value reaches its end.
+  """
+
+  def __init__(self, *arguments: Any, ranges: Any, **options: Any):
+    """Takes SGD's numbers, and which of the variables are ranges."""
+    super().__init__(*arguments, **options)
+    self._range_ids = frozenset(map(id, ranges))
+    self._places: tuple[int, ...] = ()
+
+  def build(self, variables):
+    if not self.built:
+      self._places = tuple(
+        place
+        for place, variable in enumerate(variables)
+        if id(variable) in self._range_ids
+      )
+    super().build(variables)
+
+  def decay_of(self, index):
+    return 0.0 if index in self._places else super().decay_of(index)
+
+  def apply(self, grads, trainable_variables=None):
+    grads = list(grads)
+    # The norm is that of the global batch, so that replicas change nothing.
+    context = tf.distribute.get_replica_context()
+    total = context.all_reduce(
+      tf.distribute.ReduceOp.SUM, tf.stack([grads[i] for i in self._places])
+    )
+    clipped = tf.clip_by_norm(total, _RANGES_NORM)
+    shares = tf.unstack(clipped / context.num_replicas_in_sync)
+    for place, share in zip(self._places, shares, strict=True):
+      grads[place] = share
+    super().apply(grads, trainable_variables)
+
+
+def _twin(recipe: recipes.Recipe, network: keras.Model) -> twin.Twin:
+  return twin.build(network, weight_scales=recipe.qat.weight_scales)

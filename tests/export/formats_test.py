@@ -1,0 +1,153 @@
+"""Every format of a student: what it takes, gives and weighs."""
+
+import os
+import tempfile
+
+import keras
+import numpy as np
+from absl.testing import absltest, parameterized
+from ai_edge_litert import compiled_model
+from ai_edge_litert import interpreter as litert
+
+from ft_tf import errors
+from ft_tf.evaluation import device_files
+from ft_tf.export import budget, formats, tflite_file, tflite_metadata
+from ft_tf.models import layers, zoo
+
+_TFLITE = [
+  each for each in formats.FORMATS.values() if each.file.endswith('.tflite')
+]
+
+
+def _images(count=40, shape=(12, 12, 3)):
+  rng = np.random.default_rng(0)
+  return rng.integers(256, size=(count, *shape)).astype(np.uint8)
+
+
+def _student(activation='relu'):
+  """Returns a network of squeezed and shifted maps, its batch norm in use."""
+  keras.utils.set_random_seed(3)
+  image = keras.Input((12, 12, 3), dtype='uint8')
+  x = keras.layers.Rescaling(1 / 127.5, offset=-1)(image)
+  x = keras.layers.Conv2D(8, 3, strides=2, padding='same', use_bias=False)(x)
+  x = keras.layers.BatchNormalization()(x)
+  x = keras.layers.Activation(activation)(x)
+  gate = keras.layers.GlobalAveragePooling2D(keepdims=True)(x)
+  gate = keras.layers.Conv2D(8, 1, activation='hard_sigmoid')(gate)
+  y = keras.layers.DepthwiseConv2D(3, padding='same')(x * gate)
+  x = keras.layers.ReLU(max_value=6)(x + y)
+  x = keras.layers.Flatten()(keras.layers.MaxPooling2D()(x))
+  model = keras.Model(image, keras.layers.Dense(5)(x))
+  for _ in range(5):
+    model(_images(), training=True)
+  return model
+
+
+class FormatsTest(parameterized.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+    cls.student = _student()
+    source = formats.Source(cls.student, _images())
+    for each in _TFLITE:
+      with open(os.path.join(cls.folder, each.file), 'wb') as file:
+        file.write(each.make(source))
+
+  @parameterized.parameters(*(each.name for each in _TFLITE))
+  def test_file_runs_alike_in_both_of_litert_s_runtimes(self, name):
+    path = os.path.join(self.folder, formats.FORMATS[name].file)
+    interpreter = litert.Interpreter(path, num_threads=1)
+    interpreter.allocate_tensors()
+    (image,) = interpreter.get_input_details()
+    (logits,) = interpreter.get_output_details()
+    model = compiled_model.CompiledModel.from_file(path)
+    inputs = model.create_input_buffers(0)
+    outputs = model.create_output_buffers(0)
+    for each in _images(20):
+      value = each[None].astype(np.int16)
+      if image['dtype'] == np.int8:
+        value -= 128
+      value = value.astype(image['dtype'])
+      interpreter.set_tensor(image['index'], value)
+      interpreter.invoke()
+      inputs[0].write(value)
+      model.run_by_index(0, inputs, outputs)
+      np.testing.assert_array_equal(
+        outputs[0].read(5, logits['dtype']),
+        interpreter.get_tensor(logits['index'])[0],
+      )
+
+  @parameterized.parameters(
+    ('fp32', 'uint8', 'float32', 1e-4),
+    ('fp16', 'uint8', 'float32', 0.02),
+    ('int8', 'uint8', 'uint8', 0.15),
+    ('dynamic', 'uint8', 'float32', 0.05),
+    ('int8_io', 'int8', 'int8', 0.15),
+    ('int16x8', 'float32', 'float32', 0.05),
+    ('flexible', 'uint8', 'float32', 1e-4),
+  )
+  def test_raw_images_to_the_students_logits(
+    self, name, taken, given, tolerance
+  ):
+    predict = device_files.LiteRTPredictor(
+      os.path.join(self.folder, formats.FORMATS[name].file)
+    )
+    self.assertEqual(
+      (predict.input.dtype, predict.output.dtype), (taken, given)
+    )
+    batch = None if name == 'flexible' else 1
+    self.assertEqual(predict.input.shape, (batch, 12, 12, 3))
+    images = _images(9)
+    expected = self.student(images, training=False).numpy()
+    np.testing.assert_allclose(
+      predict(images), expected, atol=tolerance * np.ptp(expected)
+    )
+
+  def test_int8_files_are_integer_throughout(self):
+    for name in ('int8', 'int8_io'):
+      interpreter = litert.Interpreter(
+        os.path.join(self.folder, formats.FORMATS[name].file)
+      )
+      kinds = {np.dtype(t['dtype']) for t in interpreter.get_tensor_details()}
+      self.assertEqual({kind.kind for kind in kinds} - {'i', 'u'}, set())
+
+  def test_resnet20_keeps_to_its_bytes(self):
+    student = zoo.build(
+      'resnet20',
+      layers.Spec((32, 32, 3), 10, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)),
+    )
+    budget._move(student)
+    source = formats.Source(student, _images(20, (32, 32, 3)))
+    names = ('airplane', 'automobile', 'bird', 'cat', 'deer')
+    content = tflite_file.describe(
+      formats.FORMATS['int8'].make(source),
+      tflite_metadata.Description(
+        'resnet20', 'Classifies images.', (32, 32, 3), names + names
+      ),
+    )
+    self.assertLess(len(content), 306_000)
+
+  def test_operation_that_a_format_lacks_is_named_with_the_format(self):
+    student = _student('hard_swish')
+    source = formats.Source(student, _images())
+    formats.FORMATS['int8'].make(source)
+    with self.assertRaisesRegex(
+      errors.UsageError, 'no HARD_SWISH of 16 bits.*leave int16x8 out of'
+    ):
+      formats.FORMATS['int16x8'].make(source)
+
+  def test_default_formats_are_always_made(self):
+    self.assertEqual(
+      [each.name for each in formats.choose(())], ['fp32', 'fp16', 'int8']
+    )
+    self.assertEqual(
+      [each.name for each in formats.choose(['flexible', 'int8', 'dynamic'])],
+      ['fp32', 'fp16', 'int8', 'dynamic', 'flexible'],
+    )
+    with self.assertRaisesRegex(errors.UsageError, '--formats=int9: '):
+      formats.choose(['int9'])
+
+
+if __name__ == '__main__':
+  absltest.main()

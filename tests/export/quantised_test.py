@@ -1,0 +1,272 @@
+"""The twin's int8 file computes what the twin computes, or is refused."""
+
+import re
+from unittest import mock
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl.testing import absltest, parameterized
+from ai_edge_litert import interpreter as litert
+from ai_edge_litert import schema_py_generated as schema
+
+from ft_tf import errors
+from ft_tf.export import quantised
+from ft_tf.quantisation import twin as twins
+from tests import quantised_networks
+
+
+def _twin(student=None, **options):
+  twin = twins.build(student or quantised_networks.trained(), **options)
+  twin.observe(quantised_networks.images(128)[0])
+  return twin
+
+
+def _run(content, images):
+  """Returns a file's raw outputs, and its scale and zero point."""
+  interpreter = litert.Interpreter(model_content=content, num_threads=1)
+  interpreter.allocate_tensors()
+  (source,) = interpreter.get_input_details()
+  (target,) = interpreter.get_output_details()
+  if source['dtype'] == np.int8:
+    images = (images.astype(np.int16) - 128).astype(np.int8)
+  outputs = []
+  for image in images:
+    interpreter.set_tensor(source['index'], image[None])
+    interpreter.invoke()
+    outputs.append(interpreter.get_tensor(target['index'])[0])
+  return np.stack(outputs).astype(np.int32), source, target
+
+
+class TFLiteTest(parameterized.TestCase):
+  def _check_equal(self, content, twin, images):
+    raw, _, target = _run(content, images)
+    scale, zero = target['quantization']
+    logits = np.concatenate(
+      [
+        twin.model(images[start : start + 100], training=False)
+        for start in range(0, len(images), 100)
+      ]
+    )
+    steps = np.abs(raw - zero - np.round(logits / scale))
+    self.assertGreaterEqual((steps <= 1).mean(), 0.98)
+    self.assertLessEqual(steps.max(), 4)
+    same = (raw - zero).argmax(1) == np.round(logits / scale).argmax(1)
+    self.assertGreaterEqual(same.mean(), 0.99)
+
+  @parameterized.parameters('channel', 'tensor')
+  def test_file_is_the_twin(self, weight_scales):
+    twin = _twin(weight_scales=weight_scales)
+    images, labels = quantised_networks.images(300, seed=1)
+    content = quantised.tflite(twin)
+    self._check_equal(content, twin, images)
+    raw, source, target = _run(content, images)
+    self.assertGreater((raw.argmax(axis=1) == labels).mean(), 0.6)
+    self.assertEqual(source['dtype'], np.uint8)
+    self.assertEqual(source['quantization'], (1.0, 0))
+    self.assertEqual(list(source['shape']), [1, *quantised_networks.SHAPE])
+    self.assertEqual(target['dtype'], np.uint8)
+
+  def test_file_has_one_scale_for_each_tensor_of_weights(self):
+    content = quantised.tflite(_twin(weight_scales='tensor'))
+    interpreter = litert.Interpreter(model_content=content)
+    for details in interpreter.get_tensor_details():
+      self.assertLessEqual(len(details['quantization_parameters']['scales']), 1)
+
+  def test_int8_input_and_output(self):
+    twin, (images, _) = _twin(), quantised_networks.images(50, seed=1)
+    content = quantised.tflite(twin, io='int8')
+    raw, source, target = _run(content, images)
+    self.assertEqual(source['quantization'], (1.0, -128))
+    self.assertEqual((source['dtype'], target['dtype']), (np.int8, np.int8))
+    expected, *_ = _run(quantised.tflite(twin), images)
+    np.testing.assert_array_equal(raw + 128, expected)
+
+  def test_learned_ranges_are_those_of_the_file(self):
+    twin = _twin()
+    for low, high in zip(twin.ranges[::2], twin.ranges[1::2], strict=True):
+      low.assign(0.83 * low)
+      high.assign(0.91 * high)
+    images, _ = quantised_networks.images(100, seed=1)
+    content = quantised.tflite(twin)
+    self._check_equal(content, twin, images)
+    _, _, target = _run(content, images[:1])
+    low, high = twin.ranges_by_place()['logits']
+    self.assertAlmostEqual(target['quantization'][0], (high - low) / 255, 6)
+
+  def test_writing_leaves_the_twin_trainable(self):
+    twin, (images, _) = _twin(), quantised_networks.images(8)
+    quantised.tflite(twin)
+    with tf.GradientTape() as tape:
+      loss = tf.reduce_sum(twin.model(images, training=True) ** 2)
+    gradients = tape.gradient(loss, twin.student.trainable_variables)
+    self.assertNotIn(None, gradients)
+
+  @parameterized.parameters(0.0, 1e-12, 1e-6)
+  def test_channels_of_no_weight_keep_their_bias(self, gamma):
+    # The scale of such a channel's weights makes its bias a large integer.
+    student = quantised_networks.train(quantised_networks.fresh(), 20)
+    for name in ('stem_bn', 'depthwise_bn', 'last_bn'):
+      norm = student.get_layer(name)
+      keep = np.ones(norm.gamma.shape, np.float32)
+      keep[::3] = gamma
+      norm.gamma.assign(norm.gamma * keep)
+      norm.beta.assign(norm.beta + 0.7 * (keep < 1))
+    twin = _twin(student)
+    images, _ = quantised_networks.images(100, seed=1)
+    self._check_equal(quantised.tflite(twin), twin, images)
+
+  def test_dark_and_bright_images_are_as_in_the_twin(self):
+    twin = _twin()
+    images = np.stack(
+      [np.full(quantised_networks.SHAPE, v, np.uint8) for v in (0, 1, 254, 255)]
+    )
+    self._check_equal(quantised.tflite(twin), twin, images)
+
+
+class CheckTest(parameterized.TestCase):
+  def test_other_ranges_are_refused_by_name(self):
+    twin = _twin()
+    content = quantised.tflite(twin)
+    ranges = twin.ranges_by_place()
+    low, high = ranges['project']
+    twin.set_ranges(ranges | {'project': (low, 1.1 * high)})
+    with self.assertRaisesRegex(errors.UsageError, 'the layer project'):
+      quantised.check(content, twin)
+
+  def test_other_weights_are_refused_by_name(self):
+    twin = _twin(quantised_networks.train(quantised_networks.fresh(), 5))
+    content = quantised.tflite(twin)
+    kernel = twin.student.get_layer('reduce').kernel
+    kernel.assign(-kernel)
+    with self.assertRaisesRegex(errors.UsageError, 'than the layer reduce'):
+      quantised.check(content, twin)
+
+  def test_file_with_a_float_operation_is_refused_by_name(self):
+    twin = _twin()
+    step = next(each for each in twin.steps if each.name == 'residual')
+    with (
+      mock.patch.object(step, 'round', lambda y, place: y),
+      self.assertRaisesRegex(
+        errors.UsageError, 'not integer throughout.* residual'
+      ),
+    ):
+      quantised.tflite(twin)
+
+  def test_network_that_does_not_convert_is_refused_in_one_line(self):
+    twin = _twin()
+    step = next(each for each in twin.steps if each.name == 'pool')
+    with (
+      mock.patch.object(
+        step, 'compute', lambda values: tf.math.bessel_i0(values[0][:, 0, 0])
+      ),
+      self.assertRaisesRegex(errors.UsageError, 'TFLite has no BesselI0'),
+    ):
+      quantised.tflite(twin)
+
+  def test_weights_that_became_nan_are_refused(self):
+    twin = _twin(quantised_networks.fresh())
+    bias = twin.student.get_layer('logits').bias
+    bias.assign(tf.fill(bias.shape, np.nan))
+    with self.assertRaisesRegex(errors.UsageError, 'logits/bias is not finite'):
+      quantised.tflite(twin)
+
+
+def _plain():
+  """Returns a network whose tensors have the names of its places."""
+  keras.utils.set_random_seed(0)
+  image = keras.Input(quantised_networks.SHAPE, name='image')
+  x = keras.layers.Rescaling(1 / 64, name='rescale')(image)
+  x = keras.layers.Conv2D(8, 3, strides=2, padding='same', name='stem')(x)
+  x = keras.layers.ReLU(name='stem_relu')(x)
+  y = keras.layers.DepthwiseConv2D(3, padding='same', name='depthwise')(x)
+  y = keras.layers.ReLU(6.0, name='depthwise_relu')(y)
+  y = keras.layers.Conv2D(8, 1, name='project')(y)
+  x = keras.layers.Add(name='residual')([x, y])
+  x = keras.layers.ReLU(name='residual_relu')(x)
+  x = keras.layers.GlobalAveragePooling2D(name='pool')(x)
+  x = keras.layers.Dense(quantised_networks.CLASSES, name='logits')(x)
+  return quantised_networks.train(keras.Model(image, x, name='plain'), 30)
+
+
+class SecondWayTest(absltest.TestCase):
+  def test_litert_quantizer_makes_the_same_file_of_the_ranges(self):
+    quantizer = pytest.importorskip(
+      'litert_quantizer.quantizer', reason='pip install litert-quantizer'
+    )
+    twin = _twin(_plain())
+    in_float = self._float_file(twin)
+    ranges = twin.ranges_by_place()
+    calibration = {}
+    for name in _computed(in_float):
+      layer = re.sub(r'_\d+$', '', [*name.split(';')[0].split('/'), ''][1])
+      if name == 'image':
+        low, high = 0.0, 255.0
+      else:  # The output has the name of no layer.
+        low, high = ranges.get(layer, ranges['logits'])
+      calibration[name] = {'min': np.float32(low), 'max': np.float32(high)}
+    other = quantizer.Quantizer(bytearray(in_float), _RECIPE)
+    content = bytes(
+      other.quantize(calibration, enable_progress_report=False).quantized_model
+    )
+    images, _ = quantised_networks.images(200, seed=1)
+    ours, _, target = _run(quantised.tflite(twin, io='int8'), images)
+    scale, zero = target['quantization']
+    theirs, _, target = _run(content, images)
+    np.testing.assert_allclose(target['quantization'], (scale, zero), 1e-6)
+    # A weight on the border between two steps may have been rounded either way.
+    self.assertGreaterEqual((ours == theirs).mean(), 0.98)
+    self.assertLessEqual(np.abs(ours - theirs).max(), 1)
+
+  def _float_file(self, twin):
+    shape = (1, *twin.model.input_shape[1:])
+    with twin.observing(), twin.frozen():
+      serve = tf.function(
+        lambda image: twin.model(image, training=False),
+        input_signature=[tf.TensorSpec(shape, tf.float32, 'image')],
+      ).get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([serve])
+    return converter.convert()
+
+
+_RECIPE = [
+  {
+    'regex': '.*',
+    'operation': '*',
+    'algorithm_key': 'min_max_uniform_quantize',
+    'op_config': {
+      'activation_tensor_config': {
+        'num_bits': 8,
+        'symmetric': False,
+        'granularity': 'TENSORWISE',
+        'dtype': 'INT',
+      },
+      'weight_tensor_config': {
+        'num_bits': 8,
+        'symmetric': True,
+        'granularity': 'CHANNELWISE',
+        'dtype': 'INT',
+      },
+      'compute_precision': 'INTEGER',
+      'explicit_dequantize': False,
+      'skip_checks': False,
+      'min_weight_elements': 0,
+    },
+  }
+]
+
+
+def _computed(content):
+  """Returns the names of a file's tensors that are not constants."""
+  model = schema.ModelT.InitFromPackedBuf(content, 0)
+  (graph,) = model.subgraphs
+  return [
+    tensor.name.decode()
+    for tensor in graph.tensors
+    if model.buffers[tensor.buffer].data is None
+  ]
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,266 @@
+"""Quantisation-aware training: what continues, is saved and is refused."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from unittest import mock
+
+import keras
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from ft_tf import errors, factors, run_dir, specs, teachers
+from ft_tf.models import model_files, zoo
+from ft_tf.quantisation import twin
+from ft_tf.training import loop, paraphraser, quantisation_aware, student
+from tests import fixtures
+
+_QAT = {'qat_epochs': 2, 'qat_learning_rate': 0.01}
+
+
+class TrainQuantisedTest(parameterized.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    recipe = fixtures.recipe()
+    keras.utils.set_random_seed(5)
+    teacher = zoo.build(
+      recipe.teacher.model, specs.spec(recipe, fixtures.blobs())
+    )
+    network = factors.Paraphraser(recipe.paraphraser.rate)
+    network.build(teacher.get_layer('group3').output.shape)
+    cls.folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+    cls.teacher = os.path.join(cls.folder, 'teacher.keras')
+    cls.paraphraser = os.path.join(cls.folder, 'paraphraser.keras')
+    teacher.save(cls.teacher)
+    network.save(cls.paraphraser)
+    cls.trained = cls._train_student('student', recipe)
+
+  @classmethod
+  def _parts(cls, strategy=1, **options):
+    return {
+      'teacher': teachers.load(cls.teacher, fixtures.blobs()),
+      'paraphrasers': [paraphraser.load(cls.paraphraser)],
+      'strategy': fixtures.strategy(strategy),
+      'options': loop.Options(**{'log_steps': 2, **options}),
+    }
+
+  @classmethod
+  def _train_student(cls, name, recipe):
+    run = run_dir.RunDir(os.path.join(cls.folder, name))
+    student.train_student(recipe, fixtures.blobs(), run=run, **cls._parts())
+    return run
+
+  def _train(self, name='qat', *, trained=None, values=None, **options):
+    run = run_dir.RunDir(os.path.join(self.create_tempdir().full_path, name))
+    return run, self._continue(
+      run, trained=trained, values=values or {}, **options
+    )
+
+  def _continue(self, run, *, trained=None, values, in_float=False, **options):
+    return quantisation_aware.train_quantised(
+      fixtures.recipe(**{**_QAT, **values}),
+      fixtures.blobs(),
+      trained=trained or self.trained,
+      run=run,
+      in_float=in_float,
+      **self._parts(**options),
+    )
+
+  def test_run_leaves_a_plain_student_ranges_and_both_accuracies(self):
+    run, result = self._train()
+    self.assertEqual(run.read('result.json'), result)
+    self.assertEqual((result['method'], result['steps']), ('ft', 6))
+    for name in ('accuracy', 'float_accuracy', 'teacher_agreement'):
+      self.assertBetween(result[name], 0, 1)
+    saved = model_files.load(run.model)
+    network = twin.build(saved)
+    ranges = quantisation_aware.read_ranges(run)
+    self.assertEqual(set(ranges), set(network.ranges_by_place()))
+    network.set_ranges(ranges)
+    test = fixtures.blobs().test
+    outputs = network.model.predict(test.images[:], verbose=0)
+    self.assertEqual(
+      (outputs.argmax(axis=1) == test.labels).mean(), result['accuracy']
+    )
+
+  def test_saved_student_loads_without_the_library(self):
+    run, _ = self._train()
+    # In a process of its own, in which nothing of ft_tf is registered.
+    code = (
+      'import sys, keras; '
+      'model = keras.models.load_model(sys.argv[1]); '
+      'assert "ft_tf" not in sys.modules; '
+      'print(len(model.weights))'
+    )
+    printed = subprocess.run(
+      [sys.executable, '-c', code, run.model],
+      capture_output=True,
+      check=True,
+      text=True,
+      cwd='/',
+    ).stdout
+    trained = model_files.load(self.trained.model)
+    self.assertEqual(int(printed.split()[-1]), len(trained.weights))
+
+  def test_rows_have_every_term_and_the_rate_falls_to_0(self):
+    run, _ = self._train(
+      values={'method': 'ft+kd', 'student': 'resnet8x0.25'},
+      trained=self._train_student('ft+kd', fixtures.recipe(method='ft+kd')),
+    )
+    rows = run.metrics()
+    for row in rows:
+      for term in ('loss', 'cross_entropy', 'factor_transfer', 'kd'):
+        self.assertIn(term, row)
+    self.assertEqual([row['step'] for row in rows], [2, 3, 4, 6])
+    self.assertLess(rows[-1]['learning_rate'], 0.1 * 0.01)
+    self.assertGreater(rows[0]['learning_rate'], 0.5 * 0.01)
+
+  def test_student_adapter_and_ranges_move_from_where_they_were(self):
+    # At this rate nothing moves visibly.
+    run, _ = self._train(values={'qat_learning_rate': 1e-12})
+    before = model_files.load(self.trained.model).get_weights()
+    for one, other in zip(
+      model_files.load(run.model).get_weights(), before, strict=True
+    ):
+      np.testing.assert_allclose(one, other, atol=1e-6)
+    still = quantisation_aware.read_ranges(run)
+    moved_run, _ = self._train()
+    moved = quantisation_aware.read_ranges(moved_run)
+    self.assertNotEqual(still, moved)
+    after = model_files.load(moved_run.model)
+    statistics = [w.path for w in after.weights if 'moving' in w.path]
+    self.assertNotEmpty(statistics)
+    for weight, value in zip(after.weights, before, strict=True):
+      same = np.array_equal(weight.numpy(), value)
+      self.assertEqual(same, 'moving' in weight.path or not weight.trainable)
+
+  def test_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(self):
+    whole, expected = self._train()
+    cut = run_dir.RunDir(os.path.join(self.create_tempdir().full_path, 'cut'))
+    with (
+      mock.patch.object(
+        quantisation_aware.stage, 'save', side_effect=KeyboardInterrupt
+      ),
+      mock.patch.object(
+        loop.monitor.Monitor, 'row', side_effect=[None, None, KeyboardInterrupt]
+      ),
+      self.assertRaises(KeyboardInterrupt),
+    ):
+      self._continue(cut, values={}, checkpoint_steps=1)
+    self.assertNotEmpty(os.listdir(cut.checkpoints))
+    result = self._continue(cut, values={}, checkpoint_steps=1)
+    for key in ('accuracy', 'loss', 'float_loss'):
+      self.assertEqual(result[key], expected[key])
+    for one, other in zip(
+      model_files.load(cut.model).get_weights(),
+      model_files.load(whole.model).get_weights(),
+      strict=True,
+    ):
+      np.testing.assert_array_equal(one, other)
+    self.assertEqual(cut.read(run_dir.RANGES), whole.read(run_dir.RANGES))
+
+  def test_two_devices_equal_one(self):
+    # One step: later ones round values that differ in their last bits to
+    # neighbouring steps.
+    values = {'qat_epochs': 1, 'batch_size': 48}
+    one, _ = self._train(values=values)
+    two, _ = self._train(values=values, strategy=2)
+    for a, b in zip(
+      model_files.load(one.model).get_weights(),
+      model_files.load(two.model).get_weights(),
+      strict=True,
+    ):
+      np.testing.assert_allclose(a, b, atol=1e-6)
+    ranges = quantisation_aware.read_ranges(two)
+    for place, pair in quantisation_aware.read_ranges(one).items():
+      np.testing.assert_allclose(ranges[place], pair, atol=1e-5)
+
+  def test_control_in_float_has_equal_steps_and_no_ranges(self):
+    run, result = self._train(in_float=True)
+    self.assertEqual(result['steps'], 6)
+    self.assertEqual(result['accuracy'], result['float_accuracy'])
+    self.assertIsNone(run.read(run_dir.RANGES))
+    with self.assertRaisesRegex(errors.UsageError, 'in_float'):
+      self._continue(run, values={})
+
+  def test_baseline_continues_without_a_teacher(self):
+    recipe = fixtures.recipe(method='scratch')
+    run = run_dir.RunDir(os.path.join(self.create_tempdir().full_path, 's'))
+    work = {
+      'strategy': fixtures.strategy(),
+      'options': loop.Options(log_steps=2),
+    }
+    student.train_student(recipe, fixtures.blobs(), run=run, **work)
+    quantised = fixtures.recipe(method='scratch', **_QAT)
+    result = quantisation_aware.train_quantised(
+      quantised,
+      fixtures.blobs(),
+      trained=run,
+      run=run.child(run_dir.QAT),
+      **work,
+    )
+    self.assertEqual((result['method'], result['steps']), ('scratch', 6))
+    # The float student's own run is not another one by it.
+    again = student.train_student(quantised, fixtures.blobs(), run=run, **work)
+    self.assertEqual(again, run.read('result.json'))
+
+  def test_run_of_another_student_or_rate_is_refused(self):
+    run, result = self._train()
+    self.assertEqual(self._continue(run, values={}), result)
+    with self.assertRaisesRegex(errors.UsageError, 'qat.learning_rate: 0.01'):
+      self._continue(run, values={'qat_learning_rate': 0.1})
+    other = self._train_student('seed1', fixtures.recipe(seed=1))
+    with self.assertRaisesRegex(errors.UsageError, 'trained_sha256'):
+      self._continue(run, values={}, trained=other)
+
+  def test_nothing_is_written_where_a_part_is_missing(self):
+    missing = run_dir.RunDir(os.path.join(self.folder, 'nothing'))
+    run = run_dir.RunDir(os.path.join(self.folder, 'incomplete'))
+    with self.assertRaisesRegex(errors.UsageError, 'no trained student'):
+      self._continue(run, values={}, trained=missing)
+    with self.assertRaisesRegex(errors.UsageError, 'adapter-fitnet'):
+      self._continue(run, values={'method': 'fitnet'})
+    self.assertFalse(os.path.exists(run.path))
+
+  def test_weights_that_are_not_finite_are_refused(self):
+    network = model_files.load(self.trained.model)
+    network.get_layer('conv').kernel.assign(
+      np.full(network.get_layer('conv').kernel.shape, np.nan)
+    )
+    broken = run_dir.RunDir(self.create_tempdir().full_path)
+    network.save(broken.model)
+    run = run_dir.RunDir(os.path.join(self.folder, 'refused'))
+    with self.assertRaisesRegex(errors.UsageError, 'not finite'):
+      self._continue(run, values={}, trained=broken)
+    self.assertFalse(os.path.exists(run.path))
+
+  def test_loss_that_is_not_finite_ends_the_run(self):
+    with self.assertRaisesRegex(errors.TrainingError, 'lower learning rate'):
+      self._train(values={'qat_learning_rate': 1e30})
+
+  @parameterized.parameters('keras_distiller', 'keras_distiller_kl')
+  def test_kerass_own_distiller_is_refused(self, method):
+    with self.assertRaisesRegex(errors.UsageError, '--qat_epochs=2: --method'):
+      fixtures.recipe(method=method, **_QAT)
+
+
+class CheckTest(absltest.TestCase):
+  def _network(self):
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.GaussianNoise(0.1, name='noise')(image)
+    x = keras.layers.Conv2D(4, 3, name='conv')(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(image, keras.layers.Dense(3)(x))
+
+  def test_unknown_layer_is_named(self):
+    with self.assertRaisesRegex(errors.UsageError, 'noise'):
+      quantisation_aware.check(fixtures.recipe(**_QAT), self._network())
+
+  def test_nothing_is_checked_without_epochs(self):
+    quantisation_aware.check(fixtures.recipe(), self._network())
+
+
+if __name__ == '__main__':
+  absltest.main()
