@@ -211,6 +211,7 @@ class PinsTest(absltest.TestCase):
     pins = _requirements(_read('requirements-benchmark.txt').splitlines())
     extra = _requirements(self.project['optional-dependencies']['benchmark'])
     for package in _OPTIONAL:
+      package = utils.canonicalize_name(package)
       self.assertIn(package, pins)
       self.assertIn(package, extra)
 

@@ -40,8 +40,9 @@ class Source:
 
   @functools.cached_property
   def of_reals(self) -> keras.Model:
-    """The float32 twin that takes float32."""
-    return convert.float32_twin(self.student, 'float32')
+    """The float32 twin that takes float32, of operations that integers have."""
+    twin = convert.float32_twin(self.student, 'float32')
+    return convert.with_divided_hard_swish(twin)
 
 
 @dataclasses.dataclass(frozen=True)

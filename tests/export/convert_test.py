@@ -162,6 +162,38 @@ class ConvertTest(parameterized.TestCase):
       convert.tflite_int8(model, images)
       self.assertIn('fully_quantize', read())
 
+  @parameterized.parameters('layer', 'convolution', 'operation')
+  def test_hard_swish_is_divided_for_integers(self, kind):
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Rescaling(1 / 50, offset=-2)(image)
+    fused = 'hard_swish' if kind == 'convolution' else None
+    x = keras.layers.Conv2D(8, 3, activation=fused)(x)
+    if kind == 'layer':
+      x = keras.layers.Activation('hard_swish')(x)
+    if kind == 'operation':
+      x = keras.ops.hard_silu(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, keras.layers.Dense(4)(x))
+    images = _images()
+    expected = model(images.astype(np.float32)).numpy()
+    twin = convert.with_divided_hard_swish(
+      convert.float32_twin(model, 'float32')
+    )
+    np.testing.assert_allclose(
+      twin(images.astype(np.float32)), expected, atol=1e-5
+    )
+    predict = self._predict(convert.tflite_int8(twin, images))
+    operations = [
+      each['op_name'] for each in predict.interpreter._get_ops_details()
+    ]
+    self.assertNotIn('HARD_SWISH', operations)
+    np.testing.assert_allclose(
+      predict(images), expected, atol=0.05 * np.ptp(expected)
+    )
+    # The float32 file and the student itself keep theirs.
+    np.testing.assert_array_equal(model(images.astype(np.float32)), expected)
+
   def test_float16_file_is_smaller_and_close(self):
     model, images = _model(), _images()
     content = convert.tflite_float16(model)

@@ -129,13 +129,31 @@ class FormatsTest(parameterized.TestCase):
     self.assertLess(len(content), 306_000)
 
   def test_operation_that_a_format_lacks_is_named_with_the_format(self):
-    student = _student('hard_swish')
+    image = keras.Input((12, 12, 3), dtype='uint8')
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1)(image)
+    x = keras.layers.Flatten()(keras.ops.sin(x))
+    student = keras.Model(image, keras.layers.Dense(3)(x))
     source = formats.Source(student, _images())
-    formats.FORMATS['int8'].make(source)
+    formats.FORMATS['flexible'].make(source)
     with self.assertRaisesRegex(
-      errors.UsageError, 'no HARD_SWISH of 16 bits.*leave int16x8 out of'
+      errors.UsageError, 'no SIN of 16 bits.*leave int16x8 out of'
     ):
       formats.FORMATS['int16x8'].make(source)
+
+  def test_hard_swish_is_no_hindrance_to_16_bits(self):
+    student = _student('hard_swish')
+    content = formats.FORMATS['int16x8'].make(
+      formats.Source(student, _images())
+    )
+    path = os.path.join(self.create_tempdir().full_path, 'm.tflite')
+    with open(path, 'wb') as file:
+      file.write(content)
+    expected = student(_images(), training=False).numpy()
+    np.testing.assert_allclose(
+      device_files.LiteRTPredictor(path)(_images()),
+      expected,
+      atol=0.05 * np.ptp(expected),
+    )
 
   def test_default_formats_are_always_made(self):
     self.assertEqual(
