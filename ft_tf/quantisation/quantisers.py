@@ -73,14 +73,19 @@ class Quantiser(keras.layers.Layer):
       self.mode.observed[self.place] = tf.reduce_min(x), tf.reduce_max(x)
     return self.mode.rounded(self.group, x, self._round)
 
-  def _round(self, x):
+  def scale(self) -> tf.Tensor:
+    """Returns the step between two values."""
+    low, high = self._ends()
+    return (high - low) / LEVELS
+
+  def _ends(self):
     # A step of training must not take zero out of the range.
-    low = self.mode.constant(lambda: tf.minimum(self.low.value, 0.0))
-    high = self.mode.constant(
-      lambda: tf.maximum(
-        self.high.value, tf.minimum(self.low.value, 0.0) + _LEAST_RANGE
-      )
-    )
+    low = tf.minimum(self.low.value, 0.0)
+    return low, tf.maximum(self.high.value, low + _LEAST_RANGE)
+
+  def _round(self, x):
+    low = self.mode.constant(lambda: self._ends()[0])
+    high = self.mode.constant(lambda: self._ends()[1])
     return tf.quantization.fake_quant_with_min_max_vars(x, low, high)
 
 
@@ -113,19 +118,38 @@ def round_weights(
       kernel `[h, w, C, multiplier]`, 1 for others.
     scales: 'channel' or 'tensor'.
   """
-  values = kernel
-  if channel_axes == 2:
-    channels = kernel.shape[2] * kernel.shape[3]
-    values = tf.reshape(kernel, [*kernel.shape[:2], 1, channels])
-  axes = None if scales == 'tensor' else list(range(len(values.shape) - 1))
-  largest = tf.maximum(tf.reduce_max(tf.abs(values), axes), _LEAST_WEIGHT)
+  largest = largest_weights(kernel, channel_axes, scales)
   fake_quant = (
     tf.quantization.fake_quant_with_min_max_vars
     if scales == 'tensor'
     else tf.quantization.fake_quant_with_min_max_vars_per_channel
   )
-  rounded = fake_quant(values, -largest, largest, narrow_range=True)
+  rounded = fake_quant(
+    _by_channel(kernel, channel_axes), -largest, largest, narrow_range=True
+  )
   return _straight_through(kernel, tf.reshape(rounded, kernel.shape))
+
+
+def largest_weights(
+  kernel: tf.Tensor, channel_axes: int, scales: str
+) -> tf.Tensor:
+  """Returns max|w| `[O]` of the channels, or `[]`; 127 times the scale."""
+  values = _by_channel(kernel, channel_axes)
+  axes = None if scales == 'tensor' else list(range(len(values.shape) - 1))
+  return tf.maximum(tf.reduce_max(tf.abs(values), axes), _LEAST_WEIGHT)
+
+
+def _by_channel(kernel, channel_axes):
+  """Returns weights with one axis of channels, the last."""
+  if channel_axes == 1:
+    return kernel
+  channels = kernel.shape[2] * kernel.shape[3]
+  return tf.reshape(kernel, [*kernel.shape[:2], 1, channels])
+
+
+def round_bias(bias: tf.Tensor, unit: tf.Tensor) -> tf.Tensor:
+  """Returns a bias in whole units, the scale of the sums; gradient passes."""
+  return _straight_through(bias, tf.round(bias / unit) * unit)
 
 
 def weight_scales(kernel: np.ndarray, scales: str) -> np.ndarray:

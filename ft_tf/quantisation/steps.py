@@ -6,12 +6,24 @@ variables. Batch norm stands still: it is a factor and a summand made of its
 moving statistics.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
 
 from ft_tf.quantisation import places, quantisers
+
+Scale = Callable[[], tf.Tensor]
+
+
+def image_scale() -> tf.Tensor:
+  """Returns the step between two values of a raw image."""
+  return tf.constant((quantisers.IMAGE[1] - quantisers.IMAGE[0]) / 255)
+
+
+def sigmoid_scale() -> tf.Tensor:
+  """Returns the step between two values of a sigmoid."""
+  return tf.constant(quantisers.SIGMOID[1] / 255)
 
 
 class Step(keras.layers.Layer):
@@ -32,6 +44,19 @@ class Step(keras.layers.Layer):
   def places(self) -> list[str]:
     """Returns the names of the places of learned ranges, in their order."""
     return [self.role.name] if self.role.has_range else []
+
+  def output_scale(self, input_scale: Scale | None) -> Scale | None:
+    """Returns the step between two values of its output.
+
+    Args:
+      input_scale: That of its input; None where that is not rounded.
+    """
+    if 'sigmoid' in (self.role.kind, self.role.activation):
+      return sigmoid_scale
+    if self.quantisers:
+      return list(self.quantisers.values())[-1].scale
+    is_passing = self.role.kind in ('same', 'dropout', 'identity', 'folded')
+    return input_scale if is_passing else None
 
   def is_rounding(self) -> bool:
     """Tells whether it rounds weights, constants or what it computes."""

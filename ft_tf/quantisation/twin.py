@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from ft_tf import errors
 from ft_tf.models import graph, standard
-from ft_tf.quantisation import operations, places, quantisers, steps
+from ft_tf.quantisation import operations, places, quantisers, steps, weighted
 
 WEIGHT_SCALES = ('channel', 'tensor')
 _BATCH = 64  # images observed at once
@@ -64,8 +64,13 @@ class Twin:
     while name in names:
       name += '_'
     tensors = {id(source): steps.Image(self.mode, name)(image)}
+    scales: dict[int, steps.Scale | None] = {id(source): steps.image_scale}
     for role in places.plan(model):
       step = operations.make(role, self.mode)
+      scale = scales.get(id(role.call.inputs[0]))
+      if isinstance(step, weighted.Weighted):
+        step.input_scale = scale
+      scales[id(role.call.outputs[0])] = step.output_scale(scale)
       values = [tensors[id(tensor)] for tensor in role.call.inputs]
       tensors[id(role.call.outputs[0])] = step(
         values if len(values) > 1 else values[0]

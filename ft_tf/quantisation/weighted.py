@@ -1,5 +1,7 @@
 """Convolutions and dense layers with batch norm folded into their weights."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -14,6 +16,8 @@ class Weighted(steps.Step):
   def __init__(self, role: places.Role, mode: quantisers.Mode):
     super().__init__(role, mode)
     self.norm = role.norm
+    # The step between two values of its input; None where that is not rounded.
+    self.input_scale: Callable[[], tf.Tensor] | None = None
 
   def places(self) -> list[str]:
     # relu is merged into the kernel; other activations have their own.
@@ -67,7 +71,20 @@ class Weighted(steps.Step):
       )
     if not self.operation.use_bias and self.norm is None:
       return kernel, None
-    return kernel, self.mode.constant(lambda: self.folded()[1])
+    return kernel, self.mode.constant(self._bias)
+
+  def _bias(self):
+    """Returns the bias as the file holds it, in units of a product."""
+    kernel, bias = self.folded()
+    if self.input_scale is None:
+      return bias
+    largest = quantisers.largest_weights(
+      kernel, self.channel_axes, self.mode.weight_scales
+    )
+    unit = tf.stop_gradient(self.input_scale() * largest / 127)
+    return self.mode.rounded(
+      self.role.group, bias, lambda values: quantisers.round_bias(values, unit)
+    )
 
   def _has_scale_for_tensor(self):
     """Tells whether the weights get one scale, by fake quantisation."""
