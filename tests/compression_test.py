@@ -17,6 +17,7 @@ from ft_tf.data import datasets
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.export import student as export_student
 from ft_tf.models import heads, model_files, zoo
+from ft_tf.report import model_card
 from ft_tf.signals import compiled
 from ft_tf.training import loop, quantisation_aware, student, teacher
 from tests import fixtures
@@ -39,7 +40,14 @@ class CompressTest(absltest.TestCase):
     self.network.save(self.teacher)
     self.run_dir = run_dir.RunDir(os.path.join(folder, 'run'))
 
-  def _compress(self, dataset=None, seeds=1, baseline=False, **flags):
+  def _compress(
+    self,
+    dataset=None,
+    seeds=1,
+    baseline=False,
+    export=export_student.DEFAULTS,
+    **flags,
+  ):
     return compression.compress(
       fixtures.recipe(teacher=self.teacher, **flags),
       dataset or fixtures.blobs(),
@@ -48,6 +56,7 @@ class CompressTest(absltest.TestCase):
       options=loop.Options(),
       seeds=seeds,
       baseline=baseline,
+      export=export,
     )
 
   def _check_progress(self, printed):
@@ -153,6 +162,28 @@ class CompressTest(absltest.TestCase):
       report = file.read()
     self.assertIn('student, factor transfer', report)
     self.assertIn('Predictions on the test split', report)
+    self.assertIn('export/model_card.md', report)
+    card = os.path.join(self.run_dir.path, 'export', model_card.NAME)
+    with open(card) as file:
+      self.assertIn('## Teacher', file.read())
+
+  def test_further_formats_of_a_complete_run_are_reported(self):
+    every = export_student.Options(max_drop=100)
+    options = {
+      'paraphraser_epochs': 1,
+      'student_epochs': 1,
+      'student_drop_epochs': (),
+    }
+    result = self._compress(export=every, **options)
+    more = export_student.Options(formats=('int8_io',), max_drop=100)
+    self.assertEqual(self._compress(export=more, **options), result)
+    for path in (
+      result['report'],
+      os.path.join(result['export'], model_card.NAME),
+    ):
+      with open(path) as file:
+        text = file.read().replace('\\', '')
+      self.assertIn('student_int8_io.tflite', text)
 
   @pytest.mark.slow
   def test_student_of_smaller_images_goes_the_whole_way(self):

@@ -47,10 +47,10 @@ def write(root: run_dir.RunDir) -> str:
 def _lines(root: run_dir.RunDir) -> Iterator[str]:
   export = root.read('export/export.json')
   # A folder that an export was put into may hold the run of another model.
-  is_own = _is_of_run(root)
-  recipe = root.read('recipe.json') if is_own else {}
-  runs = summary.read_runs(root) if is_own else []
-  environments = root.read('environment.json') if is_own else None
+  exported = _find_run(root)
+  recipe = root.read('recipe.json') if exported else {}
+  runs = summary.read_runs(root) if exported else []
+  environments = root.read('environment.json') if exported else None
   predicted = root.read(f'export/{run_dir.PREDICTIONS}') or {}
   student = predictions.parse(predicted.get(run_dir.KERAS))
   int8 = predictions.parse(predicted.get(run_dir.INT8))
@@ -63,9 +63,11 @@ def _lines(root: run_dir.RunDir) -> Iterator[str]:
   if 'teacher' in recipe and 'student' in recipe:
     yield from ('', '## Teacher', '')
     yield from _teacher(recipe, runs)
-  if 'student' in recipe:
+  if exported and 'student' in recipe:
     yield from ('', '## Training', '')
     yield from _training(recipe, runs)
+    if os.path.basename(exported.path) == run_dir.QAT:
+      yield from _quantisation(exported)
   yield from ('', '## Files', '')
   yield from _files(export, measured, environments)
   studied = root.read('export/layers.json')
@@ -82,15 +84,14 @@ def _lines(root: run_dir.RunDir) -> Iterator[str]:
   yield from _limits(recipe, export, student, measured)
 
 
-def _is_of_run(root: run_dir.RunDir) -> bool:
-  """Tells whether the export is that of the run in its folder."""
+def _find_run(root: run_dir.RunDir) -> run_dir.RunDir | None:
+  """Returns the run whose model was exported; None if it is elsewhere."""
   made_of = (root.read('export/.made_of.json') or {}).get('model_sha256')
-  models = (root.child('student').model, root.model)
-  return root.begun() and any(
-    run_dir.digest(model) == made_of
-    for model in models
-    if os.path.exists(model)
-  )
+  for run in (root.child(run_dir.QAT), root.child('student'), root):
+    there = root.begun() and os.path.exists(run.model)
+    if there and run_dir.digest(run.model) == made_of:
+      return run
+  return None
 
 
 def _title(recipe: Mapping[str, Any]) -> str:
@@ -203,6 +204,22 @@ def _training(
       f'{100 * row.mean:.2f} % ({seeds}{spread}; {row.parameters:,} '
       'parameters, before export)'
     )
+
+
+def _quantisation(run: run_dir.RunDir) -> Iterator[str]:
+  """Yields what quantisation-aware training, after the others, did."""
+  qat = run.read('recipe.json')['qat']
+  text = (
+    f'{qat["epochs"]} epoch{"s" * (qat["epochs"] != 1)}, learning rate '
+    f'{qat["learning_rate"]:g}'
+  )
+  result = run.read('result.json')
+  if result:
+    text += (
+      f'; test accuracy after it {100 * result["float_accuracy"]:.2f} % in '
+      f'float, {100 * result["accuracy"]:.2f} % in simulated int8'
+    )
+  yield f'- **Quantisation-aware training of the student**: {text}'
 
 
 def _files(

@@ -42,6 +42,7 @@ class CompressTest(absltest.TestCase):
       'export/saved_model/saved_model.pb',
       'export/student_int8.tflite',
       'export/labels.txt',
+      'export/model_card.md',
     ):
       self.assertTrue(os.path.exists(os.path.join(workdir, name)), name)
 

@@ -53,6 +53,10 @@ class StagesTest(absltest.TestCase):
     )
     self.assertEqual(code, 0, err)
     self.assertIn('student_int8.tflite', commands.result(out))
+    with open(f'{folder}/student/export/model_card.md') as file:
+      card = file.read()
+    self.assertIn('**Data set**: digits', card)
+    self.assertNotIn('## Teacher', card)  # The folder does not hold it.
 
 
 if __name__ == '__main__':

@@ -158,6 +158,23 @@ class CardTest(compression_folder.TestCase):
       self.assertNotIn(word, text)
     self.assertIn('1,000 images\n', text)
 
+  def test_student_trained_for_int8_says_so(self):
+    self.folder.create_file('qat/model.keras', 'further weights')
+    self.write_json(
+      'qat/recipe.json', {'qat': {'epochs': 2, 'learning_rate': 0.01}}
+    )
+    self.write_json(
+      'qat/result.json', {'accuracy': 0.88, 'float_accuracy': 0.89}
+    )
+    self.assertNotIn('Quantisation-aware', self._card())
+    self._own('qat/model.keras')
+    self.assertIn(
+      'Quantisation-aware training of the student**: 2 epochs, learning rate '
+      '0.01; test accuracy after it 89.00 % in float, 88.00 % in simulated '
+      'int8',
+      self._section('Training'),
+    )
+
   def test_export_beside_the_run_of_its_student(self):
     recipe = {**self.root.read('recipe.json'), 'stage': 'student'}
     del recipe['teacher'], recipe['seeds']
