@@ -23,6 +23,8 @@ _CARD = f'export/{model_card.NAME}'
 _LINKED = (
   'export/labels.txt',
   'export/export.json',
+  'export/latency.json',
+  'export/layers.json',
   'student/model.keras',
   'student/best.keras',
   'teacher/model.keras',
