@@ -36,10 +36,9 @@ from ft_tf import recipes, run_dir, specs
 from ft_tf.cli import flag_sets, settings
 from ft_tf.data import datasets, sampling, views
 from ft_tf.evaluation import metrics, predictors
-from ft_tf.export import convert, quantised
+from ft_tf.export import convert, formats
 from ft_tf.export import student as export_student
 from ft_tf.models import model_files
-from ft_tf.quantisation import twin
 from ft_tf.report import paired, tables
 from ft_tf.training import (
   paraphraser,
@@ -100,23 +99,20 @@ class Trained:
     )
     return run
 
-  def quantised_afterwards(
-    self, run: run_dir.RunDir, scales: str, outside: str = 'uint8'
+  def file(
+    self, run: run_dir.RunDir, scales: str, file_format: str = 'int8'
   ) -> bytes:
-    """Returns the int8 file of a network that was trained in float."""
-    images = sampling.sample(
+    """Returns the int8 file of a run's network, as an export makes it."""
+    calibration = sampling.sample(
       self.seen.train, export_student.CALIBRATION_IMAGES
-    ).images[:]
-    network = convert.float32_twin(model_files.load(run.model), 'float32')
-    return convert.tflite_int8(
-      network, images, outside=outside, weight_scales=scales
     )
-
-  def quantised_in_training(self, run: run_dir.RunDir, scales: str) -> bytes:
-    """Returns the int8 file of a network that was trained in int8."""
-    network = twin.build(model_files.load(run.model), weight_scales=scales)
-    network.set_ranges(quantisation_aware.read_ranges(run) or {})
-    return quantised.tflite(network)
+    source = formats.Source(
+      model_files.load(run.model),
+      calibration.images[:],
+      scales,
+      quantisation_aware.read_ranges(run),
+    )
+    return formats.FORMATS[file_format].make(source)
 
   def tuned(self, scales: str, steps: int) -> bytes:
     """Returns the int8 file after training, tuned by litert-tunner.
@@ -130,7 +126,7 @@ class Trained:
     keras.utils.set_random_seed(self.recipe.seed)
     with tempfile.TemporaryDirectory() as scratch:
       path = os.path.join(scratch, 'int8.tflite')
-      content = self.quantised_afterwards(self.run, scales, 'int8')
+      content = self.file(self.run, scales, 'int8_io')
       with open(path, 'wb') as file:
         file.write(content)
       (output,) = litert.Interpreter(model_content=content).get_output_details()
@@ -166,15 +162,15 @@ def measure(trained: Trained, scales: str) -> dict[str, float]:
   os.makedirs(folder.path, exist_ok=True)
   own = {'weight_scales': scales}
   ways = {
-    'ptq': lambda: trained.quantised_afterwards(trained.run, scales),
+    'ptq': lambda: trained.file(trained.run, scales),
     # Nothing of a float run depends on the scales.
-    'float': lambda: trained.quantised_afterwards(
+    'float': lambda: trained.file(
       trained.continued('float', in_float=True), scales
     ),
-    'qat': lambda: trained.quantised_in_training(
+    'qat': lambda: trained.file(
       trained.continued(f'qat-{scales}', **own), scales
     ),
-    'qat_scratch': lambda: trained.quantised_in_training(
+    'qat_scratch': lambda: trained.file(
       trained.continued(f'qat_scratch-{scales}', method='scratch', **own),
       scales,
     ),
