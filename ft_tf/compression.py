@@ -4,18 +4,17 @@ import base64
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import factors, recipes, run_dir, specs, teachers
+from ft_tf import exporting, factors, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.export import budget, measuring
-from ft_tf.export import folder as export_folder
 from ft_tf.export import student as export_student
 from ft_tf.methods import factor_transfer, registry
 from ft_tf.models import feature_maps
@@ -34,8 +33,6 @@ from ft_tf.training import (
 )
 
 CANDIDATES = 'candidates.json'  # what limits of size and latency chose from
-_QAT_BASELINE = 'qat-scratch'  # the baseline trained further, for its int8 file
-_EXPORT_BEFORE = 'export-before-qat'
 _SAMPLES = 12  # test images shown in the report, and as many mistakes
 
 
@@ -115,7 +112,7 @@ def compress(
     if complete:
       _print(f'{run.path} is complete')
       if export.formats:
-        _export_student(recipe, dataset, run, export)
+        exporting.export_student(recipe, dataset, run, export)
         model_card.write(run)
         page.write(run)
       return complete
@@ -170,16 +167,18 @@ def compress(
         run=run.child(name),
         **work,
       )
-      _set_aside(run.child(trained_name), _exporter(run, trained_name))
-    with progress.part(_export_folder(run), 'export') as part:
-      figures = _export_all(
+      exporting.set_aside(
+        run.child(trained_name), exporting.exporter(run, trained_name)
+      )
+    with progress.part(exporting.folder_of(run), 'export') as part:
+      figures = exporting.export_all(
         recipe, dataset, run, trained_teacher, baseline, export, part
       )
     seen = specs.student_dataset(recipe, dataset)
     run.write('samples.json', _samples(run, dataset, seen, trained_teacher))
     model_card.write(run)
     report = page.write(run)
-    measuring.check_drop(figures, export.max_drop, _export_folder(run))
+    measuring.check_drop(figures, export.max_drop, exporting.folder_of(run))
     qat = {
       name: result for name, result in results.items() if name == run_dir.QAT
     }
@@ -284,7 +283,7 @@ def _continued(recipe: recipes.Recipe, baseline: bool) -> dict[str, str]:
     return {}
   continued = {run_dir.QAT: 'student'}
   if baseline:
-    continued[_QAT_BASELINE] = f'comparison/scratch-{recipe.seed}'
+    continued[exporting.QAT_BASELINE] = f'comparison/scratch-{recipe.seed}'
   return continued
 
 
@@ -319,126 +318,7 @@ def _plan(
     parts.of_quantised(students[trained_name], dataset, run.child(name))
     for name, trained_name in continued.items()
   ]
-  return [*planned, parts.of_export(_export_folder(run))]
-
-
-def _export_all(
-  recipe: recipes.Recipe,
-  dataset: datasets.Dataset,
-  run: run_dir.RunDir,
-  trained_teacher: teachers.Teacher,
-  baseline: bool,
-  export: export_student.Options,
-  part: reporter.Running,
-) -> measuring.Figures:
-  """Exports the student, and what its table compares it with.
-
-  Returns:
-    The student's figures, as of `export.student.export`.
-  """
-  compared = export_student.Options(weight_scales=export.weight_scales)
-  export_compared(
-    run.child('teacher'),
-    dataset,
-    loaded=trained_teacher.model,
-    options=compared,
-    status=part.step('teacher'),
-  )
-  if baseline:
-    scratch_run = run.child(f'comparison/scratch-{recipe.seed}')
-    export_compared(
-      scratch_run,
-      dataset,
-      quantised=run.child(_QAT_BASELINE) if recipe.qat.epochs else None,
-      options=compared,
-      status=part.step('baseline'),
-    )
-  # Last: it is timed beside the teacher's file.
-  return _export_student(recipe, dataset, run, export, part.step('student'))
-
-
-def _export_student(
-  recipe: recipes.Recipe,
-  dataset: datasets.Dataset,
-  run: run_dir.RunDir,
-  export: export_student.Options,
-  status: Callable[[str], None] = export_student.print_status,
-) -> measuring.Figures:
-  """Exports the student, after quantisation-aware training if there is one."""
-  exported = run.child(run_dir.QAT if recipe.qat.epochs else 'student')
-  return export_student.export(
-    exported.model,
-    dataset,
-    _export_folder(run),
-    status=status,
-    options=export,
-    teacher=os.path.join(_export_folder(run.child('teacher')), run_dir.FLOAT32),
-    **_ranges(exported),
-  )
-
-
-def _ranges(run: run_dir.RunDir) -> dict[str, Any]:
-  """Returns the argument of an export that has learned ranges."""
-  ranges = quantisation_aware.read_ranges(run)
-  return {} if ranges is None else {'ranges': ranges}
-
-
-def _export_folder(run: run_dir.RunDir) -> str:
-  return os.path.join(run.path, 'export')
-
-
-def _exporter(run: run_dir.RunDir, name: str) -> run_dir.RunDir:
-  """Returns the folder with the export of one of the compression's students."""
-  return run if name == 'student' else run.child(name)
-
-
-def _set_aside(trained: run_dir.RunDir, exporter: run_dir.RunDir) -> None:
-  """Keeps an export from before quantisation-aware training by another name."""
-  folder = _export_folder(exporter)
-  if export_folder.is_of(folder, trained.model):
-    os.replace(folder, os.path.join(exporter.path, _EXPORT_BEFORE))
-
-
-def export_compared(
-  run: run_dir.RunDir,
-  dataset: datasets.Dataset,
-  *,
-  loaded: keras.Model | None = None,
-  quantised: run_dir.RunDir | None = None,
-  options: export_student.Options = export_student.DEFAULTS,
-  status: Callable[[str], None] = export_student.print_status,
-) -> None:
-  """Exports a network that the student is compared with, if it converts.
-
-  The student must convert. A teacher that a user brings may hold operations
-  that TFLite lacks; then a line tells so, and its cells in the table stay
-  empty.
-
-  Args:
-    run: The network's run, whose folder gets the export.
-    dataset: The images.
-    loaded: As of `export.student.export`.
-    quantised: Its quantisation-aware training, whose network is exported; None:
-      that of the run.
-    options: As of `export.student.export`.
-    status: Likewise.
-  """
-  folder, exported = os.path.join(run.path, 'export'), quantised or run
-  try:
-    export_student.export(
-      exported.model,
-      dataset,
-      folder,
-      loaded=loaded,
-      status=status,
-      options=options,
-      is_compared=True,
-      **_ranges(exported),
-    )
-  except Exception as error:  # The converter's own class is not public.
-    # The last line is the reason where the first names a place in the code.
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-    _print(f'{run.path}: no TFLite file to compare with ({reason})')
+  return [*planned, parts.of_export(exporting.folder_of(run))]
 
 
 def _samples(
@@ -453,7 +333,7 @@ def _samples(
   that the int8 file classifies wrongly ('mistakes').
   The student sees them as `seen` has them, the teacher as `dataset`.
   """
-  export = _export_folder(run)
+  export = exporting.folder_of(run)
   int8 = predictors.open_predictor(os.path.join(export, run_dir.INT8))
   answers = metrics.logits(int8, seen.test.images).argmax(axis=1)
   mistakes = np.flatnonzero(answers != seen.test.labels)
@@ -510,7 +390,7 @@ def _finish(
       for row in table
     ],
     'candidates': (run.read(CANDIDATES) or {}).get('candidates', []),
-    'export': _export_folder(run),
+    'export': exporting.folder_of(run),
     'report': report,
   }
   run.write('result.json', result)

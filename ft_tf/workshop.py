@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from ft_tf import (
   arms,
-  compression,
   errors,
+  exporting,
   knowledge,
   run_dir,
   teachers,
@@ -184,7 +184,7 @@ def export(path: str) -> None:
 
   The process that waits for this one shows the progress.
   """
-  compression.export_compared(
+  exporting.export_compared(
     run_dir.RunDir(path), _bench.dataset, status=lambda status: None
   )
 

@@ -40,6 +40,7 @@ _ROOMS = (
   'report',
   'browser',
   'findings',
+  'exporting',
   'compression',
   'python_terms',
   'results',
