@@ -72,7 +72,9 @@ def write_network(
   path = f'{folder}.keras'
   model.save(path)
   dataset = datasets.Dataset(_Noise(shape), validation_examples=8)
-  student.export(path, dataset, folder, status=lambda status: None)
+  student.export(
+    path, dataset, folder, status=lambda status: None, is_compared=True
+  )
   with open(os.path.join(folder, 'export.json')) as file:
     figures = json.load(file)
   for entry in figures.values():
