@@ -97,10 +97,8 @@ class Activation(steps.Step):
   """An activation that is a call of its own."""
 
   def places(self) -> list[str]:
-    steps = []
-    if self.role.kind == 'hard_sigmoid':
-      steps = [f'{self.role.name}/sum']
-    return steps + super().places()
+    inner = steps.inner_places(self.role.name, self.role.kind)
+    return inner + super().places()
 
   def compute(self, values):
     return self.activate(values[0], self.role.kind)

@@ -26,6 +26,18 @@ def sigmoid_scale() -> tf.Tensor:
   return tf.constant(quantisers.SIGMOID[1] / 255)
 
 
+def inner_places(name: str, activation: str) -> list[str]:
+  """Returns the places of learned ranges within an activation.
+
+  Args:
+    name: That of the call.
+    activation: Its kind, as of `Step.activate`.
+  """
+  if activation == 'hard_swish':
+    return [f'{name}/sixth', f'{name}/sum']
+  return [f'{name}/sum'] if activation == 'hard_sigmoid' else []
+
+
 class Step(keras.layers.Layer):
   """One call; the subclasses say what it computes before it is rounded."""
 
@@ -83,7 +95,9 @@ class Step(keras.layers.Layer):
     if kind in ('relu', 'relu6'):
       return getattr(tf.nn, kind)(x)
     if kind == 'hard_swish':
-      return x * tf.nn.relu6(x + 3.0) * (1 / 6)
+      # Not as one operation, see `convert.with_divided_hard_swish`.
+      sixth = self.round(x * (1 / 6), f'{self.role.name}/sixth')
+      return sixth * self.round(tf.nn.relu6(x + 3.0), f'{self.role.name}/sum')
     if kind == 'hard_sigmoid':
       # A sum, merged with relu6, and a product.
       y = self.round(tf.nn.relu6(x + 3.0), f'{self.role.name}/sum')

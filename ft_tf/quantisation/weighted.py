@@ -27,7 +27,9 @@ class Weighted(steps.Step):
     if inner == 'hard_sigmoid':
       return [f'{name}/sum', name]
     before = [f'{name}/before_activation']
-    return before if inner == 'sigmoid' else [*before, name]
+    if inner == 'sigmoid':
+      return before
+    return [*before, *steps.inner_places(name, inner), name]
 
   def call(self, inputs):
     inner, place = self.role.activation, self.role.name
