@@ -19,7 +19,7 @@ import numpy as np
 
 from ft_tf.data import datasets, sampling, sources
 from ft_tf.evaluation import metrics, predictors
-from ft_tf.export import convert
+from ft_tf.export import formats
 
 _COUNTS = (20, 100, 1000)
 
@@ -35,20 +35,19 @@ def measure(
     draws: How many times other images are drawn.
   """
   student = keras.saving.load_model(model)
-  twin = convert.float32_twin(student, 'float32')
   test = dataset.test
   wanted = metrics.logits(predictors.KerasPredictor(student), test.images)
   in_keras = (wanted.argmax(axis=1) == test.labels).mean()
   print(f'{len(test)} test images, Keras: {100 * in_keras:.2f} %\n')
   counts = sorted({min(count, len(dataset.train)) for count in _COUNTS})
   return [
-    [f'{count:,}', *_row(twin, dataset, count, draws, wanted)]
+    [f'{count:,}', *_row(student, dataset, count, draws, wanted)]
     for count in counts
   ]
 
 
 def _row(
-  twin: keras.Model,
+  student: keras.Model,
   dataset: datasets.Dataset,
   count: int,
   draws: int,
@@ -59,7 +58,9 @@ def _row(
   figures = []
   for seed in range(draws):
     chosen = sampling.sample(dataset.train, count, seed=seed)
-    content = convert.tflite_int8(twin, chosen.images[:])
+    content = formats.FORMATS['int8'].make(
+      formats.Source(student, chosen.images[:])
+    )
     with tempfile.TemporaryDirectory() as folder:
       path = os.path.join(folder, 'calibrated.tflite')
       with open(path, 'wb') as file:
