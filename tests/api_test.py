@@ -247,7 +247,7 @@ class DistillTest(absltest.TestCase):
       ({'validation_examples': 99}, 'validation_examples=99 leaves none'),
       ({'student_epoch': 3}, "'student_epoch'; did you mean student_epochs"),
       ({'label_name': []}, "'label_name'; did you mean label_names"),
-      ({'epochs': 3}, "'epochs'; did you mean paraphraser_epochs, student_ep"),
+      ({'epochs': 3}, "'epochs'; did you mean paraphraser_epochs, qat_epochs"),
       ({'test': None}, 'nothing to test on: give test, or validation_data'),
       ({'seeds': 1.5}, 'seeds=1.5: give an integer of 1 or more'),
       ({'max_bytes': 0}, 'max_bytes=0: give a number above 0'),

@@ -1,4 +1,4 @@
-"""Times training steps and the student on one image, beside other software.
+"""Times training steps and the student beside other software.
 
   pip install -r requirements-benchmark.txt
   ft-tf benchmark --workdir=runs/benchmark

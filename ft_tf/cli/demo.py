@@ -1,4 +1,4 @@
-"""Tries it out on handwritten digits, in minutes; or a student in the browser.
+"""Tries it out on digits, or shows a student in the browser.
 
   ft-tf demo
   ft-tf demo --workdir=runs/demo --student_epochs=16

@@ -1,4 +1,4 @@
-"""Prints the accuracy of a .keras, .tflite, .onnx or SavedModel.
+"""Prints the accuracy of a model file or a SavedModel.
 
   ft-tf evaluate --dataset=digits --model=runs/demo/export/student_int8.tflite
 

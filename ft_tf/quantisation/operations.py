@@ -1,5 +1,7 @@
 """Sums, products, means and activations, and what writes what it reads."""
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 
@@ -12,7 +14,7 @@ class Norm(steps.Step):
   def places(self) -> list[str]:
     return [f'{self.role.name}/product', *super().places()]
 
-  def compute(self, values):
+  def compute(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
     (x,) = values
     factor = self.constant(lambda: steps.norm_constants(self.operation)[0])
     summand = self.constant(lambda: steps.norm_constants(self.operation)[1])
@@ -25,7 +27,7 @@ class Normalization(steps.Step):
   def places(self) -> list[str]:
     return [f'{self.role.name}/difference', *super().places()]
 
-  def compute(self, values):
+  def compute(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
     (x,) = values
     mean = self.constant(lambda: self._statistic('mean'))
     factor = self.constant(self._factor)
@@ -58,7 +60,7 @@ class Rescaling(steps.Step):
     steps = [f'{self.role.name}/product'] if self._has_offset() else []
     return steps + super().places()
 
-  def compute(self, values):
+  def compute(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
     (x,) = values
     y = x * self.constant(lambda: tf.cast(self.operation.scale, tf.float32))
     if not self._has_offset():
@@ -70,7 +72,7 @@ class Rescaling(steps.Step):
 class Arithmetic(steps.Step):
   """A sum or product of two tensors, or of a tensor and a constant."""
 
-  def compute(self, values):
+  def compute(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
     other = places.constant(self.role.call)
     if other is None:
       return super().compute(values)
@@ -100,21 +102,21 @@ class Activation(steps.Step):
     inner = steps.inner_places(self.role.name, self.role.kind)
     return inner + super().places()
 
-  def compute(self, values):
+  def compute(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
     return self.activate(values[0], self.role.kind)
 
 
 class Mean(steps.Step):
   """A mean over height and width."""
 
-  def compute(self, values):
+  def compute(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.reduce_mean(values[0], [1, 2], keepdims=self.operation.keepdims)
 
 
 class Dropout(steps.Step):
   """Dropout of rounded values, in training alone."""
 
-  def call(self, inputs, training=None):
+  def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
     x = tf.cast(inputs, tf.float32)
     return self.operation.call(x, training=training)
 
@@ -122,7 +124,7 @@ class Dropout(steps.Step):
 class Unchanged(steps.Step):
   """What a file does not have: a folded batch norm, an identity."""
 
-  def compute(self, values):
+  def compute(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
     return values[0]
 
 

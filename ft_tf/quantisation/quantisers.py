@@ -36,6 +36,10 @@ class Mode:
     self.observed: dict[str, tuple[tf.Tensor, tf.Tensor]] | None = None
     self.frozen = False
 
+  def rounds_all(self) -> bool:
+    """Tells whether every group is rounded, of variables."""
+    return self.observed is None and not self.frozen and not self.switches
+
   def constant(self, compute: Callable[[], tf.Tensor]) -> tf.Tensor:
     """Returns what a function of variables computes; frozen, its value now."""
     if not self.frozen:
@@ -145,6 +149,11 @@ def _by_channel(kernel, channel_axes):
     return kernel
   channels = kernel.shape[2] * kernel.shape[3]
   return tf.reshape(kernel, [*kernel.shape[:2], 1, channels])
+
+
+def round_whole(values: tf.Tensor) -> tf.Tensor:
+  """Returns the nearest whole numbers; the gradient passes."""
+  return _straight_through(values, tf.round(values))
 
 
 def round_bias(bias: tf.Tensor, unit: tf.Tensor) -> tf.Tensor:

@@ -77,7 +77,7 @@ class Step(keras.layers.Layer):
       'sigmoid',
     )
 
-  def call(self, inputs):
+  def call(self, inputs: tf.Tensor) -> tf.Tensor:
     values = [tf.cast(x, tf.float32) for x in keras.tree.flatten(inputs)]
     y = self.compute(values)
     return self.round(y, self.role.name) if self.role.has_range else y
@@ -111,7 +111,11 @@ class Step(keras.layers.Layer):
       return x * y if kind == 'swish' else y
     return x
 
-  def constant(self, compute, round_values=quantisers.round_constant):
+  def constant(
+    self,
+    compute: Callable[[], tf.Tensor],
+    round_values: Callable[[tf.Tensor], tf.Tensor] = quantisers.round_constant,
+  ) -> tf.Tensor:
     """Returns a constant of the kernel, rounded where the group is."""
     return self.mode.constant(
       lambda: self.mode.rounded(self.role.group, compute(), round_values)

@@ -31,12 +31,9 @@ class Weighted(steps.Step):
       return before
     return [*before, *steps.inner_places(name, inner), name]
 
-  def call(self, inputs):
+  def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
     inner, place = self.role.activation, self.role.name
-    kernel, bias = self._kernel_and_bias()
-    y = self._convolve(tf.cast(inputs, tf.float32), kernel)
-    if bias is not None:
-      y += bias
+    y = self._sums(tf.cast(inputs, tf.float32), bool(training))
     if f'{place}/before_activation' in self.quantisers:
       y = self.round(y, f'{place}/before_activation')
     y = self.activate(y, inner)
@@ -54,6 +51,34 @@ class Weighted(steps.Step):
     kernel = kernel.reshape(-1, channels)
     scales = quantisers.weight_scales(kernel, self.mode.weight_scales)
     return np.round(kernel / scales).astype(np.int8), scales
+
+  def _sums(self, x, training):
+    """Returns the weighted sums, with the bias."""
+    kernel, bias = self._kernel_and_bias()
+    if training or self.input_scale is None or not self.mode.rounds_all():
+      y = self._convolve(x, kernel)
+      return y if bias is None else y + bias
+    # In whole numbers, which float32 holds up to 2^24: the sums are those of
+    # the file, whatever their order. A sum of rounded real numbers now and then
+    # ends on the other side of a half. Training takes no notice of that.
+    scale = tf.stop_gradient(self.input_scale())
+    weight_scales = tf.stop_gradient(self._weight_scales())
+    unit = scale * weight_scales
+    if self.channel_axes == 2 and weight_scales.shape.rank:
+      weight_scales = tf.reshape(weight_scales, kernel.shape[2:])
+    y = self._convolve(
+      quantisers.round_whole(x / scale),
+      quantisers.round_whole(kernel / weight_scales),
+    )
+    if bias is not None:
+      y += quantisers.round_whole(bias / unit)
+    return y * unit
+
+  def _weight_scales(self):
+    largest = quantisers.largest_weights(
+      self.folded()[0], self.channel_axes, self.mode.weight_scales
+    )
+    return largest / 127
 
   def _kernel_and_bias(self):
     kernel = self.constant(
@@ -77,13 +102,10 @@ class Weighted(steps.Step):
 
   def _bias(self):
     """Returns the bias as the file holds it, in units of a product."""
-    kernel, bias = self.folded()
+    _, bias = self.folded()
     if self.input_scale is None:
       return bias
-    largest = quantisers.largest_weights(
-      kernel, self.channel_axes, self.mode.weight_scales
-    )
-    unit = tf.stop_gradient(self.input_scale() * largest / 127)
+    unit = tf.stop_gradient(self.input_scale() * self._weight_scales())
     return self.mode.rounded(
       self.role.group, bias, lambda values: quantisers.round_bias(values, unit)
     )

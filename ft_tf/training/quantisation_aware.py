@@ -164,16 +164,16 @@ class _QuantisedStage(student.StudentStage):
     with strategy.scope():
       self.model = rebuilding.rebuild(loaded, precision='float32')
       self._twin = None if self._in_float else _twin(self.recipe, self.model)
-      self._methods = []
+      self.methods = []
       if recipes.terms(self.recipe.student.method):
         parts = registry.Parts(
-          teacher=self._teacher.model,
+          teacher=self.required_teacher().model,
           student=self.model,
-          paraphrasers=[trained.model for trained in self._paraphrasers],
+          paraphrasers=[trained.model for trained in self.paraphrasers],
           examples=self.dataset.train,
         )
-        self._methods = registry.make(self.recipe, parts)
-      for method in self._methods:
+        self.methods = registry.make(self.recipe, parts)
+      for method in self.methods:
         if method.adapter is not None:
           self._continue_adapter(method)
 
@@ -217,12 +217,12 @@ class _QuantisedStage(student.StudentStage):
 
   def settle_beta(self, measure, run):
     # The student's run has measured it.
-    beta.settle_beta(self.recipe, self._methods, measure, self._trained)
+    beta.settle_beta(self.recipe, self.methods, measure, self._trained)
 
   def prepare(self, run, strategy, options, part):
     if self._twin is not None:
       part.status('observing ranges')
-      seen = sampling.sample(self._seen.train, _OBSERVED)
+      seen = sampling.sample(self.seen.train, _OBSERVED)
       self._twin.observe(seen.images[:])
     return dataclasses.replace(
       super().prepare(run, strategy, options, part),
@@ -231,7 +231,7 @@ class _QuantisedStage(student.StudentStage):
     )
 
   def score(self, run):
-    test = self._seen.test
+    test = self.seen.test
     in_float = metrics.logits(
       predictors.KerasPredictor(folding.fold(self.model)), test.images
     )
@@ -247,11 +247,11 @@ class _QuantisedStage(student.StudentStage):
       outputs = metrics.logits(
         predictors.KerasPredictor(self._twin.model), test.images
       )
-    scores = stage.score_test_split(run, outputs, self._seen)
+    scores = stage.score_test_split(run, outputs, self.seen)
     float_scores = metrics.score(in_float, test.labels)
     scores |= {f'float_{k}': float_scores[k] for k in ('accuracy', 'loss')}
-    if self._teacher is not None:
-      of_teacher = self._teacher.logits(self.dataset.test)
+    if self.teacher is not None:
+      of_teacher = self.teacher.logits(self.dataset.test)
       scores |= metrics.likeness(outputs, of_teacher)
     return scores
 

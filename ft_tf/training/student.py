@@ -89,41 +89,49 @@ class StudentStage(stage.Stage):
   run, another optimizer and other files.
   """
 
-  def __init__(self, recipe, dataset, teacher, paraphrasers, signals, label):
+  def __init__(
+    self,
+    recipe: recipes.Recipe,
+    dataset: datasets.Dataset,
+    teacher: teachers.Teacher | None,
+    paraphrasers: Sequence[paraphraser.TrainedParaphraser],
+    signals: cache.Store | None,
+    label: str | None,
+  ):
     self.recipe = precision.settle(recipe)
     self.dataset = dataset
     self.method = label or recipe.student.method
     self.name = f'student {self.method} seed {recipe.seed}'
-    self._seen = specs.student_dataset(recipe, dataset)
-    self._teacher = teacher
-    self._paraphrasers: tuple[paraphraser.TrainedParaphraser, ...] = ()
+    self.seen = specs.student_dataset(recipe, dataset)
+    self.teacher = teacher
+    self.paraphrasers: tuple[paraphraser.TrainedParaphraser, ...] = ()
     if recipes.needs_paraphraser(recipe.student.method):
-      self._paraphrasers = tuple(paraphrasers)
+      self.paraphrasers = tuple(paraphrasers)
     self._signals = signals
     self._check_inputs()
 
   def _check_inputs(self):
     method = self.recipe.student.method
-    inputs = {'teacher': self._teacher is not None or method == recipes.SCRATCH}
+    inputs = {'teacher': self.teacher is not None or method == recipes.SCRATCH}
     if recipes.needs_paraphraser(method):
-      inputs['paraphraser'] = bool(self._paraphrasers)
+      inputs['paraphraser'] = bool(self.paraphrasers)
     for name, present in inputs.items():
       if not present:
         raise errors.UsageError(
           f'--method={method} learns from a trained {name}: give --{name}, the '
           f'model.keras that ft-tf train-{name} wrote'
         )
-    if self._seen is not self.dataset and method in recipes.INCUMBENTS:
+    if self.seen is not self.dataset and method in recipes.INCUMBENTS:
       raise errors.UsageError(
         f'--method={method} shows teacher and student the same images: leave '
         'out --student_image_size'
       )
 
-  def identity(self):
+  def identity(self) -> dict[str, Any]:
     digests = {}
     if self.recipe.student.method != recipes.SCRATCH:
-      digests['teacher'] = self._teacher.sha256
-    for number, trained in enumerate(self._paraphrasers, start=1):
+      digests['teacher'] = self.required_teacher().sha256
+    for number, trained in enumerate(self.paraphrasers, start=1):
       # The first has no number: most runs have one.
       suffix = f'_{number}' if number > 1 else ''
       digests[f'paraphraser{suffix}'] = trained.sha256
@@ -131,23 +139,28 @@ class StudentStage(stage.Stage):
       digests['student'] = run_dir.digest(self.recipe.student.model)
     return stage.identity('student', self.recipe, **digests)
 
-  def build(self, strategy):
+  def build(self, strategy: tf.distribute.Strategy) -> None:
     with strategy.scope():
       # First, so that one seed gives every method the same first weights.
       self.model = specs.build_student(self.recipe, self.dataset)
-      self._methods = []
+      self.methods = []
       if recipes.terms(self.recipe.student.method):
         seeds.skip_draws(
-          self._teacher.seed_draws
-          + sum(model_files.seed_draws(p.model) for p in self._paraphrasers)
+          self.required_teacher().seed_draws
+          + sum(model_files.seed_draws(p.model) for p in self.paraphrasers)
         )
         parts = registry.Parts(
-          teacher=self._teacher.model,
+          teacher=self.required_teacher().model,
           student=self.model,
-          paraphrasers=[trained.model for trained in self._paraphrasers],
+          paraphrasers=[trained.model for trained in self.paraphrasers],
           examples=self.dataset.train,
         )
-        self._methods = registry.make(self.recipe, parts)
+        self.methods = registry.make(self.recipe, parts)
+
+  def required_teacher(self) -> teachers.Teacher:
+    """Returns the teacher, without which no method but scratch begins."""
+    assert self.teacher is not None
+    return self.teacher
 
   @property
   def moved(self) -> keras.Model:
@@ -168,10 +181,16 @@ class StudentStage(stage.Stage):
     self, measure: Callable[[], dict[str, float]], run: run_dir.RunDir
   ) -> None:
     """Sets the factor losses' weights where the recipe leaves them open."""
-    beta.settle_beta(self.recipe, self._methods, measure, run)
+    beta.settle_beta(self.recipe, self.methods, measure, run)
 
-  def prepare(self, run, strategy, options, part):
-    recipe, dataset, methods = self.recipe, self.dataset, self._methods
+  def prepare(
+    self,
+    run: run_dir.RunDir,
+    strategy: tf.distribute.Strategy,
+    options: loop.Options,
+    part: reporter.Running,
+  ) -> loop.Training:
+    recipe, dataset, methods = self.recipe, self.dataset, self.methods
     for method in methods:
       if method.summary:
         part.say_once(method.summary)
@@ -182,7 +201,7 @@ class StudentStage(stage.Stage):
       optimizer.build(distillation.trained_variables(self.moved, methods))
     signal = None
     if methods:
-      signal = self._teacher.signal(methods, recipe.precision)
+      signal = self.required_teacher().signal(methods, recipe.precision)
     # Nothing but a term learns from images without labels. Who learns from
     # labels alone has as many steps, of labelled images.
     examples = dataset.every if methods else dataset.train
@@ -190,7 +209,7 @@ class StudentStage(stage.Stage):
       strategy, optimizer, signal, examples, options
     )
     self.settle_beta(measure, run)
-    validate = stage.validation(self.moved, self._seen.validation)
+    validate = stage.validation(self.moved, self.seen.validation)
     return loop.Training(
       method=self.method,
       epochs=recipe.student.epochs,
@@ -211,33 +230,33 @@ class StudentStage(stage.Stage):
         signal,
         methods,
         stage.shown_images(dataset),
-        stage.shown_images(self._seen),
+        stage.shown_images(self.seen),
       ),
       keep_best=lambda: stage.save(os.path.join(run.path, BEST), self.model),
       precision=recipe.precision,
-      teacher=self._teacher.path if self._teacher else '',
+      teacher=self.teacher.path if self.teacher else '',
       teacher_terms=(*(m.name for m in methods), incumbent.DISTILLATION),
     )
 
   def _compile(self, strategy, optimizer, signal, examples, options):
     """Returns the compiled steps, and a function to the terms' gradients."""
-    recipe, methods = self.recipe, self._methods
+    recipe, methods = self.recipe, self.methods
     if recipe.student.method in recipes.INCUMBENTS:
       train_steps = incumbent.compile_steps(
         strategy,
-        teacher=self._teacher.model,
+        teacher=self.required_teacher().model,
         student=self.model,
         optimizer=optimizer,
         method=recipe.student.method,
       )
       return train_steps, dict
-    smaller = self._seen is not self.dataset
+    smaller = self.seen is not self.dataset
     forward = distillation.make_forward(
       self.network(),
       methods,
       recipe.data.batch_size,
       signal=signal,
-      image_size=self._seen.image_shape[:2] if smaller else None,
+      image_size=self.seen.image_shape[:2] if smaller else None,
       labelled_share=len(self.dataset.train) / len(examples),
     )
     train_steps = distillation.compile_steps(
@@ -264,30 +283,30 @@ class StudentStage(stage.Stage):
     return filling.fill(
       self._signals,
       signal,
-      self._methods,
+      self.methods,
       self.recipe,
       self.dataset,
-      teacher_sha256=self._teacher.sha256,
+      teacher_sha256=self.required_teacher().sha256,
       frozen_sha256={
-        id(trained.model): trained.sha256 for trained in self._paraphrasers
+        id(trained.model): trained.sha256 for trained in self.paraphrasers
       },
     )
 
-  def score(self, run):
-    for method in self._methods:
+  def score(self, run: run_dir.RunDir) -> dict[str, Any]:
+    for method in self.methods:
       if method.adapter is not None:
         path = os.path.join(run.path, ADAPTER.format(method.name))
         stage.save(path, method.adapter)
-    test = self._seen.test
+    test = self.seen.test
     outputs = metrics.logits(_folded(self.model), test.images)
-    scores = stage.score_test_split(run, outputs, self._seen)
+    scores = stage.score_test_split(run, outputs, self.seen)
     best = os.path.join(run.path, BEST)
     if os.path.exists(best):
       kept = metrics.evaluate(_folded(model_files.load(best)), test)
       scores['best_accuracy'] = kept['accuracy']
-    if self._teacher is not None:
+    if self.teacher is not None:
       # The teacher sees the same images at its own size.
-      of_teacher = self._teacher.logits(self.dataset.test)
+      of_teacher = self.teacher.logits(self.dataset.test)
       scores |= metrics.likeness(outputs, of_teacher)
     rows = [r for r in run.metrics() if 'validation_accuracy' in r]
     if rows:

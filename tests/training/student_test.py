@@ -245,7 +245,7 @@ class TrainStudentTest(parameterized.TestCase):
     with (
       mock.patch.object(loop, '_random_states', return_value={}),
       mock.patch.object(
-        student._StudentStage, 'score', side_effect=KeyboardInterrupt
+        student.StudentStage, 'score', side_effect=KeyboardInterrupt
       ),
       self.assertRaises(KeyboardInterrupt),
     ):
