@@ -36,6 +36,7 @@ class TrainQuantisedTest(parameterized.TestCase):
     teacher.save(cls.teacher)
     network.save(cls.paraphraser)
     cls.trained = cls._train_student('student', recipe)
+    cls.whole = None
 
   @classmethod
   def _parts(cls, strategy=1, **options):
@@ -51,6 +52,13 @@ class TrainQuantisedTest(parameterized.TestCase):
     run = run_dir.RunDir(os.path.join(cls.folder, name))
     student.train_student(recipe, fixtures.blobs(), run=run, **cls._parts())
     return run
+
+  def _whole(self):
+    """Returns the run that most tests only look at, and its result."""
+    if self.whole is None:
+      run = run_dir.RunDir(os.path.join(self.folder, 'whole'))
+      type(self).whole = run, self._continue(run, values={})
+    return self.whole
 
   def _train(self, name='qat', *, trained=None, values=None, **options):
     run = run_dir.RunDir(os.path.join(self.create_tempdir().full_path, name))
@@ -69,7 +77,7 @@ class TrainQuantisedTest(parameterized.TestCase):
     )
 
   def test_run_leaves_a_plain_student_ranges_and_both_accuracies(self):
-    run, result = self._train()
+    run, result = self._whole()
     self.assertEqual(run.read('result.json'), result)
     self.assertEqual((result['method'], result['steps']), ('ft', 6))
     for name in ('accuracy', 'float_accuracy', 'teacher_agreement'):
@@ -86,7 +94,7 @@ class TrainQuantisedTest(parameterized.TestCase):
     )
 
   def test_saved_student_loads_without_the_library(self):
-    run, _ = self._train()
+    run, _ = self._whole()
     # In a process of its own, in which nothing of ft_tf is registered.
     code = (
       'import sys, keras; '
@@ -126,7 +134,7 @@ class TrainQuantisedTest(parameterized.TestCase):
     ):
       np.testing.assert_allclose(one, other, atol=1e-6)
     still = quantisation_aware.read_ranges(run)
-    moved_run, _ = self._train()
+    moved_run, _ = self._whole()
     moved = quantisation_aware.read_ranges(moved_run)
     self.assertNotEqual(still, moved)
     after = model_files.load(moved_run.model)
@@ -137,7 +145,7 @@ class TrainQuantisedTest(parameterized.TestCase):
       self.assertEqual(same, 'moving' in weight.path or not weight.trainable)
 
   def test_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(self):
-    whole, expected = self._train()
+    whole, expected = self._whole()
     cut = run_dir.RunDir(os.path.join(self.create_tempdir().full_path, 'cut'))
     with (
       mock.patch.object(
@@ -207,7 +215,7 @@ class TrainQuantisedTest(parameterized.TestCase):
     self.assertEqual(again, run.read('result.json'))
 
   def test_run_of_another_student_or_rate_is_refused(self):
-    run, result = self._train()
+    run, result = self._whole()
     self.assertEqual(self._continue(run, values={}), result)
     with self.assertRaisesRegex(errors.UsageError, 'qat.learning_rate: 0.01'):
       self._continue(run, values={'qat_learning_rate': 0.1})
