@@ -213,6 +213,7 @@ def within(
     specs.spec(recipe, seen),
     sampling.sample(seen.train, budget.CALIBRATION).images[:],
     limits,
+    label_names=seen.label_names,
     known=run.read(CANDIDATES),
   )
   return recipes.override(recipe, {'student': choice['student']}), choice

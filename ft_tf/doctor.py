@@ -251,6 +251,7 @@ def _measure_student(
     recipe.student.model,
     specs.spec(recipe, seen),
     sampling.sample(seen.train, budget.CALIBRATION).images[:],
+    label_names=seen.label_names,
   )
   return findings.Finding(
     'student',

@@ -167,6 +167,8 @@ def measure(
   spec: layers.Spec,
   images: np.ndarray,
   names: Iterable[str] = (USUAL,),
+  *,
+  label_names: Iterable[str] = (),
 ) -> Candidate:
   """Returns what a network's files take, of random weights.
 
@@ -175,6 +177,7 @@ def measure(
     spec: The data's shape and statistics.
     images: A few raw images to calibrate on, `[N, H, W, C]` uint8.
     names: The files' formats, as of `formats.FORMATS`.
+    label_names: By class; the files hold them.
 
   Raises:
     UsageError: there is no such network, or TFLite lacks some of its
@@ -182,7 +185,7 @@ def measure(
   """
   student = zoo.build(name, dataclasses.replace(spec, precision='float32'))
   _move(student)
-  source = formats.Source(student, images[:CALIBRATION])
+  source = formats.Source(student, images[:CALIBRATION], tuple(label_names))
   return Candidate(
     name=name,
     parameters=specs.count_parameters(student),
@@ -196,7 +199,7 @@ def measure(
 def _measure_file(
   form: formats.Format, source: formats.Source, image: np.ndarray
 ) -> dict[str, float]:
-  content = form.convert(source)
+  content = form.make(source)
   with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, form.file)
     with open(path, 'wb') as file:
@@ -223,7 +226,12 @@ def _move(student: keras.Model) -> None:
 
 
 def choose(
-  names: Iterable[str], spec: layers.Spec, images: np.ndarray, limits: Limits
+  names: Iterable[str],
+  spec: layers.Spec,
+  images: np.ndarray,
+  limits: Limits,
+  *,
+  label_names: Iterable[str] = (),
 ) -> tuple[Candidate, list[Candidate]]:
   """Returns the largest network that fits, and all that were measured.
 
@@ -233,13 +241,17 @@ def choose(
     spec: As of `measure`.
     images: Likewise.
     limits: What it may take.
+    label_names: As of `measure`.
 
   Raises:
     UsageError: none fits.
   """
+  label_names = tuple(label_names)
   candidates = []
   for name in names:
-    candidates.append(measure(name, spec, images, limits.formats()))
+    candidates.append(
+      measure(name, spec, images, limits.formats(), label_names=label_names)
+    )
     print(f'candidate: {candidates[-1]}', file=sys.stderr, flush=True)
     if not candidates[-1].fits(limits):
       break
@@ -259,6 +271,7 @@ def settle(
   images: np.ndarray,
   limits: Limits,
   *,
+  label_names: Iterable[str] = (),
   known: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
   """Returns the student of a family that limits leave, as JSON can write it.
@@ -268,6 +281,7 @@ def settle(
     spec: As of `measure`.
     images: Likewise.
     limits: What it may take.
+    label_names: As of `measure`.
     known: What was returned before: it stands if it is of the same family and
       limits, since latencies are never quite the same twice.
 
@@ -282,7 +296,9 @@ def settle(
   asked = {'family': list(names), 'limits': limits.as_json()}
   if known is not None and {k: known.get(k) for k in asked} == asked:
     return known
-  best, candidates = choose(names, spec, images, limits)
+  best, candidates = choose(
+    names, spec, images, limits, label_names=label_names
+  )
   return {
     **asked,
     'student': best.name,

@@ -10,7 +10,13 @@ import keras
 import numpy as np
 
 from ft_tf import errors, run_dir
-from ft_tf.export import convert, onnx_file, quantised, tflite_file
+from ft_tf.export import (
+  convert,
+  onnx_file,
+  quantised,
+  tflite_file,
+  tflite_metadata,
+)
 from ft_tf.quantisation import twin as twins
 
 DEFAULT = ('fp32', 'fp16', 'int8')
@@ -23,6 +29,7 @@ class Source:
   Attributes:
     student: From raw images to logits.
     calibration: Raw images of the training split, `[N, H, W, C]` uint8.
+    label_names: By class; the .tflite files hold them with their description.
     weight_scales: As of `twin.build`.
     ranges: Those of the maps that quantisation-aware training has learned, by
       place; None: the calibration images set them.
@@ -30,8 +37,19 @@ class Source:
 
   student: keras.Model
   calibration: np.ndarray
+  label_names: tuple[str, ...] = ()
   weight_scales: str = 'channel'
   ranges: Mapping[str, tuple[float, float]] | None = None
+
+  @property
+  def description(self) -> tflite_metadata.Description:
+    """What the .tflite files say of themselves."""
+    return tflite_metadata.Description(
+      name=self.student.name,
+      about=f'Classifies images into {len(self.label_names)} classes.',
+      image_shape=self.student.input_shape[1:],
+      label_names=self.label_names,
+    )
 
   @functools.cached_property
   def of_bytes(self) -> keras.Model:
@@ -70,13 +88,16 @@ class Format:
       UsageError: the format lacks operations of the student; they are named.
     """
     try:
-      return self.convert(source)
+      content = self.convert(source)
     except errors.UsageError as error:
       if self.name in DEFAULT:
         raise
       raise errors.UsageError(
         f'{error}; or leave {self.name} out of --formats'
       ) from error
+    if not self.file.endswith('.tflite'):
+      return content
+    return tflite_file.describe(content, source.description)
 
 
 def _int8(outside: str) -> Callable[[Source], bytes]:

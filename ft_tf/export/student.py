@@ -19,8 +19,6 @@ from ft_tf.export import (
   layer_study,
   measuring,
   saved_model,
-  tflite_file,
-  tflite_metadata,
 )
 from ft_tf.models import checks, model_files, standard
 
@@ -150,7 +148,13 @@ def export(
   os.makedirs(os.path.dirname(os.path.abspath(folder)), exist_ok=True)
   with run_dir.replacing(folder) as scratch:
     os.mkdir(scratch)
-    source = formats.Source(student, calibration, options.weight_scales, ranges)
+    source = formats.Source(
+      student,
+      calibration,
+      tuple(dataset.label_names),
+      options.weight_scales,
+      ranges,
+    )
     names = _write_models(source, dataset, chosen, scratch, status)
     with open(
       os.path.join(scratch, 'labels.txt'), 'w', encoding='utf-8'
@@ -207,7 +211,7 @@ def check_untrained(
   """
   images = sampling.sample(dataset.train, _LEAST_IMAGES).images[:]
   _check_count(len(images))
-  source = formats.Source(student, images, options.weight_scales)
+  source = formats.Source(student, images, weight_scales=options.weight_scales)
   for each in formats.choose(options.formats):
     if each.name not in formats.DEFAULT:
       each.make(source)
@@ -258,20 +262,11 @@ def _write_models(
     os.path.join(folder, run_dir.SAVED_MODEL),
     preprocessing=dataset.test.preprocessing,
   )
-  description = tflite_metadata.Description(
-    name=source.student.name,
-    about=f'Classifies images into {len(dataset.label_names)} classes.',
-    image_shape=dataset.image_shape,
-    label_names=tuple(dataset.label_names),
-  )
   names = [run_dir.KERAS, run_dir.SAVED_MODEL]
   for each in chosen:
     status(f'converting to {each.file}')
-    content = each.make(source)
-    if each.file.endswith('.tflite'):
-      content = tflite_file.describe(content, description)
     with open(os.path.join(folder, each.file), 'wb') as file:
-      file.write(content)
+      file.write(each.make(source))
     names.append(each.file)
   return names
 

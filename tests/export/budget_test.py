@@ -42,8 +42,8 @@ class BudgetTest(parameterized.TestCase):
   def _measured(self):
     """Lets candidates grow by 10 kB and 1 ms; float32 is four times int8."""
 
-    def measure(name, spec, images, names):
-      del spec, images
+    def measure(name, spec, images, names, *, label_names):
+      del spec, images, label_names
       size = 1 + _NAMES.index(name)
       files = {
         each: {

@@ -11,7 +11,7 @@ from ai_edge_litert import interpreter as litert
 
 from ft_tf import errors
 from ft_tf.evaluation import device_files
-from ft_tf.export import budget, formats, tflite_file, tflite_metadata
+from ft_tf.export import budget, formats
 from ft_tf.models import layers, zoo
 
 _TFLITE = [
@@ -118,14 +118,9 @@ class FormatsTest(parameterized.TestCase):
       layers.Spec((32, 32, 3), 10, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)),
     )
     budget._move(student)
-    source = formats.Source(student, _images(20, (32, 32, 3)))
     names = ('airplane', 'automobile', 'bird', 'cat', 'deer')
-    content = tflite_file.describe(
-      formats.FORMATS['int8'].make(source),
-      tflite_metadata.Description(
-        'resnet20', 'Classifies images.', (32, 32, 3), names + names
-      ),
-    )
+    source = formats.Source(student, _images(20, (32, 32, 3)), names + names)
+    content = formats.FORMATS['int8'].make(source)
     self.assertLess(len(content), 306_000)
 
   def test_operation_that_a_format_lacks_is_named_with_the_format(self):
