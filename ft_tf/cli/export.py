@@ -72,4 +72,6 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
   ]
   table = tables.to_markdown(['file', 'bytes', 'accuracy %', 'ms'], lines)
   measuring.check_drop(exported, options.max_drop, folder)
-  return outcome.Outcome(exported, f'{table}\n\nExport:  {folder}')
+  fastest = run_dir.RunDir(folder).read('latency.json')['fastest']
+  text = f'{table}\n\nFastest here:  {fastest}\nExport:        {folder}'
+  return outcome.Outcome(exported, text)

@@ -52,6 +52,9 @@ def describe_compression(
       '.tflite files': _short(export),
       'curves': _tensorboard(root),
       'check a file': shlex.join(command),
+      'in a browser': shlex.join(
+        ['ft-tf', 'demo', f'--export={_short(export)}']
+      ),
     },
   )
 
