@@ -223,7 +223,13 @@ class _QuantisedStage(student.StudentStage):
     if self._twin is not None:
       part.status('observing ranges')
       seen = sampling.sample(self.seen.train, _OBSERVED)
-      self._twin.observe(seen.images[:])
+      try:
+        self._twin.observe(seen.images[:])
+      except errors.UsageError as error:
+        # Of the student's training, not of what the user gave.
+        raise errors.TrainingError(
+          f'{error}; the student before is {self._trained.model}'
+        ) from error
     return dataclasses.replace(
       super().prepare(run, strategy, options, part),
       epochs=self.recipe.qat.epochs,

@@ -1,6 +1,7 @@
 """Quantisation-aware training: what continues, is saved and is refused."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -8,6 +9,7 @@ from unittest import mock
 
 import keras
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors, factors, run_dir, specs, teachers
@@ -169,6 +171,7 @@ class TrainQuantisedTest(parameterized.TestCase):
       np.testing.assert_array_equal(one, other)
     self.assertEqual(cut.read(run_dir.RANGES), whole.read(run_dir.RANGES))
 
+  @pytest.mark.slow
   def test_two_devices_equal_one(self):
     # One step: later ones round values that differ in their last bits to
     # neighbouring steps.
@@ -243,6 +246,22 @@ class TrainQuantisedTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UsageError, 'not finite'):
       self._continue(run, values={}, trained=broken)
     self.assertFalse(os.path.exists(run.path))
+
+  def test_dead_student_is_an_outcome_of_training(self):
+    run = run_dir.RunDir(os.path.join(self.create_tempdir().full_path, 's'))
+    dead = model_files.load(self.trained.model)
+    last = dead.get_layer('logits')
+    last.kernel.assign(np.zeros(last.kernel.shape))
+    os.makedirs(run.path)
+    for name in os.listdir(self.trained.path):
+      source = os.path.join(self.trained.path, name)
+      if os.path.isfile(source):
+        shutil.copy(source, run.path)
+    dead.save(run.model)
+    with self.assertRaisesRegex(
+      errors.TrainingError, 'same logits .*the student before is'
+    ):
+      self._train(trained=run)
 
   def test_loss_that_is_not_finite_ends_the_run(self):
     with self.assertRaisesRegex(errors.TrainingError, 'lower learning rate'):
