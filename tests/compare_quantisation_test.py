@@ -12,7 +12,7 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _EPOCHS = [
   f'--{stage}_epochs=1'
   for stage in ('teacher', 'paraphraser', 'student', 'qat')
-]
+] + ['--teacher_learning_rate=0.01', '--paraphraser_learning_rate=0.001']
 
 
 class CompareQuantisationTest(absltest.TestCase):

@@ -120,7 +120,7 @@ class GivenTest(absltest.TestCase):
     folder = self.create_tempdir().full_path
     for label, value in (('cat', 40), ('dog', 200)):
       os.makedirs(f'{folder}/pictures/{label}')
-      for i in range(10):
+      for i in range(15):
         image = Image.new('L', (30, 20), value + i)
         image.save(f'{folder}/pictures/{label}/{i}.png')
     zoo.build(
@@ -140,7 +140,7 @@ class GivenTest(absltest.TestCase):
     )
     self.assertEqual(code, 0, err)
     result = commands.result(out)
-    self.assertEqual(result['examples'], 4)
+    self.assertEqual(result['examples'], 6)
     self.assertIn('16x16x3', err)
     data = [f'--dataset=folder:{folder}/pictures', f'--data_dir={folder}/data']
     code, out, err = commands.run(
