@@ -109,8 +109,8 @@ class Trained:
     source = formats.Source(
       model_files.load(run.model),
       calibration.images[:],
-      scales,
-      quantisation_aware.read_ranges(run),
+      weight_scales=scales,
+      ranges=quantisation_aware.read_ranges(run),
     )
     return formats.FORMATS[file_format].make(source)
 

@@ -185,7 +185,9 @@ def measure(
   """
   student = zoo.build(name, dataclasses.replace(spec, precision='float32'))
   _move(student)
-  source = formats.Source(student, images[:CALIBRATION], tuple(label_names))
+  source = formats.Source(
+    student, images[:CALIBRATION], label_names=tuple(label_names)
+  )
   return Candidate(
     name=name,
     parameters=specs.count_parameters(student),

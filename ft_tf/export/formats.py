@@ -37,6 +37,7 @@ class Source:
 
   student: keras.Model
   calibration: np.ndarray
+  _: dataclasses.KW_ONLY
   label_names: tuple[str, ...] = ()
   weight_scales: str = 'channel'
   ranges: Mapping[str, tuple[float, float]] | None = None

@@ -151,9 +151,9 @@ def export(
     source = formats.Source(
       student,
       calibration,
-      tuple(dataset.label_names),
-      options.weight_scales,
-      ranges,
+      label_names=tuple(dataset.label_names),
+      weight_scales=options.weight_scales,
+      ranges=ranges,
     )
     names = _write_models(source, dataset, chosen, scratch, status)
     with open(

@@ -119,7 +119,9 @@ class FormatsTest(parameterized.TestCase):
     )
     budget._move(student)
     names = ('airplane', 'automobile', 'bird', 'cat', 'deer')
-    source = formats.Source(student, _images(20, (32, 32, 3)), names + names)
+    source = formats.Source(
+      student, _images(20, (32, 32, 3)), label_names=names + names
+    )
     content = formats.FORMATS['int8'].make(source)
     self.assertLess(len(content), 306_000)
 
