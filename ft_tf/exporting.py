@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import keras
 
@@ -69,14 +68,8 @@ def export_student(
     status=status,
     options=export,
     teacher=os.path.join(folder_of(run.child('teacher')), run_dir.FLOAT32),
-    **_ranges(exported),
+    ranges=quantisation_aware.read_ranges(exported),
   )
-
-
-def _ranges(run: run_dir.RunDir) -> dict[str, Any]:
-  """Returns the argument of an export that has learned ranges."""
-  ranges = quantisation_aware.read_ranges(run)
-  return {} if ranges is None else {'ranges': ranges}
 
 
 def folder_of(run: run_dir.RunDir) -> str:
@@ -119,17 +112,17 @@ def export_compared(
     options: As of `export.student.export`.
     status: Likewise.
   """
-  folder, exported = os.path.join(run.path, 'export'), quantised or run
+  exported = quantised or run
   try:
     student.export(
       exported.model,
       dataset,
-      folder,
+      folder_of(run),
       loaded=loaded,
       status=status,
       options=options,
       is_compared=True,
-      **_ranges(exported),
+      ranges=quantisation_aware.read_ranges(exported),
     )
   except Exception as error:  # The converter's own class is not public.
     # The last line is the reason where the first names a place in the code.
