@@ -8,6 +8,7 @@ import gc
 import os
 import tempfile
 
+import pytest
 from absl import flags
 from absl.testing import absltest  # noqa: F401  defines --test_tmpdir
 
@@ -27,6 +28,19 @@ def pytest_configure():
 
 def pytest_unconfigure():
   _SCRATCH.cleanup()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+  """Starts every test at one seed, so that a failure repeats.
+
+  Weights that no test seeds would otherwise differ from run to run, and now and
+  then give a logit so near 0 that no relative tolerance holds.
+  """
+  # TensorFlow must not be imported before ft_tf has said how it computes.
+  import keras  # noqa: PLC0415
+
+  keras.utils.set_random_seed(0)
 
 
 def pytest_runtest_teardown(item, nextitem):

@@ -39,7 +39,11 @@ class RebuildTest(absltest.TestCase):
     )
     self.assertEqual(keras.config.dtype_policy().name, 'float32')
     images = networks.images(2, 4, 3).astype(np.float32)
-    np.testing.assert_allclose(copy(images), model(images), rtol=0.02)
+    wanted = model(images).numpy()
+    # bfloat16 keeps 8 bits of each product; a logit is a sum of products that
+    # may cancel, so its error is relative to the largest of them.
+    largest = np.abs(wanted).max()
+    np.testing.assert_allclose(copy(images), wanted, atol=0.02 * largest)
 
   def test_copy_equals_and_shares_no_weight(self):
     model = networks.disturb(networks.random_student((8, 8, 1), 3))
