@@ -284,7 +284,7 @@ def _continued(recipe: recipes.Recipe, baseline: bool) -> dict[str, str]:
     return {}
   continued = {run_dir.QAT: 'student'}
   if baseline:
-    continued[exporting.QAT_BASELINE] = f'comparison/scratch-{recipe.seed}'
+    continued[run_dir.QAT_BASELINE] = f'comparison/scratch-{recipe.seed}'
   return continued
 
 

@@ -13,9 +13,6 @@ from ft_tf.export import measuring, student
 from ft_tf.progress import reporter
 from ft_tf.training import quantisation_aware
 
-QAT_BASELINE = 'qat-scratch'  # the baseline trained further, for its int8 file
-_EXPORT_BEFORE = 'export-before-qat'
-
 
 def export_all(
   recipe: recipes.Recipe,
@@ -44,7 +41,7 @@ def export_all(
     export_compared(
       scratch_run,
       dataset,
-      quantised=run.child(QAT_BASELINE) if recipe.qat.epochs else None,
+      quantised=run.child(run_dir.QAT_BASELINE) if recipe.qat.epochs else None,
       options=compared,
       status=part.step('baseline'),
     )
@@ -85,7 +82,7 @@ def set_aside(trained: run_dir.RunDir, exporter: run_dir.RunDir) -> None:
   """Keeps an export from before quantisation-aware training by another name."""
   folder = folder_of(exporter)
   if export_folder.is_of(folder, trained.model):
-    os.replace(folder, os.path.join(exporter.path, _EXPORT_BEFORE))
+    os.replace(folder, os.path.join(exporter.path, run_dir.EXPORT_BEFORE_QAT))
 
 
 def export_compared(

@@ -47,9 +47,13 @@ EXPORTED = (KERAS, SAVED_MODEL, FLOAT32, FLOAT16, INT8)
 
 
 # Quantisation-aware training: its folder, inside the run that it continues or
-# beside it, and the ranges of activations by place, [low, high], in it.
+# beside it, and the ranges of activations by place, [low, high], in it. In a
+# compression also that of the baseline trained further, and by what name an
+# export from before it is kept.
 QAT = 'qat'
 RANGES = 'ranges.json'
+QAT_BASELINE = 'qat-scratch'
+EXPORT_BEFORE_QAT = 'export-before-qat'
 
 
 class RunDir:

@@ -409,6 +409,22 @@ class CompressTest(absltest.TestCase):
     self.assertEqual(steps, result['qat']['steps'])
     self.assertIsNotNone(by_folder['comparison/scratch-0/export'])
     self.assertIsNone(by_folder['teacher/export'])
+    # The table tells the network before from that after, with a file of each.
+    self.assertEqual(
+      [(row['method'], row['seeds']) for row in result['table'][1:]],
+      [
+        ('scratch', 1),
+        ('scratch,trained further in int8', 1),
+        ('ft', 1),
+        ('ft,trained further in int8', 1),
+      ],
+    )
+    self.assertEqual(
+      result['table'][-1]['mean'], result['qat']['float_accuracy']
+    )
+    self.assertNotIn(
+      None, [row['tflite_int8_bytes'] for row in result['table']]
+    )
     for name in ('export', 'comparison/scratch-0/export'):
       kept = self.run_dir.read(f'{name}-before-qat/export.json')
       self.assertEqual(set(kept), set(self.run_dir.read(f'{name}/export.json')))

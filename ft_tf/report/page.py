@@ -125,9 +125,7 @@ def _plot_teacher(teachers: Sequence[summary.Run]) -> dict[str, str]:
 
 def _student_method(table: Sequence[summary.Row]) -> str:
   """Returns the method of the exported student."""
-  methods = [row.method for row in table if row.method != 'teacher']
-  distilled = [method for method in methods if method != 'scratch']
-  return (distilled or methods)[0]
+  return summary.exported_method(row.method for row in table)
 
 
 def _make_ratios(table: Sequence[summary.Row]) -> Sequence[ratios.Ratio]:
@@ -158,15 +156,21 @@ def make_verdict(runs: list[summary.Run]) -> str:
   table = summary.make_rows(runs)
   by_method = {row.method: row for row in table}
   teacher = by_method['teacher']
-  distilled = [m for m in by_method if m not in ('teacher', 'scratch')]
-  if not distilled:
+  exported = summary.exported_method(by_method)
+  # Methods are compared as they were trained first, over all seeds.
+  student = by_method[summary.trained_first(exported)]
+  if student.method == 'scratch':
     return 'No student that learns from the teacher was trained in this run.'
-  student = by_method[distilled[0]]
   result = (
     f'The student reaches {100 * student.mean:.2f} % with '
     f'{teacher.parameters / student.parameters:.1f} times fewer parameters '
     f"than the teacher's {100 * teacher.mean:.2f} %."
   )
+  if exported != student.method:
+    result += (
+      ' The exported student was trained further in int8 and has '
+      f'{100 * by_method[exported].mean:.2f} % in float.'
+    )
   gain = paired.compute_gain(
     summary.accuracy_by_seed(runs, student.method),
     summary.accuracy_by_seed(runs, 'scratch'),

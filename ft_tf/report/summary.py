@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import statistics
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ft_tf import run_dir
@@ -15,6 +16,10 @@ _LABELS = {
 }
 
 
+# What `Run.method` adds for a network that was trained further in int8.
+_IN_INT8 = 'trained further in int8'
+
+
 def label(method: str) -> str:
   """Returns the label in tables of a method, or of an arm like 'ft,beta=20'."""
   name, *point = method.split(',')
@@ -24,7 +29,22 @@ def label(method: str) -> str:
 def _sort_key(method: str) -> tuple[int, str]:
   """Returns the key that sorts methods: teacher, baseline, ft, the others."""
   names = list(_LABELS)
-  return (names.index(method) if method in names else len(names)), method
+  name = trained_first(method)
+  return (names.index(name) if name in names else len(names)), method
+
+
+def trained_first(method: str) -> str:
+  """Returns the method by which a network was trained before int8."""
+  return method.removesuffix(f',{_IN_INT8}')
+
+
+def exported_method(methods: Iterable[str]) -> str:
+  """Returns which of a compression's methods its exported student has."""
+  students = [method for method in methods if method != 'teacher']
+  distilled = [m for m in students if trained_first(m) != 'scratch']
+  trained = (distilled or students)[0]
+  further = f'{trained},{_IN_INT8}'
+  return further if further in students else trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +68,17 @@ class Run:
 
   @property
   def method(self) -> str:
-    return self.result['method']
+    """The method; other than before where the network was trained further."""
+    method = self.result['method']
+    return f'{method},{_IN_INT8}' if self._is_in_int8() else method
+
+  @property
+  def accuracy(self) -> float:
+    """Test accuracy (0..1) of the Keras model, in float."""
+    return self.result['float_accuracy' if self._is_in_int8() else 'accuracy']
+
+  def _is_in_int8(self) -> bool:
+    return self.name in (run_dir.QAT, run_dir.QAT_BASELINE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,19 +126,42 @@ def read_runs(root: run_dir.RunDir) -> list[Run]:
       os.path.join('comparison', name)
       for name in sorted(os.listdir(comparison))
     ]
-  names.append('student')
+  names += ['student', run_dir.QAT, run_dir.QAT_BASELINE]
+  results = {name: root.child(name).read('result.json') for name in names}
   finished = []
-  for name in names:
-    run = root.child(name)
-    result = run.read('result.json')
+  for name, result in results.items():
     if result is not None:
-      # The student is exported into the compression's folder, not its run's.
-      exporter = root if name == 'student' else run
-      export = exporter.read(os.path.join('export', 'export.json'))
+      run = root.child(name)
+      export = root.read(_export_of(name, results))
       predictions = run.read(run_dir.PREDICTIONS)
       finished.append(Run(name, result, run.metrics(), export, predictions))
   return sorted(
     finished, key=lambda run: (_sort_key(run.method), run.result['seed'] or 0)
+  )
+
+
+def _export_of(name: str, results: Mapping[str, Any]) -> str:
+  """Returns where the `export.json` of a run is.
+
+  An export lies beside the run that was trained first. One that was made before
+  the network was trained further was set aside.
+
+  Args:
+    name: The run's.
+    results: The content of `result.json` by run; None: not finished.
+  """
+  baseline = results.get(run_dir.QAT_BASELINE)
+  # What was trained further, and what it was before.
+  firsts = {run_dir.QAT: 'student'}
+  if baseline:
+    firsts[run_dir.QAT_BASELINE] = f'comparison/scratch-{baseline["seed"]}'
+  continued = [first for run, first in firsts.items() if results.get(run)]
+  first = firsts.get(name, name)
+  return os.path.join(
+    # The student is exported into the compression's folder, not its run's.
+    '' if first == 'student' else first,
+    run_dir.EXPORT_BEFORE_QAT if name in continued else 'export',
+    'export.json',
   )
 
 
@@ -120,7 +173,7 @@ def make_rows(runs: list[Run]) -> list[Row]:
   return [
     Row(
       method,
-      tuple(run.result['accuracy'] for run in seeds),
+      tuple(run.accuracy for run in seeds),
       seeds[0].result['parameters'],
       next((run.export for run in seeds if run.export), None),
     )
@@ -165,9 +218,7 @@ HEADER = [
 def accuracy_by_seed(runs: list[Run], method: str) -> dict[int, float]:
   """Returns a method's test accuracies (0..1) by seed."""
   return {
-    run.result['seed']: run.result['accuracy']
-    for run in runs
-    if run.method == method
+    run.result['seed']: run.accuracy for run in runs if run.method == method
   }
 
 

@@ -164,7 +164,12 @@ class CardTest(compression_folder.TestCase):
       'qat/recipe.json', {'qat': {'epochs': 2, 'learning_rate': 0.01}}
     )
     self.write_json(
-      'qat/result.json', {'accuracy': 0.88, 'float_accuracy': 0.89}
+      'qat/result.json',
+      {
+        **self.root.child('student').read('result.json'),
+        'accuracy': 0.88,
+        'float_accuracy': 0.89,
+      },
     )
     self.assertNotIn('Quantisation-aware', self._card())
     self._own('qat/model.keras')

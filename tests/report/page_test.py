@@ -261,23 +261,26 @@ class WriteTest(compression_folder.TestCase):
 
 
 class VerdictTest(parameterized.TestCase):
-  def _verdict(self, **accuracies):
+  def _verdict(self, *further, **accuracies):
     parameters = {'teacher': 1000}
     return page.make_verdict(
       [
-        summary.Run(
-          f'{method}-{seed}',
-          {
-            'method': method,
-            'seed': seed,
-            'accuracy': accuracy,
-            'parameters': parameters.get(method, 80),
-          },
-          [],
-          None,
-        )
-        for method, values in accuracies.items()
-        for seed, accuracy in enumerate(values)
+        *further,
+        *(
+          summary.Run(
+            f'{method}-{seed}',
+            {
+              'method': method,
+              'seed': seed,
+              'accuracy': accuracy,
+              'parameters': parameters.get(method, 80),
+            },
+            [],
+            None,
+          )
+          for method, values in accuracies.items()
+          for seed, accuracy in enumerate(values)
+        ),
       ]
     )
 
@@ -320,6 +323,17 @@ class VerdictTest(parameterized.TestCase):
       'teacher): -2.00 points',
       self._verdict(teacher=(0.95,), scratch=(0.92,), ft=(0.9,)),
     )
+
+  def test_methods_are_compared_before_int8_and_the_exported_one_is_named(self):
+    result = {'method': 'ft', 'seed': 0, 'accuracy': 0.7, 'parameters': 80}
+    further = summary.Run('qat', {**result, 'float_accuracy': 0.91}, [], None)
+    text = self._verdict(further, teacher=(0.95,), scratch=(0.88,), ft=(0.9,))
+    self.assertStartsWith(text, 'The student reaches 90.00 % with')
+    self.assertIn(
+      'exported student was trained further in int8 and has 91.00 % in float.',
+      text,
+    )
+    self.assertIn('+2.00 points over 1 paired seed', text)
 
   def test_verdict_without_a_distilled_student(self):
     self.assertEqual(

@@ -70,6 +70,67 @@ class RunsTest(absltest.TestCase):
       ],
     )
 
+  def _continue(self, name, method, seed, accuracy, float_accuracy):
+    self._write(
+      f'{name}/result.json',
+      {
+        'method': method,
+        'seed': seed,
+        'accuracy': accuracy,
+        'float_accuracy': float_accuracy,
+        'parameters': 100,
+      },
+    )
+
+  def test_network_trained_further_has_a_row_of_its_own_with_its_export(self):
+    self._compression()
+    self._run('comparison/scratch-1', 'scratch', 1, 0.65)
+    self._write('comparison/scratch-0/export/export.json', _export(50))
+    self._write('comparison/scratch-1/export/export.json', _export(60))
+    self._write('export/export.json', _export(70))
+    before = summary.make_rows(summary.read_runs(self._root))
+    self.assertEqual(
+      [(row.method, row.export) for row in before],
+      [
+        ('teacher', None),
+        ('scratch', _export(50)),
+        ('ft', _export(70)),
+      ],
+    )
+    self._continue('qat', 'ft', 0, 0.87, 0.91)
+    self._continue('qat-scratch', 'scratch', 0, 0.57, 0.61)
+    self._write('export-before-qat/export.json', _export(80))
+    rows = summary.make_rows(summary.read_runs(self._root))
+    self.assertEqual(
+      [(row.label, row.accuracies, row.export) for row in rows],
+      [
+        ('teacher', (0.95,), None),
+        # That of seed 0 was not exported before; seed 1 is no part of it.
+        ('baseline (no teacher)', (0.6, 0.65), _export(60)),
+        (
+          'baseline (no teacher), trained further in int8',
+          (0.61,),
+          _export(50),
+        ),
+        ('student, factor transfer', (0.9, 0.8, 0.7, 0.85), _export(80)),
+        (
+          'student, factor transfer, trained further in int8',
+          (0.91,),
+          _export(70),
+        ),
+      ],
+    )
+    self.assertEqual(
+      summary.exported_method(row.method for row in rows), rows[-1].method
+    )
+    self.assertEqual(
+      summary.exported_method(row.method for row in before), 'ft'
+    )
+    self.assertEqual(summary.trained_first(rows[-1].method), 'ft')
+
+  def test_baseline_is_what_was_exported_where_no_other_was_trained(self):
+    self.assertEqual(summary.exported_method(['teacher', 'scratch']), 'scratch')
+
   def test_run_without_a_result_is_left_out(self):
     self._compression()
     self._write('comparison/ft-3/recipe.json', {})
