@@ -32,7 +32,7 @@ from absl import app, flags
 from ai_edge_litert import interpreter as litert
 
 import ft_tf  # noqa: F401  Before TensorFlow: it sets how that computes.
-from ft_tf import recipes, run_dir, specs
+from ft_tf import recipe_flags, recipes, run_dir, specs
 from ft_tf.cli import flag_sets, settings
 from ft_tf.data import datasets, sampling, views
 from ft_tf.evaluation import metrics, predictors
@@ -91,7 +91,7 @@ class Trained:
     """Returns the run of the student continued, trained if it is not there."""
     run = self.folder.child(name)
     quantisation_aware.train_quantised(
-      recipes.override(self.recipe, changes),
+      recipe_flags.override(self.recipe, changes),
       trained=self.run,
       run=run,
       in_float=in_float,
@@ -250,7 +250,7 @@ def main(argv: list[str]) -> None:
     )
   measured: dict[str, dict[int, dict[str, float]]] = {}
   for seed in range(recipe.seed, recipe.seed + FLAGS.seeds):
-    of_seed = recipes.override(recipe, {'seed': seed})
+    of_seed = recipe_flags.override(recipe, {'seed': seed})
     trained = Trained(
       recipe=of_seed,
       run=run.child(f'student-{seed}'),

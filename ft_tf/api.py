@@ -19,7 +19,7 @@ from ft_tf import (
   compression,
   errors,
   python_terms,
-  recipes,
+  recipe_flags,
   results,
   run_dir,
   teachers,
@@ -126,7 +126,7 @@ def distill(
       'student': _model(run, 'student', student, images),
       **{name: _value(value) for name, value in numbers.items()},
     }
-    which = recipes.override(catalogue.get(recipe), values)
+    which = recipe_flags.override(catalogue.get(recipe), values)
     dataset = datasets.Dataset(
       source,
       validation_split='validation' if source.has_validation else '',
@@ -198,7 +198,7 @@ def _check_count(name: str, value: Any) -> None:
 
 def _check_arguments(numbers: dict[str, Any]) -> None:
   """Raises `UsageError` over what is no number of a recipe, or of files."""
-  leaves = recipes.leaves()
+  leaves = recipe_flags.leaves()
   of_files = {leaf.flag for leaf in leaves if leaf.field.metadata['stored']}
   strange = sorted(of_files & numbers.keys())
   if strange:

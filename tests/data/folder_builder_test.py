@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from ft_tf import catalogue, errors, recipes
+from ft_tf import catalogue, errors, recipe_flags
 from ft_tf.data import datasets, folder_builder, image_files, sources
 
 
@@ -434,7 +434,7 @@ class SameImagesTest(_Case):
     self.assertNotIn('warning', self._open()[0])
 
   def _recipe(self, unlabelled, **values):
-    return recipes.override(
+    return recipe_flags.override(
       catalogue.get('pictures'),
       {
         'dataset': f'folder:{self.root}',

@@ -12,7 +12,14 @@ import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from ft_tf import catalogue, errors, recipes, run_dir, specs, teachers
+from ft_tf import (
+  catalogue,
+  errors,
+  recipe_flags,
+  run_dir,
+  specs,
+  teachers,
+)
 from ft_tf.data import datasets, image_ops, records, sources, views
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import model_files, zoo
@@ -97,7 +104,7 @@ def _png(image):
 
 
 def _recipe(**values):
-  return recipes.override(
+  return recipe_flags.override(
     catalogue.get('imagenet_resnet34_resnet18'),
     {
       'dataset': 'tiny_scenes',
