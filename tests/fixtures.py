@@ -130,3 +130,11 @@ def recipe(**values) -> recipes.Recipe:
     **{f'{stage}_drop_epochs': (2,) for stage in ('teacher', 'student')},
   }
   return recipe_flags.override(catalogue.digits(), {**small, **values})
+
+
+def gradient(height: int, width: int) -> np.ndarray:
+  """Returns an image whose red is the row and whose green the column."""
+  rows, columns = np.meshgrid(
+    np.linspace(0, 255, height), np.linspace(0, 255, width), indexing='ij'
+  )
+  return np.round(np.stack([rows, columns, 0 * rows], -1)).astype(np.uint8)

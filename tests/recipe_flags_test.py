@@ -207,6 +207,12 @@ class OverrideTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UsageError, message):
       recipe_flags.override(catalogue.digits(), {flag: value})
 
+  def test_padding_with_random_crops_is_refused(self):
+    with self.assertRaisesRegex(errors.UsageError, 'give --pad=0'):
+      recipe_flags.override(
+        catalogue.get('imagenet_resnet34_resnet18'), {'pad': 4}
+      )
+
   def test_recipe_given_stays_as_it_was(self):
     base = catalogue.digits()
     recipe_flags.override(base, {'beta': 1.0})
