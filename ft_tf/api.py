@@ -25,7 +25,7 @@ from ft_tf import (
   teachers,
 )
 from ft_tf.data import array_source, datasets, example_sets
-from ft_tf.export import budget
+from ft_tf.export import device_limits
 from ft_tf.export import student as export_student
 from ft_tf.models import checks, model_files
 from ft_tf.training import loop, stage, strategy
@@ -106,7 +106,7 @@ def distill(
     _check_arguments(numbers)
     _check_recipe(recipe)
     _check_count('seeds', seeds)
-    limits = budget.Limits(max_bytes, max_latency_ms, max_ram)
+    limits = device_limits.Limits(max_bytes, max_latency_ms, max_ram)
     export = export_student.Options(tuple(formats), max_drop)
     if test is None:
       test = validation_data
@@ -137,7 +137,7 @@ def distill(
     from_file = None if original is teacher else original
     given = teachers.resolve(which, dataset, from_file)
     which, choice = compression.within(
-      limits if limits != budget.Limits() else None, which, dataset, run
+      limits if limits != device_limits.Limits() else None, which, dataset, run
     )
     compressed = compression.compress(
       which,

@@ -22,7 +22,7 @@ from ft_tf import (
 )
 from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.evaluation import metrics, predictors
-from ft_tf.export import budget, measuring
+from ft_tf.export import budget, device_limits, measuring
 from ft_tf.export import student as export_student
 from ft_tf.methods import factor_transfer, registry
 from ft_tf.models import feature_maps
@@ -194,7 +194,7 @@ def compress(
 
 
 def within(
-  limits: budget.Limits | None,
+  limits: device_limits.Limits | None,
   recipe: recipes.Recipe,
   dataset: datasets.Dataset,
   run: run_dir.RunDir,

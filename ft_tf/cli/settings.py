@@ -24,7 +24,7 @@ from ft_tf import (
   teachers,
 )
 from ft_tf.data import datasets, folder, sources
-from ft_tf.export import budget, student
+from ft_tf.export import device_limits, student
 from ft_tf.export import folder as export_folder
 from ft_tf.models import checks, model_files
 from ft_tf.report import tables
@@ -224,15 +224,15 @@ def choose_student(
   return recipe, choice
 
 
-def _read_limits(values: flags.FlagValues) -> budget.Limits | None:
+def _read_limits(values: flags.FlagValues) -> device_limits.Limits | None:
   """Returns the limits of the flags; None if there are none."""
   given = {
     field.name: values[field.name].value
-    for field in dataclasses.fields(budget.Limits)
+    for field in dataclasses.fields(device_limits.Limits)
   }
   if all(value is None for value in given.values()):
     return None
-  return budget.Limits(**given)
+  return device_limits.Limits(**given)
 
 
 def _format_candidates(choice: dict[str, Any]) -> str:
