@@ -15,6 +15,10 @@ from ft_tf.quantisation import places, quantisers
 
 Scale = Callable[[], tf.Tensor]
 
+# Of a batch norm's epsilon: a channel of less variance is normalised to a
+# deviation of less than 1/256, a step of its range.
+_STILL = 2.0**-16
+
 
 def image_scale() -> tf.Tensor:
   """Returns the step between two values of a raw image."""
@@ -139,15 +143,27 @@ class Image(keras.layers.Layer):
 
 
 def norm_constants(
-  norm: keras.layers.BatchNormalization,
+  norm: keras.layers.BatchNormalization, *, drops_still_channels: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """Returns factor and summand `[C]` of a batch norm that stands still."""
-  factor = tf.math.rsqrt(
-    tf.cast(norm.moving_variance, tf.float32) + norm.epsilon
-  )
+  """Returns factor and summand `[C]` of a batch norm that stands still.
+
+  Args:
+    norm: The batch norm.
+    drops_still_channels: Whether the factor of a channel that does not vary is
+      0, and its summand what the channel then always is. The channel of a
+      depthwise convolution behind a dead one has a variance near 0, which makes
+      its folded weights some hundred times those of others. Where all weights
+      share a scale, they round all others to 0 and change nothing themselves
+      (Sheng et al. 2018, arXiv:1803.08607).
+  """
+  variance = tf.cast(norm.moving_variance, tf.float32)
+  factor = tf.math.rsqrt(variance + norm.epsilon)
+  mean = tf.cast(norm.moving_mean, tf.float32)
   if norm.scale:
     factor *= tf.cast(norm.gamma, tf.float32)
-  summand = -tf.cast(norm.moving_mean, tf.float32) * factor
+  if drops_still_channels:
+    factor = tf.where(variance < _STILL * norm.epsilon, 0.0, factor)
+  summand = -mean * factor
   if norm.center:
     summand += tf.cast(norm.beta, tf.float32)
   return factor, summand

@@ -126,7 +126,9 @@ class Weighted(steps.Step):
     bias = tf.cast(layer.bias, tf.float32) if layer.use_bias else None
     if self.norm is None:
       return kernel, bias
-    factor, summand = steps.norm_constants(self.norm)
+    factor, summand = steps.norm_constants(
+      self.norm, drops_still_channels=self.mode.weight_scales == 'tensor'
+    )
     if bias is not None:
       summand += bias * factor
     if self.channel_axes == 2:
