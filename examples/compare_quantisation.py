@@ -32,12 +32,11 @@ from absl import app, flags
 from ai_edge_litert import interpreter as litert
 
 import ft_tf  # noqa: F401  Before TensorFlow: it sets how that computes.
-from ft_tf import recipes, run_dir, specs
+from ft_tf import recipe_flags, recipes, run_dir, specs
 from ft_tf.cli import flag_sets, settings
-from ft_tf.data import datasets, sampling, views
+from ft_tf.data import datasets, views
 from ft_tf.evaluation import metrics, predictors
-from ft_tf.export import convert, formats
-from ft_tf.export import student as export_student
+from ft_tf.export import calibration_images, convert, formats
 from ft_tf.models import model_files
 from ft_tf.report import paired, tables
 from ft_tf.training import (
@@ -91,7 +90,7 @@ class Trained:
     """Returns the run of the student continued, trained if it is not there."""
     run = self.folder.child(name)
     quantisation_aware.train_quantised(
-      recipes.override(self.recipe, changes),
+      recipe_flags.override(self.recipe, changes),
       trained=self.run,
       run=run,
       in_float=in_float,
@@ -103,12 +102,9 @@ class Trained:
     self, run: run_dir.RunDir, scales: str, file_format: str = 'int8'
   ) -> bytes:
     """Returns the int8 file of a run's network, as an export makes it."""
-    calibration = sampling.sample(
-      self.seen.train, export_student.CALIBRATION_IMAGES
-    )
     source = formats.Source(
       model_files.load(run.model),
-      calibration.images[:],
+      calibration_images.choose(self.seen),
       weight_scales=scales,
       ranges=quantisation_aware.read_ranges(run),
     )
@@ -250,7 +246,7 @@ def main(argv: list[str]) -> None:
     )
   measured: dict[str, dict[int, dict[str, float]]] = {}
   for seed in range(recipe.seed, recipe.seed + FLAGS.seeds):
-    of_seed = recipes.override(recipe, {'seed': seed})
+    of_seed = recipe_flags.override(recipe, {'seed': seed})
     trained = Trained(
       recipe=of_seed,
       run=run.child(f'student-{seed}'),

@@ -19,13 +19,13 @@ from ft_tf import (
   compression,
   errors,
   python_terms,
-  recipes,
+  recipe_flags,
   results,
   run_dir,
   teachers,
 )
 from ft_tf.data import array_source, datasets, example_sets
-from ft_tf.export import budget
+from ft_tf.export import device_limits
 from ft_tf.export import student as export_student
 from ft_tf.models import checks, model_files
 from ft_tf.training import loop, stage, strategy
@@ -106,7 +106,7 @@ def distill(
     _check_arguments(numbers)
     _check_recipe(recipe)
     _check_count('seeds', seeds)
-    limits = budget.Limits(max_bytes, max_latency_ms, max_ram)
+    limits = device_limits.Limits(max_bytes, max_latency_ms, max_ram)
     export = export_student.Options(tuple(formats), max_drop)
     if test is None:
       test = validation_data
@@ -126,7 +126,7 @@ def distill(
       'student': _model(run, 'student', student, images),
       **{name: _value(value) for name, value in numbers.items()},
     }
-    which = recipes.override(catalogue.get(recipe), values)
+    which = recipe_flags.override(catalogue.get(recipe), values)
     dataset = datasets.Dataset(
       source,
       validation_split='validation' if source.has_validation else '',
@@ -137,7 +137,7 @@ def distill(
     from_file = None if original is teacher else original
     given = teachers.resolve(which, dataset, from_file)
     which, choice = compression.within(
-      limits if limits != budget.Limits() else None, which, dataset, run
+      limits if limits != device_limits.Limits() else None, which, dataset, run
     )
     compressed = compression.compress(
       which,
@@ -198,7 +198,7 @@ def _check_count(name: str, value: Any) -> None:
 
 def _check_arguments(numbers: dict[str, Any]) -> None:
   """Raises `UsageError` over what is no number of a recipe, or of files."""
-  leaves = recipes.leaves()
+  leaves = recipe_flags.leaves()
   of_files = {leaf.flag for leaf in leaves if leaf.field.metadata['stored']}
   strange = sorted(of_files & numbers.keys())
   if strange:

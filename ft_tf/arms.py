@@ -12,6 +12,7 @@ from ft_tf import (
   compression,
   definitions,
   errors,
+  recipe_flags,
   recipes,
   specs,
 )
@@ -61,7 +62,7 @@ def make(methods: Iterable[str], sweep: dict[str, list[Any]]) -> list[Arm]:
     UsageError: there is no such method, one stands twice, or the sweep is of
       what all students share.
   """
-  for leaf in recipes.leaves():
+  for leaf in recipe_flags.leaves():
     if leaf.flag not in sweep:
       continue
     if leaf.flag in _OWN_FLAG:
@@ -125,7 +126,7 @@ def explain(names: Iterable[str]) -> dict[str, str]:
 
 def _concerns(flag: str, method: str) -> bool:
   """Tells whether a flag can change what a method trains."""
-  (leaf,) = [leaf for leaf in recipes.leaves() if leaf.flag == flag]
+  (leaf,) = [leaf for leaf in recipe_flags.leaves() if leaf.flag == flag]
   return leaf.concerns(method)
 
 
@@ -152,7 +153,7 @@ def plan(
   students = {}  # Arms differ in the method; few have another network.
   checked = []
   for arm in chosen:
-    arm_recipe = recipes.override(recipe, arm.changes)
+    arm_recipe = recipe_flags.override(recipe, arm.changes)
     network = (
       arm_recipe.student.model,
       arm_recipe.student.student_image_size,
@@ -172,7 +173,7 @@ def plan(
     Task(
       f'{arm.name}-{seed}',
       arm.name,
-      recipes.override(arm_recipe, {'seed': seed}),
+      recipe_flags.override(arm_recipe, {'seed': seed}),
     )
     for seed in range(recipe.seed, recipe.seed + seeds)
     for arm, arm_recipe in zip(chosen, checked, strict=True)

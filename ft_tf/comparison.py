@@ -13,6 +13,7 @@ from ft_tf import (
   arms,
   errors,
   processes,
+  recipe_flags,
   recipes,
   run_dir,
   teachers,
@@ -184,7 +185,7 @@ def _paraphraser_run(
 
   One paraphraser serves all seeds of the student.
   """
-  of_first_seed = recipes.override(task.recipe, {'seed': recipe.seed})
+  of_first_seed = recipe_flags.override(task.recipe, {'seed': recipe.seed})
   name = _paraphraser_name(of_first_seed, recipe)
   return of_first_seed, run.child(f'paraphrasers/{name}')
 
@@ -235,7 +236,7 @@ def _paraphraser_name(
   """Returns a folder's name: the rate k, and what differs from the recipe."""
   changes = [
     f'{leaf.flag}={leaf.value(arm_recipe)}'
-    for leaf in recipes.leaves()
+    for leaf in recipe_flags.leaves()
     if leaf.group in ('', 'data', 'paraphraser')
     and leaf.flag not in ('rate', 'student_layer')
     and leaf.value(arm_recipe) != leaf.value(recipe)

@@ -11,10 +11,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import exporting, factors, recipes, run_dir, specs, teachers
+from ft_tf import (
+  exporting,
+  factors,
+  recipe_flags,
+  recipes,
+  run_dir,
+  specs,
+  teachers,
+)
 from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.evaluation import metrics, predictors
-from ft_tf.export import budget, measuring
+from ft_tf.export import budget, device_limits, measuring
 from ft_tf.export import student as export_student
 from ft_tf.methods import factor_transfer, registry
 from ft_tf.models import feature_maps
@@ -186,7 +194,7 @@ def compress(
 
 
 def within(
-  limits: budget.Limits | None,
+  limits: device_limits.Limits | None,
   recipe: recipes.Recipe,
   dataset: datasets.Dataset,
   run: run_dir.RunDir,
@@ -216,7 +224,7 @@ def within(
     label_names=seen.label_names,
     known=run.read(CANDIDATES),
   )
-  return recipes.override(recipe, {'student': choice['student']}), choice
+  return recipe_flags.override(recipe, {'student': choice['student']}), choice
 
 
 def check_parts(
@@ -240,7 +248,7 @@ def check_parts(
     student_model = specs.build_student(recipe, dataset)
   models = teacher_model, student_model
   rate = factor_transfer.paraphrase_rate(recipe, *models)
-  recipe = recipes.override(recipe, {'rate': rate})
+  recipe = recipe_flags.override(recipe, {'rate': rate})
   blank = []
   if recipes.needs_paraphraser(recipe.student.method):
     for tap, _ in registry.resolve_layer_pairs(recipe, *models):
@@ -268,7 +276,7 @@ def _students(
   for seed in range(recipe.seed, recipe.seed + seeds):
     for method in methods:
       if (method, seed) != (recipe.student.method, recipe.seed):
-        students[f'comparison/{method}-{seed}'] = recipes.override(
+        students[f'comparison/{method}-{seed}'] = recipe_flags.override(
           recipe, {'method': method, 'seed': seed}
         )
   return students

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import catalogue, errors, factors, recipes
+from ft_tf import catalogue, errors, factors, recipe_flags, recipes
 from ft_tf.data import arrays, example_sets
 from ft_tf.methods import factor_transfer, registry
 from ft_tf.models import checks, feature_maps, fused, standard, taps
@@ -95,7 +95,7 @@ def make(
   shape = _image_shape(teacher, student)
   with _flat(teacher, shape) as teacher_flat, _flat(student, shape) as flat:
     pairs = registry.resolve_layer_pairs(recipe, teacher_flat, flat)
-    recipe = recipes.override(
+    recipe = recipe_flags.override(
       recipe,
       {
         'rate': factor_transfer.paraphrase_rate(recipe, teacher_flat, flat),
@@ -154,7 +154,7 @@ def _recipe(numbers: dict[str, Any]) -> recipes.Recipe:
       "beta='auto' is measured on cross entropy, and this task may have "
       'another loss: give a number'
     )
-  return recipes.override(catalogue.get(catalogue.DEFAULT), numbers)
+  return recipe_flags.override(catalogue.get(catalogue.DEFAULT), numbers)
 
 
 def _image_shape(

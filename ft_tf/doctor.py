@@ -24,7 +24,7 @@ from ft_tf import (
 )
 from ft_tf import workshop as workshops
 from ft_tf.data import datasets, example_sets, sampling
-from ft_tf.export import budget
+from ft_tf.export import budget, device_limits
 from ft_tf.methods import factor_transfer, registry
 from ft_tf.models import feature_maps, layer_choice
 from ft_tf.training import precision
@@ -253,12 +253,12 @@ def _measure_student(
     sampling.sample(seen.train, budget.CALIBRATION).images[:],
     label_names=seen.label_names,
   )
+  figures = budget.describe(measured.files[device_limits.USUAL])
   return findings.Finding(
     'student',
     f'{measured.name} on images of {_shape(seen.image_shape)}, '
     f'{measured.parameters:,} parameters; in int8 with built-in operations '
-    f'only: {budget.describe(measured.files[budget.USUAL])} (one image, one '
-    'thread, this machine)',
+    f'only: {figures} (one image, one thread, this machine)',
     '--student, --student_image_size, --max_bytes, --max_latency_ms, --max_ram',
   )
 

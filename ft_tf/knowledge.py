@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn import linear_model, pipeline, preprocessing
 
-from ft_tf import recipes, run_dir, specs, teachers
+from ft_tf import recipe_flags, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets, sampling
 from ft_tf.evaluation import metrics
 from ft_tf.methods import base, factor_transfer, registry
@@ -173,7 +173,7 @@ def _terms(
   if not recipes.terms(recipe.student.method):
     return []
   terms = registry.make(
-    recipes.override(recipe, {'precision': 'float32'}),
+    recipe_flags.override(recipe, {'precision': 'float32'}),
     registry.Parts(
       teacher=teacher_model,
       student=trained_student,

@@ -1,4 +1,4 @@
-"""What a recipe is: frozen dataclasses whose fields are the flags.
+"""What a recipe is: frozen dataclasses, and the methods that it can name.
 
 The student's class has the numbers of every registered method as well, which
 the files of the methods define; see `definitions`.
@@ -15,7 +15,7 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any
 
-from ft_tf import definitions, errors, fields, paths
+from ft_tf import definitions, errors, fields
 
 SCRATCH = 'scratch'  # the method without a loss term: a baseline
 # The same student trained by keras.distillation.Distiller: with its default
@@ -223,10 +223,11 @@ def student(**values: Any) -> Student:
     **values: Values of the fields of `Student`, of `method`, and of the
       registered methods' numbers; the last two have defaults.
   """
-  return _student_class()(**values)
+  return student_class()(**values)
 
 
-def _student_class() -> type[Student]:
+def student_class() -> type[Student]:
+  """Returns the class of a recipe's student, with the methods' numbers."""
   return _make_student_class(tuple(definitions.registered().values()))
 
 
@@ -400,69 +401,6 @@ def needs_paraphraser(method: str) -> bool:
   return any(known[name].needs_paraphraser for name in terms(method))
 
 
-@dataclasses.dataclass(frozen=True)
-class Leaf:
-  """One field of a recipe, with its place and its flag.
-
-  Attributes:
-    group: 'data', 'teacher', 'paraphraser', 'student' or 'qat'; '' for a field
-      of the recipe itself.
-    field: As made by `fields.field`.
-    flag: The flag's name, without dashes.
-  """
-
-  group: str
-  field: dataclasses.Field
-  flag: str
-
-  @property
-  def path(self) -> str:
-    return f'{self.group}.{self.field.name}' if self.group else self.field.name
-
-  def value(self, recipe: Recipe) -> Any:
-    owner = getattr(recipe, self.group) if self.group else recipe
-    return getattr(owner, self.field.name)
-
-  def concerns(self, method: str) -> bool:
-    """Tells whether the field can change what a method trains."""
-    if self.group == 'paraphraser':
-      return needs_paraphraser(method)
-    readers = {
-      name
-      for name, definition in definitions.registered().items()
-      if definition.reads(self.field.name)
-    }
-    return not readers or not readers.isdisjoint(terms(method))
-
-
-def leaves() -> list[Leaf]:
-  """Returns every field of a recipe, in order, with the name of its flag.
-
-  A field that one group alone has is a plain flag (`--beta`); one that several
-  have carries the group (`--student_epochs`); `model` is the group's own name
-  (`--teacher`).
-  """
-  grouped = []
-  for field in dataclasses.fields(Recipe):
-    group_class = _student_class() if field.type is Student else field.type
-    if dataclasses.is_dataclass(group_class):
-      grouped += [
-        (field.name, each) for each in dataclasses.fields(group_class)
-      ]
-    else:
-      grouped.append(('', field))
-  names = [field.name for _, field in grouped]
-
-  def flag(group, name):
-    if name == 'model':
-      return group
-    return name if names.count(name) == 1 else f'{group}_{name}'
-
-  return [
-    Leaf(group, field, flag(group, field.name)) for group, field in grouped
-  ]
-
-
 def optimization_fields() -> tuple[dataclasses.Field, ...]:
   """Returns the fields of epochs and optimizer, which every stage has."""
   return dataclasses.fields(Optimization)
@@ -486,56 +424,3 @@ def layer_pairs(recipe: Recipe) -> list[tuple[str, str]]:
       'of the other, each pair once'
     )
   return pairs
-
-
-def override(recipe: Recipe, values: dict[str, Any]) -> Recipe:
-  """Returns the recipe with the values of some flags replaced, checked.
-
-  Args:
-    recipe: The recipe to start from.
-    values: Flag name to value.
-
-  Raises:
-    UsageError: there is no such flag, or a value is out of its bounds.
-  """
-  groups: dict[str, dict[str, Any]] = {}
-  unknown = values.keys() - {leaf.flag for leaf in leaves()}
-  if unknown:
-    raise errors.UsageError(
-      f'a recipe has no {", ".join(sorted(unknown))}: see --help'
-    )
-  for leaf in leaves():
-    if leaf.flag in values:
-      value = values[leaf.flag]
-      if isinstance(value, str):  # which may be a path
-        value = paths.expand(value)
-      groups.setdefault(leaf.group, {})[leaf.field.name] = value
-  changed = groups.pop('', {})
-  for group, changes in groups.items():
-    changed[group] = dataclasses.replace(getattr(recipe, group), **changes)
-  recipe = dataclasses.replace(recipe, **changed)
-  check(recipe)
-  return recipe
-
-
-def check(recipe: Recipe) -> None:
-  """Raises `UsageError` for the first value out of bounds, by its flag."""
-  for leaf in leaves():
-    fields.check(leaf.field, leaf.flag, leaf.value(recipe))
-  terms(recipe.student.method)
-  if recipe.qat.epochs and recipe.student.method in INCUMBENTS:
-    raise errors.UsageError(
-      f'--qat_epochs={recipe.qat.epochs}: --method={recipe.student.method} is '
-      "Keras's own Distiller, which cannot train in int8; give another "
-      '--method, or --qat_epochs=0'
-    )
-  if recipe.data.resizing == 'crop' and recipe.data.pad:
-    raise errors.UsageError(
-      f'--pad={recipe.data.pad}: with --resizing=crop the crop is a part of '
-      'the image, resized; give --pad=0'
-    )
-  if len(recipe.data.mean) != len(recipe.data.std):
-    raise errors.UsageError(
-      f'--mean has {len(recipe.data.mean)} channels and --std '
-      f'{len(recipe.data.std)}; give one value per channel to both'
-    )

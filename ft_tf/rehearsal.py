@@ -9,7 +9,15 @@ from typing import Any
 
 import tensorflow as tf
 
-from ft_tf import arms, comparison, errors, recipes, run_dir, teachers
+from ft_tf import (
+  arms,
+  comparison,
+  errors,
+  recipe_flags,
+  recipes,
+  run_dir,
+  teachers,
+)
 from ft_tf import workshop as workshops
 from ft_tf.data import datasets
 from ft_tf.training import precision
@@ -54,7 +62,7 @@ def rehearse(
   with tempfile.TemporaryDirectory() as folder:
     run = run_dir.RunDir(folder)
     comparison.compare(
-      recipes.override(recipe, short),
+      recipe_flags.override(recipe, short),
       run=run,
       devices=devices,
       workshop=dataclasses.replace(
@@ -113,7 +121,7 @@ def _parts(
       where = os.path.relpath(layer_run.path, run.path)
       yield _Part(where, where, recipe.paraphraser.epochs, 1)
   for arm in chosen:
-    epochs = recipes.override(recipe, arm.changes).student.epochs
+    epochs = recipe_flags.override(recipe, arm.changes).student.epochs
     yield _Part(arm.name, f'runs/{arm.name}-{recipe.seed}', epochs, seeds)
 
 

@@ -5,7 +5,7 @@ import sys
 import keras
 import numpy as np
 
-from ft_tf import errors, recipes
+from ft_tf import errors, recipe_flags, recipes
 from ft_tf.data import datasets, example_sets
 from ft_tf.models import layers, zoo
 
@@ -31,7 +31,7 @@ def settle_statistics(
     file=sys.stderr,
     flush=True,
   )
-  return recipes.override(recipe, {'mean': mean, 'std': std})
+  return recipe_flags.override(recipe, {'mean': mean, 'std': std})
 
 
 def spec(recipe: recipes.Recipe, dataset: datasets.Dataset) -> layers.Spec:

@@ -4,7 +4,7 @@ import dataclasses
 
 from absl.testing import absltest, parameterized
 
-from ft_tf import catalogue, errors, recipes
+from ft_tf import catalogue, errors, recipe_flags
 
 
 class PublicRecipeTest(parameterized.TestCase):
@@ -54,12 +54,12 @@ class PublicRecipeTest(parameterized.TestCase):
 class GetTest(parameterized.TestCase):
   @parameterized.parameters(*catalogue.RECIPES)
   def test_recipe_is_in_bounds(self, name):
-    recipes.check(catalogue.get(name))
+    recipe_flags.check(catalogue.get(name))
 
   @parameterized.parameters(*catalogue.RECIPES)
   def test_numbers_have_the_types_their_flags_parse(self, name):
     recipe = catalogue.get(name)
-    for leaf in recipes.leaves():
+    for leaf in recipe_flags.leaves():
       value = leaf.value(recipe)
       kind = leaf.field.type
       if isinstance(value, tuple):
@@ -87,7 +87,7 @@ class VariantsTest(parameterized.TestCase):
   @parameterized.parameters(*catalogue.VARIANTS)
   def test_variant_is_a_change_of_any_recipe(self, name):
     base = catalogue.cifar10_resnet56_resnet20()
-    changed = recipes.override(base, catalogue.VARIANTS[name])
+    changed = recipe_flags.override(base, catalogue.VARIANTS[name])
     self.assertNotEqual(changed, base)
     self.assertEqual(changed.student.method, 'ft')
 

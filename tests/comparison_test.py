@@ -20,7 +20,7 @@ from ft_tf import (
   comparison,
   errors,
   processes,
-  recipes,
+  recipe_flags,
   rehearsal,
   run_dir,
   specs,
@@ -156,7 +156,7 @@ class CompareTest(parameterized.TestCase):
 
   @pytest.mark.slow
   def test_killed_process_fails_only_its_student(self):
-    recipe = recipes.override(
+    recipe = recipe_flags.override(
       catalogue.digits(),
       {
         'train_split': 'train[:96]',

@@ -5,7 +5,15 @@ import dataclasses
 from absl import flags
 from absl.testing import absltest, parameterized
 
-from ft_tf import arms, catalogue, definitions, errors, fields, recipes
+from ft_tf import (
+  arms,
+  catalogue,
+  definitions,
+  errors,
+  fields,
+  recipe_flags,
+  recipes,
+)
 from ft_tf.cli import flag_sets
 from ft_tf.training import stage
 from tests import cosine
@@ -27,16 +35,16 @@ class RegisteredTest(absltest.TestCase):
     self.assertIn(' cosine, ', values['method'].help)
 
   def test_number_has_its_bounds(self):
-    recipe = recipes.override(catalogue.digits(), {'cosine_weight': 3})
+    recipe = recipe_flags.override(catalogue.digits(), {'cosine_weight': 3})
     self.assertEqual(recipe.student.cosine_weight, 3)
     with self.assertRaisesRegex(
       errors.UsageError, '^--cosine_weight=-1: weight of .*; give 0 or more'
     ):
-      recipes.override(recipe, {'cosine_weight': -1})
+      recipe_flags.override(recipe, {'cosine_weight': -1})
 
   def test_method_is_a_term_of_sums(self):
     for method in ('cosine', 'ft+cosine'):
-      recipe = recipes.override(catalogue.digits(), {'method': method})
+      recipe = recipe_flags.override(catalogue.digits(), {'method': method})
       self.assertEqual(recipe.student.method, method)
     self.assertTrue(recipes.needs_paraphraser('ft+cosine'))
     self.assertFalse(recipes.needs_paraphraser('cosine'))
@@ -45,7 +53,7 @@ class RegisteredTest(absltest.TestCase):
 
   def test_number_is_part_of_the_students_identity_and_of_nothing_else(self):
     for part in ('teacher', 'paraphraser', 'student'):
-      recipe = recipes.override(catalogue.digits(), {'cosine_weight': 3.0})
+      recipe = recipe_flags.override(catalogue.digits(), {'cosine_weight': 3.0})
       identity = stage.identity(part, recipe)
       added = {'cosine_weight': 3.0} if part == 'student' else {}
       definitions.unregister('cosine')
@@ -67,7 +75,7 @@ class RegisteredTest(absltest.TestCase):
     with self.assertRaisesRegex(errors.UsageError, '--method=cosine'):
       recipes.terms('cosine')
     with self.assertRaisesRegex(errors.UsageError, 'has no cosine_weight'):
-      recipes.override(catalogue.digits(), {'cosine_weight': 3})
+      recipe_flags.override(catalogue.digits(), {'cosine_weight': 3})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +133,7 @@ class RefusedTest(parameterized.TestCase):
 
 class DefinitionTest(absltest.TestCase):
   def test_numbers_are_selected_from_the_student(self):
-    recipe = recipes.override(
+    recipe = recipe_flags.override(
       catalogue.digits(), {'temperature': 3.0, 'dkd_beta': 5.0}
     )
     numbers = {

@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 import ft_tf
-from ft_tf import definitions, factors, recipes, specs
+from ft_tf import definitions, factors, recipe_flags, specs
 from ft_tf.data import views
 from ft_tf.methods import registry
 from ft_tf.models import fused, zoo
@@ -163,7 +163,7 @@ class EqualStepsTest(parameterized.TestCase):
         ft_tf.Distiller
       ).parameters.items()
     }
-    fields = {leaf.flag: leaf.field.default for leaf in recipes.leaves()}
+    fields = {leaf.flag: leaf.field.default for leaf in recipe_flags.leaves()}
     shared = defaults.keys() & fields.keys() - {'teacher', 'student'}
     self.assertLen(shared, 11)
     for name in shared:

@@ -15,7 +15,7 @@ from absl.testing import absltest, parameterized
 
 import ft_tf
 from docs.generator import commands, messages, reference
-from ft_tf import catalogue, definitions, recipes
+from ft_tf import catalogue, definitions, recipe_flags
 from ft_tf.cli import dispatch, settings
 from tests import code_blocks
 
@@ -147,7 +147,7 @@ class PagesTest(parameterized.TestCase):
 class ReferenceTest(absltest.TestCase):
   def test_every_number_of_a_recipe_has_a_place(self):
     page = reference.flags()
-    for leaf in recipes.leaves():
+    for leaf in recipe_flags.leaves():
       self.assertIn(f'### `--{leaf.flag}` {{ #{leaf.flag} }}\n', page)
 
   def test_default_is_shown_with_its_source_and_exceptions(self):

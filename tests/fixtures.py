@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.saving import serialization_lib
 
-from ft_tf import catalogue, recipes
+from ft_tf import catalogue, recipe_flags, recipes
 from ft_tf.data import datasets, example_sets
 from ft_tf.models import model_files
 from ft_tf.training import strategy as strategies
@@ -110,7 +110,7 @@ def recipe(**values) -> recipes.Recipe:
   """Returns a recipe for `blobs`: tiny networks, 3 epochs of 3 steps.
 
   Args:
-    **values: Flag name to value, as of `recipes.override`.
+    **values: Flag name to value, as of `recipe_flags.override`.
   """
   small = {
     'dataset': 'blobs',
@@ -129,4 +129,12 @@ def recipe(**values) -> recipes.Recipe:
     **{f'{stage}_epochs': 3 for stage in ('teacher', 'paraphraser', 'student')},
     **{f'{stage}_drop_epochs': (2,) for stage in ('teacher', 'student')},
   }
-  return recipes.override(catalogue.digits(), {**small, **values})
+  return recipe_flags.override(catalogue.digits(), {**small, **values})
+
+
+def gradient(height: int, width: int) -> np.ndarray:
+  """Returns an image whose red is the row and whose green the column."""
+  rows, columns = np.meshgrid(
+    np.linspace(0, 255, height), np.linspace(0, 255, width), indexing='ij'
+  )
+  return np.round(np.stack([rows, columns, 0 * rows], -1)).astype(np.uint8)

@@ -16,6 +16,7 @@ from PIL import Image
 from ft_tf import compression, doctor, knowledge, run_dir, specs
 from ft_tf.data import datasets, example_sets
 from ft_tf.evaluation import metrics, predictors
+from ft_tf.export import calibration_images
 from ft_tf.export import student as export_student
 from ft_tf.methods import overhaul, registry, soft_targets
 from ft_tf.models import layer_choice, zoo
@@ -86,7 +87,7 @@ class SampleTest(parameterized.TestCase):
 
   def test_int8_is_calibrated_on_all_classes(self):
     with (
-      mock.patch.object(export_student, 'CALIBRATION_IMAGES', 20),
+      mock.patch.object(calibration_images, 'COUNT', 20),
       mock.patch.object(
         export_student, '_write_models', side_effect=InterruptedError
       ) as write,

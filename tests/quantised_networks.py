@@ -1,4 +1,4 @@
-"""A small trained network with every kind of kernel, and its images."""
+"""Small trained networks with every kind of kernel, and their images."""
 
 import functools
 
@@ -55,6 +55,41 @@ def fresh(dtype: str = 'float32', dropout: float = 0.0) -> keras.Model:
   x = keras.layers.Dense(CLASSES, dtype='float32', name='logits')(x)
   keras.config.set_dtype_policy(before)
   return keras.Model(image, x, name='small')
+
+
+def branched() -> keras.Model:
+  """Returns a network of branches that are concatenated, and of mean pooling.
+
+  A branch is read by the concatenation alone, or by others too; its last kernel
+  is a convolution, an activation, or a mean or maximum over windows.
+  """
+  keras.utils.set_random_seed(0)
+  image = keras.Input(SHAPE, name='image')
+  x = keras.layers.Rescaling(1 / 64, name='rescale')(image)
+  x = _convolution(x, 8, 'stem', strides=2)
+  x = keras.layers.ReLU(name='stem_relu')(x)
+  a = keras.layers.AveragePooling2D(3, 1, padding='same', name='window')(x)
+  a = _convolution(a, 4, 'narrow', size=1)
+  b = keras.layers.Conv2D(8, 3, padding='same', activation='silu', name='wide')(
+    x
+  )
+  c = keras.layers.AveragePooling2D((2, 3), 1, padding='same', name='mean')(x)
+  x = keras.layers.Concatenate(name='join')([a, b, c, x])
+  x = keras.layers.AveragePooling2D(2, name='halve')(x)
+  x = _convolution(x, 8, 'last')
+  x = keras.layers.ReLU(name='last_relu')(x)
+  y = keras.layers.MaxPooling2D(3, 1, padding='same', name='largest')(x)
+  z = keras.layers.Conv2D(4, 1, activation='hard_sigmoid', name='gate')(x)
+  x = keras.ops.concatenate([x, y, keras.layers.Dropout(0.1)(z)], axis=-1)
+  x = keras.layers.GlobalAveragePooling2D(name='pool')(x)
+  x = keras.layers.Dense(CLASSES, name='logits')(x)
+  return keras.Model(image, x, name='branched')
+
+
+@functools.cache
+def trained_branched() -> keras.Model:
+  """Returns the network after some steps; it is not to be changed."""
+  return train(branched())
 
 
 def _convolution(x, channels, name, *, size=3, strides=1, padding='same'):

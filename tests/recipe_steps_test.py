@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from ft_tf import catalogue, factors, recipes
+from ft_tf import catalogue, factors, recipe_flags
 from ft_tf.data import example_sets
 from ft_tf.methods import registry
 from ft_tf.models import feature_maps, fused, layers, zoo
@@ -34,7 +34,7 @@ class RecipesTest(parameterized.TestCase):
   )
   @pytest.mark.slow
   def test_recipe_takes_a_step(self, name):
-    recipe = recipes.override(
+    recipe = recipe_flags.override(
       catalogue.get(name), {'precision': 'float32', 'batch_size': 2}
     )
     shape, classes = _SHAPES[recipe.data.dataset]
@@ -100,7 +100,7 @@ class RecipesTest(parameterized.TestCase):
 
   @parameterized.parameters(0.5, 0.75, 1.0, 2.0, 4.0)
   def test_every_rate_of_the_paper_makes_a_factor(self, rate):
-    recipe = recipes.override(
+    recipe = recipe_flags.override(
       catalogue.get('cifar10_resnet56_resnet20'), {'rate': rate}
     )
     paraphraser = factors.Paraphraser(recipe.paraphraser.rate)

@@ -5,7 +5,7 @@ import re
 
 from absl import flags
 
-from ft_tf import recipes
+from ft_tf import recipe_flags
 from ft_tf.cli import dispatch
 
 _PARTS = {
@@ -48,7 +48,7 @@ def _as_markdown(manual: str) -> str:
 
 def _flags(command: str) -> str:
   values = flag_values(command)
-  leaves = {leaf.flag: leaf for leaf in recipes.leaves()}
+  leaves = {leaf.flag: leaf for leaf in recipe_flags.leaves()}
   rows, parts = [], []
   for flag in [
     flag for group in values.flags_by_module_dict().values() for flag in group

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 import ft_tf  # noqa: F401  Before TensorFlow: it sets how that computes.
-from ft_tf import catalogue, definitions, recipes
+from ft_tf import catalogue, definitions, recipe_flags, recipes
 from ft_tf.methods import base
 from ft_tf.models import applications, layer_choice, layers, zoo
 from ft_tf.report import tables
@@ -67,7 +67,7 @@ def flags() -> str:
   lines = []
   owners = _owners()
   for group, title in _GROUPS.items():
-    leaves = [leaf for leaf in recipes.leaves() if leaf.group == group]
+    leaves = [leaf for leaf in recipe_flags.leaves() if leaf.group == group]
     own = [leaf for leaf in leaves if leaf.field.name not in owners]
     lines += [f'## {title}', '']
     for leaf in own:
@@ -99,7 +99,7 @@ def list_recipes() -> str:
     lines += ['', f'## `{name}` {{ #{name} }}', '', _recipe_text(name), '']
     values = [
       f'[`--{leaf.flag}`](flags.md#{leaf.flag}) {_value(leaf.value(recipe))}'
-      for leaf in recipes.leaves()
+      for leaf in recipe_flags.leaves()
       if leaf.value(recipe) != leaf.field.default
     ]
     lines.append(f'Numbers: {", ".join(values)}.')
@@ -179,7 +179,7 @@ def _owners() -> dict[str, str]:
   return owners
 
 
-def _flag(leaf: recipes.Leaf) -> str:
+def _flag(leaf: recipe_flags.Leaf) -> str:
   lines = [f'### `--{leaf.flag}` {{ #{leaf.flag} }}', '']
   # Names in angle brackets would be tags.
   text = leaf.field.metadata['help'].replace('<', '&lt;')
@@ -191,7 +191,7 @@ def _flag(leaf: recipes.Leaf) -> str:
   return '\n'.join(lines)
 
 
-def _kind(leaf: recipes.Leaf) -> str:
+def _kind(leaf: recipe_flags.Leaf) -> str:
   metadata = leaf.field.metadata
   kind = leaf.field.type
   several = kind not in _TYPES
@@ -212,7 +212,7 @@ def _kind(leaf: recipes.Leaf) -> str:
   return ', '.join(parts)
 
 
-def _defaults(leaf: recipes.Leaf) -> str:
+def _defaults(leaf: recipe_flags.Leaf) -> str:
   """Returns the default of `pictures`, and of the recipes that differ."""
   by_value: dict[str, list[str]] = {}
   for name, recipe in _recipes().items():
@@ -255,7 +255,7 @@ def _value(value: Any) -> str:
   return f'`{value}`' if str(value) else 'none'
 
 
-def _comment(leaf: recipes.Leaf) -> str:
+def _comment(leaf: recipe_flags.Leaf) -> str:
   """Returns the comment above a field in the source: where it comes from."""
   owner = _field_class(leaf)
   if owner is None:
@@ -276,7 +276,7 @@ def _comment(leaf: recipes.Leaf) -> str:
   return ''
 
 
-def _field_class(leaf: recipes.Leaf) -> type | None:
+def _field_class(leaf: recipe_flags.Leaf) -> type | None:
   """Returns the class whose source defines a number of a method."""
   for definition in definitions.registered().values():
     if definition.numbers and definition.reads(leaf.field.name):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import recipes, run_dir, teachers
+from ft_tf import recipe_flags, run_dir, teachers
 from ft_tf.benchmark import jobs, workload
 from ft_tf.data import datasets, example_sets
 from ft_tf.evaluation import predictors
@@ -172,7 +172,7 @@ def _students(work, cache_place='off'):
     store = cache.Store(cache_place)
     for seed in range(count):
       student.train_student(
-        recipes.override(
+        recipe_flags.override(
           work.recipe,
           {
             'seed': seed,

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import catalogue, factors, recipes
+from ft_tf import catalogue, factors, recipe_flags
 from ft_tf.benchmark import jobs
 from ft_tf.data import example_sets, views
 from ft_tf.methods import base, registry
@@ -27,7 +27,7 @@ class Workload:
     if job.precision == 'auto':
       job = dataclasses.replace(job, precision=precision.automatic()[0])
     self.job = job
-    self.recipe = recipes.override(
+    self.recipe = recipe_flags.override(
       catalogue.get('cifar10_resnet56_resnet20'),
       {
         'precision': job.precision,

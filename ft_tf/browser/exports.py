@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from ft_tf import errors, run_dir
+from ft_tf.browser import user_files
 
 # LiteRT.js knows these, and int32, which no image has.
 _DTYPES = ('uint8', 'float32')
@@ -62,7 +63,7 @@ def read(folder: str) -> Export:
   for each in described[1:]:
     del each['preprocessing']
   files = {
-    each['name']: _read(os.path.join(folder, each['name']))
+    each['name']: user_files.read(os.path.join(folder, each['name']), _AGAIN)
     for each in described
   }
   for each in described:
@@ -135,7 +136,7 @@ def _of_output(entry: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _read_labels(folder: str) -> list[str]:
-  content = _read(os.path.join(folder, 'labels.txt'))
+  content = user_files.read(os.path.join(folder, 'labels.txt'), _AGAIN)
   return content.decode('utf-8', 'replace').removesuffix('\n').split('\n')
 
 
@@ -152,13 +153,3 @@ def _read_teacher(folder: str) -> dict[str, Any] | None:
 
 def _is_number(value: Any) -> bool:
   return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _read(path: str) -> bytes:
-  try:
-    with open(path, 'rb') as file:
-      return file.read()
-  except OSError as error:
-    raise errors.UsageError(
-      f'cannot read {path} ({error.strerror}): {_AGAIN}'
-    ) from error

@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Mapping
 
 from ft_tf import errors, run_dir
+from ft_tf.browser import user_files
 
 VERSION = '2.5.3'
 _REGISTRY = 'https://registry.npmjs.org/'  # npm's default
@@ -96,7 +97,7 @@ def _read_given(folder: str, name: str) -> dict[str, bytes]:
   """Returns the files of one package in the user's folder."""
   path = os.path.join(folder, tarball(name))
   if os.path.isfile(path):
-    content = _read(path)
+    content = user_files.read(path, _get_it())
     if not _is_tarball(name, content):
       raise errors.UsageError(
         f'{path} is not @litertjs/{name} {VERSION} (its SHA-512 differs): '
@@ -118,7 +119,7 @@ def _read_unpacked(root: str, name: str) -> dict[str, bytes]:
   files = {}
   for path in _files_of(name):
     file = os.path.join(root, path.removeprefix(f'{name}/'))
-    files[path] = _read(file)
+    files[path] = user_files.read(file, _get_it())
     if hashlib.sha256(files[path]).hexdigest() != _FILES[path]:
       raise errors.UsageError(
         f'{file} is not that of @litertjs/{name} {VERSION} (its SHA-256 '
@@ -201,16 +202,6 @@ def _files_of(name: str) -> Mapping[str, str]:
 def _is_tarball(name: str, content: bytes) -> bool:
   digest = base64.b64encode(hashlib.sha512(content).digest()).decode()
   return digest == _TARBALLS[name]
-
-
-def _read(path: str) -> bytes:
-  try:
-    with open(path, 'rb') as file:
-      return file.read()
-  except OSError as error:
-    raise errors.UsageError(
-      f'cannot read {path} ({error.strerror}): {_get_it()}'
-    ) from error
 
 
 def _cache() -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from absl import flags
 
 from ft_tf import run_dir
-from ft_tf.benchmark import markdown, sections
+from ft_tf.benchmark import markdown, measurements, sections
 from ft_tf.cli import flag_sets, outcome, settings
 
 _JOB = {
@@ -40,7 +40,7 @@ def define_flags(values: flags.FlagValues) -> None:
   flag_sets.define_workdir(
     values, 'output directory for benchmark.json and benchmark.md'
   )
-  default = sections.Setting()
+  default = measurements.Setting()
   for names, defaults in ((_JOB, default.job), (_SETTING, default)):
     for name, text in names.items():
       flag_sets.define(
@@ -58,8 +58,8 @@ def define_flags(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues) -> outcome.Outcome:
   workdir = os.path.abspath(settings.required(values, 'workdir'))
   run_dir.check_writable(workdir)
-  default = sections.Setting()
-  setting = sections.Setting(
+  default = measurements.Setting()
+  setting = measurements.Setting(
     job=dataclasses.replace(
       default.job, **{name: values[name].value for name in _JOB}
     ),

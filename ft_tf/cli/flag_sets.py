@@ -5,7 +5,7 @@ from typing import Any
 
 from absl import flags
 
-from ft_tf import catalogue, definitions, recipes
+from ft_tf import catalogue, definitions, recipe_flags, recipes
 from ft_tf.export import formats
 from ft_tf.progress import reporter
 from ft_tf.training import loop
@@ -124,7 +124,7 @@ def define_recipe(values: flags.FlagValues, stages: Iterable[str]) -> None:
   )
   define_loading(values)
   stages = tuple(stages)
-  for leaf in recipes.leaves():
+  for leaf in recipe_flags.leaves():
     if leaf.group and leaf.group not in stages:
       continue
     kinds: dict[Any, Callable[..., Any]] = {
@@ -144,7 +144,7 @@ def define_recipe(values: flags.FlagValues, stages: Iterable[str]) -> None:
     )
 
 
-def group_of(leaf: recipes.Leaf) -> str:
+def group_of(leaf: recipe_flags.Leaf) -> str:
   """Returns the group of the help that a number of a recipe belongs to."""
   name = leaf.field.name
   if leaf.group == 'data':
@@ -188,7 +188,7 @@ def define_data_dir(values: flags.FlagValues) -> None:
 
 def define_source(values: flags.FlagValues, *, required: bool = True) -> None:
   """Defines the flags of a data set without a recipe."""
-  by_flag = {leaf.flag: leaf.field for leaf in recipes.leaves()}
+  by_flag = {leaf.flag: leaf.field for leaf in recipe_flags.leaves()}
   define(
     values,
     REQUIRED if required else DATA,

@@ -7,7 +7,7 @@ from typing import Any
 
 from absl import flags
 
-from ft_tf import catalogue, recipes
+from ft_tf import catalogue, recipe_flags
 from ft_tf.cli import flag_sets
 
 _LEAST_WIDTH, _MOST_WIDTH = 60, 100
@@ -125,7 +125,7 @@ def _describe(flag: flags.Flag, group: str, recipe: str, full: bool) -> str:
   """Returns a flag's help with its default, or that it is required."""
   # absl notes behind the text that a flag may be repeated.
   text = flag.help.splitlines()[0].removesuffix(';')
-  leaf = next((x for x in recipes.leaves() if x.flag == flag.name), None)
+  leaf = next((x for x in recipe_flags.leaves() if x.flag == flag.name), None)
   if flag.default is None and leaf is not None:
     default = _text(leaf.value(catalogue.get(recipe)))
     others = {

@@ -17,13 +17,14 @@ from ft_tf import (
   catalogue,
   compression,
   errors,
+  recipe_flags,
   recipes,
   run_dir,
   specs,
   teachers,
 )
 from ft_tf.data import datasets, folder, sources
-from ft_tf.export import budget, student
+from ft_tf.export import device_limits, student
 from ft_tf.export import folder as export_folder
 from ft_tf.models import checks, model_files
 from ft_tf.report import tables
@@ -81,7 +82,7 @@ def read_setting(values: flags.FlagValues) -> Setting:
   if original is not None and not recipe.data.channels:
     takes = original.inputs[0].shape[-1]
     if takes in (1, 3) and takes != dataset.image_shape[-1]:
-      recipe = recipes.override(recipe, {'channels': takes})
+      recipe = recipe_flags.override(recipe, {'channels': takes})
       dataset = datasets.Dataset.from_recipe(recipe.data, values.data_dir)
   if not (values['mean'].present or values['std'].present):
     recipe = specs.settle_statistics(recipe, dataset)
@@ -106,11 +107,11 @@ def read_recipe(values: flags.FlagValues) -> recipes.Recipe:
     if values.config
     else catalogue.get(values.recipe or catalogue.DEFAULT)
   )
-  recipe = recipes.override(
+  recipe = recipe_flags.override(
     recipe,
     {
       leaf.flag: _leaf_value(leaf, values[leaf.flag].value)
-      for leaf in recipes.leaves()
+      for leaf in recipe_flags.leaves()
       if leaf.flag in values and values[leaf.flag].present
     },
   )
@@ -141,13 +142,13 @@ def _read_config(path: str) -> recipes.Recipe:
       f'--config={path}: give the recipe.json of a run; this file has no recipe'
     )
   given = {}
-  for leaf in recipes.leaves():
+  for leaf in recipe_flags.leaves():
     group = written.get(leaf.group, {}) if leaf.group else written
     if leaf.field.name in group:
       value = group[leaf.field.name]
       # JSON has no tuples.
       given[leaf.flag] = tuple(value) if isinstance(value, list) else value
-  return recipes.override(catalogue.get(catalogue.DEFAULT), given)
+  return recipe_flags.override(catalogue.get(catalogue.DEFAULT), given)
 
 
 def _as_teacher_takes(
@@ -170,7 +171,7 @@ def _as_teacher_takes(
   converts = data.dataset.startswith(folder.PREFIX) and not data.channels
   if converts and channels in (1, 3):
     as_taken['channels'] = channels
-  return recipes.override(recipe, as_taken)
+  return recipe_flags.override(recipe, as_taken)
 
 
 def read_source(
@@ -223,15 +224,15 @@ def choose_student(
   return recipe, choice
 
 
-def _read_limits(values: flags.FlagValues) -> budget.Limits | None:
+def _read_limits(values: flags.FlagValues) -> device_limits.Limits | None:
   """Returns the limits of the flags; None if there are none."""
   given = {
     field.name: values[field.name].value
-    for field in dataclasses.fields(budget.Limits)
+    for field in dataclasses.fields(device_limits.Limits)
   }
   if all(value is None for value in given.values()):
     return None
-  return budget.Limits(**given)
+  return device_limits.Limits(**given)
 
 
 def _format_candidates(choice: dict[str, Any]) -> str:
@@ -271,9 +272,9 @@ def read_sweep(values: flags.FlagValues) -> dict[str, list[Any]]:
   sweep = {}
   for text in values.sweep:
     name, _, listed = text.partition('=')
-    leaves = [x for x in recipes.leaves() if name in (x.path, x.flag)]
+    leaves = [x for x in recipe_flags.leaves() if name in (x.path, x.flag)]
     if not leaves or not listed:
-      close = errors.did_you_mean(name, [x.flag for x in recipes.leaves()])
+      close = errors.did_you_mean(name, [x.flag for x in recipe_flags.leaves()])
       raise errors.UsageError(
         f'--sweep={text}: give a number of the recipe and its values, such as '
         f'paraphraser.rate=0.5,1,2{close if not leaves else ""}'
@@ -291,7 +292,7 @@ def required(values: flags.FlagValues, name: str) -> Any:
   return value
 
 
-def _parse(leaf: recipes.Leaf, text: str) -> Any:
+def _parse(leaf: recipe_flags.Leaf, text: str) -> Any:
   """Returns a value of a sweep, by the type of its number."""
   kinds: dict[Any, Callable[[str], Any]] = {
     int: int,
@@ -317,7 +318,7 @@ def _number(text: str) -> float | str:
     return text
 
 
-def _leaf_value(leaf: recipes.Leaf, value: Any) -> Any:
+def _leaf_value(leaf: recipe_flags.Leaf, value: Any) -> Any:
   """Returns a flag's value as the recipe has it: lists become tuples."""
   if leaf.field.type == float | str:
     return _number(value)

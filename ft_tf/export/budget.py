@@ -5,7 +5,6 @@ memory of the trained one's; only its answers are worth nothing.
 """
 
 import dataclasses
-import math
 import os
 import sys
 import tempfile
@@ -16,113 +15,10 @@ import keras
 import numpy as np
 
 from ft_tf import errors, specs
-from ft_tf.export import formats, latency, memory
+from ft_tf.export import device_limits, formats, latency, memory
 from ft_tf.models import families, layers, zoo
 
 CALIBRATION = 16  # images
-
-# The format of a limit that names none.
-USUAL = 'int8'
-
-# The figure that each limit is on, and how it is written.
-_FIGURES = {
-  'max_bytes': 'bytes',
-  'max_latency_ms': 'latency_ms',
-  'max_ram': 'arena_bytes',
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Limit:
-  """The most that a figure of one file may be.
-
-  Attributes:
-    flag: Its flag, without dashes.
-    format: Of the file, as of `formats.FORMATS`.
-    most: Bytes or milliseconds.
-  """
-
-  flag: str
-  format: str
-  most: float
-
-  @property
-  def figure(self) -> str:
-    """Returns the name of the figure, as `Candidate.files` has it."""
-    return _FIGURES[self.flag]
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-  """What the files of a student may take; None: any.
-
-  Each is a number, of the int8 file, or names its file as text: `'fp32:2.5'`.
-
-  Attributes:
-    max_bytes: Size of the file.
-    max_latency_ms: Median for one image in one thread on this machine.
-    max_ram: Tensor arena for one image in bytes, as of `memory.arena_bytes`.
-  """
-
-  max_bytes: float | str | None = None
-  max_latency_ms: float | str | None = None
-  max_ram: float | str | None = None
-
-  def __post_init__(self) -> None:
-    self.listed()  # Raises if one is no limit.
-
-  def listed(self) -> list[Limit]:
-    """Returns those that are given.
-
-    Raises:
-      UsageError: one is no positive number, or of no such format.
-    """
-    return [
-      _read_limit(flag, value)
-      for flag, value in dataclasses.asdict(self).items()
-      if value is not None
-    ]
-
-  def formats(self) -> list[str]:
-    """Returns the formats that they are of, the usual one if there are none."""
-    named = {limit.format for limit in self.listed()} or {USUAL}
-    return [name for name in formats.FORMATS if name in named]
-
-  def as_json(self) -> dict[str, float | str | None]:
-    """Returns the limits by flag, in one form however they were given."""
-    return dict.fromkeys(_FIGURES) | {
-      limit.flag: limit.most
-      if limit.format == USUAL
-      else f'{limit.format}:{limit.most:.15g}'
-      for limit in self.listed()
-    }
-
-
-def _read_limit(flag: str, value: float | str) -> Limit:
-  name, _, number = str(value).rpartition(':')
-  name = name or USUAL
-  if name not in formats.FORMATS:
-    raise errors.UsageError(
-      f'--{flag}={value}: there is no format {name}'
-      f'{errors.did_you_mean(name, formats.FORMATS)}; give some of '
-      f'{", ".join(formats.FORMATS)}'
-    )
-  try:
-    most = float(number)
-  except ValueError:
-    most = math.nan
-  if not 0 < most < math.inf:
-    example = f'--{flag}=fp32:{2 if flag == "max_latency_ms" else 10**6}'
-    raise errors.UsageError(
-      f'--{flag}={value}: give a number above 0 for the int8 file, or with the '
-      f'name of another file, such as {example}'
-    )
-  if flag == 'max_ram' and not formats.FORMATS[name].file.endswith('.tflite'):
-    raise errors.UsageError(
-      f'--{flag}={value}: {name} is run without a tensor arena; give a format '
-      'of .tflite files'
-    )
-  return Limit(flag, name, int(most) if most.is_integer() else most)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +37,7 @@ class Candidate:
   parameters: int
   files: dict[str, dict[str, float]]
 
-  def fits(self, limits: Limits) -> bool:
+  def fits(self, limits: device_limits.Limits) -> bool:
     return all(
       self.files[limit.format][limit.figure] <= limit.most
       for limit in limits.listed()
@@ -166,7 +62,7 @@ def measure(
   name: str,
   spec: layers.Spec,
   images: np.ndarray,
-  names: Iterable[str] = (USUAL,),
+  names: Iterable[str] = (device_limits.USUAL,),
   *,
   label_names: Iterable[str] = (),
 ) -> Candidate:
@@ -231,7 +127,7 @@ def choose(
   names: Iterable[str],
   spec: layers.Spec,
   images: np.ndarray,
-  limits: Limits,
+  limits: device_limits.Limits,
   *,
   label_names: Iterable[str] = (),
 ) -> tuple[Candidate, list[Candidate]]:
@@ -271,7 +167,7 @@ def settle(
   name: str,
   spec: layers.Spec,
   images: np.ndarray,
-  limits: Limits,
+  limits: device_limits.Limits,
   *,
   label_names: Iterable[str] = (),
   known: dict[str, Any] | None = None,

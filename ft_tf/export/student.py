@@ -12,20 +12,17 @@ import numpy as np
 from ft_tf import errors, run_dir
 from ft_tf.data import datasets, sampling
 from ft_tf.evaluation import predictors
-from ft_tf.export import folder as export_folder
 from ft_tf.export import (
+  calibration_images,
   formats,
   latency,
   layer_study,
   measuring,
   saved_model,
 )
+from ft_tf.export import folder as export_folder
 from ft_tf.models import checks, model_files, standard
 
-# 200 left a worst logit difference of 3.3 in a ResNet-20, 1,000 one of 0.55.
-CALIBRATION_IMAGES = 1000
-
-_LEAST_IMAGES = 20
 _LOOKED_AT = 64  # images that tell whether a student is dead
 # Images that tell layers apart. Each layer costs two passes over them, so that
 # there are fewer of large images.
@@ -141,7 +138,7 @@ def export(
   )
   for line in changes:
     print(f'export: {line}', file=sys.stderr, flush=True)
-  calibration = _calibration_images(dataset)
+  calibration = calibration_images.choose(dataset)
   is_dead = _is_constant(student, calibration)
   if is_dead:
     chosen = tuple(each for each in chosen if not each.quantised)
@@ -209,36 +206,12 @@ def check_untrained(
     UsageError: a format lacks operations of the student, which are named, or
       there are too few training images.
   """
-  images = sampling.sample(dataset.train, _LEAST_IMAGES).images[:]
-  _check_count(len(images))
+  images = sampling.sample(dataset.train, calibration_images.LEAST).images[:]
+  calibration_images.check_count(len(images))
   source = formats.Source(student, images, weight_scales=options.weight_scales)
   for each in formats.choose(options.formats):
     if each.name not in formats.DEFAULT:
       each.make(source)
-
-
-def _check_count(images: int) -> None:
-  if images < _LEAST_IMAGES:
-    raise errors.UsageError(
-      f'int8 takes its ranges from training images, {images} are too few: '
-      f'give {_LEAST_IMAGES} or more'
-    )
-
-
-def _calibration_images(dataset: datasets.Dataset) -> np.ndarray:
-  """Returns raw training images, `[N, H, W, C]` uint8.
-
-  Raises:
-    UsageError: they are too few, or all alike.
-  """
-  images = sampling.sample(dataset.train, CALIBRATION_IMAGES).images[:]
-  _check_count(len(images))
-  if (images == images[:1]).all():
-    raise errors.UsageError(
-      f'int8 takes its ranges from training images, and {len(images)} of them '
-      'are all the same: give images that differ'
-    )
-  return images
 
 
 def _is_constant(student: keras.Model, images: np.ndarray) -> bool:

@@ -113,6 +113,24 @@ class Mean(steps.Step):
     return tf.reduce_mean(values[0], [1, 2], keepdims=self.operation.keepdims)
 
 
+class WindowMean(steps.Step):
+  """A mean over windows, in the range of what it reads.
+
+  The kernel AVERAGE_POOL_2D divides a sum of int8 values, halves away from 0.
+  """
+
+  def compute(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
+    y = super().compute(values)
+    if self.input_grid is None or self.mode.frozen:
+      return y  # A file has the range from the tensor that is read.
+    scale, zero = map(tf.stop_gradient, self.input_grid())
+    return self.mode.rounded(
+      self.role.group,
+      y,
+      lambda y: (quantisers.round_away(y / scale + zero) - zero) * scale,
+    )
+
+
 class Dropout(steps.Step):
   """Dropout of rounded values, in training alone."""
 
@@ -141,7 +159,9 @@ _STEPS = {
   'hard_sigmoid': Activation,
   'swish': Activation,
   'sigmoid': Activation,
+  'join': steps.Step,
   'mean': Mean,
+  'window_mean': WindowMean,
   'dropout': Dropout,
   'folded': Unchanged,
   'identity': Unchanged,

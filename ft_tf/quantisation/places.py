@@ -3,7 +3,8 @@
 The converter merges a batch norm into the convolution before it, a constant
 summand into its bias, and relu and relu6 into the operation that they follow
 and that nothing else reads. What is left is one kernel each, and a kernel
-writes int8. Padding, reshapes and maxima write the values that they read.
+writes int8. Padding, reshapes and maxima write the values that they read, and
+means over windows round to the range that they read.
 """
 
 import collections
@@ -26,7 +27,9 @@ _LAYERS: Mapping[type, str] = {
   keras.layers.Rescaling: 'rescaling',
   keras.layers.Add: 'sum',
   keras.layers.Multiply: 'product',
+  keras.layers.Concatenate: 'join',
   keras.layers.GlobalAveragePooling2D: 'mean',
+  keras.layers.AveragePooling2D: 'window_mean',
   keras.layers.ZeroPadding2D: 'same',
   keras.layers.MaxPooling2D: 'same',
   keras.layers.Flatten: 'same',
@@ -48,6 +51,7 @@ _OPERATIONS = {
   'HardSilu': 'hard_swish',
   'HardSigmoid': 'hard_sigmoid',
   'Sigmoid': 'sigmoid',
+  'Concatenate': 'join',
   'Reshape': 'same',
   'Cast': 'identity',
 }
@@ -71,6 +75,7 @@ _WITH_RANGE = (
   'rescaling',
   'sum',
   'product',
+  'join',
   'mean',
   'relu',
   'relu6',
@@ -165,7 +170,8 @@ def _obstacle(call: graph.Call) -> str:
     'quantized already': getattr(operation, 'quantization_mode', None),
     'LoRA weights': getattr(operation, 'lora_enabled', False),
     'groups': getattr(operation, 'groups', 1) != 1,
-    'channels_first': kind in ('convolution', 'depthwise', 'mean')
+    'channels_first': kind
+    in ('convolution', 'depthwise', 'mean', 'window_mean')
     and operation.data_format != 'channels_last',
     'batch renormalisation': getattr(operation, 'renorm', False),
     'inverse normalisation': getattr(operation, 'invert', False),
@@ -186,6 +192,11 @@ def _obstacle(call: graph.Call) -> str:
     ).__name__ in ('Subtract', 'Divide', 'TrueDivide') and not (
       len(call.inputs) == 1
       and isinstance(_operands(call)[0], keras.KerasTensor)
+    )
+  elif kind == 'join':
+    reasons['a constant'] = len(_operands(call)) != len(call.inputs)
+    reasons['the axis of the images'] = (
+      operation.axis % len(call.inputs[0].shape) == 0
     )
   else:
     reasons['several inputs'] = len(call.inputs) != 1
@@ -240,7 +251,9 @@ class _Planner:
           kind,
           name,
           group,
-          has_range=kind in _WITH_RANGE and not is_open,
+          has_range=kind in _WITH_RANGE
+          and not is_open
+          and not self._is_joined(call),
           activation=self._inner_activation(call),
           norm=self._norms.get(call),
         )
@@ -252,10 +265,18 @@ class _Planner:
       return 'identity'
     return _ACTIVATIONS[call.operation.activation]
 
-  def _only_reader(self, call):
-    """Returns the one call that reads a call's output, or None."""
+  def _only_reader(self, call, passed=()):
+    """Returns the one call that reads a call's output, or None.
+
+    Args:
+      call: The call.
+      passed: Kinds of calls that are passed, to the one that reads theirs.
+    """
     readers = self._readers[id(call.outputs[0])]
-    return readers[0] if len(readers) == 1 else None
+    reader = readers[0] if len(readers) == 1 else None
+    if reader is not None and self._kinds[reader] in passed:
+      return self._only_reader(reader, passed)
+    return reader
 
   def _foldable_norm(self, call):
     """Returns the call of the batch norm to fold into a call's weights."""
@@ -274,9 +295,7 @@ class _Planner:
 
   def _is_open(self, call):
     """Tells whether the kernel of a call goes on in the call after it."""
-    kind, reader = self._kinds[call], self._only_reader(call)
-    while reader is not None and self._kinds[reader] in _TRANSPARENT:
-      reader = self._only_reader(reader)
+    kind, reader = self._kinds[call], self._only_reader(call, _TRANSPARENT)
     if reader is None:
       return False
     follows = self._kinds[reader]
@@ -286,3 +305,12 @@ class _Planner:
         or (follows == 'sum' and len(reader.inputs) == 1)
       )
     return kind in ('norm', 'sum', 'product') and follows in ('relu', 'relu6')
+
+  def _is_joined(self, call):
+    """Tells whether a kernel writes in the range of a concatenation.
+
+    Its inputs and its output have one range. What others read as well is
+    converted to it first.
+    """
+    reader = self._only_reader(call, (*_TRANSPARENT, 'same'))
+    return reader is not None and self._kinds[reader] == 'join'

@@ -16,6 +16,7 @@ SIGMOID = (0.0, 255 / 256)  # LiteRT fixes the scale 1/256.
 IMAGE = (0.0, 255.0)
 _LEAST_RANGE = 1e-6
 _LEAST_WEIGHT = 1e-8  # Below it a channel is all zeros.
+_TIE = 1e-3  # So near, values are halves that float32 does not hold exactly.
 
 
 class Mode:
@@ -77,10 +78,9 @@ class Quantiser(keras.layers.Layer):
       self.mode.observed[self.place] = tf.reduce_min(x), tf.reduce_max(x)
     return self.mode.rounded(self.group, x, self._round)
 
-  def scale(self) -> tf.Tensor:
-    """Returns the step between two values."""
-    low, high = self._ends()
-    return (high - low) / LEVELS
+  def grid(self) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the step between two values, and the int8 that is zero."""
+    return _grid(*self._ends())
 
   def _ends(self):
     # A step of training must not take zero out of the range.
@@ -91,6 +91,16 @@ class Quantiser(keras.layers.Layer):
     low = self.mode.constant(lambda: self._ends()[0])
     high = self.mode.constant(lambda: self._ends()[1])
     return tf.quantization.fake_quant_with_min_max_vars(x, low, high)
+
+
+def fixed_grid(low: float, high: float) -> tuple[tf.Tensor, tf.Tensor]:
+  """Returns the same as `Quantiser.grid` of a fixed range."""
+  return _grid(tf.constant(low), tf.constant(high))
+
+
+def _grid(low, high):
+  scale = (high - low) / LEVELS
+  return scale, tf.clip_by_value(tf.round(-low / scale), 0, LEVELS) - 128
 
 
 def round_between(x: tf.Tensor, low: float, high: float) -> tf.Tensor:
@@ -154,6 +164,12 @@ def _by_channel(kernel, channel_axes):
 def round_whole(values: tf.Tensor) -> tf.Tensor:
   """Returns the nearest whole numbers; the gradient passes."""
   return _straight_through(values, tf.round(values))
+
+
+def round_away(values: tf.Tensor) -> tf.Tensor:
+  """Returns the nearest whole numbers, halves away from 0; gradient passes."""
+  rounded = tf.sign(values) * tf.floor(tf.abs(values) + 0.5 + _TIE)
+  return _straight_through(values, rounded)
 
 
 def round_bias(bias: tf.Tensor, unit: tf.Tensor) -> tf.Tensor:

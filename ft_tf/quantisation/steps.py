@@ -13,17 +13,22 @@ import tensorflow as tf
 
 from ft_tf.quantisation import places, quantisers
 
-Scale = Callable[[], tf.Tensor]
+# Returns the step between two values, and the int8 that is zero.
+Grid = Callable[[], tuple[tf.Tensor, tf.Tensor]]
+
+# Of a batch norm's epsilon: a channel of less variance is normalised to a
+# deviation of less than 1/256, a step of its range.
+_STILL = 2.0**-16
 
 
-def image_scale() -> tf.Tensor:
-  """Returns the step between two values of a raw image."""
-  return tf.constant((quantisers.IMAGE[1] - quantisers.IMAGE[0]) / 255)
+def image_grid() -> tuple[tf.Tensor, tf.Tensor]:
+  """Returns the grid of a raw image's values."""
+  return quantisers.fixed_grid(*quantisers.IMAGE)
 
 
-def sigmoid_scale() -> tf.Tensor:
-  """Returns the step between two values of a sigmoid."""
-  return tf.constant(quantisers.SIGMOID[1] / 255)
+def sigmoid_grid() -> tuple[tf.Tensor, tf.Tensor]:
+  """Returns the grid of a sigmoid's values."""
+  return quantisers.fixed_grid(*quantisers.SIGMOID)
 
 
 def inner_places(name: str, activation: str) -> list[str]:
@@ -45,6 +50,8 @@ class Step(keras.layers.Layer):
     super().__init__(name=role.name, dtype='float32')
     self.role, self.mode = role, mode
     self.operation = role.call.operation  # Its variables are the step's too.
+    # The grid of its input's values; None where they are not rounded.
+    self.input_grid: Grid | None = None
     # For those who look for height, width and channels in the twin's graph.
     self.data_format = 'channels_last'
     # Place -> quantiser, in the order of the kernels.
@@ -57,24 +64,31 @@ class Step(keras.layers.Layer):
     """Returns the names of the places of learned ranges, in their order."""
     return [self.role.name] if self.role.has_range else []
 
-  def output_scale(self, input_scale: Scale | None) -> Scale | None:
-    """Returns the step between two values of its output.
+  def output_grid(self, input_grid: Grid | None) -> Grid | None:
+    """Returns the grid of its output's values.
 
     Args:
-      input_scale: That of its input; None where that is not rounded.
+      input_grid: That of its input; None where that is not rounded.
     """
     if 'sigmoid' in (self.role.kind, self.role.activation):
-      return sigmoid_scale
+      return sigmoid_grid
     if self.quantisers:
-      return list(self.quantisers.values())[-1].scale
-    is_passing = self.role.kind in ('same', 'dropout', 'identity', 'folded')
-    return input_scale if is_passing else None
+      return list(self.quantisers.values())[-1].grid
+    is_passing = self.role.kind in (
+      'same',
+      'window_mean',
+      'dropout',
+      'identity',
+      'folded',
+    )
+    return input_grid if is_passing else None
 
   def is_rounding(self) -> bool:
     """Tells whether it rounds weights, constants or what it computes."""
     return bool(self.quantisers) or self.role.kind in (
       *places.WEIGHTED,
       'sigmoid',
+      'window_mean',
     )
 
   def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -139,15 +153,27 @@ class Image(keras.layers.Layer):
 
 
 def norm_constants(
-  norm: keras.layers.BatchNormalization,
+  norm: keras.layers.BatchNormalization, *, drops_still_channels: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """Returns factor and summand `[C]` of a batch norm that stands still."""
-  factor = tf.math.rsqrt(
-    tf.cast(norm.moving_variance, tf.float32) + norm.epsilon
-  )
+  """Returns factor and summand `[C]` of a batch norm that stands still.
+
+  Args:
+    norm: The batch norm.
+    drops_still_channels: Whether the factor of a channel that does not vary is
+      0, and its summand what the channel then always is. The channel of a
+      depthwise convolution behind a dead one has a variance near 0, which makes
+      its folded weights some hundred times those of others. Where all weights
+      share a scale, they round all others to 0 and change nothing themselves
+      (Sheng et al. 2018, arXiv:1803.08607).
+  """
+  variance = tf.cast(norm.moving_variance, tf.float32)
+  factor = tf.math.rsqrt(variance + norm.epsilon)
+  mean = tf.cast(norm.moving_mean, tf.float32)
   if norm.scale:
     factor *= tf.cast(norm.gamma, tf.float32)
-  summand = -tf.cast(norm.moving_mean, tf.float32) * factor
+  if drops_still_channels:
+    factor = tf.where(variance < _STILL * norm.epsilon, 0.0, factor)
+  summand = -mean * factor
   if norm.center:
     summand += tf.cast(norm.beta, tf.float32)
   return factor, summand

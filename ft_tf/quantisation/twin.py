@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from ft_tf import errors
 from ft_tf.models import graph, standard
-from ft_tf.quantisation import operations, places, quantisers, steps, weighted
+from ft_tf.quantisation import operations, places, quantisers, steps
 
 WEIGHT_SCALES = ('channel', 'tensor')
 _BATCH = 64  # images observed at once
@@ -64,13 +64,11 @@ class Twin:
     while name in names:
       name += '_'
     tensors = {id(source): steps.Image(self.mode, name)(image)}
-    scales: dict[int, steps.Scale | None] = {id(source): steps.image_scale}
+    grids: dict[int, steps.Grid | None] = {id(source): steps.image_grid}
     for role in places.plan(model):
       step = operations.make(role, self.mode)
-      scale = scales.get(id(role.call.inputs[0]))
-      if isinstance(step, weighted.Weighted):
-        step.input_scale = scale
-      scales[id(role.call.outputs[0])] = step.output_scale(scale)
+      step.input_grid = grids.get(id(role.call.inputs[0]))
+      grids[id(role.call.outputs[0])] = step.output_grid(step.input_grid)
       values = [tensors[id(tensor)] for tensor in role.call.inputs]
       tensors[id(role.call.outputs[0])] = step(
         values if len(values) > 1 else values[0]

@@ -1,7 +1,5 @@
 """Convolutions and dense layers with batch norm folded into their weights."""
 
-from collections.abc import Callable
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -16,8 +14,6 @@ class Weighted(steps.Step):
   def __init__(self, role: places.Role, mode: quantisers.Mode):
     super().__init__(role, mode)
     self.norm = role.norm
-    # The step between two values of its input; None where that is not rounded.
-    self.input_scale: Callable[[], tf.Tensor] | None = None
 
   def places(self) -> list[str]:
     # relu is merged into the kernel; other activations have their own.
@@ -25,11 +21,11 @@ class Weighted(steps.Step):
     if inner in ('identity', 'relu', 'relu6'):
       return super().places()
     if inner == 'hard_sigmoid':
-      return [f'{name}/sum', name]
+      return [f'{name}/sum', *super().places()]
     before = [f'{name}/before_activation']
     if inner == 'sigmoid':
       return before
-    return [*before, *steps.inner_places(name, inner), name]
+    return [*before, *steps.inner_places(name, inner), *super().places()]
 
   def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
     inner, place = self.role.activation, self.role.name
@@ -55,13 +51,13 @@ class Weighted(steps.Step):
   def _sums(self, x, training):
     """Returns the weighted sums, with the bias."""
     kernel, bias = self._kernel_and_bias()
-    if training or self.input_scale is None or not self.mode.rounds_all():
+    if training or self.input_grid is None or not self.mode.rounds_all():
       y = self._convolve(x, kernel)
       return y if bias is None else y + bias
     # In whole numbers, which float32 holds up to 2^24: the sums are those of
     # the file, whatever their order. A sum of rounded real numbers now and then
     # ends on the other side of a half. Training takes no notice of that.
-    scale = tf.stop_gradient(self.input_scale())
+    scale = tf.stop_gradient(self.input_grid()[0])
     weight_scales = tf.stop_gradient(self._weight_scales())
     unit = scale * weight_scales
     if self.channel_axes == 2 and weight_scales.shape.rank:
@@ -103,9 +99,9 @@ class Weighted(steps.Step):
   def _bias(self):
     """Returns the bias as the file holds it, in units of a product."""
     _, bias = self.folded()
-    if self.input_scale is None:
+    if self.input_grid is None:
       return bias
-    unit = tf.stop_gradient(self.input_scale() * self._weight_scales())
+    unit = tf.stop_gradient(self.input_grid()[0] * self._weight_scales())
     return self.mode.rounded(
       self.role.group, bias, lambda values: quantisers.round_bias(values, unit)
     )
@@ -126,7 +122,9 @@ class Weighted(steps.Step):
     bias = tf.cast(layer.bias, tf.float32) if layer.use_bias else None
     if self.norm is None:
       return kernel, bias
-    factor, summand = steps.norm_constants(self.norm)
+    factor, summand = steps.norm_constants(
+      self.norm, drops_still_channels=self.mode.weight_scales == 'tensor'
+    )
     if bias is not None:
       summand += bias * factor
     if self.channel_axes == 2:

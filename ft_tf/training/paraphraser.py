@@ -8,7 +8,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ft_tf import errors, factors, losses, recipes, run_dir, teachers
+from ft_tf import (
+  errors,
+  factors,
+  losses,
+  recipe_flags,
+  recipes,
+  run_dir,
+  teachers,
+)
 from ft_tf.data import datasets, sampling
 from ft_tf.models import feature_maps, folding, layer_choice, model_files, taps
 from ft_tf.progress import reporter
@@ -135,7 +143,7 @@ def train_paraphrasers(
   trained = {}
   for layer, layer_run in layer_runs(recipe, run).items():
     train_paraphraser(
-      recipes.override(recipe, {'teacher_layer': layer}),
+      recipe_flags.override(recipe, {'teacher_layer': layer}),
       dataset,
       teacher=teacher,
       run=layer_run,

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
-from ft_tf import catalogue, recipes, run_dir
+from ft_tf import catalogue, recipe_flags, recipes, run_dir
 
 _OF_THE_RUN = (
   'learning_rate',
@@ -113,7 +113,7 @@ def differing_numbers(identity: dict[str, Any], method: str) -> dict[str, Any]:
   """
   numbers = {
     leaf.flag: (leaf, value)
-    for leaf in recipes.leaves()
+    for leaf in recipe_flags.leaves()
     if (value := _value(identity, leaf.path)) is not None
   }
   for flag in ('seed', 'method'):
@@ -148,7 +148,7 @@ def _plain(value: Any) -> bool | int | float | str:
   return value if plain else str(value)
 
 
-def _chosen(leaf: recipes.Leaf, recipe: recipes.Recipe) -> bool:
+def _chosen(leaf: recipe_flags.Leaf, recipe: recipes.Recipe) -> bool:
   """Tells whether a recipe leaves a number to the machine."""
   return leaf.flag == 'precision' and recipe.precision == recipes.AUTO
 

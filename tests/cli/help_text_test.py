@@ -9,7 +9,7 @@ import sys
 from absl import flags
 from absl.testing import absltest, parameterized
 
-from ft_tf import catalogue, recipes
+from ft_tf import catalogue, recipe_flags
 from ft_tf.cli import compress, dispatch, flag_sets, help_text
 from tests.cli import commands
 
@@ -69,7 +69,7 @@ class HelpTest(parameterized.TestCase):
     self.assertLess(len(short), len(out) / 2)
 
   def test_every_number_of_a_recipe_is_a_flag_of_compress_and_doctor(self):
-    numbers = {leaf.flag for leaf in recipes.leaves()}
+    numbers = {leaf.flag for leaf in recipe_flags.leaves()}
     self.assertContainsSubset(numbers, _flags_of('compress'))
     self.assertEqual(_flags_of('compress'), _flags_of('doctor'))
     # With --export the demo is a page in the browser.

@@ -6,7 +6,7 @@ import json
 from absl import flags
 from absl.testing import absltest, parameterized
 
-from ft_tf import catalogue, errors, recipes, run_dir
+from ft_tf import catalogue, errors, recipe_flags, run_dir
 from ft_tf.cli import flag_sets, settings
 from ft_tf.training import stage
 
@@ -23,7 +23,7 @@ class RecipeTest(parameterized.TestCase):
     recipe = _read('--recipe=digits', '--mean=0.5', '--beta=auto', '--noflip')
     self.assertEqual(
       recipe,
-      recipes.override(
+      recipe_flags.override(
         catalogue.digits(), {'mean': (0.5,), 'beta': 'auto', 'flip': False}
       ),
     )
@@ -35,7 +35,7 @@ class RecipeTest(parameterized.TestCase):
     return f'--config={path}'
 
   def test_config_of_a_compression_gives_its_recipe(self):
-    recipe = recipes.override(
+    recipe = recipe_flags.override(
       catalogue.get('cifar10_resnet56_resnet20'),
       {'beta': 'auto', 'rate': 0.75, 'teacher_layer': '-1,-2'},
     )
@@ -44,10 +44,10 @@ class RecipeTest(parameterized.TestCase):
     )
     self.assertEqual(_read(config), recipe)
     again = _read(config, '--seed=5')
-    self.assertEqual(again, recipes.override(recipe, {'seed': 5}))
+    self.assertEqual(again, recipe_flags.override(recipe, {'seed': 5}))
 
   def test_config_of_a_stage_gives_the_numbers_of_that_stage(self):
-    recipe = recipes.override(catalogue.digits(), {'student_epochs': 11})
+    recipe = recipe_flags.override(catalogue.digits(), {'student_epochs': 11})
     config = self._config(stage.identity('student', recipe))
     read = _read(config)
     self.assertEqual((read.student, read.data), (recipe.student, recipe.data))

@@ -10,7 +10,7 @@ import tensorflow as tf
 from absl.testing import absltest
 from PIL import Image
 
-from ft_tf import catalogue, errors, recipes
+from ft_tf import catalogue, errors, recipe_flags
 from ft_tf.data import datasets, example_sets, image_ops, memory, sources
 
 _FOLDER = tempfile.TemporaryDirectory(dir=os.environ.get('TEST_TMPDIR'))
@@ -62,7 +62,7 @@ class DatasetTest(absltest.TestCase):
   def test_validation_is_the_same_for_every_seed_of_a_recipe(self):
     chosen = []
     for seed in (0, 1):
-      recipe = recipes.override(
+      recipe = recipe_flags.override(
         catalogue.digits(),
         {'seed': seed, 'view_seed': seed, 'validation_examples': 100},
       )
@@ -189,7 +189,9 @@ class MemoryTest(absltest.TestCase):
     cls.folder = cls.enterClassContext(tempfile.TemporaryDirectory())
 
   def _dataset(self, free, **values):
-    recipe = recipes.override(catalogue.digits(), {'image_size': 0, **values})
+    recipe = recipe_flags.override(
+      catalogue.digits(), {'image_size': 0, **values}
+    )
     with mock.patch.object(memory, 'available_bytes', lambda: free):
       dataset = datasets.Dataset.from_recipe(recipe.data, self.folder)
       dataset.read()

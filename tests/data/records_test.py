@@ -1,7 +1,5 @@
-"""Images in files: crops, order, random access, and errors."""
+"""Images in files: order, views, random access, and errors."""
 
-import functools
-import io
 import os
 import tempfile
 
@@ -10,9 +8,15 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
-from PIL import Image
 
-from ft_tf import catalogue, errors, recipes, run_dir, specs, teachers
+from ft_tf import (
+  catalogue,
+  errors,
+  recipe_flags,
+  run_dir,
+  specs,
+  teachers,
+)
 from ft_tf.data import datasets, image_ops, records, sources, views
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import model_files, zoo
@@ -20,14 +24,6 @@ from ft_tf.training import loop, student, teacher
 from tests import fixtures
 
 _COUNT = 40
-
-
-def _gradient(height, width):
-  """Returns an image whose red is the row and whose green the column."""
-  rows, columns = np.meshgrid(
-    np.linspace(0, 255, height), np.linspace(0, 255, width), indexing='ij'
-  )
-  return np.round(np.stack([rows, columns, 0 * rows], -1)).astype(np.uint8)
 
 
 class TinyScenes(tfds.core.GeneratorBasedBuilder):
@@ -54,7 +50,7 @@ class TinyScenes(tfds.core.GeneratorBasedBuilder):
 
   def _generate_examples(self):
     for key in range(_COUNT):
-      image = _gradient(40 + key, 90 - key)
+      image = fixtures.gradient(40 + key, 90 - key)
       image[..., 2] = 6 * key
       yield key, {'image': image, 'label': key, 'file_name': f'{key}.png'}
 
@@ -90,14 +86,8 @@ def _source(name='tiny_scenes', image_size=32, **values):
   )
 
 
-def _png(image):
-  file = io.BytesIO()
-  Image.fromarray(image).save(file, 'png')
-  return tf.constant(file.getvalue())
-
-
 def _recipe(**values):
-  return recipes.override(
+  return recipe_flags.override(
     catalogue.get('imagenet_resnet34_resnet18'),
     {
       'dataset': 'tiny_scenes',
@@ -229,77 +219,6 @@ class StoredExamplesTest(absltest.TestCase):
     self.assertCountEqual([*train, *validation], range(_COUNT))
 
 
-class MiddleTest(parameterized.TestCase):
-  @parameterized.parameters((64, 96), (96, 64), (64, 64), (30, 200))
-  def test_is_pillows_resize_and_centre_crop(self, height, width):
-    # torchvision: the shorter side to 256, then 224 of the middle; here 64, 56.
-    image = _gradient(height, width)
-    scale = 64 / min(height, width)
-    resized = Image.fromarray(image).resize(
-      (round(width * scale), round(height * scale)), Image.Resampling.BILINEAR
-    )
-    left, top = ((side - 56) // 2 for side in resized.size)
-    expected = np.array(resized.crop((left, top, left + 56, top + 56)))
-    middle = image_ops.crop_middle(_png(image), (56, 56, 3)).numpy()
-    self.assertLess(np.abs(middle.astype(int) - expected.astype(int)).max(), 6)
-
-  def test_grey_images_stay_grey(self):
-    image = np.full((20, 30), 77, np.uint8)
-    middle = image_ops.crop_middle(_png(image), (8, 8, 1))
-    np.testing.assert_array_equal(middle, np.full((8, 8, 1), 77))
-
-
-@functools.cache
-def _corners(count, size=(100, 100)):
-  """Returns the corners (top, bottom, left, right) of random parts, 0..1."""
-  image = _png(_gradient(*size))
-  chances = np.random.default_rng(0).random((count, 3)).astype(np.float32)
-
-  @tf.function  # Eager, 400 parts take seconds.
-  def random_parts():
-    return tf.map_fn(
-      lambda chance: image_ops.crop_randomly(image, chance, (32, 32, 3)),
-      chances,
-      fn_output_signature=tf.uint8,
-    )
-
-  parts = random_parts()
-  ends = [parts[:, 0, :, 0], parts[:, -1, :, 0]]
-  ends += [parts[:, :, 0, 1], parts[:, :, -1, 1]]
-  return [np.mean(end, axis=1) / 255 for end in ends]
-
-
-class RandomPartTest(absltest.TestCase):
-  def test_area_and_aspect_ratio_are_within_bounds_and_cover_them(self):
-    top, bottom, left, right = _corners(400)
-    # A border pixel shows the middle of its 1/32 of the part.
-    height, width = (bottom - top) * 32 / 31, (right - left) * 32 / 31
-    area, aspect = height * width, width / height
-    self.assertGreater(area.min(), 0.08 * 0.9)
-    self.assertLess(area.max(), 1.03)
-    self.assertLess(area.min(), 0.15)
-    self.assertGreater(area.max(), 0.85)
-    self.assertGreater(aspect.min(), 3 / 4 * 0.93)
-    self.assertLess(aspect.max(), 4 / 3 * 1.07)
-    self.assertLess(aspect.min(), 0.8)
-    self.assertGreater(aspect.max(), 1.25)
-
-  def test_parts_reach_every_side_of_the_image(self):
-    top, bottom, left, right = _corners(400)
-    for least in (top.min(), left.min()):
-      self.assertLess(least, 0.05)
-    for most in (bottom.max(), right.max()):
-      self.assertGreater(most, 0.95)
-
-  def test_image_that_no_part_fits_is_seen_whole(self):
-    # 8 % of 1,000 x 10 pixels at 4/3 would be 33 pixels wide.
-    top, bottom, left, right = _corners(5, size=(1000, 10))
-    for least in (top, left):
-      self.assertLess(least.max(), 0.1)
-    for most in (bottom, right):
-      self.assertGreater(most.min(), 0.9)
-
-
 class StreamTest(absltest.TestCase):
   def _batches(self, first=0, last=10, seed=0, **values):
     stream = views.stream(
@@ -368,30 +287,6 @@ class StreamTest(absltest.TestCase):
     for batch in self._batches(last=5):
       chosen = [place[label] for label in batch['label']]
       np.testing.assert_array_equal(batch['image'], whole[chosen])
-
-
-class ShrinkTest(parameterized.TestCase):
-  @parameterized.parameters((6, 6), (5, 11), (23, 16))
-  def test_is_resize(self, *size):
-    rng = np.random.default_rng(0)
-    images = rng.integers(256, size=(3, 24, 16, 3)).astype(np.uint8)
-    shrunk = image_ops.shrink(tf.constant(images), size).numpy()
-    wanted = np.stack([image_ops.resize(image, size) for image in images])
-    self.assertEqual(shrunk.dtype, np.uint8)
-    # What lies half way between two values may be rounded to either.
-    np.testing.assert_allclose(shrunk.astype(int), wanted.astype(int), atol=1)
-    self.assertLess((shrunk != wanted).mean(), 1e-3)
-
-  def test_xla_compiles_it(self):
-    images = tf.constant(_gradient(24, 24)[None])
-    compiled = tf.function(
-      lambda some: image_ops.shrink(some, (7, 7)), jit_compile=True
-    )
-    np.testing.assert_allclose(
-      np.float32(compiled(images)),
-      np.float32(image_ops.shrink(images, (7, 7))),
-      atol=1,
-    )
 
 
 class JoinedTest(absltest.TestCase):
@@ -499,10 +394,6 @@ class RefusalTest(parameterized.TestCase):
   def test_missing_size_is_named(self):
     with self.assertRaisesRegex(errors.UsageError, '--image_size'):
       _source(image_size=0)
-
-  def test_padding_with_random_parts_is_refused(self):
-    with self.assertRaisesRegex(errors.UsageError, 'give --pad=0'):
-      _recipe(pad=4)
 
   def test_unknown_split_is_named(self):
     with self.assertRaisesRegex(errors.UsageError, "no split 'holdout'"):

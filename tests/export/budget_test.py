@@ -8,7 +8,7 @@ import pytest
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.export import budget, convert
+from ft_tf.export import budget, convert, device_limits
 from ft_tf.models import layers, zoo
 from tests import networks
 
@@ -61,7 +61,7 @@ class BudgetTest(parameterized.TestCase):
 
   def test_largest_that_fits_is_chosen_and_larger_ones_are_left(self):
     measured = self._measured()
-    limits = budget.Limits(max_bytes=20_000)
+    limits = device_limits.Limits(max_bytes=20_000)
     best, found = budget.choose(_NAMES, _SPEC, _IMAGES, limits)
     self.assertEqual(best.name, _NAMES[1])
     self.assertEqual([each.name for each in found], list(_NAMES[:3]))
@@ -77,7 +77,7 @@ class BudgetTest(parameterized.TestCase):
   )
   def test_limit_is_of_the_file_that_it_names(self, given, names, chosen):
     self._measured()
-    limits = budget.Limits(**given)
+    limits = device_limits.Limits(**given)
     best, _ = budget.choose(_NAMES, _SPEC, _IMAGES, limits)
     self.assertEqual(best.name, _NAMES[chosen])
     self.assertEqual(list(best.files), names)
@@ -96,11 +96,11 @@ class BudgetTest(parameterized.TestCase):
       ),
     ):
       with self.assertRaisesRegex(errors.UsageError, message):
-        budget.choose(_NAMES, _SPEC, _IMAGES, budget.Limits(**given))
+        budget.choose(_NAMES, _SPEC, _IMAGES, device_limits.Limits(**given))
 
   @pytest.mark.slow
   def test_choice_stands_for_the_same_family_and_limits(self):
-    limits = budget.Limits(max_bytes=20_000)
+    limits = device_limits.Limits(max_bytes=20_000)
     choice = budget.settle('resnet20x0.25', _SPEC, _IMAGES, limits)
     self.assertEqual(choice['student'], 'resnet8x0.25')
     known = {**choice, 'student': 'resnet14x0.25'}  # as if measured otherwise
@@ -110,41 +110,10 @@ class BudgetTest(parameterized.TestCase):
       'resnet8x0.25',
       _SPEC,
       _IMAGES,
-      budget.Limits(max_bytes=19_999),
+      device_limits.Limits(max_bytes=19_999),
       known=known,
     )
     self.assertEqual(other['student'], 'resnet8x0.25')
-
-  def test_limit_that_is_no_limit_is_refused(self):
-    for limits, message in (
-      ({'max_bytes': 0}, '--max_bytes=0: give a number above 0'),
-      ({'max_ram': '-3'}, '--max_ram=-3: give'),
-      ({'max_latency_ms': 'nan'}, '--max_latency_ms=nan: give'),
-      ({'max_latency_ms': 'fast'}, 'such as --max_latency_ms=fp32:2'),
-      ({'max_latency_ms': 'fp32:'}, '--max_latency_ms=fp32:: give'),
-      ({'max_latency_ms': 'inf'}, '--max_latency_ms=inf: give'),
-      ({'max_bytes': 'fp23:9'}, 'no format fp23.*fp32'),
-      ({'max_bytes': 'a:int8:9'}, 'no format a:int8'),
-      ({'max_ram': 'onnx:9'}, 'onnx is run without a tensor arena'),
-    ):
-      with self.subTest(limits):
-        with self.assertRaisesRegex(errors.UsageError, message):
-          budget.Limits(**limits)
-
-  def test_limits_are_the_same_however_they_are_written(self):
-    self.assertEqual(
-      budget.Limits('int8:30000', '2.0', 'fp16:1e6').as_json(),
-      {
-        'max_bytes': 30_000,
-        'max_latency_ms': 2,
-        'max_ram': 'fp16:1000000',
-      },
-    )
-    self.assertEqual(
-      budget.Limits(max_bytes=30_000.0).as_json(),
-      budget.Limits(max_bytes='30000').as_json(),
-    )
-    self.assertEqual(budget.Limits().formats(), ['int8'])
 
 
 if __name__ == '__main__':

@@ -95,6 +95,21 @@ class TFLiteTest(parameterized.TestCase):
     low, high = twin.ranges_by_place()['logits']
     self.assertAlmostEqual(target['quantization'][0], (high - low) / 255, 6)
 
+  @parameterized.parameters('channel', 'tensor')
+  def test_file_of_branches_is_the_twin(self, weight_scales):
+    student = quantised_networks.trained_branched()
+    twin = _twin(student, weight_scales=weight_scales)
+    images, labels = quantised_networks.images(300, seed=1)
+    content = quantised.tflite(twin)
+    self._check_equal(content, twin, images)
+    raw, *_ = _run(content, images)
+    self.assertGreater((raw.argmax(axis=1) == labels).mean(), 0.6)
+    # What several read is converted to the range of a concatenation.
+    for low, high in zip(twin.ranges[::2], twin.ranges[1::2], strict=True):
+      low.assign(0.83 * low)
+      high.assign(0.91 * high)
+    self._check_equal(quantised.tflite(twin), twin, images)
+
   def test_writing_leaves_the_twin_trainable(self):
     twin, (images, _) = _twin(), quantised_networks.images(8)
     quantised.tflite(twin)

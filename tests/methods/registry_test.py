@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from ft_tf import catalogue, errors, factors, recipes
+from ft_tf import catalogue, errors, factors, recipe_flags
 from ft_tf.data import example_sets
 from ft_tf.methods import factor_transfer, registry
 from ft_tf.models import layers, zoo
@@ -29,7 +29,7 @@ class RegistryTest(parameterized.TestCase):
     }
 
   def _make(self, method, paraphraser=None, **values):
-    recipe = recipes.override(
+    recipe = recipe_flags.override(
       catalogue.digits(),
       {
         'method': method,
@@ -84,7 +84,7 @@ class RegistryTest(parameterized.TestCase):
       self._make('ft_no_paraphraser', teacher_layer=theirs, student_layer=ours)
 
   def test_layers_that_ask_for_different_rates_are_refused(self):
-    recipe = recipes.override(
+    recipe = recipe_flags.override(
       catalogue.digits(),
       {
         'method': 'ft_no_translator',
@@ -98,7 +98,7 @@ class RegistryTest(parameterized.TestCase):
       )
 
   def test_without_translator_the_paraphraser_makes_the_students_channels(self):
-    recipe = recipes.override(
+    recipe = recipe_flags.override(
       catalogue.digits(), {'method': 'ft_no_translator'}
     )
     rate = factor_transfer.paraphrase_rate(
@@ -109,7 +109,7 @@ class RegistryTest(parameterized.TestCase):
       recipe, self.parts['student'], self.parts['teacher']
     )
     self.assertEqual(rate, 2.0)
-    recipe = recipes.override(recipe, {'method': 'ft', 'rate': 0.75})
+    recipe = recipe_flags.override(recipe, {'method': 'ft', 'rate': 0.75})
     rate = factor_transfer.paraphrase_rate(
       recipe, self.parts['student'], self.parts['teacher']
     )

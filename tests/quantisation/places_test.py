@@ -54,6 +54,21 @@ class PlanTest(parameterized.TestCase):
     with_range = {r.name for r in places.plan(model) if r.has_range}
     self.assertEqual(with_range, {'read_twice', 'relu', 'sum'})
 
+  def test_branches_write_in_the_range_of_their_concatenation(self):
+    roles = places.plan(quantised_networks.branched())
+    self.assertEqual(
+      [role.name for role in roles if role.has_range],
+      [
+        'rescale',
+        'stem_relu',
+        'join',
+        'last_relu',
+        'concatenate',
+        'pool',
+        'logits',
+      ],
+    )
+
   def test_output_of_the_model_is_rounded_though_a_relu_reads_it(self):
     image = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(4, 3, name='output')(image)
@@ -110,7 +125,8 @@ class PlanTest(parameterized.TestCase):
     (keras.layers.Activation('tanh', name='it'), 'it .Activation.'),
     (networks.StochasticDepth(name='it'), 'it .StochasticDepth.'),
     (lambda x: 1.0 - x, 'of other form'),
-    (lambda x: keras.ops.concatenate([x, x]), 'Concatenate'),
+    (lambda x: keras.ops.concatenate([x, x]), 'the axis of the images'),
+    (lambda x: keras.ops.stack([x, x], axis=-1)[..., 0], 'Stack'),
     (lambda x: keras.layers.Add(name='it')([x, x, x]), 'two operands'),
   )
   def test_unknown_forms_are_refused(self, call, message):

@@ -64,8 +64,11 @@ class TwinTest(parameterized.TestCase):
       self.assertTrue(np.isfinite(gradient).all(), variable.path)
     return list(zip(variables, gradients, strict=True))
 
-  def test_gradients_reach_kernels_and_norms(self):
-    student = quantised_networks.trained()
+  @parameterized.parameters(
+    quantised_networks.trained, quantised_networks.trained_branched
+  )
+  def test_gradients_reach_kernels_and_norms(self, trained):
+    student = trained()
     twin = _observed(student)
     gradients = self._gradients(twin)
     shared = {id(variable) for variable in student.trainable_variables}

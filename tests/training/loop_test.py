@@ -1,15 +1,19 @@
-"""The loop's own promises: intervals, options, and where a run stops."""
+"""The loop: intervals, options, where a run stops, and that it continues."""
 
 import dataclasses
+import os
+from unittest import mock
 
+import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors, run_dir
 from ft_tf.progress import reporter
-from ft_tf.training import loop, step
-from tests import fixtures
+from ft_tf.training import loop, monitor, step, student
+from tests import fixtures, networks, student_runs
 
 
 def _stage(state, train_steps, epochs=2):
@@ -162,6 +166,113 @@ class LoopTest(parameterized.TestCase):
       loop.Options(log_steps=0)
     with self.assertRaisesRegex(errors.UsageError, '--checkpoint_steps=-1'):
       loop.Options(checkpoint_steps=-1)
+
+
+class StudentTest(student_runs.StudentCase):
+  def _resumes(self, recipe, *, exactly=False, dataset=None):
+    tolerance = 0 if exactly else 1e-5
+    whole, expected = self.train(
+      'whole', recipe, dataset=dataset, checkpoint_steps=2
+    )
+    row = monitor.Monitor.row
+
+    def cut(watch, values):
+      if values['step'] == 5:
+        raise KeyboardInterrupt
+      row(watch, values)
+
+    with (
+      mock.patch.object(monitor.Monitor, 'row', cut),
+      self.assertRaises(KeyboardInterrupt),
+    ):
+      self.train(
+        'cut', recipe, dataset=dataset, checkpoint_steps=2, log_steps=1
+      )
+    resumed, result = self.train(
+      'cut', recipe, dataset=dataset, checkpoint_steps=2
+    )
+    same = (
+      'accuracy',
+      'loss',
+      'steps',
+      'validation_accuracy',
+      'best_accuracy',
+      'best_epoch',
+    )
+    for name in same:
+      self.assertAlmostEqual(result[name], expected[name], delta=tolerance)
+    for a, b in zip(
+      keras.models.load_model(resumed.model).get_weights(),
+      keras.models.load_model(whole.model).get_weights(),
+      strict=True,
+    ):
+      np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
+    steps = [r['step'] for r in resumed.metrics()]
+    self.assertEqual(steps, sorted(set(steps)))
+    self.assertLen(resumed.read('environment.json'), 2)
+
+  def test_resumed_run_equals_one_that_was_never_cut_off(self):
+    self._resumes(fixtures.recipe(method='ft'))
+
+  @parameterized.parameters('ofd', 'sp')
+  @pytest.mark.slow
+  def test_other_methods_resume_too(self, method):
+    self._resumes(fixtures.recipe(method=method))
+
+  def _resumes_with_random_layers(self, method):
+    path = os.path.join(self.runs, 'random.keras')
+    networks.random_student((8, 8, 1), 3).save(path)
+    self._resumes(fixtures.recipe(method=method, student=path), exactly=True)
+
+  def test_resumed_run_draws_the_same_random_numbers(self):
+    self._resumes_with_random_layers('scratch')
+
+  @pytest.mark.slow
+  def test_resumed_run_of_a_method_draws_the_same_random_numbers(self):
+    self._resumes_with_random_layers('sp')
+
+  @pytest.mark.slow
+  def test_resumed_mobilenet_draws_the_same_random_numbers(self):
+    self.teacher = None  # the class's is of smaller images
+    recipe = fixtures.recipe(method='scratch', student='mobilenetv3small')
+    self._resumes(recipe, exactly=True, dataset=fixtures.blobs((32, 32, 1)))
+
+  def test_checkpoint_without_random_states_is_refused(self):
+    path = os.path.join(self.runs, 'random.keras')
+    networks.random_student((8, 8, 1), 3).save(path)
+    recipe = fixtures.recipe(method='scratch', student=path)
+    with (
+      mock.patch.object(loop, '_random_states', return_value={}),
+      mock.patch.object(
+        student.StudentStage, 'score', side_effect=KeyboardInterrupt
+      ),
+      self.assertRaises(KeyboardInterrupt),
+    ):
+      self.train('old', recipe)
+    with self.assertRaisesRegex(errors.UsageError, 'another --workdir'):
+      self.train('old', recipe)
+
+  def test_teacher_of_values_that_are_not_finite_is_named(self):
+    image = keras.Input((8, 8, 1), dtype='uint8')
+    x = keras.layers.Rescaling(1 / 255)(image)
+    maps = keras.layers.Conv2D(4, 3, name='maps')(x)
+    maps = keras.layers.ReLU()(maps / (maps - maps))
+    x = keras.layers.GlobalAveragePooling2D()(maps)
+    self.teacher = os.path.join(self.runs, 'infinite.keras')
+    keras.Model(image, keras.layers.Dense(3)(x)).save(self.teacher)
+    recipe = fixtures.recipe(method='kd')
+    with self.assertRaisesRegex(
+      errors.TrainingError, r'at step 1; .*the teacher \S*infinite\.keras are'
+    ):
+      self.train('a', recipe)
+
+  def test_loss_that_is_not_finite_stops_the_run_and_names_the_term(self):
+    recipe = fixtures.recipe(student_learning_rate=1e30)
+    with self.assertRaisesRegex(
+      errors.TrainingError,
+      r'cross_entropy is (nan|inf).* at step \d.*ckpt-1: .*lower learning rate',
+    ):
+      self.train('a', recipe, checkpoint_steps=1)
 
 
 if __name__ == '__main__':

@@ -6,13 +6,13 @@ from absl.testing import absltest, parameterized
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from ft_tf import catalogue, recipes, run_dir
+from ft_tf import catalogue, recipe_flags, run_dir
 from ft_tf.training import stage, tensorboard
 
 
 def _identity(name='student', base='digits', **values):
   """Returns the content of a run's `recipe.json`."""
-  recipe = recipes.override(catalogue.get(base), values)
+  recipe = recipe_flags.override(catalogue.get(base), values)
   identity = stage.identity(name, recipe, teacher='0' * 64)
   return json.loads(json.dumps(identity))
 
