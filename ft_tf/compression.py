@@ -252,7 +252,9 @@ def check_parts(
   blank = []
   if recipes.needs_paraphraser(recipe.student.method):
     for tap, _ in registry.resolve_layer_pairs(recipe, *models):
-      blank.append(factors.Paraphraser(recipe.paraphraser.rate))
+      blank.append(
+        factors.Paraphraser(recipe.paraphraser.rate, form=recipe.factor_form)
+      )
       blank[-1].build((None, *feature_maps.shape(teacher_model, tap)))
   parts = registry.Parts(
     teacher=teacher_model,

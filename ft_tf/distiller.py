@@ -83,6 +83,7 @@ class Distiller(keras.Model):
     teacher_layer: str = 'auto',
     student_layer: str = 'auto',
     before_activation: bool = False,
+    factor_form: str = 'auto',
     rate: float = 0.5,
     reconstruction: str = 'l1',
     beta: float = 500.0,
@@ -110,6 +111,8 @@ class Distiller(keras.Model):
         size, of the next larger size, ...). Separate several by commas.
       student_layer: Student layer to distil; same syntax.
       before_activation: Use the feature maps before their activation.
+      factor_form: Form of paraphraser and translator: 'paper', 'bottleneck' or
+        'auto' (the bottleneck for more than 256 channels); see `factors`.
       rate: Paraphrase rate k: factor channels divided by teacher channels.
       reconstruction: Reconstruction loss of the paraphraser, 'l1' or 'l2'.
       beta: Weight of the factor loss.
@@ -130,6 +133,7 @@ class Distiller(keras.Model):
       'teacher_layer': teacher_layer,
       'student_layer': student_layer,
       'before_activation': before_activation,
+      'factor_form': factor_form,
       'rate': rate,
       'reconstruction': reconstruction,
       'beta': beta,

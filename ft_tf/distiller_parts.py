@@ -232,7 +232,10 @@ def _paraphrasers(
   paraphrasers = {}
   for layer in layers:
     paraphrasers[layer] = given or factors.Paraphraser(
-      recipe.paraphraser.rate, layer=layer, dtype=recipe.precision
+      recipe.paraphraser.rate,
+      layer=layer,
+      form=recipe.factor_form,
+      dtype=recipe.precision,
     )
     paraphrasers[layer].build((None, *feature_maps.shape(teacher, layer)))
   return paraphrasers

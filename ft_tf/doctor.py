@@ -7,15 +7,14 @@ import os
 import resource
 from collections.abc import Iterable, Iterator
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from ft_tf import (
   arms,
   compression,
-  definitions,
   findings,
+  layer_check,
   recipes,
   rehearsal,
   specs,
@@ -25,8 +24,6 @@ from ft_tf import (
 from ft_tf import workshop as workshops
 from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.export import budget, device_limits
-from ft_tf.methods import factor_transfer, registry
-from ft_tf.models import feature_maps, layer_choice
 from ft_tf.training import precision
 
 _SAMPLED = 500  # training images whose values are looked at
@@ -74,7 +71,7 @@ def examine(
       f'epochs, {specs.count_parameters(teacher_model):,} parameters',
       '--teacher',
     )
-  yield from _check_layers(recipe, teacher_model, student_model)
+  yield from layer_check.check(recipe, teacher_model, student_model)
   yield _measure_student(recipe, specs.student_dataset(recipe, dataset))
 
 
@@ -142,7 +139,7 @@ def _check_data(
     f'{len(train):,} to train on, '
     + (f'{unlabelled:,} more without labels, ' if unlabelled else '')
     + f'{len(dataset.validation):,} to validate on, {len(dataset.test):,} to '
-    f'test on, {_shape(dataset.image_shape)}, '
+    f'test on, {findings.show_shape(dataset.image_shape)}, '
     + (
       'read from their files'
       if data.resizing == 'crop'
@@ -170,71 +167,6 @@ def _check_data(
   )
 
 
-def _check_layers(
-  recipe: recipes.Recipe,
-  teacher_model: keras.Model,
-  student_model: keras.Model,
-) -> Iterator[findings.Finding]:
-  """Yields the layers that factors are made of, if the method has factors."""
-  methods = definitions.registered()
-  terms = recipes.terms(recipe.student.method)
-  if not any(methods[name].reads('teacher_layer') for name in terms):
-    return
-  pairs = registry.resolve_layer_pairs(recipe, teacher_model, student_model)
-  teacher_layers, student_layers = zip(*pairs, strict=True)
-  for name, net, layers, selected_by in (
-    ('teacher', teacher_model, teacher_layers, recipe.teacher_layer),
-    ('student', student_model, student_layers, recipe.student_layer),
-  ):
-    chosen = ', '.join(
-      f'{layer.replace(".", "/")} {_shape(feature_maps.shape(net, layer))}'
-      for layer in layers
-    )
-    alternatives = ', '.join(
-      f'{each.layer} {_shape(each.shape)}'
-      for each in layer_choice.candidates(net)
-      if each.called and each.layer not in layers
-    )
-    yield findings.Finding(
-      f'{name} layer',
-      f'{chosen} (selected by {selected_by})'
-      + (f'; alternatives: {alternatives}' if alternatives else ''),
-      f'--{name}_layer',
-    )
-  for teacher_layer, student_layer in pairs:
-    matched = _describe_match(
-      recipe,
-      feature_maps.shape(teacher_model, teacher_layer),
-      feature_maps.shape(student_model, student_layer),
-    )
-    yield findings.Finding('match', matched, '--rate')
-
-
-def _describe_match(
-  recipe: recipes.Recipe,
-  teacher_shape: tuple[int, int, int],
-  student_shape: tuple[int, int, int],
-) -> str:
-  """Returns how two maps, `(H, W, C)` each, become factors of one shape."""
-  size = tuple(map(min, teacher_shape[:2], student_shape[:2]))
-  method = recipe.student.method
-  channels = teacher_shape[-1]
-  steps = [f'teacher {_shape(teacher_shape)}']
-  if recipes.needs_paraphraser(method):
-    channels = round(channels * recipe.paraphraser.rate)
-    steps.append(f'paraphraser to {channels} channels')
-  if teacher_shape[:2] != size:
-    steps.append(f'averaged from {_shape(teacher_shape[:2])} to {_shape(size)}')
-  steps.append(
-    f'factor {_shape((*size, channels))}; student {_shape(student_shape)}'
-  )
-  if student_shape[:2] != size:
-    steps.append(f'averaged from {_shape(student_shape[:2])} to {_shape(size)}')
-  if factor_transfer.NO_TRANSLATOR not in recipes.terms(method):
-    steps.append(f'translator to {channels} channels')
-  return ', '.join(steps)
-
-
 def _measure_student(
   recipe: recipes.Recipe, seen: datasets.Dataset
 ) -> findings.Finding:
@@ -256,7 +188,7 @@ def _measure_student(
   figures = budget.describe(measured.files[device_limits.USUAL])
   return findings.Finding(
     'student',
-    f'{measured.name} on images of {_shape(seen.image_shape)}, '
+    f'{measured.name} on images of {findings.show_shape(seen.image_shape)}, '
     f'{measured.parameters:,} parameters; in int8 with built-in operations '
     f'only: {figures} (one image, one thread, this machine)',
     '--student, --student_image_size, --max_bytes, --max_latency_ms, --max_ram',
@@ -276,7 +208,3 @@ def _bytes(dataset: datasets.Dataset) -> int:
 
 def _memory() -> int:
   return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
-
-
-def _shape(shape: Iterable[int | None]) -> str:
-  return 'x'.join(map(str, shape))

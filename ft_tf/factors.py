@@ -2,6 +2,12 @@
 
 Both follow the paper's section 3 and the public code: 3x3 kernels, bias,
 LeakyReLU(0.1) after every layer including the last one, no batch norm.
+
+The paper's maps have 64 channels, those of ImageNet networks up to 2,048. Three
+full 3x3 layers of these are larger than the networks themselves (132 M weights
+for a ResNet50 of 24 M). There the chain narrows in the middle, as a residual
+bottleneck does (He et al. 2016, arXiv:1512.03385, figure 5): 1x1 down, 3x3, 1x1
+up. What goes in, what comes out and the activations stay as they are.
 """
 
 from collections.abc import Sequence
@@ -15,6 +21,10 @@ from ft_tf import errors
 from ft_tf.models import layers
 
 _SLOPE = 0.1
+# The paper's form, the bottleneck form, or that which the width asks for.
+FORMS = ('auto', 'paper', 'bottleneck')
+_WIDEST = 256  # channels of the widest map that 'auto' gives the paper's form
+_WIDEST_MIDDLE = 256  # channels of a bottleneck's 3x3 layer
 
 
 def _leaky_relu(x):
@@ -32,25 +42,48 @@ class _Chain(keras.Model):
 
   built: bool
 
+  def __init__(self, form: str, **kwargs: Any):
+    """Takes the form, one of `FORMS`.
+
+    Raises:
+      UsageError: there is no such form.
+    """
+    super().__init__(**kwargs)
+    if form not in FORMS:
+      raise errors.UsageError(
+        f'--factor_form={form}: give {", ".join(FORMS[:-1])} or {FORMS[-1]}'
+      )
+    self.form = form
+
+  def _settle_form(self, *channels):
+    """Makes 'auto' the form that the widest map asks for."""
+    if self.form == 'auto':
+      self.form = 'paper' if max(channels) <= _WIDEST else 'bottleneck'
+
   def _convolutions(self, kind, channels_in, channels, names, batch_norm=''):
-    """Returns 3x3 layers, the first one for `channels_in` channels.
+    """Returns three layers, the first one for `channels_in` channels.
 
     Args:
       kind: `keras.layers.Conv2D` or `keras.layers.Conv2DTranspose`.
       channels_in: Channels of the input.
-      channels: Output channels of each layer.
+      channels: Output channels of each layer in the paper's form.
       names: Name of each layer.
       batch_norm: As in `Translator`; batch norm stands between the layer and
         its activation.
     """
+    sizes = (3, 3, 3)
+    if self.form == 'bottleneck':
+      widest = max(channels_in, *channels)
+      middle = max(1, min(widest // 2, _WIDEST_MIDDLE))
+      channels, sizes = (middle, middle, channels[-1]), (1, 3, 1)
     chain = []
-    for name, channels_out in zip(names, channels, strict=True):
+    for name, channels_out, size in zip(names, channels, sizes, strict=True):
       # PyTorch computes the fan-in of a transposed kernel from its outputs.
       transposed = kind is keras.layers.Conv2DTranspose
-      fan = 9 * (channels_out if transposed else channels_in)
+      fan = size**2 * (channels_out if transposed else channels_in)
       layer = kind(
         channels_out,
-        3,
+        size,
         padding='same',
         activation=None if batch_norm else _leaky_relu,
         kernel_initializer=layers.uniform_fan_in(),
@@ -73,6 +106,14 @@ class _Chain(keras.Model):
       channels_in = channels_out
     return chain
 
+  def get_config(self) -> dict[str, Any]:
+    return {**super().get_config(), 'form': self.form}
+
+  @classmethod
+  def from_config(cls, config: dict[str, Any]) -> '_Chain':
+    # A file of an earlier version has the paper's form, whatever its width.
+    return super().from_config({'form': 'paper', **config})
+
   def _channels(self, shape):
     if len(shape) != 4 or shape[-1] is None:
       raise ValueError(
@@ -88,24 +129,36 @@ class Paraphraser(_Chain):
 
   Three 3x3 convolutions m -> m -> mk -> mk compute the teacher factor; three
   3x3 transposed convolutions mk -> mk -> m -> m reconstruct the feature map.
+  The bottleneck form has layers of 1x1, 3x3 and 1x1, m -> w -> w -> mk, then
+  mk -> w -> w -> m; w is half of the larger of m and mk, and 256 at most.
 
   Attributes:
     rate: The paraphrase rate k, factor channels divided by feature channels.
     layer: The teacher's layer that it was trained on; '' if unknown.
+    form: 'paper' or 'bottleneck'; until it is built perhaps 'auto'.
   """
 
-  def __init__(self, rate: float = 0.5, *, layer: str = '', **kwargs: Any):
+  def __init__(
+    self,
+    rate: float = 0.5,
+    *,
+    layer: str = '',
+    form: str = 'auto',
+    **kwargs: Any,
+  ):
     """Makes a paraphraser; the first input's channels determine its weights.
 
     Args:
       rate: The paraphrase rate k, above 0.
       layer: See the attribute.
+      form: 'paper', 'bottleneck', or 'auto': the paper's form for maps and
+        factors of up to 256 channels, the bottleneck form for wider ones.
       **kwargs: See `keras.Model`.
 
     Raises:
-      UsageError: the rate is not above 0.
+      UsageError: the rate is not above 0, or there is no such form.
     """
-    super().__init__(**kwargs)
+    super().__init__(form, **kwargs)
     if not rate > 0:
       raise errors.UsageError(
         f'--rate={rate}: the paraphrase rate must be above 0'
@@ -129,6 +182,7 @@ class Paraphraser(_Chain):
         f'--rate={self.rate} of {channels} feature channels leaves no factor: '
         f'give {1 / channels:g} or more'
       )
+    self._settle_form(channels, factor_channels)
     self.encoder = self._convolutions(
       keras.layers.Conv2D,
       channels,
@@ -174,14 +228,24 @@ class Paraphraser(_Chain):
 class Translator(_Chain):
   """Computes the student factor from a feature map (paper, section 3.2).
 
-  Three 3x3 convolutions m_s -> m_s -> channels -> channels.
+  Three 3x3 convolutions m_s -> m_s -> channels -> channels. The bottleneck form
+  has layers of 1x1, 3x3 and 1x1, m_s -> w -> w -> channels; w is half of the
+  larger of m_s and channels, and 256 at most.
 
   Attributes:
     channels: Channels of the factor, as many as the teacher factor has.
     batch_norm: '' for none, 'own' or 'synchronized'.
+    form: As of `Paraphraser`.
   """
 
-  def __init__(self, channels: int, batch_norm: str = '', **kwargs: Any):
+  def __init__(
+    self,
+    channels: int,
+    batch_norm: str = '',
+    *,
+    form: str = 'auto',
+    **kwargs: Any,
+  ):
     """Makes a translator; the first input's channels determine its weights.
 
     Args:
@@ -189,12 +253,14 @@ class Translator(_Chain):
       batch_norm: 'own' or 'synchronized' adds batch norm after each
         convolution, with the statistics of each replica or of all replicas, as
         in RepDistiller. '' adds none, as in the paper.
+      form: As of `Paraphraser`; the widest of student map and factor decides.
       **kwargs: See `keras.Model`.
 
     Raises:
+      UsageError: there is no such form.
       ValueError: `channels` is less than 1.
     """
-    super().__init__(**kwargs)
+    super().__init__(form, **kwargs)
     if channels < 1:
       raise ValueError(f'a factor has 1 channel or more, not {channels}')
     self.channels = channels
@@ -209,6 +275,7 @@ class Translator(_Chain):
     if self.built:
       return
     student_channels = self._channels(input_shape)
+    self._settle_form(student_channels, self.channels)
     self.translate = self._convolutions(
       keras.layers.Conv2D,
       student_channels,

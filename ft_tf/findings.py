@@ -1,6 +1,7 @@
 """What a check before training found, and the flag that changes it."""
 
 import dataclasses
+from collections.abc import Iterable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,3 +20,8 @@ class Finding:
 
   def __str__(self) -> str:
     return f'{self.what}: {self.says} [{self.flag}]'
+
+
+def show_shape(shape: Iterable[int | None]) -> str:
+  """Returns a shape as '8x8x64'."""
+  return 'x'.join(map(str, shape))

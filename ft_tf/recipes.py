@@ -338,7 +338,7 @@ class Recipe:
     choices=('auto', 'float32', 'mixed_bfloat16', 'mixed_float16'),
     default='auto',
   )
-  # These three belong to factor transfer. They stand here because the
+  # These belong to factor transfer. They stand here because the
   # paraphraser's stage reads them as well as the student's.
   teacher_layer: str = fields.field(
     'teacher layer whose feature map is distilled: a name; a pattern such as '
@@ -353,6 +353,14 @@ class Recipe:
   before_activation: bool = fields.field(
     'use the feature maps before their activation', default=False
   )
+  factor_form: str = fields.field(
+    'form of paraphraser and translator: paper (three 3x3 layers of full '
+    'width), bottleneck (1x1, 3x3 and 1x1, narrow in the middle), or auto: the '
+    'bottleneck for maps of more than 256 channels, where the paper form is '
+    'larger than the networks',
+    choices=('auto', 'paper', 'bottleneck'),
+    default='auto',
+  )
   data: Data
   teacher: Teacher
   paraphraser: Paraphraser
@@ -363,12 +371,14 @@ class Recipe:
 def identity(recipe: Recipe) -> dict[str, Any]:
   """Returns what a run records of a recipe to tell it from another.
 
-  Runs of earlier versions have no group `qat`. It is left out while it has its
-  defaults, so that they are continued.
+  Runs of earlier versions have no group `qat` and no `factor_form`. They are
+  left out while they have their defaults, so that those runs are continued.
   """
   recorded = dataclasses.asdict(recipe)
   if recipe.qat == Quantisation():
     del recorded['qat']
+  if recipe.factor_form == AUTO:
+    del recorded['factor_form']
   return recorded
 
 

@@ -82,6 +82,12 @@ class DoctorTest(absltest.TestCase):
     self.assertIn('bump 8x8x2', says['teacher layer'].says)
     self.assertIn('group3 2x2x16', says['student layer'].says)
     self.assertIn('8x8 to 2x2', says['match'].says)
+    # Three layers each of 2 -> 2 -> 1 -> 1 and back, and of 16 -> 16 -> 1 -> 1.
+    self.assertRegex(
+      says['factors'].says,
+      r'^paraphraser 135 parameters \(paper form\), translator 2,475 '
+      r'parameters \(paper form\); the teacher has [\d,]+, the student [\d,]+$',
+    )
     self.assertIn('in int8', says['student'].says)
     self.assertNotIn('unscaled', says['values in the teacher'].says)
 

@@ -59,6 +59,25 @@ def _maps(*shape, seed=0):
   return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
+def _torch_pointwise(x, kernel, bias):
+  """torch.nn.functional.conv2d(x, kernel, bias), a kernel of 1x1."""
+  return np.tensordot(kernel[:, :, 0, 0], x, 1) + bias[:, None, None]
+
+
+def _torch_transposed_pointwise(x, kernel, bias):
+  """torch.nn.functional.conv_transpose2d(x, kernel, bias), 1x1."""
+  return np.tensordot(kernel[:, :, 0, 0].T, x, 1) + bias[:, None, None]
+
+
+def _bottleneck(x, weights, middle, around):
+  """Runs one image through layers of 1x1, 3x3 and 1x1."""
+  y = x.transpose(2, 0, 1).astype(np.float64)
+  layers = (around, middle, around)
+  for layer, (kernel, bias) in zip(layers, weights, strict=True):
+    y = _leaky_relu(layer(y, kernel, bias))
+  return y.transpose(1, 2, 0)
+
+
 def _chain(layer, x, weights):
   """Runs one image [H, W, C] through layers and their activations."""
   y = x.transpose(2, 0, 1).astype(np.float64)
@@ -164,6 +183,111 @@ class ParaphraserTest(parameterized.TestCase):
   def test_input_that_is_no_feature_map_is_refused(self):
     with self.assertRaisesRegex(ValueError, r'\[B, H, W, C\]'):
       factors.Paraphraser().encode(_maps(2, 3))
+
+
+class FormTest(parameterized.TestCase):
+  def test_bottleneck_equals_pytorchs_layers_with_the_same_weights(self):
+    x = _maps(1, 5, 4, 6)
+    encoder = _weights(
+      [((3, 6, 1, 1), 3), ((3, 3, 3, 3), 3), ((2, 3, 1, 1), 2)], seed=1
+    )
+    decoder = _weights(
+      [((2, 3, 1, 1), 3), ((3, 3, 3, 3), 3), ((3, 6, 1, 1), 6)], seed=2
+    )
+    paraphraser = factors.Paraphraser(1 / 3, form='bottleneck')
+    paraphraser.build(x.shape)
+    paraphraser.set_weights(_to_keras(encoder + decoder))
+    factor = _bottleneck(x[0], encoder, _torch_convolution, _torch_pointwise)
+    np.testing.assert_allclose(paraphraser.encode(x)[0], factor, atol=1e-5)
+    np.testing.assert_allclose(
+      paraphraser(x)[0],
+      _bottleneck(
+        factor, decoder, _torch_transposed, _torch_transposed_pointwise
+      ),
+      atol=1e-5,
+    )
+    translator = factors.Translator(2, form='bottleneck')
+    translator.build(x.shape)
+    translator.set_weights(_to_keras(encoder))
+    np.testing.assert_allclose(translator(x)[0], factor, atol=1e-5)
+
+  def test_width_of_the_widest_map_chooses_the_form(self):
+    def paraphraser(channels, rate=0.5, **form):
+      part = factors.Paraphraser(rate, **form)
+      part.build((None, 4, 4, channels))
+      return part.form
+
+    def translator(student, factor, **form):
+      part = factors.Translator(factor, **form)
+      part.build((None, 4, 4, student))
+      return part.form
+
+    self.assertEqual(paraphraser(256), 'paper')
+    self.assertEqual(paraphraser(257), 'bottleneck')
+    # The factor may be the wider one.
+    self.assertEqual(paraphraser(100, rate=3), 'bottleneck')
+    self.assertEqual(translator(256, 256), 'paper')
+    self.assertEqual(translator(257, 8), 'bottleneck')
+    self.assertEqual(translator(8, 257), 'bottleneck')
+    self.assertEqual(paraphraser(257, form='paper'), 'paper')
+    self.assertEqual(translator(8, 8, form='bottleneck'), 'bottleneck')
+
+  def test_wide_bottleneck_is_small_beside_the_papers_form(self):
+    # The last maps of a ResNet50, and those of a MobileNetV2 beside them.
+    paraphraser = factors.Paraphraser(0.5)
+    paraphraser.build((None, 4, 4, 2048))
+    w = 256
+    self.assertEqual(
+      paraphraser.count_params(),
+      # Kernels of both halves, then the biases.
+      2 * (2048 * w + 9 * w * w + w * 1024) + 4 * w + 1024 + 2048,
+    )
+    translator = factors.Translator(1024)
+    translator.build((None, 4, 4, 1280))
+    self.assertEqual(
+      translator.count_params(),
+      1280 * w + 9 * w * w + w * 1024 + 2 * w + 1024,
+    )
+
+  def test_middle_is_half_as_wide_as_the_widest_map(self):
+    translator = factors.Translator(32, form='bottleneck')
+    translator.build((None, 8, 8, 64))
+    self.assertEqual(
+      [tuple(weight.shape) for weight in translator.weights[::2]],
+      [(1, 1, 64, 32), (3, 3, 32, 32), (1, 1, 32, 32)],
+    )
+
+  def test_file_keeps_its_form(self):
+    x = _maps(1, 4, 4, 8)
+    folder = self.create_tempdir().full_path
+    for name, part in (
+      ('paraphraser', factors.Paraphraser(form='bottleneck')),
+      ('translator', factors.Translator(4, form='bottleneck')),
+    ):
+      expected = part(x)
+      path = os.path.join(folder, f'{name}.keras')
+      part.save(path)
+      loaded = keras.models.load_model(path)
+      self.assertEqual(loaded.form, 'bottleneck')
+      np.testing.assert_array_equal(loaded(x), expected)
+
+  def test_file_of_an_earlier_version_has_the_papers_form(self):
+    config = factors.Paraphraser().get_config()
+    del config['form']
+    paraphraser = factors.Paraphraser.from_config(config)
+    paraphraser.build((None, 4, 4, 300))
+    self.assertEqual(paraphraser.encoder[0].kernel_size, (3, 3))
+    self.assertEqual(paraphraser.form, 'paper')
+
+  def test_unknown_form_is_refused(self):
+    for make in (
+      lambda: factors.Paraphraser(form='narrow'),
+      lambda: factors.Translator(4, form='narrow'),
+    ):
+      with self.assertRaisesRegex(
+        errors.UsageError, '--factor_form=narrow: give auto, paper or bottle'
+      ):
+        make()
 
 
 class TranslatorTest(absltest.TestCase):

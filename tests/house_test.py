@@ -55,6 +55,7 @@ _ROOMS = (
   'comparison',
   'rehearsal',
   'teacher_check',
+  'layer_check',
   'doctor',
   'benchmark',
   'cli',

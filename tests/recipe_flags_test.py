@@ -79,6 +79,7 @@ class LeavesTest(parameterized.TestCase):
       'teacher_layer',
       'student_layer',
       'before_activation',
+      'factor_form',
     }
     numbers = own | {
       f'{group}.{field}'

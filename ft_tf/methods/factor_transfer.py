@@ -90,6 +90,7 @@ class FactorTransfer(base.Method):
     student_layer: str | None = None,
     translates: bool = True,
     batch_norm: str = '',
+    form: str = 'auto',
     precision: str = 'float32',
     number: int = 0,
   ):
@@ -110,6 +111,7 @@ class FactorTransfer(base.Method):
       student_layer: The student's layer; None: its last feature map.
       translates: Whether there is a translator.
       batch_norm: That of the translator; see `factors.Translator`.
+      form: Likewise.
       precision: Keras's dtype policy that signal and translator compute in.
       number: The position among several layer pairs, from 1; 0: the only pair.
 
@@ -154,7 +156,9 @@ class FactorTransfer(base.Method):
       channels = paraphraser.encoder[-1].filters
       self._paraphraser = _in_precision(paraphraser, teacher_shape, precision)
     if translates:
-      self.adapter = _translator(channels, batch_norm, student_shape, precision)
+      self.adapter = _translator(
+        channels, batch_norm, form, student_shape, precision
+      )
     elif student_shape[-1] != channels:
       raise errors.UsageError(
         'without a translator the factors must have the same number of '
@@ -259,7 +263,9 @@ def _in_precision(
   precision: str,
 ) -> factors.Paraphraser:
   """Returns a copy of a paraphraser that computes in another precision."""
-  copy = factors.Paraphraser(paraphraser.rate, dtype=precision)
+  copy = factors.Paraphraser(
+    paraphraser.rate, form=paraphraser.form, dtype=precision
+  )
   copy.build((None, *shape))
   copy.set_weights(paraphraser.get_weights())
   return copy
@@ -268,6 +274,7 @@ def _in_precision(
 def _translator(
   channels: int,
   batch_norm: str,
+  form: str,
   shape: tuple[int, int, int],
   precision: str,
 ) -> factors.Translator:
@@ -277,7 +284,11 @@ def _translator(
   if precision == 'mixed_float16':
     precision = 'float32'
   translator = factors.Translator(
-    channels, batch_norm=batch_norm, name='translator', dtype=precision
+    channels,
+    batch_norm=batch_norm,
+    form=form,
+    name='translator',
+    dtype=precision,
   )
   translator.build((None, *shape))
   return translator
@@ -319,6 +330,7 @@ def _make(
       student_layer=student_layer,
       translates=translates,
       batch_norm=batch_norm if numbers.translator_batch_norm else '',
+      form=recipe.factor_form,
       precision=recipe.precision,
       number=number if len(pairs) > 1 else 0,
     )
@@ -333,7 +345,12 @@ _FT = definitions.Definition(
   make=_make,
   numbers=Numbers,
   needs_paraphraser=True,
-  recipe_fields=('teacher_layer', 'student_layer', 'before_activation'),
+  recipe_fields=(
+    'teacher_layer',
+    'student_layer',
+    'before_activation',
+    'factor_form',
+  ),
   about=(
     'factor transfer: a translator on the student learns the factors into '
     "which the paraphraser condenses the teacher's feature maps (Kim, Park "

@@ -190,7 +190,10 @@ class _ParaphraserStage(stage.Stage):
     self._feature = compile_feature(teacher, tap, recipe.precision)
     with strategy.scope():
       self.model = factors.Paraphraser(
-        recipe.paraphraser.rate, layer=tap, dtype=recipe.precision
+        recipe.paraphraser.rate,
+        layer=tap,
+        form=recipe.factor_form,
+        dtype=recipe.precision,
       )
       self.model.build((None, *feature_maps.shape(teacher, tap)))
 

@@ -32,12 +32,18 @@ from ft_tf.progress import reporter
 from ft_tf.training import loop, precision
 from ft_tf.training import strategy as strategies
 
+_OF_STUDENT = (
+  'before_activation',
+  'factor_form',
+  'teacher_layer',
+  'student_layer',
+)
 # Of the recipe's own numbers, those that tell what a stage sees of networks.
 _LAYERS = {
   'teacher': (),
-  'paraphraser': ('before_activation', 'teacher_layer'),
-  'student': ('before_activation', 'teacher_layer', 'student_layer'),
-  'qat': ('before_activation', 'teacher_layer', 'student_layer'),
+  'paraphraser': ('before_activation', 'factor_form', 'teacher_layer'),
+  'student': _OF_STUDENT,
+  'qat': _OF_STUDENT,
 }
 _SHOWN = 4  # images whose maps TensorBoard shows
 
@@ -233,13 +239,14 @@ def identity(
     recipe: The recipe; other stages' numbers are left out.
     **sha256: The digests of the files that the stage reads, by their names.
   """
+  recorded = recipes.identity(recipe)
   return {
     'stage': name,
     'seed': recipe.seed,
     'sync_batch_norm': recipe.sync_batch_norm,
     'precision': recipe.precision,
     'data': dataclasses.asdict(recipe.data),
-    **{field: getattr(recipe, field) for field in _LAYERS[name]},
+    **{field: recorded[field] for field in _LAYERS[name] if field in recorded},
     name: dataclasses.asdict(getattr(recipe, name)),
     **{f'{file}_sha256': digest for file, digest in sha256.items()},
   }

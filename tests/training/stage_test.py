@@ -109,6 +109,19 @@ class IdentityTest(parameterized.TestCase):
     self.assertNotIn('qat', recipes.identity(plain))
     self.assertEqual(recipes.identity(other)['qat']['epochs'], 4)
 
+  def test_form_of_factors_counts_where_it_was_chosen(self):
+    plain, other = (
+      fixtures.recipe(**values) for values in ({}, {'factor_form': 'paper'})
+    )
+    self.assertEqual(
+      stage.identity('teacher', plain), stage.identity('teacher', other)
+    )
+    for name in ('paraphraser', 'student', 'qat'):
+      self.assertNotIn('factor_form', stage.identity(name, plain))
+      self.assertEqual(stage.identity(name, other)['factor_form'], 'paper')
+    self.assertNotIn('factor_form', recipes.identity(plain))
+    self.assertEqual(recipes.identity(other)['factor_form'], 'paper')
+
   @parameterized.parameters(
     ('teacher', ()),
     ('paraphraser', ('before_activation', 'teacher_layer')),
