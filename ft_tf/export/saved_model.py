@@ -86,4 +86,10 @@ def write_constant(
   module.serve = tf.function(
     lambda image: {'logits': frozen(image)[0]}, input_signature=[image]
   )
-  tf.saved_model.save(module, path, signatures={SIGNATURE: module.serve})
+  tf.saved_model.save(
+    module,
+    path,
+    signatures={SIGNATURE: module.serve},
+    # The gradients of swish would ask for variables that are no more.
+    options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
+  )
