@@ -91,6 +91,14 @@ class Step(keras.layers.Layer):
       'window_mean',
     )
 
+  def compute_output_spec(
+    self, inputs: keras.KerasTensor, training: bool | None = None
+  ) -> keras.KerasTensor:
+    """Returns that of the student's call; Keras would trace the step for it."""
+    batch = keras.tree.flatten(inputs)[0].shape[0]
+    shape = self.role.call.outputs[0].shape[1:]
+    return keras.KerasTensor((batch, *shape), 'float32')
+
   def call(self, inputs: tf.Tensor) -> tf.Tensor:
     values = [tf.cast(x, tf.float32) for x in keras.tree.flatten(inputs)]
     y = self.compute(values)
