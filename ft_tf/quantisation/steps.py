@@ -17,7 +17,7 @@ Scale = Callable[[], tf.Tensor]
 
 # Of a batch norm's epsilon: a channel of less variance is normalised to a
 # deviation of less than 1/256, a step of its range.
-_STILL = 2.0**-16
+_STILL = 2.0**-10
 
 
 def image_scale() -> tf.Tensor:
