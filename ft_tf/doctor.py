@@ -3,6 +3,7 @@
 Each finding names the flag that changes it. Nothing is written.
 """
 
+import dataclasses
 import os
 import resource
 from collections.abc import Iterable, Iterator
@@ -72,7 +73,10 @@ def examine(
       '--teacher',
     )
   yield from layer_check.check(recipe, teacher_model, student_model)
-  yield _measure_student(recipe, specs.student_dataset(recipe, dataset))
+  start = specs.describe_start(recipe, dataset)
+  if start:
+    yield findings.Finding('start of the student', start, '--student_weights')
+  yield _measure_student(recipe, dataset)
 
 
 def rehearse(
@@ -168,22 +172,25 @@ def _check_data(
 
 
 def _measure_student(
-  recipe: recipes.Recipe, seen: datasets.Dataset
+  recipe: recipes.Recipe, dataset: datasets.Dataset
 ) -> findings.Finding:
   """Returns the size, latency and memory of the untrained student's int8 file.
 
   Args:
     recipe: What is to be run.
-    seen: The images as the student sees them.
+    dataset: The images as the teacher sees them.
 
   Raises:
     UsageError: TFLite lacks operations of it.
   """
+  seen = specs.student_dataset(recipe, dataset)
+  in_float32 = dataclasses.replace(recipe, precision='float32')
   measured = budget.measure(
     recipe.student.model,
     specs.spec(recipe, seen),
     sampling.sample(seen.train, budget.CALIBRATION).images[:],
     label_names=seen.label_names,
+    student=specs.build_student(in_float32, dataset),
   )
   figures = budget.describe(measured.files[device_limits.USUAL])
   return findings.Finding(

@@ -161,9 +161,10 @@ class Teacher(Optimization):
     default='auto',
   )
   teacher_weights: str = fields.field(
-    'weights file (.weights.h5 or .h5) for a teacher of keras.applications; if '
-    'the number of classes matches, it is a finished teacher, otherwise a new '
-    'head is added and the whole network is fine-tuned',
+    'weights file (.weights.h5, .h5 or .keras) for a teacher of '
+    'keras.applications; if the number of classes matches, it is a finished '
+    'teacher, otherwise a new head is added and the whole network is '
+    'fine-tuned',
     default='',
   )
   preprocessing: str = fields.field(
@@ -198,6 +199,12 @@ class Student(Optimization):
 
   model: str = fields.field(
     'network name of the student, or a .keras file to start from'
+  )
+  student_weights: str = fields.field(
+    'weights file (.weights.h5, .h5 or .keras) that a student of '
+    'keras.applications starts from, with the preprocessing of its family; if '
+    'the number of classes differs, its head is fresh',
+    default='',
   )
   student_image_size: int = fields.field(
     'student input size in pixels; the images that the teacher sees are '
@@ -371,14 +378,17 @@ class Recipe:
 def identity(recipe: Recipe) -> dict[str, Any]:
   """Returns what a run records of a recipe to tell it from another.
 
-  Runs of earlier versions have no group `qat` and no `factor_form`. They are
-  left out while they have their defaults, so that those runs are continued.
+  Runs of earlier versions have no group `qat`, no `factor_form` and no
+  `student_weights`. They are left out while they have their defaults, so that
+  those runs are continued.
   """
   recorded = dataclasses.asdict(recipe)
   if recipe.qat == Quantisation():
     del recorded['qat']
   if recipe.factor_form == AUTO:
     del recorded['factor_form']
+  if not recipe.student.student_weights:
+    del recorded['student']['student_weights']
   return recorded
 
 

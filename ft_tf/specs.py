@@ -7,7 +7,7 @@ import numpy as np
 
 from ft_tf import errors, recipe_flags, recipes
 from ft_tf.data import datasets, example_sets
-from ft_tf.models import layers, zoo
+from ft_tf.models import layers, model_files, pretrained, zoo
 
 
 def settle_statistics(
@@ -95,7 +95,49 @@ def build_student(
     UsageError: there is no such network, or it does not fit the images.
   """
   seen = student_dataset(recipe, dataset)
-  return zoo.build(recipe.student.model, spec(recipe, seen))
+  return zoo.build(
+    recipe.student.model,
+    spec(recipe, seen),
+    weights=recipe.student.student_weights,
+  )
+
+
+def student_file(settings: recipes.Student) -> str:
+  """Returns the file that the student starts from; '' if none."""
+  if model_files.is_file(settings.model):
+    return settings.model
+  return settings.student_weights
+
+
+def describe_start(recipe: recipes.Recipe, dataset: datasets.Dataset) -> str:
+  """Returns what the student's training starts from, in words; '' if fresh.
+
+  Args:
+    recipe: Names the student, and its file.
+    dataset: The images as the teacher sees them.
+
+  Raises:
+    UsageError: there is no such file, or it is not of the network.
+  """
+  settings = recipe.student
+  if not settings.student_weights:
+    path = student_file(settings)
+    return f'{path} is where training starts' if path else ''
+  seen = student_dataset(recipe, dataset)
+  classes = pretrained.classes_of(
+    settings.model, shape_alone(seen), settings.student_weights, 'student'
+  )
+  own = f'{classes} classes' if classes else 'no head'
+  head = (
+    'with its head'
+    if classes == len(seen.label_names)
+    else f'but for a fresh head of {len(seen.label_names)} classes (it has '
+    f'{own})'
+  )
+  return (
+    f'{settings.student_weights} is where training starts, {head}; images are '
+    f'normalised as {settings.model} has them in keras.applications'
+  )
 
 
 def count_parameters(model: keras.Model) -> int:

@@ -201,6 +201,7 @@ def fit(
       specs.shape_alone(dataset),
       weights=settings.teacher_weights,
       preprocessing=settings.preprocessing,
+      role='teacher',
     )
     note = weights_note(
       settings,
@@ -256,11 +257,7 @@ def is_given(settings: recipes.Teacher, dataset: datasets.Dataset) -> bool:
     UsageError: there are weights that are not for the teacher.
   """
   if model_files.is_file(settings.model):
-    if settings.teacher_weights:
-      raise errors.UsageError(
-        f'--teacher={settings.model} has its weights: leave out '
-        '--teacher_weights, or give the name of a network'
-      )
+    zoo.check_weights(settings.model, settings.teacher_weights, 'teacher')
     return True
   if not settings.teacher_weights:
     return False
@@ -284,6 +281,7 @@ def build(recipe: recipes.Recipe, spec: layers.Spec) -> keras.Model:
     spec,
     weights=recipe.teacher.teacher_weights,
     preprocessing=recipe.teacher.preprocessing,
+    role='teacher',
   )
 
 

@@ -40,6 +40,7 @@ ALL_STAGES = ('data', 'teacher', 'paraphraser', 'student')
 _MODEL_FIELDS = {
   'model',
   'student_image_size',
+  'student_weights',
   'teacher_outputs',
   'teacher_weights',
   'preprocessing',

@@ -41,6 +41,7 @@ def build(
   *,
   weights: str = '',
   preprocessing: str = 'none',
+  role: str = 'student',
 ) -> keras.Model:
   """Returns a network with fresh weights, or with those that are given.
 
@@ -52,6 +53,8 @@ def build(
       `pretrained.build`; '': none.
     preprocessing: The preprocessing that the file's weights were trained with,
       see `pretrained.build`.
+    role: What the network is, 'teacher' or 'student', whose flags messages
+      name.
 
   Returns:
     A model from raw images `[B, H, W, C]` uint8 to logits `[B, classes]`
@@ -61,16 +64,32 @@ def build(
   Raises:
     UsageError: there is no such network, or it does not fit the images.
   """
+  check_weights(name, weights, role)
   if model_files.is_file(name):
     return _build_from_file(name, spec)
   before = keras.config.dtype_policy()
   keras.config.set_dtype_policy(spec.precision)
   try:
     if weights:
-      return pretrained.build(name, spec, weights, preprocessing)
+      return pretrained.build(name, spec, weights, preprocessing, role)
     return _build_by_name(name, spec)
   finally:
     keras.config.set_dtype_policy(before)
+
+
+def check_weights(name: str, weights: str, role: str) -> None:
+  """Raises `UsageError` if weights are given beside a model that has its own.
+
+  Args:
+    name: As of `build`, like the others.
+    weights: The file, or ''.
+    role: Whose flags the message names.
+  """
+  if weights and model_files.is_file(name):
+    raise errors.UsageError(
+      f'--{role}={name} has its weights: leave out --{role}_weights, or give '
+      'the name of a network'
+    )
 
 
 def _build_from_file(path, spec):

@@ -194,6 +194,9 @@ class _QuantisedStage(student.StudentStage):
   def network(self):
     return super().network() if self._twin is None else self._twin.model
 
+  def describe_start(self):
+    return ''  # The student's run has said it.
+
   def optimizer(self, steps_per_epoch):
     settings, qat = self.recipe.student, self.recipe.qat
     optimizer, rate = sgd.make(

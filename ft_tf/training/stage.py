@@ -247,7 +247,7 @@ def identity(
     'precision': recipe.precision,
     'data': dataclasses.asdict(recipe.data),
     **{field: recorded[field] for field in _LAYERS[name] if field in recorded},
-    name: dataclasses.asdict(getattr(recipe, name)),
+    name: recorded.get(name) or dataclasses.asdict(getattr(recipe, name)),
     **{f'{file}_sha256': digest for file, digest in sha256.items()},
   }
 
