@@ -66,16 +66,20 @@ def examine(
   if given is not None:
     yield from teacher_check.check(recipe, dataset, given, expected)
   else:
+    start = teachers.describe_start(recipe.teacher)
     yield findings.Finding(
       'teacher',
       f'{recipe.teacher.model}, to be trained for {recipe.teacher.epochs} '
-      f'epochs, {specs.count_parameters(teacher_model):,} parameters',
-      '--teacher',
+      f'epochs, {specs.count_parameters(teacher_model):,} parameters'
+      + (f'; {start}' if start else ''),
+      '--teacher, --teacher_weights, --new_head',
     )
   yield from layer_check.check(recipe, teacher_model, student_model)
   start = specs.describe_start(recipe, dataset)
   if start:
-    yield findings.Finding('start of the student', start, '--student_weights')
+    yield findings.Finding(
+      'start of the student', start, '--student, --student_weights, --new_head'
+    )
   yield _measure_student(recipe, dataset)
 
 

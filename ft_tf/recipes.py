@@ -368,6 +368,12 @@ class Recipe:
     choices=('auto', 'paper', 'bottleneck'),
     default='auto',
   )
+  new_head: bool = fields.field(
+    'replace the last layer of a .keras --student or --teacher by a fresh one '
+    'if its number of classes differs; such a teacher is not used as it is: it '
+    'is trained (fine-tuned) on the data set first',
+    default=False,
+  )
   data: Data
   teacher: Teacher
   paraphraser: Paraphraser
@@ -378,15 +384,17 @@ class Recipe:
 def identity(recipe: Recipe) -> dict[str, Any]:
   """Returns what a run records of a recipe to tell it from another.
 
-  Runs of earlier versions have no group `qat`, no `factor_form` and no
-  `student_weights`. They are left out while they have their defaults, so that
-  those runs are continued.
+  Runs of earlier versions have no group `qat` and no `factor_form`, `new_head`
+  and `student_weights`. They are left out while they have their defaults, so
+  that those runs are continued.
   """
   recorded = dataclasses.asdict(recipe)
   if recipe.qat == Quantisation():
     del recorded['qat']
   if recipe.factor_form == AUTO:
     del recorded['factor_form']
+  if not recipe.new_head:
+    del recorded['new_head']
   if not recipe.student.student_weights:
     del recorded['student']['student_weights']
   return recorded

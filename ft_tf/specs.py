@@ -99,6 +99,7 @@ def build_student(
     recipe.student.model,
     spec(recipe, seen),
     weights=recipe.student.student_weights,
+    new_head=recipe.new_head,
   )
 
 
@@ -120,22 +121,30 @@ def describe_start(recipe: recipes.Recipe, dataset: datasets.Dataset) -> str:
     UsageError: there is no such file, or it is not of the network.
   """
   settings = recipe.student
+  path, wanted = student_file(settings), len(dataset.label_names)
+  if not path:
+    return ''
   if not settings.student_weights:
-    path = student_file(settings)
-    return f'{path} is where training starts' if path else ''
+    if recipe.new_head:
+      (outputs,) = model_files.load(path).outputs
+      if outputs.shape[-1] != wanted:
+        return (
+          f'{path} is where training starts, but for a fresh last layer of '
+          f'{wanted} classes (it has {outputs.shape[-1]})'
+        )
+    return f'{path} is where training starts'
   seen = student_dataset(recipe, dataset)
   classes = pretrained.classes_of(
-    settings.model, shape_alone(seen), settings.student_weights, 'student'
+    settings.model, shape_alone(seen), path, 'student'
   )
   own = f'{classes} classes' if classes else 'no head'
   head = (
     'with its head'
-    if classes == len(seen.label_names)
-    else f'but for a fresh head of {len(seen.label_names)} classes (it has '
-    f'{own})'
+    if classes == wanted
+    else f'but for a fresh head of {wanted} classes (it has {own})'
   )
   return (
-    f'{settings.student_weights} is where training starts, {head}; images are '
+    f'{path} is where training starts, {head}; images are '
     f'normalised as {settings.model} has them in keras.applications'
   )
 

@@ -46,6 +46,7 @@ _MODEL_FIELDS = {
   'preprocessing',
 }
 _ROOT_GROUPS = {
+  'new_head': MODELS,
   'seed': TRAINING,
   'sync_batch_norm': DEVICES,
   'precision': DEVICES,

@@ -35,12 +35,13 @@ from ft_tf.training import strategy as strategies
 _OF_STUDENT = (
   'before_activation',
   'factor_form',
+  'new_head',
   'teacher_layer',
   'student_layer',
 )
 # Of the recipe's own numbers, those that tell what a stage sees of networks.
 _LAYERS = {
-  'teacher': (),
+  'teacher': ('new_head',),
   'paraphraser': ('before_activation', 'factor_form', 'teacher_layer'),
   'student': _OF_STUDENT,
   'qat': _OF_STUDENT,
