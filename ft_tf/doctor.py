@@ -29,6 +29,8 @@ from ft_tf.training import precision
 
 _SAMPLED = 500  # training images whose values are looked at
 _NAMED = 10  # classes
+# Of SGD with momentum: pretrained networks fall apart at 0.1, not at 0.01.
+_HIGH_RATE = 0.03
 
 
 def examine(
@@ -80,6 +82,7 @@ def examine(
     yield findings.Finding(
       'start of the student', start, '--student, --student_weights, --new_head'
     )
+  yield from _check_rates(recipe, given)
   yield _measure_student(recipe, dataset)
 
 
@@ -173,6 +176,26 @@ def _check_data(
     f'{counts.min():,} to {counts.max():,} images each',
     '--dataset',
   )
+
+
+def _check_rates(
+  recipe: recipes.Recipe, given: teachers.Teacher | None
+) -> Iterator[findings.Finding]:
+  """Yields the rates that are high for weights which are trained already."""
+  starts = {
+    'teacher': '' if given else teachers.source_file(recipe.teacher),
+    'student': specs.student_file(recipe.student),
+  }
+  for role, path in starts.items():
+    rate = getattr(recipe, role).learning_rate
+    if path and rate > _HIGH_RATE:
+      yield findings.Finding(
+        f'learning rate of the {role}',
+        f'{rate:g} is high if the weights of {path} are pretrained, and may '
+        f'undo what they have learned: give --{role}_learning_rate=0.01 or '
+        '--recipe=photos_finetune',
+        f'--{role}_learning_rate',
+      )
 
 
 def _measure_student(

@@ -124,9 +124,13 @@ class Optimization:
   )
   momentum: float = fields.field('momentum of SGD', least=0, default=0.9)
   weight_decay: float = fields.field(
-    'L2 weight decay, added to the gradient of every variable',
-    least=0,
-    default=5e-4,
+    'L2 weight decay, added to the gradient', least=0, default=5e-4
+  )
+  weight_decay_on: str = fields.field(
+    'what decays: all variables (as in the paper), or kernels (without batch '
+    'norm and biases)',
+    choices=('all', 'kernels'),
+    default='all',
   )
   decay: str = fields.field(
     'learning-rate schedule: steps (multiply by drop_factor after each of '
@@ -384,9 +388,9 @@ class Recipe:
 def identity(recipe: Recipe) -> dict[str, Any]:
   """Returns what a run records of a recipe to tell it from another.
 
-  Runs of earlier versions have no group `qat` and no `factor_form`, `new_head`
-  and `student_weights`. They are left out while they have their defaults, so
-  that those runs are continued.
+  Runs of earlier versions have no group `qat` and no `factor_form`, `new_head`,
+  `student_weights` and `weight_decay_on`. They are left out while they have
+  their defaults, so that those runs are continued.
   """
   recorded = dataclasses.asdict(recipe)
   if recipe.qat == Quantisation():
@@ -397,6 +401,9 @@ def identity(recipe: Recipe) -> dict[str, Any]:
     del recorded['new_head']
   if not recipe.student.student_weights:
     del recorded['student']['student_weights']
+  for stage in ('teacher', 'paraphraser', 'student'):
+    if recorded[stage]['weight_decay_on'] == 'all':
+      del recorded[stage]['weight_decay_on']
   return recorded
 
 

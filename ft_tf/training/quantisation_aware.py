@@ -205,6 +205,7 @@ class _QuantisedStage(student.StudentStage):
         learning_rate=qat.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
+        weight_decay_on=settings.weight_decay_on,
         decay='cosine',
       ),
       steps_per_epoch,
@@ -214,6 +215,7 @@ class _QuantisedStage(student.StudentStage):
         rate,
         momentum=settings.momentum,
         coupled_weight_decay=settings.weight_decay,
+        weight_decay_on=settings.weight_decay_on,
         ranges=self._twin.ranges,
       )
     return optimizer, rate
