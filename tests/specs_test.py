@@ -12,7 +12,7 @@ from ft_tf import compression, errors, recipe_flags, run_dir, specs
 from ft_tf.data import example_sets
 from ft_tf.export import device_limits
 from ft_tf.models import applications, layers, zoo
-from ft_tf.training import student
+from ft_tf.training import loop, student
 from tests import fixtures
 
 
@@ -91,6 +91,24 @@ class StudentWeightsTest(absltest.TestCase):
     ).identity()
     self.assertEqual(identity['student_sha256'], run_dir.digest(self.path))
     self.assertEqual(identity['student']['student_weights'], self.path)
+
+  def test_missing_file_is_refused_and_nothing_is_written(self):
+    run = run_dir.RunDir(os.path.join(self.folder, 'run'))
+    for values in (
+      {'student_weights': 'none.h5'},
+      {'student_weights': '', 'student': 'none.keras'},
+    ):
+      with self.assertRaisesRegex(
+        errors.UsageError, '^cannot read none.* give the path of a file$'
+      ):
+        student.train_student(
+          recipe_flags.override(self.recipe, values),
+          self.dataset,
+          run=run,
+          strategy=fixtures.strategy(),
+          options=loop.Options(),
+        )
+    self.assertFalse(os.path.exists(run.path))
 
   def test_limits_do_not_choose_another_network_for_them(self):
     recipe = recipe_flags.override(self.recipe, {'student': 'mobilenetv2'})
