@@ -82,6 +82,13 @@ def examine(
     yield findings.Finding(
       'start of the student', start, '--student, --student_weights, --new_head'
     )
+    yield findings.Finding(
+      'values in the student',
+      teacher_check.values_of_first_layer(
+        student_model, specs.student_dataset(recipe, dataset).test
+      ),
+      '--student, --student_weights',
+    )
   yield from _check_rates(recipe, given)
   yield _measure_student(recipe, dataset)
 

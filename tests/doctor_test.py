@@ -104,6 +104,7 @@ class DoctorTest(absltest.TestCase):
       'but for a fresh last layer of 3 classes (it has 7)',
       says['start of the student'].says,
     )
+    self.assertIn('which looks unscaled', says['values in the student'].says)
     rate = says['learning rate of the student']
     self.assertIn('0.1 is high if the weights of', rate.says)
     self.assertIn('--recipe=photos_finetune', rate.says)
