@@ -156,6 +156,8 @@ def plan(
     arm_recipe = recipe_flags.override(recipe, arm.changes)
     network = (
       arm_recipe.student.model,
+      arm_recipe.student.student_weights,
+      arm_recipe.new_head,
       arm_recipe.student.student_image_size,
       arm_recipe.data.mean,
       arm_recipe.data.std,

@@ -178,6 +178,24 @@ def pictures() -> recipes.Recipe:
   )
 
 
+def photos_finetune() -> recipes.Recipe:
+  """Your own images and a student that is pretrained, by --student_weights.
+
+  As `pictures`, with a tenth of the learning rate for teacher and student: in a
+  trial of 40 steps a student with ImageNet's weights fell from 42 % to 36 %
+  training accuracy at 0.1, and rose to 68 % at 0.01. Batch norm and biases,
+  whose pretrained values are far from 0, do not decay. The other numbers are
+  those of `pictures`. None of them is chosen on validation images yet.
+  """
+  recipe = pictures()
+  gentle: dict[str, Any] = {'learning_rate': 0.01, 'weight_decay_on': 'kernels'}
+  return dataclasses.replace(
+    recipe,
+    teacher=dataclasses.replace(recipe.teacher, **gentle),
+    student=dataclasses.replace(recipe.student, model='mobilenetv2', **gentle),
+  )
+
+
 def short(recipe: recipes.Recipe) -> recipes.Recipe:
   """Returns a recipe for small machines: 10 epochs, one-cycle learning rate.
 
@@ -266,7 +284,10 @@ _LONG = (
   imagenet_resnet34_resnet18,
 )
 RECIPES: dict[str, Callable[[], recipes.Recipe]] = {
-  **{recipe.__name__: recipe for recipe in (*_LONG, digits, pictures)},
+  **{
+    recipe.__name__: recipe
+    for recipe in (*_LONG, digits, pictures, photos_finetune)
+  },
   **{f'{recipe.__name__}{_SHORT}': _make_short(recipe) for recipe in _LONG},
 }
 

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ft_tf import (
+  errors,
   exporting,
   factors,
   recipe_flags,
@@ -112,6 +113,8 @@ def compress(
   path = teachers.source_file(recipe.teacher)
   if path:
     identity['teacher_sha256'] = run_dir.digest(path)
+  if recipe.student.student_weights:
+    identity['student_sha256'] = run_dir.digest(recipe.student.student_weights)
   # A compression without quantisation-aware training is continued by it.
   addable = ('qat',) if recipe.qat.epochs else ()
   with stage.claim(
@@ -211,10 +214,16 @@ def within(
     The recipe, and what `budget.settle` returns; None without limits.
 
   Raises:
-    UsageError: as of `budget.settle`.
+    UsageError: as of `budget.settle`, or there are weights for the student.
   """
   if limits is None:
     return recipe, None
+  if recipe.student.student_weights:
+    raise errors.UsageError(
+      f'--student_weights={recipe.student.student_weights} are of '
+      f'--student={recipe.student.model} alone: leave them out where '
+      '--max_bytes, --max_latency_ms or --max_ram choose the student'
+    )
   seen = specs.student_dataset(recipe, dataset)
   choice = budget.settle(
     recipe.student.model,

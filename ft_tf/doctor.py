@@ -3,6 +3,7 @@
 Each finding names the flag that changes it. Nothing is written.
 """
 
+import dataclasses
 import os
 import resource
 from collections.abc import Iterable, Iterator
@@ -28,6 +29,8 @@ from ft_tf.training import precision
 
 _SAMPLED = 500  # training images whose values are looked at
 _NAMED = 10  # classes
+# Of SGD with momentum: pretrained networks fall apart at 0.1, not at 0.01.
+_HIGH_RATE = 0.03
 
 
 def examine(
@@ -65,14 +68,29 @@ def examine(
   if given is not None:
     yield from teacher_check.check(recipe, dataset, given, expected)
   else:
+    start = teachers.describe_start(recipe.teacher)
     yield findings.Finding(
       'teacher',
       f'{recipe.teacher.model}, to be trained for {recipe.teacher.epochs} '
-      f'epochs, {specs.count_parameters(teacher_model):,} parameters',
-      '--teacher',
+      f'epochs, {specs.count_parameters(teacher_model):,} parameters'
+      + (f'; {start}' if start else ''),
+      '--teacher, --teacher_weights, --new_head',
     )
   yield from layer_check.check(recipe, teacher_model, student_model)
-  yield _measure_student(recipe, specs.student_dataset(recipe, dataset))
+  start = specs.describe_start(recipe, dataset)
+  if start:
+    yield findings.Finding(
+      'start of the student', start, '--student, --student_weights, --new_head'
+    )
+    yield findings.Finding(
+      'values in the student',
+      teacher_check.values_of_first_layer(
+        student_model, specs.student_dataset(recipe, dataset).test
+      ),
+      '--student, --student_weights',
+    )
+  yield from _check_rates(recipe, given)
+  yield _measure_student(recipe, dataset)
 
 
 def rehearse(
@@ -167,23 +185,46 @@ def _check_data(
   )
 
 
+def _check_rates(
+  recipe: recipes.Recipe, given: teachers.Teacher | None
+) -> Iterator[findings.Finding]:
+  """Yields the rates that are high for weights which are trained already."""
+  starts = {
+    'teacher': '' if given else teachers.source_file(recipe.teacher),
+    'student': specs.student_file(recipe.student),
+  }
+  for role, path in starts.items():
+    rate = getattr(recipe, role).learning_rate
+    if path and rate > _HIGH_RATE:
+      yield findings.Finding(
+        f'learning rate of the {role}',
+        f'{rate:g} is high if the weights of {path} are pretrained, and may '
+        f'undo what they have learned: give --{role}_learning_rate=0.01 or '
+        '--recipe=photos_finetune',
+        f'--{role}_learning_rate',
+      )
+
+
 def _measure_student(
-  recipe: recipes.Recipe, seen: datasets.Dataset
+  recipe: recipes.Recipe, dataset: datasets.Dataset
 ) -> findings.Finding:
   """Returns the size, latency and memory of the untrained student's int8 file.
 
   Args:
     recipe: What is to be run.
-    seen: The images as the student sees them.
+    dataset: The images as the teacher sees them.
 
   Raises:
     UsageError: TFLite lacks operations of it.
   """
+  seen = specs.student_dataset(recipe, dataset)
+  in_float32 = dataclasses.replace(recipe, precision='float32')
   measured = budget.measure(
     recipe.student.model,
     specs.spec(recipe, seen),
     sampling.sample(seen.train, budget.CALIBRATION).images[:],
     label_names=seen.label_names,
+    student=specs.build_student(in_float32, dataset),
   )
   figures = budget.describe(measured.files[device_limits.USUAL])
   return findings.Finding(

@@ -124,9 +124,13 @@ class Optimization:
   )
   momentum: float = fields.field('momentum of SGD', least=0, default=0.9)
   weight_decay: float = fields.field(
-    'L2 weight decay, added to the gradient of every variable',
-    least=0,
-    default=5e-4,
+    'L2 weight decay, added to the gradient', least=0, default=5e-4
+  )
+  weight_decay_on: str = fields.field(
+    'what decays: all variables (as in the paper), or kernels (without batch '
+    'norm and biases)',
+    choices=('all', 'kernels'),
+    default='all',
   )
   decay: str = fields.field(
     'learning-rate schedule: steps (multiply by drop_factor after each of '
@@ -161,9 +165,10 @@ class Teacher(Optimization):
     default='auto',
   )
   teacher_weights: str = fields.field(
-    'weights file (.weights.h5 or .h5) for a teacher of keras.applications; if '
-    'the number of classes matches, it is a finished teacher, otherwise a new '
-    'head is added and the whole network is fine-tuned',
+    'weights file (.weights.h5, .h5 or .keras) for a teacher of '
+    'keras.applications; if the number of classes matches, it is a finished '
+    'teacher, otherwise a new head is added and the whole network is '
+    'fine-tuned',
     default='',
   )
   preprocessing: str = fields.field(
@@ -198,6 +203,12 @@ class Student(Optimization):
 
   model: str = fields.field(
     'network name of the student, or a .keras file to start from'
+  )
+  student_weights: str = fields.field(
+    'weights file (.weights.h5, .h5 or .keras) that a student of '
+    'keras.applications starts from, with the preprocessing of its family; if '
+    'the number of classes differs, its head is fresh',
+    default='',
   )
   student_image_size: int = fields.field(
     'student input size in pixels; the images that the teacher sees are '
@@ -362,6 +373,12 @@ class Recipe:
     choices=('auto', 'paper', 'bottleneck'),
     default='auto',
   )
+  new_head: bool = fields.field(
+    'replace the last layer of a .keras --student or --teacher by a fresh one '
+    'if its number of classes differs; such a teacher is not used as it is: it '
+    'is trained (fine-tuned) on the data set first',
+    default=False,
+  )
   data: Data
   teacher: Teacher
   paraphraser: Paraphraser
@@ -372,14 +389,22 @@ class Recipe:
 def identity(recipe: Recipe) -> dict[str, Any]:
   """Returns what a run records of a recipe to tell it from another.
 
-  Runs of earlier versions have no group `qat` and no `factor_form`. They are
-  left out while they have their defaults, so that those runs are continued.
+  Runs of earlier versions have no group `qat` and no `factor_form`, `new_head`,
+  `student_weights` and `weight_decay_on`. They are left out while they have
+  their defaults, so that those runs are continued.
   """
   recorded = dataclasses.asdict(recipe)
   if recipe.qat == Quantisation():
     del recorded['qat']
   if recipe.factor_form == AUTO:
     del recorded['factor_form']
+  if not recipe.new_head:
+    del recorded['new_head']
+  if not recipe.student.student_weights:
+    del recorded['student']['student_weights']
+  for stage in ('teacher', 'paraphraser', 'student'):
+    if recorded[stage]['weight_decay_on'] == 'all':
+      del recorded[stage]['weight_decay_on']
   return recorded
 
 

@@ -280,9 +280,18 @@ def replacing(path: str) -> Iterator[str]:
 
 
 def digest(path: str) -> str:
-  """Returns the SHA-256 of a file's bytes, in hexadecimal."""
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
+  """Returns the SHA-256 of a file's bytes, in hexadecimal.
+
+  Raises:
+    UsageError: the file cannot be read.
+  """
+  try:
+    with open(path, 'rb') as file:
+      return hashlib.file_digest(file, 'sha256').hexdigest()
+  except OSError as error:
+    raise errors.UsageError(
+      f'cannot read {path} ({error.strerror}): give the path of a file'
+    ) from error
 
 
 def _differences(

@@ -7,7 +7,7 @@ import numpy as np
 
 from ft_tf import errors, recipe_flags, recipes
 from ft_tf.data import datasets, example_sets
-from ft_tf.models import layers, zoo
+from ft_tf.models import layers, model_files, pretrained, zoo
 
 
 def settle_statistics(
@@ -95,7 +95,58 @@ def build_student(
     UsageError: there is no such network, or it does not fit the images.
   """
   seen = student_dataset(recipe, dataset)
-  return zoo.build(recipe.student.model, spec(recipe, seen))
+  return zoo.build(
+    recipe.student.model,
+    spec(recipe, seen),
+    weights=recipe.student.student_weights,
+    new_head=recipe.new_head,
+  )
+
+
+def student_file(settings: recipes.Student) -> str:
+  """Returns the file that the student starts from; '' if none."""
+  if model_files.is_file(settings.model):
+    return settings.model
+  return settings.student_weights
+
+
+def describe_start(recipe: recipes.Recipe, dataset: datasets.Dataset) -> str:
+  """Returns what the student's training starts from, in words; '' if fresh.
+
+  Args:
+    recipe: Names the student, and its file.
+    dataset: The images as the teacher sees them.
+
+  Raises:
+    UsageError: there is no such file, or it is not of the network.
+  """
+  settings = recipe.student
+  path, wanted = student_file(settings), len(dataset.label_names)
+  if not path:
+    return ''
+  if not settings.student_weights:
+    if recipe.new_head:
+      (outputs,) = model_files.load(path).outputs
+      if outputs.shape[-1] != wanted:
+        return (
+          f'{path} is where training starts, but for a fresh last layer of '
+          f'{wanted} classes (it has {outputs.shape[-1]})'
+        )
+    return f'{path} is where training starts'
+  seen = student_dataset(recipe, dataset)
+  classes = pretrained.classes_of(
+    settings.model, shape_alone(seen), path, 'student'
+  )
+  own = f'{classes} classes' if classes else 'no head'
+  head = (
+    'with its head'
+    if classes == wanted
+    else f'but for a fresh head of {wanted} classes (it has {own})'
+  )
+  return (
+    f'{path} is where training starts, {head}; images are '
+    f'normalised as {settings.model} has them in keras.applications'
+  )
 
 
 def count_parameters(model: keras.Model) -> int:

@@ -82,7 +82,7 @@ def check(
     test = test.take(chosen)
   yield findings.Finding(
     'values in the teacher',
-    _values_of_first_layer(given.model, test),
+    values_of_first_layer(given.model, test),
     '--preprocessing',
   )
   outputs = given.logits(test)
@@ -113,10 +113,15 @@ def check(
   )
 
 
-def _values_of_first_layer(
+def values_of_first_layer(
   model: keras.Model, examples: example_sets.AnyExamples
 ) -> str:
-  """Returns what the first layer with a kernel is given, in words."""
+  """Returns what the first layer with a kernel is given, in words.
+
+  Args:
+    model: From raw images on, flat.
+    examples: The images, of which 500 at most are looked at.
+  """
   tensor = _input_of_first_kernel(model)
   if tensor is None:
     return 'its layers cannot be looked into'

@@ -132,8 +132,8 @@ def resolve(
   """Returns the trained teacher that a recipe gives, and prints what was done.
 
   Args:
-    recipe: Its `teacher` decides: a `.keras` file; or a network and weights
-      with a head of the data set's classes.
+    recipe: Its `teacher` decides: a `.keras` file, unless it gets a new head;
+      or a network and weights with a head of the data set's classes.
     dataset: The images.
     original: The model of the file if it is loaded already.
 
@@ -145,11 +145,12 @@ def resolve(
       gives probabilities and does not show that by a softmax at its end.
   """
   settings = recipe.teacher
-  if not is_given(settings, dataset):
-    return None
+  zoo.check_weights(settings.model, settings.teacher_weights, 'teacher')
   from_file = model_files.is_file(settings.model)
   if from_file and original is None:
     original = model_files.load(settings.model)
+  if not is_given(recipe, dataset, original):
+    return None
   model, notes = fit(settings, dataset, original)
   for note in notes:
     print(f'teacher: {note}', file=sys.stderr, flush=True)
@@ -201,6 +202,7 @@ def fit(
       specs.shape_alone(dataset),
       weights=settings.teacher_weights,
       preprocessing=settings.preprocessing,
+      role='teacher',
     )
     note = weights_note(
       settings,
@@ -208,7 +210,7 @@ def fit(
       'trained',
     )
     return model, [note]
-  _check(original, settings.model, dataset)
+  _check(original, settings.model, dataset, classes_fix=zoo.NEW_HEAD_FIX)
   return standard.standardize(
     original,
     outputs=settings.teacher_outputs,
@@ -239,29 +241,42 @@ def load(path: str, dataset: datasets.Dataset) -> Teacher:
   )
 
 
-def _check(model: keras.Model, path: str, dataset: datasets.Dataset) -> None:
+def _check(
+  model: keras.Model, path: str, dataset: datasets.Dataset, **fixes: str
+) -> None:
   checks.check_fits(
     model,
     f'--teacher={path}',
     image_shape=dataset.image_shape,
     label_names=dataset.label_names,
     size_flags='--image_size and --channels',
+    **fixes,
   )
 
 
-def is_given(settings: recipes.Teacher, dataset: datasets.Dataset) -> bool:
+def is_given(
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  original: keras.Model | None,
+) -> bool:
   """Tells whether the teacher is trained: a file, or weights of the classes.
+
+  A file of other classes is where training starts if it gets a new head.
+
+  Args:
+    recipe: The recipe.
+    dataset: The images.
+    original: The model of the teacher's file; None: there is none.
 
   Raises:
     UsageError: there are weights that are not for the teacher.
   """
-  if model_files.is_file(settings.model):
-    if settings.teacher_weights:
-      raise errors.UsageError(
-        f'--teacher={settings.model} has its weights: leave out '
-        '--teacher_weights, or give the name of a network'
-      )
-    return True
+  settings = recipe.teacher
+  if original is not None:
+    checks.check_classifier(original, f'--teacher={settings.model}')
+    return not recipe.new_head or checks.has_classes(
+      original, len(dataset.label_names)
+    )
   if not settings.teacher_weights:
     return False
   classes = pretrained.classes_of(
@@ -284,6 +299,8 @@ def build(recipe: recipes.Recipe, spec: layers.Spec) -> keras.Model:
     spec,
     weights=recipe.teacher.teacher_weights,
     preprocessing=recipe.teacher.preprocessing,
+    new_head=recipe.new_head,
+    role='teacher',
   )
 
 
@@ -300,6 +317,19 @@ def network(
   if given is not None:
     return given.model
   return build(recipe, specs.spec(recipe, dataset))
+
+
+def describe_start(settings: recipes.Teacher) -> str:
+  """Returns what a teacher's training starts from, in words; '' if fresh."""
+  if model_files.is_file(settings.model):
+    return (
+      f'{settings.model} is where training starts, but for a fresh last layer'
+    )
+  if not settings.teacher_weights:
+    return ''
+  return weights_note(
+    settings, 'is where training starts, but for a fresh head'
+  )
 
 
 def weights_note(settings: recipes.Teacher, what: str) -> str:

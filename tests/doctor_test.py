@@ -10,7 +10,7 @@ from absl.testing import absltest
 from keras import ops
 from PIL import Image
 
-from ft_tf import doctor, errors, workshop
+from ft_tf import catalogue, doctor, errors, recipe_flags, workshop
 from ft_tf.data import array_source, datasets
 from ft_tf.training import loop
 from tests import fixtures
@@ -90,6 +90,31 @@ class DoctorTest(absltest.TestCase):
     )
     self.assertIn('in int8', says['student'].says)
     self.assertNotIn('unscaled', says['values in the teacher'].says)
+
+  def test_high_rate_for_a_pretrained_student_is_said(self):
+    _teacher(self._file)
+    student = os.path.join(self._folder, 'student.keras')
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(4, 3, activation='relu')(image)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    keras.Model(image, keras.layers.Dense(7)(x)).save(student)
+    recipe = self._recipe(preprocessing='-1..1', student=student, new_head=True)
+    says = _says(recipe)
+    self.assertIn(
+      'but for a fresh last layer of 3 classes (it has 7)',
+      says['start of the student'].says,
+    )
+    self.assertIn('which looks unscaled', says['values in the student'].says)
+    rate = says['learning rate of the student']
+    self.assertIn('0.1 is high if the weights of', rate.says)
+    self.assertIn('--recipe=photos_finetune', rate.says)
+    self.assertEqual(rate.flag, '--student_learning_rate')
+    self.assertNotIn('learning rate of the teacher', says)
+    gentle = catalogue.photos_finetune().student.learning_rate
+    says = _says(
+      recipe_flags.override(recipe, {'student_learning_rate': gentle})
+    )
+    self.assertNotIn('learning rate of the student', says)
 
   @pytest.mark.slow
   def test_students_own_size_and_images_without_labels_are_said(self):

@@ -80,6 +80,7 @@ class LeavesTest(parameterized.TestCase):
       'student_layer',
       'before_activation',
       'factor_form',
+      'new_head',
     }
     numbers = own | {
       f'{group}.{field}'

@@ -2,12 +2,17 @@
 
 import contextlib
 import io
+import os
 
+import keras
+import numpy as np
 from absl.testing import absltest
 
-from ft_tf import errors, specs
+from ft_tf import compression, errors, recipe_flags, run_dir, specs
 from ft_tf.data import example_sets
-from ft_tf.models import layers, zoo
+from ft_tf.export import device_limits
+from ft_tf.models import applications, layers, zoo
+from ft_tf.training import loop, student
 from tests import fixtures
 
 
@@ -35,6 +40,87 @@ class StatisticsTest(absltest.TestCase):
     typed = fixtures.recipe(mean=mean, std=std)
     self.assertEqual(settled, typed)
     self.assertIs(specs.settle_statistics(typed, dataset), typed)
+
+
+class StudentWeightsTest(absltest.TestCase):
+  """A student of keras.applications that starts from a file of weights."""
+
+  def setUp(self):
+    super().setUp()
+    self.folder = self.create_tempdir().full_path
+    self.dataset = fixtures.blobs((32, 32, 3))
+    self.network = applications.plain('mobilenetx0.25', (32, 32, 3), classes=7)
+    self.path = os.path.join(self.folder, 'seven.weights.h5')
+    self.network.save_weights(self.path)
+    self.recipe = fixtures.recipe(
+      mean=(0.4,) * 3,
+      std=(0.2,) * 3,
+      student='mobilenetx0.25',
+      student_weights=self.path,
+      method='scratch',
+    )
+
+  def test_first_layer_sees_of_raw_images_what_it_was_trained_on(self):
+    model = specs.build_student(self.recipe, self.dataset)
+    self.assertEqual(model.output_shape, (None, 3))
+    images = self.dataset.test.images
+    found = keras.Model(model.inputs[0], model.get_layer('normalize').output)
+    np.testing.assert_allclose(found(images), images / 127.5 - 1, atol=1e-6)
+    for name in ('conv1', 'conv_pw_13', 'conv_pw_13_bn'):
+      for ours, theirs in zip(
+        model.get_layer(name).get_weights(),
+        self.network.get_layer(name).get_weights(),
+        strict=True,
+      ):
+        np.testing.assert_array_equal(ours, theirs)
+
+  def test_what_is_loaded_is_said(self):
+    self.assertEqual(
+      specs.describe_start(self.recipe, self.dataset),
+      f'{self.path} is where training starts, but for a fresh head of 3 '
+      'classes (it has 7 classes); images are normalised as mobilenetx0.25 has '
+      'them in keras.applications',
+    )
+    self.assertEqual(
+      specs.describe_start(fixtures.recipe(), fixtures.blobs()), ''
+    )
+
+  def test_content_of_the_file_identifies_the_run(self):
+    identity = student.StudentStage(
+      self.recipe, self.dataset, None, (), None, None
+    ).identity()
+    self.assertEqual(identity['student_sha256'], run_dir.digest(self.path))
+    self.assertEqual(identity['student']['student_weights'], self.path)
+
+  def test_missing_file_is_refused_and_nothing_is_written(self):
+    run = run_dir.RunDir(os.path.join(self.folder, 'run'))
+    for values in (
+      {'student_weights': 'none.h5'},
+      {'student_weights': '', 'student': 'none.keras'},
+    ):
+      with self.assertRaisesRegex(
+        errors.UsageError, '^cannot read none.* give the path of a file$'
+      ):
+        student.train_student(
+          recipe_flags.override(self.recipe, values),
+          self.dataset,
+          run=run,
+          strategy=fixtures.strategy(),
+          options=loop.Options(),
+        )
+    self.assertFalse(os.path.exists(run.path))
+
+  def test_limits_do_not_choose_another_network_for_them(self):
+    recipe = recipe_flags.override(self.recipe, {'student': 'mobilenetv2'})
+    with self.assertRaisesRegex(
+      errors.UsageError, 'are of --student=mobilenetv2 alone: leave them out'
+    ):
+      compression.within(
+        device_limits.Limits('9'),
+        recipe,
+        self.dataset,
+        run_dir.RunDir(self.folder),
+      )
 
 
 class ParametersTest(absltest.TestCase):

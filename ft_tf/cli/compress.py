@@ -10,8 +10,9 @@ computes, which is then exported. With --baseline the baseline of the first seed
 is trained further for as many steps, since its int8 file is compared.
 The same command again continues the run, or reports that it is complete.
 --teacher is a network to train, also from --teacher_weights, or a trained
-.keras file. Before training it runs the checks of `ft-tf doctor`, except those
-of time and memory.
+.keras file; with --new_head one of other classes, which is fine-tuned first.
+Before training it runs the checks of `ft-tf doctor`, except those of time and
+memory.
 """
 
 import sys

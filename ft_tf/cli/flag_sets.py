@@ -40,11 +40,13 @@ ALL_STAGES = ('data', 'teacher', 'paraphraser', 'student')
 _MODEL_FIELDS = {
   'model',
   'student_image_size',
+  'student_weights',
   'teacher_outputs',
   'teacher_weights',
   'preprocessing',
 }
 _ROOT_GROUPS = {
+  'new_head': MODELS,
   'seed': TRAINING,
   'sync_batch_norm': DEVICES,
   'precision': DEVICES,

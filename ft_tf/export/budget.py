@@ -65,8 +65,9 @@ def measure(
   names: Iterable[str] = (device_limits.USUAL,),
   *,
   label_names: Iterable[str] = (),
+  student: keras.Model | None = None,
 ) -> Candidate:
-  """Returns what a network's files take, of random weights.
+  """Returns what a network's files take, of random weights if it is built here.
 
   Args:
     name: As of `zoo.build`.
@@ -74,12 +75,15 @@ def measure(
     images: A few raw images to calibrate on, `[N, H, W, C]` uint8.
     names: The files' formats, as of `formats.FORMATS`.
     label_names: By class; the files hold them.
+    student: The network in float32, whose weights may be changed here; None: it
+      is built.
 
   Raises:
     UsageError: there is no such network, or TFLite lacks some of its
       operations, which are named.
   """
-  student = zoo.build(name, dataclasses.replace(spec, precision='float32'))
+  if student is None:
+    student = zoo.build(name, dataclasses.replace(spec, precision='float32'))
   _move(student)
   source = formats.Source(
     student, images[:CALIBRATION], label_names=tuple(label_names)

@@ -56,6 +56,12 @@ def family(name: str) -> str:
   return builder.__module__.rpartition('.')[2]
 
 
+def may_preprocess(name: str) -> bool:
+  """Tells whether Keras builds a network with its preprocessing by default."""
+  builder, _ = _parts(name)
+  return 'include_preprocessing' in inspect.signature(builder).parameters
+
+
 def _parts(name):
   """Returns a name's function and its options; None if there is none."""
   if name in builders():
@@ -89,7 +95,7 @@ def plain(
     UsageError: the images are smaller than Keras allows.
   """
   builder, options = _parts(name)
-  if 'include_preprocessing' in inspect.signature(builder).parameters:
+  if may_preprocess(name):
     options['include_preprocessing'] = False
   try:
     return builder(

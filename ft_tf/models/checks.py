@@ -46,6 +46,7 @@ def check_fits(
   image_shape: tuple[int, int, int],
   label_names: list[str],
   size_flags: str = '--image_size',
+  classes_fix: str = 'give the data set it was trained on',
 ) -> None:
   """Raises `UsageError` if a given model is not one for the data set.
 
@@ -54,6 +55,46 @@ def check_fits(
     what: How the message calls it.
     image_shape: `(H, W, C)` of the data set's images.
     label_names: The data set's classes.
+    size_flags: The flag or flags that change the size of the model's images.
+    classes_fix: What helps if it has other classes, in the words of a message.
+  """
+  check_fits_images(model, what, image_shape=image_shape, size_flags=size_flags)
+  if has_classes(model, len(label_names)):
+    return
+  classes = model.outputs[0].shape[-1]
+  if classes == 1:
+    raise errors.UsageError(
+      f'{what} has one output, the data set {len(label_names)} classes: give a '
+      'model with an output for each class'
+    )
+  raise errors.UsageError(
+    f'{what} has {classes} classes, the data set {len(label_names)}: '
+    + classes_fix
+  )
+
+
+def has_classes(model: keras.Model, classes: int) -> bool:
+  """Tells whether a classifier serves for a number of classes.
+
+  One of a single output serves for two: `heads.to_logits` makes two logits.
+  """
+  outputs = model.outputs[0].shape[-1]
+  return outputs == classes or (outputs, classes) == (1, 2)
+
+
+def check_fits_images(
+  model: keras.Model,
+  what: str,
+  *,
+  image_shape: tuple[int, int, int],
+  size_flags: str,
+) -> None:
+  """Raises `UsageError` if a model is no classifier of the data set's images.
+
+  Args:
+    model: The model.
+    what: As of `check_fits`, like the others.
+    image_shape: `(H, W, C)` of the data set's images.
     size_flags: The flag or flags that change the size of the model's images.
   """
   check_classifier(model, what)
@@ -71,19 +112,6 @@ def check_fits(
     raise errors.UsageError(
       f'{what} takes images of {input_shape}, the data set has {image_shape}: '
       f'give the data set it was trained on, or its {size_flags}'
-    )
-  classes = model.outputs[0].shape[-1]
-  if classes == 1 and len(label_names) == 2:
-    return  # `heads.to_logits` makes two logits of it.
-  if classes == 1:
-    raise errors.UsageError(
-      f'{what} has one output, the data set {len(label_names)} classes: give a '
-      'model with an output for each class'
-    )
-  if classes != len(label_names):
-    raise errors.UsageError(
-      f'{what} has {classes} classes, the data set {len(label_names)}: give '
-      'the data set it was trained on'
     )
 
 

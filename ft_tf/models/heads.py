@@ -1,4 +1,4 @@
-"""A classifier's end: from probabilities to logits."""
+"""A classifier's end: from probabilities to logits, or to other classes."""
 
 import math
 from typing import Any
@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ft_tf import errors
 from ft_tf.models import graph
 
 _LEAST = 1e-7  # probability, of which a logarithm is taken
@@ -30,6 +31,9 @@ _HARMLESS = (
   keras.layers.Reshape,
 )
 _HARMLESS_OPERATIONS = {'cast', 'identity', 'reshape', 'squeeze'}
+# What may follow a classifier's last layer besides these.
+_ACTIVATIONS = (keras.layers.Activation, keras.layers.Softmax)
+_ACTIVATION_OPERATIONS = {'logsoftmax', 'sigmoid', 'softmax'}
 
 
 def to_logits(
@@ -159,6 +163,63 @@ def _without_activation(tensor: keras.KerasTensor) -> keras.KerasTensor:
   operation.save_own_variables(weights)
   twin.load_own_variables(weights)
   return y
+
+
+def with_new_head(model: keras.Model, classes: int, what: str) -> keras.Model:
+  """Returns a classifier of other classes: its last layer is a fresh one.
+
+  That is the last dense layer, or convolution to a map of 1x1, before whatever
+  has no weights, such as a softmax. What follows it is left out: the result
+  gives logits. The other layers are shared with the model.
+
+  Args:
+    model: See `standard.flatten`.
+    classes: Number of logits.
+    what: How messages call the model.
+
+  Raises:
+    UsageError: the model does not end in such a layer.
+  """
+  (given,) = model.outputs
+  call = graph.producer(given)
+  while _has_no_weights(call.operation):
+    call = graph.producer(call.inputs[0])
+  last = call.operation
+  sizes = {
+    keras.layers.Dense: 'units',
+    keras.layers.Conv2D: 'filters',
+  }
+  (y,) = call.outputs
+  values = math.prod(size or 0 for size in y.shape[1:])
+  if type(last) not in sizes or values != given.shape[-1]:
+    raise errors.UsageError(
+      f'{what} ends in {last.name}, which --new_head cannot replace: give a '
+      'model that ends in a dense layer, or in a convolution to 1x1'
+    )
+  config = {
+    **last.get_config(),
+    sizes[type(last)]: classes,
+    'activation': 'linear',
+    'dtype': 'float32',
+    # Not the model's own, which may draw the same values for every seed.
+    'kernel_initializer': 'glorot_uniform',
+    'bias_initializer': 'zeros',
+    'trainable': True,
+  }
+  config.pop('lora_rank', None)
+  y = type(last).from_config(config)(call.inputs[0])
+  if len(y.shape) > 2:
+    y = keras.layers.Flatten(name='new_head_flat')(y)
+  return keras.Model(model.inputs[0], y, name=model.name)
+
+
+def _has_no_weights(operation: keras.Operation) -> bool:
+  """Tells whether an operation may follow a classifier's last layer."""
+  return (
+    isinstance(operation, _ACTIVATIONS)
+    or _is_harmless(operation)
+    or _operation_name(operation) in _ACTIVATION_OPERATIONS
+  )
 
 
 def look_like_probabilities(outputs: np.ndarray, rounding: float = 0.0) -> bool:

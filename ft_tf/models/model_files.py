@@ -67,9 +67,9 @@ def check_name(name: str, what: str) -> None:
   if not _has_model(name):
     raise errors.UsageError(
       f'{what} holds weights without a model: give the network of '
-      'keras.applications that they belong to as --teacher and this file as '
-      '--teacher_weights, or load_weights it into your model and save that as '
-      '.keras'
+      'keras.applications that they belong to as --teacher or --student and '
+      'this file as --teacher_weights or --student_weights, or load_weights it '
+      'into your model and save that as .keras'
     )
   target = f'{os.path.splitext(name)[0]}.keras'
   raise errors.UsageError(

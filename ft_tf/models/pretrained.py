@@ -1,22 +1,20 @@
 """Networks of keras.applications with the weights of a file.
 
-Keras's own files, with a head of 1,000 classes or without ("notop"), and files
-that `save_weights` wrote load alike. The network normalises images as in the
-training of the weights.
+Keras's own files, with a head of 1,000 classes or without ("notop"), files that
+`save_weights` wrote and `.keras` files of the network load alike. The network
+normalises images as in the training of the weights.
 """
 
 import collections
 import dataclasses
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 
-import h5py
 import keras
 import numpy as np
 
 from ft_tf import catalogue, errors
-from ft_tf.models import applications, layers, standard
+from ft_tf.models import applications, layers, standard, weight_files
 
 # `mean` and `std`, of 1 value or 3.
 _Statistics = Mapping[str, tuple[float, ...]]
@@ -52,23 +50,28 @@ _PREPROCESSING: dict[str, _Statistics] = {
 }
 
 
-def classes_of(name: str, spec: layers.Spec, path: str) -> int | None:
+def classes_of(
+  name: str, spec: layers.Spec, path: str, role: str = 'teacher'
+) -> int | None:
   """Returns the number of classes of a file's head; None if it has no head.
 
   Args:
     name: The network, as of `applications.is_name`.
     spec: The data's shape.
-    path: An `.h5` file.
+    path: An `.h5` or `.keras` file.
+    role: What the network is, 'teacher' or 'student', whose flags messages
+      name.
 
   Raises:
     UsageError: there is no such file, or its weights are not of the network.
   """
-  _check(name, path)
+  _check(name, path, role)
   network = applications.plain(name, _shape(name, spec), classes=spec.classes)
+  weight_files.check_plain(path, network, name, role)
   head = applications.head_of(network)
   # Names differ between Keras's releases, shapes do not: what the file has
   # besides the network's shapes must be the kernel and bias of a head.
-  head_shapes = _shape_counts(path) - collections.Counter(
+  head_shapes = weight_files.shape_counts(path, role) - collections.Counter(
     tuple(weight.shape)
     for layer in network.layers
     if layer is not head
@@ -83,13 +86,17 @@ def classes_of(name: str, spec: layers.Spec, path: str) -> int | None:
   raise errors.UsageError(
     f'{path} is not of {name} for images of {spec.image_shape}: it has other '
     f'weights, of shapes {", ".join(map(str, sorted(head_shapes)[:3]))}; give '
-    'the --teacher that it was saved from, images of its --channels, or '
+    f'the --{role} that it was saved from, images of its --channels, or '
     'weights without a head'
   )
 
 
 def build(
-  name: str, spec: layers.Spec, path: str, preprocessing: str = 'none'
+  name: str,
+  spec: layers.Spec,
+  path: str,
+  preprocessing: str = 'none',
+  role: str = 'teacher',
 ) -> keras.Model:
   """Returns a network with a file's weights.
 
@@ -101,9 +108,10 @@ def build(
     name: The network, as of `applications.is_name`.
     spec: The data's shape; its statistics are replaced by those that the
       weights were trained with.
-    path: An `.h5` file.
+    path: An `.h5` or `.keras` file.
     preprocessing: What was done to the images that it was trained on, as of
       `standard.flatten`; `none`: what is usual for its family.
+    role: As of `classes_of`.
 
   Returns:
     A model from raw images `[B, H, W, C]` uint8 to logits `[B, classes]`.
@@ -111,10 +119,10 @@ def build(
   Raises:
     UsageError: file, network and images do not fit each other.
   """
-  classes = classes_of(name, spec, path)
+  classes = classes_of(name, spec, path, role)
   loaded = _load(name, spec, path, classes)
   is_trained = classes == spec.classes
-  statistics = _statistics(name, spec, loaded, preprocessing)
+  statistics = _statistics(name, spec, loaded, preprocessing, role)
   model, pairs = applications.build(
     name,
     dataclasses.replace(
@@ -173,22 +181,18 @@ def _load(
   return network
 
 
-def _check(name, path):
+def _check(name, path, role):
   if not applications.is_name(name):
     raise errors.UsageError(
-      f'--teacher_weights={path} are not for --teacher={name}: give a network '
-      'of keras.applications, such as mobilenetv2, or no --teacher_weights'
+      f'--{role}_weights={path} are not for --{role}={name}: give a network of '
+      f'keras.applications, such as mobilenetv2, or no --{role}_weights'
     )
   if path == 'imagenet':
     raise errors.UsageError(
-      '--teacher_weights=imagenet: nothing is downloaded here; give a file of '
-      f'weights for {name}, .weights.h5 or .h5'
+      f'--{role}_weights=imagenet: nothing is downloaded here; give a file of '
+      f'weights for {name}, .weights.h5, .h5 or .keras'
     )
-  if not path.endswith('.h5') or not os.path.isfile(path):
-    raise errors.UsageError(
-      f'--teacher_weights={path} is not a file of weights: give the path of a '
-      '.weights.h5 or .h5 file'
-    )
+  weight_files.check_file(path, role)
 
 
 def _shape(name, spec):
@@ -204,33 +208,12 @@ def _shape(name, spec):
   return height * taken, width * taken, channels
 
 
-def _shape_counts(path: str) -> collections.Counter[tuple[int, ...]]:
-  """Returns how often a file has weights of each shape."""
-  shapes: collections.Counter[tuple[int, ...]] = collections.Counter()
-
-  def count(name, entry):
-    # Without an optimizer's state, counters and states of random generators.
-    if (
-      isinstance(entry, h5py.Dataset)
-      and not name.startswith('optimizer')
-      and entry.shape
-      and entry.dtype.kind == 'f'
-    ):
-      shapes[entry.shape] += 1
-
-  try:
-    with h5py.File(path) as file:
-      file.visititems(count)
-  except OSError as error:
-    raise errors.UsageError(
-      f'--teacher_weights={path} does not open as an HDF5 file: give one that '
-      'save_weights wrote'
-    ) from error
-  return shapes
-
-
 def _statistics(
-  name: str, spec: layers.Spec, loaded: keras.Model, preprocessing: str
+  name: str,
+  spec: layers.Spec,
+  loaded: keras.Model,
+  preprocessing: str,
+  role: str,
 ) -> _Statistics:
   """Returns mean and std, of 1 value or 3, that a network normalises by."""
   if preprocessing != 'none':
@@ -242,9 +225,13 @@ def _statistics(
   else:
     statistics = _FAMILIES[applications.family(name)]
   if len(statistics['mean']) not in (1, spec.image_shape[-1]):
+    # The flag is the teacher's; a student has what its family has.
+    fix = (
+      '--preprocessing=0..1 or -1..1' if role == 'teacher' else '--channels=3'
+    )
     raise errors.UsageError(
       f'{name} is normalised by 3 channels, the images have '
-      f'{spec.image_shape[-1]}: give --preprocessing=0..1 or -1..1'
+      f'{spec.image_shape[-1]}: give {fix}'
     )
   return statistics
 

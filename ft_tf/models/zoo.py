@@ -10,6 +10,7 @@ from ft_tf.models import (
   applications,
   checks,
   graph,
+  heads,
   layers,
   model_files,
   pretrained,
@@ -31,6 +32,12 @@ NAMES = (
   'inceptionresnetv2, nasnetmobile, vgg16, xception and their larger variants'
 )
 
+# What a model that is to be trained can do about other classes.
+NEW_HEAD_FIX = (
+  'give the data set it was trained on, or --new_head to train it with a fresh '
+  'last layer'
+)
+
 _RESNET = re.compile(r'resnet(\d+)(?:x(\d+(?:\.\d+)?))?(-parameter-free)?')
 _WIDE_RESNET = re.compile(r'wrn-(\d+)-(\d+)')
 
@@ -41,6 +48,8 @@ def build(
   *,
   weights: str = '',
   preprocessing: str = 'none',
+  new_head: bool = False,
+  role: str = 'student',
 ) -> keras.Model:
   """Returns a network with fresh weights, or with those that are given.
 
@@ -51,7 +60,11 @@ def build(
     weights: A file of weights for a network of keras.applications, see
       `pretrained.build`; '': none.
     preprocessing: The preprocessing that the file's weights were trained with,
-      see `pretrained.build`.
+      see `pretrained.build`; or a `.keras` file of other classes.
+    new_head: Whether the last layer of a `.keras` file is replaced by a fresh
+      one if it has other classes.
+    role: What the network is, 'teacher' or 'student', whose flags messages
+      name.
 
   Returns:
     A model from raw images `[B, H, W, C]` uint8 to logits `[B, classes]`
@@ -61,28 +74,57 @@ def build(
   Raises:
     UsageError: there is no such network, or it does not fit the images.
   """
+  check_weights(name, weights, role)
   if model_files.is_file(name):
-    return _build_from_file(name, spec)
+    return _build_from_file(name, spec, preprocessing, new_head, role)
   before = keras.config.dtype_policy()
   keras.config.set_dtype_policy(spec.precision)
   try:
     if weights:
-      return pretrained.build(name, spec, weights, preprocessing)
+      return pretrained.build(name, spec, weights, preprocessing, role)
     return _build_by_name(name, spec)
   finally:
     keras.config.set_dtype_policy(before)
 
 
-def _build_from_file(path, spec):
-  model, what = model_files.load(path), f'--student={path}'
+def check_weights(name: str, weights: str, role: str) -> None:
+  """Raises `UsageError` if weights are given beside a model that has its own.
+
+  Args:
+    name: As of `build`, like the others.
+    weights: The file, or ''.
+    role: Whose flags the message names.
+  """
+  if weights and model_files.is_file(name):
+    raise errors.UsageError(
+      f'--{role}={name} has its weights: leave out --{role}_weights, or give '
+      'the name of a network'
+    )
+
+
+def _build_from_file(path, spec, preprocessing, new_head, role):
+  model, what = model_files.load(path), f'--{role}={path}'
+  size_flags = {
+    'teacher': '--image_size and --channels',
+    'student': '--student_image_size (at most --image_size) and --channels',
+  }[role]
+  checks.check_fits_images(
+    model, what, image_shape=spec.image_shape, size_flags=size_flags
+  )
+  checks.check_not_quantized(model, what)
+  if new_head and not checks.has_classes(model, spec.classes):
+    model = standard.flatten(model, preprocessing, spec.image_shape)
+    if not model.trainable_weights:  # It was kept as a finished model.
+      for layer in model.layers:
+        layer.trainable = True
+    model = heads.with_new_head(model, spec.classes, what)
   checks.check_fits(
     model,
     what,
     image_shape=spec.image_shape,
     label_names=[''] * spec.classes,
-    size_flags='--student_image_size (at most --image_size) and --channels',
+    classes_fix=NEW_HEAD_FIX,
   )
-  checks.check_not_quantized(model, what)
   model = standard.standardize(model, image_shape=spec.image_shape)[0]
   return _as_specified(model, spec, what)
 

@@ -169,10 +169,14 @@ def _teacher(
   recipe: Mapping[str, Any], runs: Sequence[summary.Run]
 ) -> Iterator[str]:
   teacher = recipe['teacher']
-  origin = 'given' if recipe.get('teacher_sha256') else 'trained in this run'
+  from_file = bool(recipe.get('teacher_sha256'))
+  is_trained = any(r.result.get('steps') for r in runs if r.method == 'teacher')
+  origin = 'given' if from_file else 'trained in this run'
+  if from_file and is_trained:
+    origin = 'fine-tuned in this run'
   name = os.path.basename(str(teacher['model']))
   yield f'- **Network**: {tables.show_name(name)}, {origin}'
-  if recipe.get('teacher_sha256'):
+  if from_file:
     yield f'- **SHA-256 of its file**: `{recipe["teacher_sha256"]}`'
   for row in summary.make_rows([r for r in runs if r.method == 'teacher']):
     yield f'- **Parameters**: {row.parameters:,}'
@@ -185,6 +189,12 @@ def _training(
   student = recipe['student']
   if student.get('method'):
     yield f'- **Method**: {tables.show_name(summary.label(student["method"]))}'
+  if recipe.get('student_sha256'):
+    yield (
+      '- **Trained from**: '
+      f'{tables.show_name(os.path.basename(student["student_weights"]))}, '
+      f'SHA-256 `{recipe["student_sha256"]}`'
+    )
   numbers = [
     f'{text} {student[name]:g}'
     for name, text in _NUMBERS.items()

@@ -194,6 +194,9 @@ class _QuantisedStage(student.StudentStage):
   def network(self):
     return super().network() if self._twin is None else self._twin.model
 
+  def describe_start(self):
+    return ''  # The student's run has said it.
+
   def optimizer(self, steps_per_epoch):
     settings, qat = self.recipe.student, self.recipe.qat
     optimizer, rate = sgd.make(
@@ -202,6 +205,7 @@ class _QuantisedStage(student.StudentStage):
         learning_rate=qat.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
+        weight_decay_on=settings.weight_decay_on,
         decay='cosine',
       ),
       steps_per_epoch,
@@ -211,6 +215,7 @@ class _QuantisedStage(student.StudentStage):
         rate,
         momentum=settings.momentum,
         coupled_weight_decay=settings.weight_decay,
+        weight_decay_on=settings.weight_decay_on,
         ranges=self._twin.ranges,
       )
     return optimizer, rate

@@ -20,7 +20,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
 
   Keras's own SGD keeps the rate inside v, so that the two differ after a drop
   of the rate, and decays weights decoupled from the momentum. The decay is of
-  every variable, biases and batch norm included.
+  every variable, biases and batch norm included, or of kernels alone.
   """
 
   def __init__(
@@ -29,12 +29,25 @@ class CoupledSGD(keras.optimizers.Optimizer):
     *,
     momentum: float,
     coupled_weight_decay: float,
+    weight_decay_on: str = 'all',
     name: str = 'coupled_sgd',
     **kwargs: Any,
   ):
+    """Makes the optimizer.
+
+    Args:
+      learning_rate: The rate, or a schedule of it.
+      momentum: Of the update.
+      coupled_weight_decay: Of what decays.
+      weight_decay_on: What decays: 'all' variables; or 'kernels', which are the
+        variables of 2 dimensions and more.
+      name: As of Keras's optimizers.
+      **kwargs: Likewise.
+    """
     super().__init__(learning_rate=learning_rate, name=name, **kwargs)
     self.momentum = momentum
     self.coupled_weight_decay = coupled_weight_decay
+    self.weight_decay_on = weight_decay_on
 
   def build(self, variables: Sequence[keras.Variable]) -> None:
     if self.built:
@@ -44,6 +57,11 @@ class CoupledSGD(keras.optimizers.Optimizer):
       self.add_variable_from_reference(variable, name='velocity')
       for variable in variables
     ]
+    decays_all = self.weight_decay_on == 'all'
+    self._decays = tuple(
+      self.coupled_weight_decay * (decays_all or len(variable.shape) > 1)
+      for variable in variables
+    )
 
   def update_step(
     self,
@@ -66,13 +84,14 @@ class CoupledSGD(keras.optimizers.Optimizer):
 
   def decay_of(self, index: int) -> float:
     """Returns the weight decay of the variable at a place among all."""
-    return self.coupled_weight_decay
+    return self._decays[index]
 
   def get_config(self) -> dict[str, Any]:
     return {
       **super().get_config(),
       'momentum': self.momentum,
       'coupled_weight_decay': self.coupled_weight_decay,
+      'weight_decay_on': self.weight_decay_on,
     }
 
 
@@ -158,6 +177,7 @@ def make(
     rate,
     momentum=stage.momentum,
     coupled_weight_decay=stage.weight_decay,
+    weight_decay_on=stage.weight_decay_on,
   )
   if precision == 'mixed_float16':
     optimizer = keras.optimizers.LossScaleOptimizer(optimizer)

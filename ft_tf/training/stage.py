@@ -35,12 +35,13 @@ from ft_tf.training import strategy as strategies
 _OF_STUDENT = (
   'before_activation',
   'factor_form',
+  'new_head',
   'teacher_layer',
   'student_layer',
 )
 # Of the recipe's own numbers, those that tell what a stage sees of networks.
 _LAYERS = {
-  'teacher': (),
+  'teacher': ('new_head',),
   'paraphraser': ('before_activation', 'factor_form', 'teacher_layer'),
   'student': _OF_STUDENT,
   'qat': _OF_STUDENT,
@@ -247,7 +248,7 @@ def identity(
     'precision': recipe.precision,
     'data': dataclasses.asdict(recipe.data),
     **{field: recorded[field] for field in _LAYERS[name] if field in recorded},
-    name: dataclasses.asdict(getattr(recipe, name)),
+    name: recorded.get(name) or dataclasses.asdict(getattr(recipe, name)),
     **{f'{file}_sha256': digest for file, digest in sha256.items()},
   }
 

@@ -135,8 +135,9 @@ class StudentStage(stage.Stage):
       # The first has no number: most runs have one.
       suffix = f'_{number}' if number > 1 else ''
       digests[f'paraphraser{suffix}'] = trained.sha256
-    if model_files.is_file(self.recipe.student.model):
-      digests['student'] = run_dir.digest(self.recipe.student.model)
+    path = specs.student_file(self.recipe.student)
+    if path:
+      digests['student'] = run_dir.digest(path)
     return stage.identity('student', self.recipe, **digests)
 
   def build(self, strategy: tf.distribute.Strategy) -> None:
@@ -171,6 +172,10 @@ class StudentStage(stage.Stage):
     """Returns what a step runs, sharing the variables of `moved`."""
     return fused.fuse(self.model)
 
+  def describe_start(self) -> str:
+    """Returns what training starts from, in words; '' if fresh."""
+    return specs.describe_start(self.recipe, self.dataset)
+
   def optimizer(
     self, steps_per_epoch: float
   ) -> tuple[keras.optimizers.Optimizer, sgd.Rate]:
@@ -191,6 +196,9 @@ class StudentStage(stage.Stage):
     part: reporter.Running,
   ) -> loop.Training:
     recipe, dataset, methods = self.recipe, self.dataset, self.methods
+    start = self.describe_start()
+    if start:
+      part.say_once(f'student: {start}')
     for method in methods:
       if method.summary:
         part.say_once(method.summary)

@@ -168,12 +168,9 @@ class _TeacherStage(stage.Stage):
     return stage.identity('teacher', self.recipe, **digests)
 
   def build(self, strategy):
-    settings = self.recipe.teacher
-    if settings.teacher_weights:
-      note = teachers.weights_note(
-        settings, 'is where training starts, but for a fresh head'
-      )
-      print(f'teacher: {note}', file=sys.stderr, flush=True)
+    start = teachers.describe_start(self.recipe.teacher)
+    if start:
+      print(f'teacher: {start}', file=sys.stderr, flush=True)
     with strategy.scope():
       self.model = teachers.build(self.recipe, self._spec)
 

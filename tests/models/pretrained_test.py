@@ -10,7 +10,7 @@ import pytest
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.models import applications, layers, pretrained, zoo
+from ft_tf.models import applications, layers, pretrained, standard, zoo
 from tests import networks
 
 _FEW, _MANY = 5, 7  # classes of the data, and of another head
@@ -58,7 +58,7 @@ class PretrainedTest(parameterized.TestCase):
     if name.endswith('.weights.h5'):
       network.save_weights(path)
     else:
-      network.save(path)  # the older format, as Keras's own files
+      network.save(path)  # .h5: the older format, as Keras's own files
     return path
 
   @parameterized.parameters(
@@ -134,7 +134,10 @@ class PretrainedTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(
-    ('x.weights.h5', _MANY, True), ('x.h5', _MANY, True), ('x.h5', _MANY, False)
+    ('x.weights.h5', _MANY, True),
+    ('x.h5', _MANY, True),
+    ('x.h5', _MANY, False),
+    ('x.keras', _MANY, True),
   )
   def test_other_head_gives_way_to_a_fresh_one(self, file, classes, head):
     theirs = _keras('mobilenet', classes, include_top=head)
@@ -236,6 +239,46 @@ class PretrainedTest(parameterized.TestCase):
       with self.assertRaisesRegex(errors.UsageError, message) as caught:
         pretrained.build(name, _spec(), file)
       self.assertNotIn('\n', str(caught.exception))
+
+  def test_messages_name_the_students_flags(self):
+    folder = self.create_tempdir()
+    text = folder.create_file('text.keras', 'hello').full_path
+    inner = _keras('mobilenet', include_top=False, alpha=0.25)
+    scaled = keras.Sequential([keras.layers.Rescaling(1 / 255), inner])
+    scaled.build((None, 32, 32, 3))
+    image = keras.Input((32, 32, 3))
+    flat = keras.Model(image, keras.layers.Rescaling(1 / 255)(image))
+    flat = keras.Model(
+      image, standard.flatten(inner)(flat(image)), name='mobilenet'
+    )
+    name = 'mobilenetx0.25'
+    ours = zoo.build(name, _spec())
+    for file, message in (
+      ('none.keras', '--student_weights=none.keras is not a file of weights'),
+      (text, '--student_weights=.* does not open as a .keras file'),
+      (
+        self._file(scaled, 'x.keras'),
+        r'mobilenetx0.25 alone, it has Functional, Rescaling: give it as '
+        r'--student=.*x\.keras, with --new_head',
+      ),
+      (
+        self._file(standard.flatten(flat), 'x.keras'),
+        'not of mobilenetx0.25 alone, it has Rescaling',
+      ),
+      (self._file(ours, 'x.keras'), 'it has Normalization: give it as'),
+      (
+        self._file(networks.random_student((8, 8, 3), 7), 'x.keras'),
+        'not of mobilenetx0.25 alone',
+      ),
+    ):
+      with self.assertRaisesRegex(errors.UsageError, message) as caught:
+        zoo.build(name, _spec(), weights=file)
+      self.assertNotIn('\n', str(caught.exception))
+    with self.assertRaisesRegex(
+      errors.UsageError,
+      '--student=x.keras has its weights: leave out --student',
+    ):
+      zoo.build('x.keras', _spec(), weights='y.h5')
 
   def test_colours_statistics_do_not_fit_grey_images(self):
     theirs = _keras('vgg16', channels=1, include_top=False)

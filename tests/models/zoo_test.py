@@ -10,8 +10,8 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.models import zoo
-from tests import classifiers, networks
+from ft_tf.models import heads, standard, zoo
+from tests import classifiers, networks, small_models
 
 
 class BuildTest(parameterized.TestCase):
@@ -178,6 +178,127 @@ class OpenStudentTest(absltest.TestCase):
     self.assertEqual(
       zoo.build(path, classifiers.spec()).input_shape, (None, 8, 8, 3)
     )
+
+
+class NewHeadTest(parameterized.TestCase):
+  """A file of 7 classes becomes a network of 3."""
+
+  def setUp(self):
+    super().setUp()
+    keras.utils.set_random_seed(0)
+    self.path = os.path.join(self.create_tempdir().full_path, 'seven.keras')
+    self.spec = classifiers.spec(classes=3)
+
+  def _save(self, *last):
+    model = networks.disturb(small_models.with_end(*last))
+    model.save(self.path)
+    return model
+
+  def _build(self, seed=0, **options):
+    keras.utils.set_random_seed(seed)
+    return zoo.build(self.path, self.spec, new_head=True, **options)
+
+  @parameterized.parameters(
+    lambda: [keras.layers.Dense(7, activation='softmax')],
+    lambda: [
+      keras.layers.Dense(7),
+      keras.layers.Softmax(),
+      keras.layers.Activation('linear', dtype='float32'),
+    ],
+    lambda: [
+      keras.layers.Reshape((1, 1, 4)),
+      keras.layers.Conv2D(7, 1),
+      keras.layers.Reshape((7,)),
+      keras.layers.Activation('softmax'),
+    ],
+    lambda: [
+      keras.Sequential(
+        [
+          keras.layers.Dense(5, activation='relu'),
+          keras.layers.Dense(7, activation='sigmoid'),
+          keras.layers.Dropout(0.3),
+        ]
+      )
+    ],
+  )
+  def test_last_layer_is_fresh_and_all_before_it_is_the_files(self, last):
+    given = self._save(*last())
+    ours = self._build()
+    self.assertEqual(ours.output_shape, (None, 3))
+    *kept, kernel, bias = ours.get_weights()
+    for one, other in zip(kept, given.get_weights()[:-2], strict=True):
+      np.testing.assert_array_equal(one, other)
+    self.assertEqual((kernel.shape[-1], bias.tolist()), (3, [0, 0, 0]))
+    np.testing.assert_array_equal(self._build().get_weights()[-2], kernel)
+    other_seed = self._build(seed=1).get_weights()[-2]
+    self.assertGreater(np.abs(other_seed - kernel).max(), 1e-3)
+    # With the first three columns of the file's layer it has those logits.
+    kernel, bias = given.get_weights()[-2:]
+    ours.set_weights([*kept, kernel[..., :3], bias[:3]])
+    images = networks.images(4, 8, 3)
+    logits, _ = heads.to_logits(standard.flatten(given))
+    np.testing.assert_allclose(
+      ours(images, training=False),
+      logits(images, training=False)[:, :3],
+      atol=1e-4,
+    )
+
+  def test_single_output_gives_way_too(self):
+    self._save(keras.layers.Dense(1, activation='sigmoid'))
+    self.assertEqual(self._build().output_shape, (None, 3))
+
+  def test_head_is_precise_in_a_mixed_precision_run(self):
+    self._save(keras.layers.Dense(7))
+    self.spec = dataclasses.replace(self.spec, precision='mixed_bfloat16')
+    policies = [layer.compute_dtype for layer in self._build().layers[1:]]
+    self.assertEqual({*policies[:-1]}, {'bfloat16'})
+    self.assertEqual(policies[-1], 'float32')
+
+  def test_preprocessing_that_the_file_lacks_is_added(self):
+    self._save(keras.layers.Dense(7))
+    plain, scaled = self._build(), self._build(preprocessing='0..1')
+    images = networks.images(4, 8, 3)
+    np.testing.assert_allclose(
+      scaled(images, training=False),
+      plain(images / np.float32(255), training=False),
+      atol=1e-5,
+    )
+
+  def test_frozen_layers_stay_so_but_a_finished_model_is_trained(self):
+    given = self._save(keras.layers.Dense(7))
+    given.layers[0].trainable = False
+    given.save(self.path)
+    self.assertLen(self._build().trainable_weights, 2)
+    given.trainable = False
+    given.save(self.path)
+    self.assertLen(self._build().trainable_weights, 4)
+
+  def test_same_number_of_classes_keeps_its_head(self):
+    given = self._save(keras.layers.Dense(3))
+    for one, other in zip(
+      self._build().get_weights(), given.get_weights(), strict=True
+    ):
+      np.testing.assert_array_equal(one, other)
+
+  def test_without_the_flag_the_message_names_it(self):
+    self._save(keras.layers.Dense(7))
+    with self.assertRaisesRegex(
+      errors.UsageError,
+      '^--student=.* has 7 classes, the data set 3: .*or --new_head.*$',
+    ):
+      zoo.build(self.path, self.spec)
+
+  @parameterized.parameters(
+    lambda: [keras.layers.Dense(7), keras.layers.BatchNormalization()],
+    lambda: [keras.layers.Reshape((2, 2, 1)), keras.layers.Flatten()],
+  )
+  def test_other_ends_are_refused(self, last):
+    self._save(*last())
+    with self.assertRaisesRegex(
+      errors.UsageError,
+      '^--teacher=.* ends in .*, which --new_head cannot replace: give .*$',
+    ):
+      self._build(role='teacher')
 
 
 if __name__ == '__main__':

@@ -149,6 +149,24 @@ class CardTest(compression_folder.TestCase):
     self.assertIn('big.keras, given', teacher)
     self.assertIn('f' * 64, teacher)
 
+  def test_files_that_training_started_from_are_told_with_their_digests(self):
+    recipe = self.root.read('recipe.json')
+    weights = {'student_weights': '/models/small.h5'}
+    self.write_json(
+      'recipe.json',
+      {
+        **recipe,
+        'student': {**recipe['student'], **weights},
+        'student_sha256': 'e' * 64,
+        'teacher_sha256': 'f' * 64,
+      },
+    )
+    result = self.root.read('teacher/result.json')
+    self.write_json('teacher/result.json', {**result, 'steps': 7})
+    self.assertIn('big.keras, fine-tuned in this run', self._section('Teacher'))
+    training = self._section('Training')
+    self.assertIn(f'**Trained from**: small.h5, SHA-256 `{"e" * 64}`', training)
+
   def test_export_of_another_model_says_nothing_of_the_run(self):
     self.folder.create_file('other.keras', 'other weights')
     self._own('other.keras')

@@ -36,11 +36,39 @@ class CoupledSGDTest(absltest.TestCase):
     # v1 = .1, w1 = .99; v2 = .05 + .099 = .149, w2 = .99 - .0149.
     np.testing.assert_allclose(variable.numpy(), [0.9751], rtol=1e-6)
 
+  def test_batch_norm_and_biases_can_be_left_out_of_the_decay(self):
+    layer = keras.Sequential(
+      [
+        keras.Input((4, 4, 1)),
+        keras.layers.DepthwiseConv2D(3, bias_initializer='ones'),
+        keras.layers.BatchNormalization(),
+        keras.layers.Flatten(),
+        keras.layers.Dense(2, bias_initializer='ones'),
+      ]
+    )
+    variables = layer.trainable_variables
+    before = [variable.numpy() for variable in variables]
+    stage = recipes.Teacher(
+      model='resnet8',
+      epochs=1,
+      learning_rate=1.0,
+      weight_decay=0.1,
+      weight_decay_on='kernels',
+    )
+    optimizer, _ = sgd.make(stage, steps_per_epoch=1)
+    optimizer.apply([keras.ops.zeros_like(v) for v in variables], variables)
+    for variable, was in zip(variables, before, strict=True):
+      share = 0.9 if variable.name == 'kernel' else 1.0
+      np.testing.assert_allclose(variable, share * was, rtol=1e-6)
+
   def test_config_makes_the_same_optimizer(self):
-    optimizer = sgd.CoupledSGD(0.2, momentum=0.8, coupled_weight_decay=0.01)
+    optimizer = sgd.CoupledSGD(
+      0.2, momentum=0.8, coupled_weight_decay=0.01, weight_decay_on='kernels'
+    )
     again = sgd.CoupledSGD.from_config(optimizer.get_config())
     self.assertEqual(again.momentum, 0.8)
     self.assertEqual(again.coupled_weight_decay, 0.01)
+    self.assertEqual(again.weight_decay_on, 'kernels')
     self.assertIsNone(again.weight_decay)
 
 

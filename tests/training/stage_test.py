@@ -109,6 +109,29 @@ class IdentityTest(parameterized.TestCase):
     self.assertNotIn('qat', recipes.identity(plain))
     self.assertEqual(recipes.identity(other)['qat']['epochs'], 4)
 
+  def test_new_head_counts_where_it_was_asked_for(self):
+    plain, other = (
+      fixtures.recipe(**values) for values in ({}, {'new_head': True})
+    )
+    self.assertEqual(
+      stage.identity('paraphraser', plain), stage.identity('paraphraser', other)
+    )
+    for name in ('teacher', 'student', 'qat'):
+      self.assertNotIn('new_head', stage.identity(name, plain))
+      self.assertTrue(stage.identity(name, other)['new_head'])
+    self.assertNotIn('new_head', recipes.identity(plain))
+    self.assertTrue(recipes.identity(other)['new_head'])
+
+  def test_what_decays_counts_in_its_stage_where_it_was_chosen(self):
+    plain = fixtures.recipe()
+    other = fixtures.recipe(student_weight_decay_on='kernels')
+    self.assertEqual(
+      stage.identity('teacher', plain), stage.identity('teacher', other)
+    )
+    student = stage.identity('student', other)['student']
+    self.assertEqual(student['weight_decay_on'], 'kernels')
+    self.assertNotIn('weight_decay_on', recipes.identity(plain)['student'])
+
   def test_form_of_factors_counts_where_it_was_chosen(self):
     plain, other = (
       fixtures.recipe(**values) for values in ({}, {'factor_form': 'paper'})

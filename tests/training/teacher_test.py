@@ -125,9 +125,78 @@ class WeightsTest(absltest.TestCase):
       ('t.keras', 'has its weights: leave out --teacher_weights'),
       ('resnet20', 'are not for --teacher=resnet20'),
     ):
-      settings = fixtures.recipe(teacher=name, teacher_weights=path).teacher
+      recipe = fixtures.recipe(teacher=name, teacher_weights=path)
       with self.assertRaisesRegex(errors.UsageError, message):
-        teachers.is_given(settings, self.dataset)
+        teachers.resolve(recipe, self.dataset)
+
+
+class NewHeadTest(absltest.TestCase):
+  """A teacher's file of 7 classes for a data set of 3."""
+
+  def setUp(self):
+    super().setUp()
+    self.folder = self.create_tempdir().full_path
+    self.path = os.path.join(self.folder, 'seven.keras')
+    self.dataset = fixtures.blobs()
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(4, 3, activation='relu', name='maps')(image)
+    x = keras.layers.GlobalMaxPooling2D()(x)
+    self.file = keras.Model(image, keras.layers.Dense(7, name='logits')(x))
+    self.file.save(self.path)
+
+  def _recipe(self, **values):
+    return fixtures.recipe(
+      teacher=self.path,
+      preprocessing='0..1',
+      teacher_epochs=1,
+      teacher_drop_epochs=(),
+      teacher_learning_rate=1e-3,
+      **values,
+    )
+
+  def test_is_trained_from_the_file(self):
+    run = run_dir.RunDir(os.path.join(self.folder, 'run'))
+    recipe = self._recipe(new_head=True)
+    given = teachers.resolve(recipe, self.dataset)
+    self.assertIsNone(given)
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+      trained = teacher.obtain_teacher(
+        recipe,
+        self.dataset,
+        run=run,
+        given=given,
+        strategy=fixtures.strategy(),
+        options=loop.Options(),
+      )
+    self.assertIn(
+      f'{self.path} is where training starts, but for a fresh last layer',
+      said.getvalue(),
+    )
+    self.assertEqual(run.read('result.json')['steps'], 3)
+    self.assertEqual(
+      run.read('recipe.json')['teacher_sha256'], run_dir.digest(self.path)
+    )
+    self.assertEqual(trained.model.output_shape, (None, 3))
+    one, two = (
+      net.get_layer('maps').get_weights()[0]
+      for net in (trained.model, self.file)
+    )
+    self.assertGreater(np.abs(one - two).max(), 0)
+    self.assertGreater(np.corrcoef(one.ravel(), two.ravel())[0, 1], 0.99)
+
+  def test_without_the_flag_the_message_names_it(self):
+    with self.assertRaisesRegex(
+      errors.UsageError, 'has 7 classes, the data set 3: .*or --new_head'
+    ):
+      teachers.resolve(self._recipe(), self.dataset)
+
+  def test_file_of_the_classes_is_taken_as_it_is(self):
+    x = self.file.layers[-2].output
+    keras.Model(self.file.inputs[0], keras.layers.Dense(3)(x)).save(self.path)
+    given = teachers.resolve(self._recipe(new_head=True), self.dataset)
+    self.assertEqual(given.model.output_shape, (None, 3))
 
 
 if __name__ == '__main__':

@@ -1,0 +1,126 @@
+"""What is in a file of weights, before it is loaded into a network."""
+
+import collections
+import contextlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+
+import h5py
+import keras
+
+from ft_tf import errors
+from ft_tf.models import applications, graph, model_files
+
+# The members of a `.keras` file, as Keras's saving_lib names them.
+_WEIGHTS, _CONFIG = 'model.weights.h5', 'config.json'
+# What Keras's option `include_preprocessing` adds.
+_PREPROCESSING = {'Rescaling', 'Normalization'}
+# `layers.images` gives the networks of this library a layer of this name.
+_OURS = 'normalize'
+
+
+def check_file(path: str, role: str) -> None:
+  """Raises `UsageError` if a path is not that of a file of weights.
+
+  Args:
+    path: The value of the flag.
+    role: What the network is, 'teacher' or 'student', whose flag is named.
+  """
+  is_weights = path.endswith('.h5') or model_files.is_file(path)
+  if not is_weights or not os.path.isfile(path):
+    raise errors.UsageError(
+      f'--{role}_weights={path} is not a file of weights: give the path of a '
+      '.weights.h5, .h5 or .keras file'
+    )
+
+
+def check_plain(path: str, network: keras.Model, name: str, role: str) -> None:
+  """Raises `UsageError` if a `.keras` file is of more than a network.
+
+  Layers of its own before or after the network's would be lost without notice,
+  its preprocessing above all.
+
+  Args:
+    path: A file; of one that is not `.keras` only its weights are known.
+    network: As of `applications.plain`.
+    name: The network's.
+    role: As of `check_file`.
+  """
+  if not model_files.is_file(path):
+    return
+  config = json.loads(_member(path, _CONFIG, role))['config']
+  layers = config.get('layers', ()) if isinstance(config, dict) else ()
+  own = {type(call.operation).__name__ for call in graph.calls(network)}
+  own.add('InputLayer')
+  if applications.may_preprocess(name):
+    own |= _PREPROCESSING
+  others = {
+    layer['class_name']
+    for layer in layers
+    if layer['config'].get('name') == _OURS or layer['class_name'] not in own
+  }
+  if others or not layers:
+    raise errors.UsageError(
+      f'--{role}_weights={path} is not of {name} alone'
+      + (f', it has {", ".join(sorted(others))}' if others else '')
+      + f': give it as --{role}={path}, with --new_head if its classes are not '
+      "the data set's"
+    )
+
+
+def shape_counts(path: str, role: str) -> collections.Counter[tuple[int, ...]]:
+  """Returns how often a file has weights of each shape.
+
+  Args:
+    path: The file.
+    role: As of `check_file`.
+
+  Raises:
+    UsageError: it does not open.
+  """
+  shapes: collections.Counter[tuple[int, ...]] = collections.Counter()
+
+  def count(name, entry):
+    # Without an optimizer's state, counters and states of random generators.
+    if (
+      isinstance(entry, h5py.Dataset)
+      and not name.startswith('optimizer')
+      and entry.shape
+      and entry.dtype.kind == 'f'
+    ):
+      shapes[entry.shape] += 1
+
+  with _opened(path, role) as file:
+    file.visititems(count)
+  return shapes
+
+
+@contextlib.contextmanager
+def _opened(path: str, role: str) -> Iterator[h5py.File]:
+  """Yields the weights of a file."""
+  content: str | io.BytesIO = path
+  if model_files.is_file(path):
+    content = io.BytesIO(_member(path, _WEIGHTS, role))
+  try:
+    with h5py.File(content) as file:
+      yield file
+  except OSError as error:
+    raise errors.UsageError(
+      f'--{role}_weights={path} does not open as an HDF5 file: give one that '
+      'save_weights wrote'
+    ) from error
+
+
+def _member(path: str, name: str, role: str) -> bytes:
+  """Returns a part of a `.keras` file."""
+  try:
+    with zipfile.ZipFile(path) as archive:
+      return archive.read(name)
+  except (OSError, zipfile.BadZipFile, KeyError) as error:
+    raise errors.UsageError(
+      f'--{role}_weights={path} does not open as a .keras file: give one that '
+      'model.save wrote'
+    ) from error
