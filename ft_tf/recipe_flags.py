@@ -89,7 +89,7 @@ def override(recipe: recipes.Recipe, values: dict[str, Any]) -> recipes.Recipe:
     )
   for leaf in leaves():
     if leaf.flag in values:
-      value = values[leaf.flag]
+      value = fields.read(leaf.field, leaf.flag, values[leaf.flag])
       if isinstance(value, str):  # which may be a path
         value = paths.expand(value)
       groups.setdefault(leaf.group, {})[leaf.field.name] = value

@@ -42,8 +42,9 @@ class Data:
   test_split: str = fields.field(
     'TFDS split for the final test', stored=True, default='test'
   )
-  image_size: int = fields.field(
-    'height and width in pixels that images are resized to; 0: keep their size',
+  image_size: int | str = fields.field(  # as of `sizes`
+    'size in pixels that images are resized to: 96 for squares, 96x160 for a '
+    'height of 96 and a width of 160; 0: keep their size',
     least=0,
     stored=True,
     default=0,
@@ -199,9 +200,10 @@ class Student(Optimization):
   model: str = fields.field(
     'network name of the student, or a .keras file to start from'
   )
-  student_image_size: int = fields.field(
-    'student input size in pixels; the images that the teacher sees are '
-    'downscaled to it (0: same as the teacher)',
+  student_image_size: int | str = fields.field(  # as of `sizes`
+    'student input size in pixels, such as 96 or 96x160 (height x width); the '
+    'images that the teacher sees are downscaled to it (0: same as the '
+    'teacher)',
     least=0,
     default=0,
   )

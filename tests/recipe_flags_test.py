@@ -175,6 +175,27 @@ class OverrideTest(parameterized.TestCase):
     (leaf,) = (leaf for leaf in recipe_flags.leaves() if leaf.flag == flag)
     self.assertEqual(leaf.value(changed), value)
 
+  @parameterized.parameters('image_size', 'student_image_size')
+  def test_size_is_one_number_or_height_and_width(self, flag):
+    (leaf,) = (leaf for leaf in recipe_flags.leaves() if leaf.flag == flag)
+    for given, kept in {
+      '96': 96,
+      96: 96,
+      '96x96': 96,
+      '96x160': '96x160',
+      (96, 160): '96x160',
+      '0': 0,
+    }.items():
+      changed = recipe_flags.override(catalogue.digits(), {flag: given})
+      self.assertEqual(leaf.value(changed), kept)
+    for wrong in ('96x', '0x5', '-1', '96x160x3', (96, 160, 3)):
+      with self.assertRaises(errors.UsageError) as error:
+        recipe_flags.override(catalogue.digits(), {flag: wrong})
+      message = str(error.exception)
+      self.assertStartsWith(message, f'--{flag}={wrong}: ')
+      self.assertEndsWith(message, 'height and width, such as 96x160')
+      self.assertNotIn('\n', message)
+
   @parameterized.parameters(
     ('std', (0.0,), '--std=0.0: .*a value above 0'),
     ('mean', (float('nan'),), '--mean=nan: .*a finite number'),
