@@ -112,6 +112,15 @@ def check(recipe: recipes.Recipe) -> None:
       "Keras's own Distiller, which cannot train in int8; give another "
       '--method, or --qat_epochs=0'
     )
+  if (
+    recipe.class_weights != recipes.NONE
+    and recipe.student.method in recipes.INCUMBENTS
+  ):
+    raise errors.UsageError(
+      f'--class_weights={recipe.class_weights}: '
+      f"--method={recipe.student.method} is Keras's own Distiller, with its "
+      'own cross entropy; give another --method, or --class_weights=none'
+    )
   if recipe.data.resizing == 'crop' and recipe.data.pad:
     raise errors.UsageError(
       f'--pad={recipe.data.pad}: with --resizing=crop the crop is a part of '

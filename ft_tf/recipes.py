@@ -24,6 +24,7 @@ KERAS_DISTILLER = 'keras_distiller'
 KERAS_DISTILLER_KL = 'keras_distiller_kl'
 INCUMBENTS = (KERAS_DISTILLER, KERAS_DISTILLER_KL)
 AUTO = 'auto'
+NONE, BALANCED = 'none', 'balanced'  # as of `Recipe.class_weights`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -340,6 +341,13 @@ class Recipe:
     choices=('auto', 'float32', 'mixed_bfloat16', 'mixed_float16'),
     default='auto',
   )
+  class_weights: str = fields.field(
+    'weights of the classes in the cross entropy of teacher and student: none, '
+    'or balanced (all training images of a class together weigh as much as '
+    'those of any other); terms of distillation have no weights of classes',
+    choices=(NONE, BALANCED),
+    default=NONE,
+  )
   # These belong to factor transfer. They stand here because the
   # paraphraser's stage reads them as well as the student's.
   teacher_layer: str = fields.field(
@@ -373,14 +381,17 @@ class Recipe:
 def identity(recipe: Recipe) -> dict[str, Any]:
   """Returns what a run records of a recipe to tell it from another.
 
-  Runs of earlier versions have no group `qat` and no `factor_form`. They are
-  left out while they have their defaults, so that those runs are continued.
+  Runs of earlier versions have no group `qat`, no `factor_form` and no
+  `class_weights`. They are left out while they have their defaults, so that
+  those runs are continued.
   """
   recorded = dataclasses.asdict(recipe)
   if recipe.qat == Quantisation():
     del recorded['qat']
   if recipe.factor_form == AUTO:
     del recorded['factor_form']
+  if recipe.class_weights == NONE:
+    del recorded['class_weights']
   return recorded
 
 

@@ -80,6 +80,7 @@ class LeavesTest(parameterized.TestCase):
       'student_layer',
       'before_activation',
       'factor_form',
+      'class_weights',
     }
     numbers = own | {
       f'{group}.{field}'
@@ -228,6 +229,16 @@ class OverrideTest(parameterized.TestCase):
   ):
     with self.assertRaisesRegex(errors.UsageError, message):
       recipe_flags.override(catalogue.digits(), {flag: value})
+
+  def test_weights_of_classes_with_kerass_own_distiller_are_refused(self):
+    with self.assertRaisesRegex(
+      errors.UsageError,
+      "--class_weights=balanced: --method=keras_distiller is Keras's own",
+    ):
+      recipe_flags.override(
+        catalogue.digits(),
+        {'class_weights': 'balanced', 'method': 'keras_distiller'},
+      )
 
   def test_padding_with_random_crops_is_refused(self):
     with self.assertRaisesRegex(errors.UsageError, 'give --pad=0'):

@@ -46,6 +46,7 @@ _MODEL_FIELDS = {
 }
 _ROOT_GROUPS = {
   'seed': TRAINING,
+  'class_weights': TRAINING,
   'sync_batch_norm': DEVICES,
   'precision': DEVICES,
 }

@@ -34,13 +34,15 @@ from ft_tf.training import strategy as strategies
 
 _OF_STUDENT = (
   'before_activation',
+  'class_weights',
   'factor_form',
   'teacher_layer',
   'student_layer',
 )
-# Of the recipe's own numbers, those that tell what a stage sees of networks.
-_LAYERS = {
-  'teacher': (),
+# Of the recipe's own numbers, those that a stage reads besides seed, batch norm
+# and precision.
+_OWN_NUMBERS = {
+  'teacher': ('class_weights',),
   'paraphraser': ('before_activation', 'factor_form', 'teacher_layer'),
   'student': _OF_STUDENT,
   'qat': _OF_STUDENT,
@@ -246,7 +248,11 @@ def identity(
     'sync_batch_norm': recipe.sync_batch_norm,
     'precision': recipe.precision,
     'data': dataclasses.asdict(recipe.data),
-    **{field: recorded[field] for field in _LAYERS[name] if field in recorded},
+    **{
+      field: recorded[field]
+      for field in _OWN_NUMBERS[name]
+      if field in recorded
+    },
     name: dataclasses.asdict(getattr(recipe, name)),
     **{f'{file}_sha256': digest for file, digest in sha256.items()},
   }

@@ -16,6 +16,7 @@ from ft_tf.progress import reporter
 from ft_tf.signals import cache, constant, filling
 from ft_tf.training import (
   beta,
+  class_weights,
   distillation,
   gradients,
   incumbent,
@@ -109,6 +110,7 @@ class StudentStage(stage.Stage):
       self.paraphrasers = tuple(paraphrasers)
     self._signals = signals
     self._check_inputs()
+    self._class_weights = class_weights.of(recipe, dataset)
 
   def _check_inputs(self):
     method = self.recipe.student.method
@@ -258,6 +260,7 @@ class StudentStage(stage.Stage):
       signal=signal,
       image_size=self.seen.image_shape[:2] if smaller else None,
       labelled_share=len(self.dataset.train) / len(examples),
+      class_weights=self._class_weights,
     )
     train_steps = distillation.compile_steps(
       strategy,
