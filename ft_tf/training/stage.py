@@ -285,7 +285,7 @@ def validation(
 
 def score_test_split(
   run: run_dir.RunDir, outputs: np.ndarray, dataset: datasets.Dataset
-) -> dict[str, float]:
+) -> dict[str, Any]:
   """Returns a network's figures on the test split; writes its predictions.
 
   Args:
@@ -299,7 +299,7 @@ def score_test_split(
     metrics.summarize_predictions(outputs, labels, dataset.label_names),
     indent=None,
   )
-  return metrics.test_scores(outputs, labels)
+  return metrics.test_scores(outputs, labels, dataset.label_names)
 
 
 def shown_images(dataset: datasets.Dataset) -> np.ndarray:

@@ -64,8 +64,8 @@ def train_student(
     progress: As of `stage.run_stage`.
 
   Returns:
-    The result: `accuracy`, `loss` and `calibration_error` on the test split,
-    last epoch, computed in float32 as the exported student does;
+    The result: the figures of `metrics.test_scores` on the test split, last
+    epoch, computed in float32 as the exported student does;
     `best_accuracy`, that of `best.keras`, and `best_epoch`; with a teacher
     `teacher_agreement` and `teacher_divergence`.
 
