@@ -30,7 +30,7 @@ class CompressTest(absltest.TestCase):
     keras.utils.set_random_seed(0)
     with fixtures.strategy().scope():
       cls.network = zoo.build(
-        'resnet14x0.5', specs.spec(fixtures.recipe(), fixtures.blobs())
+        'resnet8x0.5', specs.spec(fixtures.recipe(), fixtures.blobs())
       )
 
   def setUp(self):

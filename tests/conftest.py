@@ -16,6 +16,24 @@ import ft_tf  # noqa: F401  sets how TensorFlow computes
 
 _SCRATCH = tempfile.TemporaryDirectory(prefix='ft_tf_test_')
 
+# Files of tests that take a minute and more, the longest first.
+_LONGEST = (
+  'wheel_test.py',
+  'notebooks_test.py',
+  'page_outputs_test.py',
+  'student_test.py',
+  'distillation_test.py',
+  'given_teachers_test.py',
+  'compression_test.py',
+  'quantisation_aware_test.py',
+  'comparison_test.py',
+  'compress_test.py',
+  'compare_test.py',
+  'api_test.py',
+  'teacher_test.py',
+  'page_test.py',
+)
+
 
 def pytest_configure():
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
@@ -28,6 +46,16 @@ def pytest_configure():
 
 def pytest_unconfigure():
   _SCRATCH.cleanup()
+
+
+def pytest_collection_modifyitems(items):
+  """Puts the longest files first.
+
+  One that a process starts last would leave the other processes idle; those
+  of the most tests, with which pytest-xdist would begin, are not the longest.
+  """
+  rank = {name: number for number, name in enumerate(_LONGEST)}
+  items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -123,3 +123,22 @@ def train(model: keras.Model, steps: int = 60) -> keras.Model:
     x, y = images(64, seed=100 + number)
     step(tf.constant(x), tf.constant(y))
   return model
+
+
+def with_still_channel() -> keras.Model:
+  """Returns a trained network, one channel of which is 0 behind `expand`.
+
+  The batch norm of the depthwise convolution behind it has seen no variance.
+  """
+  model = train(fresh(), 20)
+  before, after = (model.get_layer(f'{n}_bn') for n in ('expand', 'depthwise'))
+  for weight, value in (
+    (before.gamma, 0.0),
+    (before.beta, -1.0),
+    (after.moving_mean, 0.0),
+    (after.moving_variance, 1e-12),
+  ):
+    weight.assign(np.concatenate([[value], weight.numpy()[1:]]))
+  # In a trained network it is as large as its first value.
+  after.gamma.assign(np.concatenate([[10.0], after.gamma.numpy()[1:]]))
+  return model

@@ -21,6 +21,15 @@ from tests import code_blocks
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _SECONDS = 900  # for all blocks of a page
+# Most pages begin with this command. It has a seed: the first page that runs it
+# keeps its teacher for the others.
+_TEACHER = 'examples/make_teacher.py images teacher.keras'
+_PYTHON = """#!/bin/sh
+set -e
+if [ "$*" != '{teacher}' ]; then exec '{python}' "$@"; fi
+if [ ! -e '{kept}' ]; then '{python}' "$@"; cp teacher.keras '{kept}'; fi
+cp '{kept}' teacher.keras
+"""
 
 
 def _pages() -> list[tuple[str, str]]:
@@ -73,12 +82,32 @@ class WheelTest(parameterized.TestCase):
       *pip,
       'install',
       '-q',
+      '--no-compile',  # What is imported is compiled then.
       '--constraint',
       os.path.join(_ROOT, 'requirements.txt'),
       *glob.glob(os.path.join(wheels, '*.whl')),
     )
     # Nothing of the sources may be found from here on.
     shutil.rmtree(sources)
+    cls._keep_teacher()
+
+  @classmethod
+  def _keep_teacher(cls):
+    """Puts a `python` before the other, that trains the pages' teacher once."""
+    folder = os.path.join(cls.folder, 'keeping')
+    os.makedirs(folder)
+    path = os.path.join(folder, 'python')
+    with open(path, 'w') as file:
+      file.write(
+        _PYTHON.format(
+          teacher=_TEACHER,
+          python=os.path.join(cls.bin, 'python'),
+          kept=os.path.join(folder, 'teacher.keras'),
+        )
+      )
+    os.chmod(path, 0o755)
+    before = cls.environment['PATH']
+    cls.environment['PATH'] = f'{folder}{os.pathsep}{before}'
 
   @classmethod
   def _call(cls, *command, cwd=None):

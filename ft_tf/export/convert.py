@@ -230,7 +230,12 @@ def _convert(
   batch: int | None = 1,
 ) -> bytes:
   with tempfile.TemporaryDirectory() as folder:
-    saved_model.write(model, folder, batch=batch)
+    image = model.inputs[0]
+    saved_model.write_constant(
+      lambda images: model(images, training=False),
+      tf.TensorSpec([batch, *image.shape[1:]], image.dtype, 'image'),
+      folder,
+    )
     return tflite_file.shorten_names(
       convert_saved(folder, configure, model.name)
     )

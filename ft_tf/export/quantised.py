@@ -57,15 +57,10 @@ def _convert(twin: twins.Twin, dtype: tf.DType) -> bytes:
   shape = (1, *twin.model.input_shape[1:])
   with tempfile.TemporaryDirectory() as scratch, twin.frozen():
     path = os.path.join(scratch, 'saved_model')
-    module = tf.Module()
-    module.serve = tf.function(
-      lambda image: {'logits': twin.model(image, training=False)},
-      input_signature=[tf.TensorSpec(shape, tf.float32, 'image')],
-    )
-    # The trace holds them, though as constants.
-    module.weights = [variable.value for variable in twin.model.variables]
-    tf.saved_model.save(
-      module, path, signatures={saved_model.SIGNATURE: module.serve}
+    saved_model.write_constant(
+      lambda images: twin.model(images, training=False),
+      tf.TensorSpec(shape, tf.float32, 'image'),
+      path,
     )
 
     def configure(converter):

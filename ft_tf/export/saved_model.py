@@ -1,9 +1,11 @@
-"""A Keras student to a SavedModel, as TensorFlow Serving loads it."""
+"""A student to a SavedModel: for TensorFlow Serving, or for a converter."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework import convert_to_constants
 
 from ft_tf.data import image_ops
 from ft_tf.evaluation import predictors
@@ -16,17 +18,15 @@ def write(
   model: keras.Model,
   path: str,
   *,
-  batch: int | None = None,
   preprocessing: image_ops.Preprocessing | None = None,
 ) -> None:
   """Writes a SavedModel from images to logits.
 
-  Its signature `serving_default` maps `image`, `[batch, H, W, C]`, to `logits`.
+  Its signature `serving_default` maps `image`, `[B, H, W, C]`, to `logits`.
 
   Args:
     model: From images `[B, H, W, C]` to logits.
     path: The folder to make.
-    batch: B of the signature; None: any.
     preprocessing: How evaluation makes its images of stored ones. With it there
       is a second signature, `serve_encoded`, from `encoded`, `[B]`, each the
       bytes of a JPEG, PNG, BMP or GIF file of any size, to `logits`. It does
@@ -38,7 +38,7 @@ def write(
   module.serve = tf.function(
     lambda image: {'logits': model(image, training=False)},
     input_signature=[
-      tf.TensorSpec([batch, *inputs.shape[1:]], inputs.dtype, 'image')
+      tf.TensorSpec([None, *inputs.shape[1:]], inputs.dtype, 'image')
     ],
   )
   signatures: dict[str, Any] = {SIGNATURE: module.serve}
@@ -60,3 +60,36 @@ def write(
     )
     signatures[ENCODED] = module.serve_encoded
   tf.saved_model.save(module, path, signatures=signatures)
+
+
+def write_constant(
+  logits: Callable[[tf.Tensor], tf.Tensor],
+  image: tf.TensorSpec,
+  path: str,
+) -> None:
+  """Writes a SavedModel whose weights are constants, for TFLite's converter.
+
+  To store and restore variables takes longer than the rest of a conversion,
+  which has no use for them.
+
+  Args:
+    logits: From images to logits; a function of variables.
+    image: Of its images, `[B, H, W, C]`; it is named as the signature is to
+      name its input.
+    path: The folder to make.
+  """
+  # The only public way to constants is that of TensorFlow 1, with sessions.
+  frozen = convert_to_constants.convert_variables_to_constants_v2(
+    tf.function(logits).get_concrete_function(image)
+  )
+  module = tf.Module()
+  module.serve = tf.function(
+    lambda image: {'logits': frozen(image)[0]}, input_signature=[image]
+  )
+  tf.saved_model.save(
+    module,
+    path,
+    signatures={SIGNATURE: module.serve},
+    # The gradients of swish would ask for variables that are no more.
+    options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
+  )

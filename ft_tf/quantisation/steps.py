@@ -17,8 +17,8 @@ from ft_tf.quantisation import places, quantisers
 Grid = Callable[[], tuple[tf.Tensor, tf.Tensor]]
 
 # Of a batch norm's epsilon: a channel of less variance is normalised to a
-# deviation of less than 1/256, a step of its range.
-_STILL = 2.0**-16
+# deviation of less than 1/32, about one step of int8 from 0 to 6.
+_STILL = 2.0**-10
 
 
 def image_grid() -> tuple[tf.Tensor, tf.Tensor]:
@@ -90,6 +90,14 @@ class Step(keras.layers.Layer):
       'sigmoid',
       'window_mean',
     )
+
+  def compute_output_spec(
+    self, inputs: keras.KerasTensor, training: bool | None = None
+  ) -> keras.KerasTensor:
+    """Returns that of the student's call; Keras would trace the step for it."""
+    batch = keras.tree.flatten(inputs)[0].shape[0]
+    shape = self.role.call.outputs[0].shape[1:]
+    return keras.KerasTensor((batch, *shape), 'float32')
 
   def call(self, inputs: tf.Tensor) -> tf.Tensor:
     values = [tf.cast(x, tf.float32) for x in keras.tree.flatten(inputs)]
@@ -172,7 +180,9 @@ def norm_constants(
   if norm.scale:
     factor *= tf.cast(norm.gamma, tf.float32)
   if drops_still_channels:
-    factor = tf.where(variance < _STILL * norm.epsilon, 0.0, factor)
+    # A layer whose channels are all that small uses them.
+    least = _STILL * tf.minimum(norm.epsilon, tf.reduce_max(variance))
+    factor = tf.where(variance < least, 0.0, factor)
   summand = -mean * factor
   if norm.center:
     summand += tf.cast(norm.beta, tf.float32)

@@ -88,6 +88,8 @@ class DemoTest(absltest.TestCase):
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
+      # A shell starts what runs in the background with the signal ignored.
+      preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
       self.addCleanup(process.kill)
       lines = iter(process.stderr.readline, '')

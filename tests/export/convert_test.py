@@ -68,6 +68,20 @@ class ConvertTest(parameterized.TestCase):
     self.assertEqual(predict.input.shape, (1, 8, 8, 3))
     self.assertFalse(predict.flexible_batch)
 
+  def test_operation_of_its_own_gradient_is_converted(self):
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Rescaling(1 / 255)(image)
+    x = keras.layers.Conv2D(4, 3, activation='silu')(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, keras.layers.Dense(4)(x))
+    images = _images()
+    twin = convert.float32_twin(model, 'uint8')
+    predict = self._predict(convert.tflite_float32(twin))
+    np.testing.assert_allclose(
+      predict(images), model(images.astype(np.float32)), atol=1e-5
+    )
+
   def test_file_of_any_batch_takes_several_images(self):
     model, images = _model(), _images(5)
     predict = self._predict(convert.tflite_float32(model, batch=None))

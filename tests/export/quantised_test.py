@@ -68,6 +68,13 @@ class TFLiteTest(parameterized.TestCase):
     self.assertEqual(list(source['shape']), [1, *quantised_networks.SHAPE])
     self.assertEqual(target['dtype'], np.uint8)
 
+  def test_file_is_the_twin_with_a_channel_that_does_not_vary(self):
+    twin = _twin(
+      quantised_networks.with_still_channel(), weight_scales='tensor'
+    )
+    images, _ = quantised_networks.images(100, seed=1)
+    self._check_equal(quantised.tflite(twin), twin, images)
+
   def test_file_has_one_scale_for_each_tensor_of_weights(self):
     content = quantised.tflite(_twin(weight_scales='tensor'))
     interpreter = litert.Interpreter(model_content=content)

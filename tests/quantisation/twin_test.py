@@ -168,6 +168,33 @@ class TwinTest(parameterized.TestCase):
         atol=1e-3,
       )
 
+  def test_still_channel_takes_no_part_in_the_scale_of_all_weights(self):
+    student = quantised_networks.with_still_channel()
+    images, _ = quantised_networks.images(200, seed=1)
+    logits = student(images, training=False).numpy()
+    twin = _observed(student, weight_scales='tensor')
+    rounded = twin.model(images, training=False).numpy()
+    self.assertLess(np.abs(rounded - logits).mean(), 0.03 * np.ptp(logits))
+    step = next(each for each in twin.steps if each.name == 'depthwise')
+    integers, _ = step.integers()
+    self.assertEqual(np.abs(integers[:, 0]).max(), 0)
+    self.assertEqual(np.abs(integers).max(), 127)
+    # What the channel always is stays.
+    np.testing.assert_allclose(
+      _in_float(twin, images), logits, rtol=1e-4, atol=1e-4
+    )
+
+  def test_layer_of_small_variance_keeps_its_channels(self):
+    student = quantised_networks.train(quantised_networks.fresh(), 5)
+    kernel = student.get_layer('depthwise').kernel
+    kernel.assign(1e-6 * kernel)
+    norm = student.get_layer('depthwise_bn')
+    norm.moving_mean.assign(1e-6 * norm.moving_mean)
+    norm.moving_variance.assign(1e-12 * norm.moving_variance)
+    twin = _observed(student, weight_scales='tensor')
+    step = next(each for each in twin.steps if each.name == 'depthwise')
+    self.assertGreater(np.abs(step.integers()[0]).max(axis=0).min(), 0)
+
   def test_layer_called_twice_has_a_range_for_each_call(self):
     image = keras.Input((8, 8, 3))
     shared = keras.layers.Conv2D(3, 3, padding='same', name='shared')

@@ -115,10 +115,8 @@ class TrainQuantisedTest(parameterized.TestCase):
     self.assertEqual(int(printed.split()[-1]), len(trained.weights))
 
   def test_rows_have_every_term_and_the_rate_falls_to_0(self):
-    run, _ = self._train(
-      values={'method': 'ft+kd', 'student': 'resnet8x0.25'},
-      trained=self._train_student('ft+kd', fixtures.recipe(method='ft+kd')),
-    )
+    # Soft targets have no adapter that the student's run would have trained.
+    run, _ = self._train(values={'method': 'ft+kd'})
     rows = run.metrics()
     for row in rows:
       for term in ('loss', 'cross_entropy', 'factor_transfer', 'kd'):
