@@ -238,7 +238,7 @@ def _paraphraser_name(
     f'{leaf.flag}={leaf.value(arm_recipe)}'
     for leaf in recipe_flags.leaves()
     if leaf.group in ('', 'data', 'paraphraser')
-    and leaf.flag not in ('rate', 'student_layer')
+    and leaf.flag not in ('rate', 'student_layer', 'class_weights')
     and leaf.value(arm_recipe) != leaf.value(recipe)
   ]
   return ','.join([f'k{arm_recipe.paraphraser.rate:g}', *changes]).replace(

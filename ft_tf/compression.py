@@ -31,6 +31,7 @@ from ft_tf.progress import plan, reporter
 from ft_tf.report import model_card, page, summary
 from ft_tf.signals import cache
 from ft_tf.training import (
+  class_weights,
   loop,
   paraphraser,
   parts,
@@ -275,6 +276,7 @@ def check_parts(
   )
   registry.make(recipe, parts)
   quantisation_aware.check(recipe, student_model)
+  class_weights.of(recipe, dataset)
   return recipe
 
 

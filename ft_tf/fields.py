@@ -5,7 +5,7 @@ import numbers
 from collections.abc import Mapping
 from typing import Any
 
-from ft_tf import errors
+from ft_tf import errors, sizes
 
 # The values that a type of field accepts; NumPy scalars are numbers too.
 _ACCEPTED: dict[object, type | tuple[type, ...]] = {
@@ -14,6 +14,7 @@ _ACCEPTED: dict[object, type | tuple[type, ...]] = {
   bool: bool,
   str: str,
   float | str: (numbers.Real, str),
+  sizes.Size: (numbers.Integral, str),
 }
 
 
@@ -55,6 +56,27 @@ def field(
       'shared': shared,
     },
   )
+
+
+def read(spec: dataclasses.Field, flag: str, value: Any) -> Any:
+  """Returns a given value in the form that recipes have it.
+
+  Args:
+    spec: A field made by `field`.
+    flag: The flag that a message names.
+    value: The value, of which that of a size has several forms.
+
+  Raises:
+    UsageError: it is not a size, where the field is one.
+  """
+  if spec.type != sizes.Size:
+    return value
+  try:
+    return sizes.read(value)
+  except ValueError as error:
+    raise errors.UsageError(
+      f'--{flag}={value}: {spec.metadata["help"]}; give {sizes.FORMS}'
+    ) from error
 
 
 def check(spec: dataclasses.Field, flag: str, value: Any) -> None:

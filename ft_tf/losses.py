@@ -1,17 +1,23 @@
 """Losses: pure functions, one float32 value per example, no broadcasting."""
 
+import numpy as np
 import tensorflow as tf
 
 # The logarithm of probability 0, finite so that gradients are finite too.
 _LOG_ZERO = -1e9
 
 
-def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-  """Returns -log softmax(logits)[label].
+def cross_entropy(
+  logits: tf.Tensor,
+  labels: tf.Tensor,
+  class_weights: np.ndarray | None = None,
+) -> tf.Tensor:
+  """Returns -log softmax(logits)[label], times the weight of the label.
 
   Args:
     logits: `[B, classes]`, any float dtype.
     labels: `[B]`, integers.
+    class_weights: `[classes]` float32; None: all are 1.
 
   Returns:
     `[B]`, float32, in nats.
@@ -25,7 +31,10 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
       'cross_entropy takes logits [B, classes] and labels [B], not '
       f'{logits.shape} and {labels.shape}'
     )
-  return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+  each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+  if class_weights is None:
+    return each
+  return each * tf.gather(tf.constant(class_weights), labels)
 
 
 def reconstruction(

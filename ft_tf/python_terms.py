@@ -11,6 +11,7 @@ _WORDS = {
   r'give --allow_unsafe_model': (
     'call keras.config.enable_unsafe_deserialization()'
   ),
+  r'--image_size=(\d+x\d+)': r'images of \1',
   r'--image_size=(\d+)': r'images of \1x\1',
   r'--image_size': 'size of the images',
   r'--dataset': 'train and test',

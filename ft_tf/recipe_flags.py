@@ -89,7 +89,7 @@ def override(recipe: recipes.Recipe, values: dict[str, Any]) -> recipes.Recipe:
     )
   for leaf in leaves():
     if leaf.flag in values:
-      value = values[leaf.flag]
+      value = fields.read(leaf.field, leaf.flag, values[leaf.flag])
       if isinstance(value, str):  # which may be a path
         value = paths.expand(value)
       groups.setdefault(leaf.group, {})[leaf.field.name] = value
@@ -111,6 +111,15 @@ def check(recipe: recipes.Recipe) -> None:
       f'--qat_epochs={recipe.qat.epochs}: --method={recipe.student.method} is '
       "Keras's own Distiller, which cannot train in int8; give another "
       '--method, or --qat_epochs=0'
+    )
+  if (
+    recipe.class_weights != recipes.NONE
+    and recipe.student.method in recipes.INCUMBENTS
+  ):
+    raise errors.UsageError(
+      f'--class_weights={recipe.class_weights}: '
+      f"--method={recipe.student.method} is Keras's own Distiller, with its "
+      'own cross entropy; give another --method, or --class_weights=none'
     )
   if recipe.data.resizing == 'crop' and recipe.data.pad:
     raise errors.UsageError(

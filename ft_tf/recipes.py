@@ -24,6 +24,7 @@ KERAS_DISTILLER = 'keras_distiller'
 KERAS_DISTILLER_KL = 'keras_distiller_kl'
 INCUMBENTS = (KERAS_DISTILLER, KERAS_DISTILLER_KL)
 AUTO = 'auto'
+NONE, BALANCED = 'none', 'balanced'  # as of `Recipe.class_weights`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,9 @@ class Data:
   test_split: str = fields.field(
     'TFDS split for the final test', stored=True, default='test'
   )
-  image_size: int = fields.field(
-    'height and width in pixels that images are resized to; 0: keep their size',
+  image_size: int | str = fields.field(  # as of `sizes`
+    'size in pixels that images are resized to: 96 for squares, 96x160 for a '
+    'height of 96 and a width of 160; 0: keep their size',
     least=0,
     stored=True,
     default=0,
@@ -210,9 +212,10 @@ class Student(Optimization):
     'the number of classes differs, its head is fresh',
     default='',
   )
-  student_image_size: int = fields.field(
-    'student input size in pixels; the images that the teacher sees are '
-    'downscaled to it (0: same as the teacher)',
+  student_image_size: int | str = fields.field(  # as of `sizes`
+    'student input size in pixels, such as 96 or 96x160 (height x width); the '
+    'images that the teacher sees are downscaled to it (0: same as the '
+    'teacher)',
     least=0,
     default=0,
   )
@@ -350,6 +353,13 @@ class Recipe:
     choices=('auto', 'float32', 'mixed_bfloat16', 'mixed_float16'),
     default='auto',
   )
+  class_weights: str = fields.field(
+    'weights of the classes in the cross entropy of teacher and student: none, '
+    'or balanced (all training images of a class together weigh as much as '
+    'those of any other); terms of distillation have no weights of classes',
+    choices=(NONE, BALANCED),
+    default=NONE,
+  )
   # These belong to factor transfer. They stand here because the
   # paraphraser's stage reads them as well as the student's.
   teacher_layer: str = fields.field(
@@ -390,8 +400,8 @@ def identity(recipe: Recipe) -> dict[str, Any]:
   """Returns what a run records of a recipe to tell it from another.
 
   Runs of earlier versions have no group `qat` and no `factor_form`, `new_head`,
-  `student_weights` and `weight_decay_on`. They are left out while they have
-  their defaults, so that those runs are continued.
+  `student_weights`, `weight_decay_on` and `class_weights`. They are left out
+  while they have their defaults, so that those runs are continued.
   """
   recorded = dataclasses.asdict(recipe)
   if recipe.qat == Quantisation():
@@ -405,6 +415,8 @@ def identity(recipe: Recipe) -> dict[str, Any]:
   for stage in ('teacher', 'paraphraser', 'student'):
     if recorded[stage]['weight_decay_on'] == 'all':
       del recorded[stage]['weight_decay_on']
+  if recipe.class_weights == NONE:
+    del recorded['class_weights']
   return recorded
 
 

@@ -57,7 +57,17 @@ def rehearse(
   if given is None:
     given = teachers.resolve(recipe, dataset)
   small = dataset.part(_BATCHES * recipe.data.batch_size)
-  short = {f'{s}_epochs': 1 for s in ('teacher', 'paraphraser', 'student')}
+  short: dict[str, Any] = {
+    f'{s}_epochs': 1 for s in ('teacher', 'paraphraser', 'student')
+  }
+  # A sample may be without a rare class; weights take no time.
+  unweighted = [
+    dataclasses.replace(
+      arm, changes={**arm.changes, 'class_weights': recipes.NONE}
+    )
+    for arm in chosen
+  ]
+  short['class_weights'] = recipes.NONE
   print(f'rehearsal: {_BATCHES} steps of every part', file=sys.stderr)
   with tempfile.TemporaryDirectory() as folder:
     run = run_dir.RunDir(folder)
@@ -73,7 +83,7 @@ def rehearse(
         ),
         signal_cache='off',
       ),
-      chosen=chosen,
+      chosen=unweighted,
       exports=False,
       given=given,
     )

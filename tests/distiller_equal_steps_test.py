@@ -165,7 +165,7 @@ class EqualStepsTest(parameterized.TestCase):
     }
     fields = {leaf.flag: leaf.field.default for leaf in recipe_flags.leaves()}
     shared = defaults.keys() & fields.keys() - {'teacher', 'student'}
-    self.assertLen(shared, 11)
+    self.assertLen(shared, 12)
     for name in shared:
       self.assertEqual(defaults[name], fields[name], name)
     numbers = definitions.registered()['ft'].number_fields()

@@ -177,12 +177,16 @@ class MainPathTest(absltest.TestCase):
 
   @pytest.mark.slow
   def test_grey_and_colour_folders_are_compressed_and_measured_alike(self):
-    for mode, channels in (('L', 1), ('RGB', 3)):
+    for mode, size, shape in (
+      ('L', 16, (16, 16, 1)),
+      ('RGB', '16x24', (16, 24, 3)),
+    ):
+      channels = shape[-1]
       root = self.create_tempdir().full_path
       self._write(root, mode)
       recipe = fixtures.recipe(
         dataset=f'folder:{root}',
-        image_size=16,
+        image_size=size,
         resizing='crop',
         pad=0,
         flip=False,
@@ -194,7 +198,7 @@ class MainPathTest(absltest.TestCase):
         student_epochs=3,
         beta='auto',
         teacher_drop_epochs=(15,),
-        student=self._dropout_student((16, 16, channels)),
+        student=self._dropout_student(shape),
       )
       data_dir = self.create_tempdir().full_path
       dataset = datasets.Dataset.from_recipe(recipe.data, data_dir)
@@ -210,6 +214,13 @@ class MainPathTest(absltest.TestCase):
         figures = json.load(file)
       int8 = figures[run_dir.INT8]
       self.assertGreater(int8['agreement'], 0.9)
+      images = dataset.test.images[:]
+      self.assertEqual(images.shape[1:], shape)
+      of_keras, of_file = (
+        predictors.open_predictor(os.path.join(result['export'], name))(images)
+        for name in (run_dir.KERAS, run_dir.FLOAT32)
+      )
+      np.testing.assert_allclose(of_file, of_keras, atol=1e-4)
       predict = predictors.open_predictor(
         os.path.join(result['export'], run_dir.INT8)
       )

@@ -12,6 +12,7 @@ class InMessagesTest(absltest.TestCase):
       'keras.config.enable_unsafe_deserialization() if you trust',
       'vgg13: give a wrn, or --image_size=32': 'vgg13: give a wrn, or images '
       'of 32x32',
+      'give --image_size=96x160 or so': 'give images of 96x160 or so',
       '--jit=on: give --batch_size=8 -- or more': 'jit=on: give batch_size=8 '
       '-- or more',
       'give the --dataset it was trained on': 'give the train and test it was '

@@ -81,6 +81,7 @@ class LeavesTest(parameterized.TestCase):
       'before_activation',
       'factor_form',
       'new_head',
+      'class_weights',
     }
     numbers = own | {
       f'{group}.{field}'
@@ -176,6 +177,27 @@ class OverrideTest(parameterized.TestCase):
     (leaf,) = (leaf for leaf in recipe_flags.leaves() if leaf.flag == flag)
     self.assertEqual(leaf.value(changed), value)
 
+  @parameterized.parameters('image_size', 'student_image_size')
+  def test_size_is_one_number_or_height_and_width(self, flag):
+    (leaf,) = (leaf for leaf in recipe_flags.leaves() if leaf.flag == flag)
+    for given, kept in {
+      '96': 96,
+      96: 96,
+      '96x96': 96,
+      '96x160': '96x160',
+      (96, 160): '96x160',
+      '0': 0,
+    }.items():
+      changed = recipe_flags.override(catalogue.digits(), {flag: given})
+      self.assertEqual(leaf.value(changed), kept)
+    for wrong in ('96x', '0x5', '-1', '96x160x3', (96, 160, 3)):
+      with self.assertRaises(errors.UsageError) as error:
+        recipe_flags.override(catalogue.digits(), {flag: wrong})
+      message = str(error.exception)
+      self.assertStartsWith(message, f'--{flag}={wrong}: ')
+      self.assertEndsWith(message, 'height and width, such as 96x160')
+      self.assertNotIn('\n', message)
+
   @parameterized.parameters(
     ('std', (0.0,), '--std=0.0: .*a value above 0'),
     ('mean', (float('nan'),), '--mean=nan: .*a finite number'),
@@ -208,6 +230,16 @@ class OverrideTest(parameterized.TestCase):
   ):
     with self.assertRaisesRegex(errors.UsageError, message):
       recipe_flags.override(catalogue.digits(), {flag: value})
+
+  def test_weights_of_classes_with_kerass_own_distiller_are_refused(self):
+    with self.assertRaisesRegex(
+      errors.UsageError,
+      "--class_weights=balanced: --method=keras_distiller is Keras's own",
+    ):
+      recipe_flags.override(
+        catalogue.digits(),
+        {'class_weights': 'balanced', 'method': 'keras_distiller'},
+      )
 
   def test_padding_with_random_crops_is_refused(self):
     with self.assertRaisesRegex(errors.UsageError, 'give --pad=0'):

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 import ft_tf  # noqa: F401  Before TensorFlow: it sets how that computes.
-from ft_tf import catalogue, definitions, recipe_flags, recipes
+from ft_tf import catalogue, definitions, recipe_flags, recipes, sizes
 from ft_tf.methods import base
 from ft_tf.models import applications, layer_choice, layers, zoo
 from ft_tf.report import tables
@@ -25,6 +25,7 @@ _TYPES = {
   bool: 'on or off',
   str: 'text',
   float | str: 'number or text',
+  sizes.Size: 'integer, or height x width',
 }
 _GROUPS = {
   'data': 'Data and augmentation',

@@ -5,7 +5,7 @@ from typing import Any
 
 from absl import flags
 
-from ft_tf import catalogue, definitions, recipe_flags, recipes
+from ft_tf import catalogue, definitions, recipe_flags, recipes, sizes
 from ft_tf.export import formats
 from ft_tf.progress import reporter
 from ft_tf.training import loop
@@ -48,6 +48,7 @@ _MODEL_FIELDS = {
 _ROOT_GROUPS = {
   'new_head': MODELS,
   'seed': TRAINING,
+  'class_weights': TRAINING,
   'sync_batch_norm': DEVICES,
   'precision': DEVICES,
 }
@@ -135,6 +136,7 @@ def define_recipe(values: flags.FlagValues, stages: Iterable[str]) -> None:
       bool: flags.DEFINE_bool,
       str: flags.DEFINE_string,
       float | str: flags.DEFINE_string,
+      sizes.Size: flags.DEFINE_string,
     }
     define(
       values,
@@ -224,10 +226,10 @@ def define_image_size(values: flags.FlagValues) -> None:
     values,
     DATA,
     'image_size',
-    0,
-    'height and width in pixels that images are resized to; 0: those of the '
+    '0',
+    'size in pixels that images are resized to: 96 for squares, 96x160 for a '
+    'height of 96 and a width of 160; 0: that of the '
     "model's run or export folder, otherwise the model's input size",
-    lower_bound=0,
   )
 
 

@@ -14,7 +14,7 @@ import os
 
 from absl import flags
 
-from ft_tf import errors, run_dir
+from ft_tf import errors, run_dir, sizes
 from ft_tf.cli import flag_sets, outcome, settings
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import checkpoints, layers, torch_import
@@ -54,10 +54,10 @@ def define_flags(values: flags.FlagValues) -> None:
     values,
     flag_sets.DATA,
     'image_size',
-    0,
-    "height and width of the images in pixels; 0: the data set's, without a "
-    'data set 224 for resnet18 and resnet34 and 32 for all others',
-    lower_bound=0,
+    '0',
+    'size of the images in pixels, such as 96 or 96x160 (height x width); 0: '
+    "the data set's, without a data set 224 for resnet18 and resnet34 and 32 "
+    'for all others',
   )
   flag_sets.define_source(values, required=False)
   flag_sets.define(values, flag_sets.DATA, 'split', 'test', 'TFDS split')
@@ -70,14 +70,14 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
   mean, std = _read_statistics(values)
   arrays = checkpoints.read(weights)
   channels, classes = torch_import.shape(arrays)
-  network, size = values.network, values.image_size
+  network, size = values.network, settings.read_image_size(values)
   source = None
   if values.dataset:
     source = settings.read_source(values, (None, None, channels))
     image_shape, classes = source.image_shape, len(source.label_names)
   else:
     size = size or (224 if network in ('resnet18', 'resnet34') else 32)
-    image_shape = (size, size, channels)
+    image_shape = (*sizes.height_and_width(size), channels)
   model = torch_import.network(
     arrays, network, layers.Spec(image_shape, classes, mean, std)
   )

@@ -20,6 +20,7 @@ from ft_tf import (
   recipe_flags,
   recipes,
   run_dir,
+  sizes,
   specs,
   teachers,
 )
@@ -166,8 +167,8 @@ def _as_teacher_takes(
     return recipe
   data, as_taken = recipe.data, {}
   height, width, channels = original.inputs[0].shape[1:]
-  if data.resizing == 'crop' and not data.image_size and height == width:
-    as_taken['image_size'] = height or 0
+  if data.resizing == 'crop' and not data.image_size and height and width:
+    as_taken['image_size'] = sizes.of(height, width)
   converts = data.dataset.startswith(folder.PREFIX) and not data.channels
   if converts and channels in (1, 3):
     as_taken['channels'] = channels
@@ -190,10 +191,9 @@ def read_source(
   recorded = export_folder.recorded_preprocessing(model) if model else {}
   height, width, channels = image_shape
   size = (
-    values.image_size
+    read_image_size(values)
     or recorded.get('image_size')
-    or (height if height == width else None)
-    or 0
+    or (sizes.of(height, width) if height and width else 0)
   )
   # What compress takes without a flag; without a size nothing is cropped.
   default = catalogue.get(catalogue.DEFAULT).data.resizing
@@ -207,6 +207,17 @@ def read_source(
     channels=channels if channels in (1, 3) else 0,
     trains=False,
   )
+
+
+def read_image_size(values: flags.FlagValues) -> sizes.Size:
+  """Returns the size of `--image_size`, of a command without a recipe."""
+  flag = values['image_size']
+  try:
+    return sizes.read(flag.value)
+  except ValueError as error:
+    raise errors.UsageError(
+      f'--image_size={flag.value}: {flag.help}; give {sizes.FORMS}'
+    ) from error
 
 
 def choose_student(
@@ -299,6 +310,7 @@ def _parse(leaf: recipe_flags.Leaf, text: str) -> Any:
     float: float,
     str: str,
     bool: {'true': True, 'false': False}.__getitem__,
+    sizes.Size: sizes.read,
     float | str: _number,
   }
   try:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ft_tf import errors, recipes
+from ft_tf import errors, recipes, sizes
 from ft_tf.data import example_sets, sources
 
 # Chooses the validation images: the same ones in every run, of every seed.
@@ -70,15 +70,10 @@ class Dataset:
     unlabelled = None
     if data.unlabeled:
       height, width, channels = source.image_shape
-      if height != width:
-        raise errors.UsageError(
-          f'--unlabeled: the images of {data.dataset} are {height}x{width}; '
-          'give --image_size, one size for all images'
-        )
       unlabelled = sources.Source(
         f'unlabeled:{data.unlabeled}',
         data_dir=data_dir,
-        image_size=height,
+        image_size=sizes.of(height, width),
         resizing=data.resizing,
         max_bad_files=data.max_bad_files,
         channels=channels,
@@ -113,20 +108,20 @@ class Dataset:
       validation_examples=min(self._validation_examples, count // 8),
     )
 
-  def at(self, size: int) -> 'Dataset':
+  def at(self, size: sizes.Size) -> 'Dataset':
     """Returns the same data set with smaller images.
 
     Args:
-      size: Height and width of the images; 0 or their size returns this data
-        set.
+      size: Of the images; 0 or their own returns this data set.
 
     Raises:
       UsageError: the images are smaller than that.
     """
     height, width = self.image_shape[:2]
-    if size in (0, height) and size in (0, width):
+    if size in (0, sizes.of(height, width)):
       return self
-    if size > min(height, width):
+    new_height, new_width = sizes.height_and_width(size)
+    if new_height > height or new_width > width:
       raise errors.UsageError(
         f"--student_image_size={size}: the student's images are the teacher's, "
         f'{height}x{width}, made smaller; give a smaller size, or a larger '
@@ -137,7 +132,7 @@ class Dataset:
     return self._smaller[size]
 
   @functools.cached_property
-  def _smaller(self) -> dict[int, 'Dataset']:
+  def _smaller(self) -> dict[sizes.Size, 'Dataset']:
     return {}
 
   def for_model(self, image_shape: tuple[int | None, ...]) -> 'Dataset':
@@ -147,8 +142,9 @@ class Dataset:
       image_shape: `(H, W, C)` of the model's input; None where any size fits.
     """
     height, width, _ = image_shape
-    if height and height == width and height < min(self.image_shape[:2]):
-      return self.at(height)
+    own_height, own_width, _ = self.image_shape
+    if height and width and height <= own_height and width <= own_width:
+      return self.at(sizes.of(height, width))
     return self
 
   def resized_otherwise(self) -> 'Dataset | None':
@@ -246,14 +242,17 @@ class Dataset:
 class _Smaller(Dataset):
   """A data set with smaller images, which are resized when they are used."""
 
-  def __init__(self, original: Dataset, size: int):
+  def __init__(self, original: Dataset, size: sizes.Size):
     self.label_names = original.label_names
-    self.image_shape = (size, size, original.image_shape[-1])
+    self.image_shape = (
+      *sizes.height_and_width(size),
+      original.image_shape[-1],
+    )
     self.fingerprint = original.fingerprint
     self._original = original
 
   def part(self, count: int) -> Dataset:
-    return self._original.part(count).at(self.image_shape[0])
+    return self._original.part(count).at(sizes.of(*self.image_shape[:2]))
 
   @functools.cached_property
   def test(self):

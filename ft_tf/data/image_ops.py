@@ -14,9 +14,10 @@ import tensorflow as tf
 
 STRETCH, CROP = 'stretch', 'crop'  # as of `recipes.Data.resizing`
 
-# The side of the middle over the shorter side of the image.
+# The side of the middle over that of the largest part of its aspect ratio.
 _MIDDLE = 224 / 256
-# Random parts: share of the area, aspect ratio, and attempts to find one.
+# Random parts: share of the area, aspect ratio over that of the result, and
+# attempts to find one.
 _AREA = (0.08, 1.0)
 _ASPECT = (3 / 4, 4 / 3)
 _ATTEMPTS = 10
@@ -45,10 +46,11 @@ class Preprocessing:
 
     Returns:
       `resizing` and `sizes` (of each step, `[height, width]`); for crops
-      `central_fraction`, the side of the square that is cut from the middle
-      over the shorter side; where something is resized `interpolation` and
-      `antialias`; and what the model is given: `height`, `width`, `channels`
-      (3: red, green, blue), `dtype` and `range`.
+      `central_fraction`, the side of the part that is cut from the middle over
+      that of the largest part in the aspect ratio of the first size; where
+      something is resized `interpolation` and `antialias`; and what the model
+      is given: `height`, `width`, `channels` (3: red, green, blue), `dtype` and
+      `range`.
     """
     height, width, channels = image_shape
     crop = {'central_fraction': _MIDDLE} if self.resizing == CROP else {}
@@ -105,19 +107,37 @@ def preprocess(
 def crop_middle(encoded: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
   """Returns the middle of an image, resized to `shape`, uint8.
 
-  The result is the same as resizing the shorter side to 256/224 of the wanted
-  size, and then cutting the wanted size from the middle.
+  The result is the same as resizing an image until it just covers 256/224 of
+  the wanted height and width, and then cutting the wanted size from the middle.
 
   Args:
     encoded: The bytes of a JPEG, PNG, BMP or GIF file.
-    shape: `(H, W, C)` with H = W.
+    shape: `(H, W, C)`.
   """
   image = _decode(encoded, shape[-1])
   size = tf.shape(image)[:2]
-  side = tf.cast(
-    tf.round(_MIDDLE * tf.cast(tf.reduce_min(size), tf.float32)), tf.int32
+  part = _middle_size(size, shape[:2])
+  return _resize_part(image, (size - part) // 2, part, shape)
+
+
+def _middle_size(size: tf.Tensor, wanted: tuple[int, int]) -> tf.Tensor:
+  """Returns height and width of the middle of an image, `[2]` int32.
+
+  In this order of operations, in float64, the browser's page has the same.
+
+  Args:
+    size: Height and width of the image, `[2]` int32.
+    wanted: Height and width that the middle is resized to.
+  """
+  height, width = tf.unstack(_MIDDLE * tf.cast(size, tf.float64))
+  rows, columns = wanted
+  part = tf.stack(
+    [
+      tf.minimum(height, width * rows / columns),
+      tf.minimum(width, height * columns / rows),
+    ]
   )
-  return _resize_part(image, (size - side) // 2, tf.stack([side, side]), shape)
+  return tf.cast(tf.maximum(tf.round(part), 1), tf.int32)
 
 
 def crop_randomly(
@@ -125,8 +145,8 @@ def crop_randomly(
 ) -> tf.Tensor:
   """Returns a random part of an image, resized to `shape`, uint8.
 
-  The part has 8 to 100 % of the area and an aspect ratio of 3/4 to 4/3. It is
-  the whole image if ten attempts find no such part.
+  The part has 8 to 100 % of the area, and an aspect ratio of 3/4 to 4/3 times
+  that of `shape`. It is the whole image if ten attempts find no such part.
 
   Args:
     encoded: The bytes of a JPEG, PNG, BMP or GIF file.
@@ -134,12 +154,13 @@ def crop_randomly(
     shape: `(H, W, C)`.
   """
   image = _decode(encoded, shape[-1])
+  height, width, _ = shape
   begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
     tf.shape(image),
     tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
     seed=tf.cast(chance[:2] * 2**24, tf.int32),
     min_object_covered=0.0,
-    aspect_ratio_range=_ASPECT,
+    aspect_ratio_range=[width / height * aspect for aspect in _ASPECT],
     area_range=_AREA,
     max_attempts=_ATTEMPTS,
   )

@@ -36,7 +36,7 @@ class StoredImages:
     read: Callable[[np.ndarray], list[bytes]],
     parse: Parse,
     shape: tuple[int, int, int, int],
-    resizing: str = image_ops.CROP,
+    preprocessing: image_ops.Preprocessing,
   ):
     """Reads no image yet.
 
@@ -44,8 +44,7 @@ class StoredImages:
       read: Returns the serialised records at positions `[B]`.
       parse: Returns the encoded image and the label of a record.
       shape: The shape of the array, `(N, H, W, C)`.
-      resizing: `image_ops.CROP` (the middle of each image) or
-        `image_ops.STRETCH` (the whole image).
+      preprocessing: The steps from the stored images to these.
     """
     self.shape = shape
     self._read = read
@@ -53,8 +52,8 @@ class StoredImages:
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def decode(records):
       return tf.map_fn(
-        lambda record: image_ops.make_evaluation_image(
-          parse(record)[0], shape[1:], resizing
+        lambda record: image_ops.preprocess(
+          parse(record)[0], shape[1:], preprocessing
         ),
         records,
         fn_output_signature=tf.TensorSpec(shape[1:], tf.uint8),
@@ -95,6 +94,7 @@ class StoredExamples:
     image_shape: tuple[int, int, int],
     indices: np.ndarray,
     resizing: str = image_ops.CROP,
+    sizes: tuple[tuple[int, int], ...] = (),
   ):
     """Reads no record yet.
 
@@ -103,16 +103,21 @@ class StoredExamples:
       parse: Returns the encoded image and the label of a record.
       image_shape: `(H, W, C)` to which images and parts are resized.
       indices: Positions of the examples in the files, in order.
-      resizing: As of `StoredImages`.
+      resizing: `image_ops.CROP` (the middle of each image) or
+        `image_ops.STRETCH` (the whole image).
+      sizes: Heights and widths that they are resized to before that, in order.
     """
     self._read_records = read
     self._parse = parse
     self._indices = indices
     self._resizing = resizing
-    self.images = StoredImages(
-      self._read, parse, (len(indices), *image_shape), resizing
+    self._sizes = sizes
+    self.preprocessing = image_ops.Preprocessing(
+      resizing, (*sizes, image_shape[:2])
     )
-    self.preprocessing = image_ops.Preprocessing(resizing, (image_shape[:2],))
+    self.images = StoredImages(
+      self._read, parse, (len(indices), *image_shape), self.preprocessing
+    )
 
   def __len__(self) -> int:
     return len(self._indices)
@@ -127,16 +132,24 @@ class StoredExamples:
       image_shape=self.images.shape[1:],
       indices=self._indices[indices],
       resizing=self._resizing,
+      sizes=self._sizes,
     )
 
   def resized(self, size: tuple[int, int]) -> 'StoredExamples':
-    """Returns these examples at a smaller height and width, from the files."""
+    """Returns these examples at a smaller height and width, from the files.
+
+    The part of an image that is seen stays the same: a size of another aspect
+    ratio is made of the images in their present size.
+    """
+    height, width = self.images.shape[1:3]
+    same_ratio = height * size[1] == width * size[0]
     return StoredExamples(
       self._read_records,
       self._parse,
       image_shape=(*size, self.images.shape[-1]),
       indices=self._indices,
       resizing=self._resizing,
+      sizes=self._sizes if same_ratio else self.preprocessing.sizes,
     )
 
   def joined(self, unlabelled: 'StoredExamples') -> 'StoredExamples':
@@ -175,6 +188,7 @@ class StoredExamples:
       image_shape=self.images.shape[1:],
       indices=np.arange(count + len(unlabelled)),
       resizing=self._resizing,
+      sizes=self._sizes,
     )
 
   @functools.cached_property
@@ -221,11 +235,14 @@ class StoredExamples:
       Images `[B, H, W, C]` uint8 and labels `[B]` int64.
     """
     shape = self.images.shape[1:]
+    first, *rest = self.preprocessing.sizes
 
     def augment_one(record_and_chance):
       record, numbers = record_and_chance
       encoded, label = self._parse(record)
-      image = image_ops.crop_randomly(encoded, numbers, shape)
+      image = image_ops.crop_randomly(encoded, numbers, (*first, shape[-1]))
+      for size in rest:
+        image = image_ops.resize(image, size)
       if flip:
         image = tf.cond(numbers[2] < 0.5, lambda: image[:, ::-1], lambda: image)
       return image, label
@@ -297,7 +314,7 @@ def open_split(
     split: The name of a split or part, in TFDS's syntax.
     keys: Names of image and label in a record.
     image_shape: `(H, W, C)` to which images and parts are resized.
-    resizing: As of `StoredImages`.
+    resizing: As of `StoredExamples`.
 
   Raises:
     UsageError: the files have no random access.

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from ft_tf import errors
+from ft_tf import errors, sizes
 from ft_tf.data import (
   builders,
   example_sets,
@@ -49,7 +49,7 @@ class Source:
     name: str,
     *,
     data_dir: str | None = None,
-    image_size: int = 0,
+    image_size: sizes.Size = 0,
     resizing: str = 'stretch',
     max_bad_files: int = 0,
     channels: int = 0,
@@ -63,10 +63,10 @@ class Source:
         `unlabeled:PATH` (a folder without labels, with the split 'train').
       data_dir: The TFDS folder with the prepared data set; TFDS's default if
         None. Digits and folders are prepared there if they are missing.
-      image_size: Height and width that images are resized to; 0 keeps them.
+      image_size: Size that images are resized to; 0 keeps theirs.
       resizing: As of `recipes.Data`; with 'crop' images stay in their files. If
-        all stored images are squares of one size, evaluation always uses the
-        whole image, because there is no margin to cut off.
+        all stored images have one size, in the aspect ratio of `image_size`,
+        evaluation always uses the whole image: there is no margin to cut off.
       max_bad_files: As of `folder_builder.make_builder`.
       channels: Channels to which all images are converted, 1 or 3; 0 keeps
         them. Grey becomes three equal channels, colours become brightness.
@@ -102,8 +102,8 @@ class Source:
         'with 1 or 3 channels'
       )
     channels = wanted_channels or channels
-    self._square = height is not None and height == width
-    if resizing == image_ops.CROP and not (image_size or self._square):
+    stored_size = (height, width)
+    if resizing == image_ops.CROP and not image_size and None in stored_size:
       raise errors.UsageError(
         '--resizing=crop needs one image size: give --image_size, or a model '
         'with a fixed input size'
@@ -111,15 +111,20 @@ class Source:
     self._crops = resizing == image_ops.CROP
     self._in_files = self._crops
     self._trains = trains
-    self._resized = bool(image_size) and (height, width) != (image_size,) * 2
     if image_size:
-      height = width = image_size
+      height, width = sizes.height_and_width(image_size)
+    self._resized = stored_size != (height, width)
     if height is None or width is None:
       raise errors.UsageError(
         f'the images of {name} differ in size: give --image_size, the height '
         'and width in pixels that they are resized to'
       )
     self.image_shape: tuple[int, int, int] = (height, width, channels)
+    # Whether the whole of a stored image has the wanted aspect ratio.
+    self._fills = (
+      None not in stored_size
+      and stored_size[0] * width == height * stored_size[1]
+    )
 
   def read(self, split: str) -> example_sets.AnyExamples:
     """Returns a split's examples in the order of its files.
@@ -187,7 +192,7 @@ class Source:
   @property
   def _evaluation_resizing(self) -> str:
     """The resizing of images for evaluation, CROP or STRETCH."""
-    if self._crops and not self._square:
+    if self._crops and not self._fills:
       return image_ops.CROP
     return image_ops.STRETCH
 
@@ -196,7 +201,7 @@ class Source:
 
     None if the images would be the same.
     """
-    if self._square or not self._resized:
+    if self._fills or not self._resized:
       return None
     source = copy.copy(self)
     source._crops = not self._crops

@@ -104,16 +104,30 @@ def score(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
   }
 
 
-def test_scores(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-  """Returns `score` and `calibration_error`: a run's figures on a split.
+def test_scores(
+  outputs: np.ndarray, labels: np.ndarray, label_names: Sequence[str]
+) -> dict[str, Any]:
+  """Returns a run's figures on a split.
 
   Args:
     outputs: Logits, `[N, classes]`.
     labels: `[N]`, integers.
+    label_names: The classes' names, in the order of the logits.
+
+  Returns:
+    `score`, `calibration_error`, and of the classes that have images
+    `accuracy_by_class` (0..1, by name) and its mean, `balanced_accuracy`.
   """
+  correct = outputs.argmax(axis=1) == labels
+  by_class = {
+    label_names[label]: float(correct[labels == label].mean())
+    for label in np.unique(labels)
+  }
   return {
     **score(outputs, labels),
     'calibration_error': calibration_error(outputs, labels),
+    'balanced_accuracy': float(np.mean(list(by_class.values()))),
+    'accuracy_by_class': by_class,
   }
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ft_tf import errors, run_dir
+from ft_tf import errors, run_dir, sizes
 
 MADE_OF = '.made_of.json'
 _MADE_OF_EARLIER = '.model_sha256'
@@ -82,9 +82,8 @@ def recorded_preprocessing(model: str) -> dict[str, Any]:
     model: A file or folder of an export folder, or the `model.keras` of a run.
 
   Returns:
-    `resizing`, of images that were resized, and `image_size`, the first height
-    and width that they were resized to, if these are equal; what is not known
-    is left out.
+    `resizing`, of images that were resized, and `image_size`, the first size
+    that they were resized to; what is not known is left out.
   """
   folder, name = os.path.split(os.path.abspath(model))
   entries = run_dir.RunDir(folder).read('export.json')
@@ -92,8 +91,8 @@ def recorded_preprocessing(model: str) -> dict[str, Any]:
     known = entries[name].get('preprocessing')
     if known is None:  # of an export before these were written
       return _of_recipe(os.path.dirname(folder))
-    size = known['sizes'][0] if known['sizes'] else (0, 0)
-    return _known(known['resizing'], size[0] if size[0] == size[1] else 0)
+    first = known['sizes'][0] if known['sizes'] else (0, 0)
+    return _known(known['resizing'], sizes.of(*first))
   if os.path.join(folder, name) == run_dir.RunDir(folder).model:
     return _of_recipe(folder)
   return {}
@@ -108,7 +107,9 @@ def _of_recipe(folder: str) -> dict[str, Any]:
   return _known(data.get('resizing'), data.get('image_size'))
 
 
-def _known(resizing: str | None, image_size: int | None) -> dict[str, Any]:
+def _known(
+  resizing: str | None, image_size: sizes.Size | None
+) -> dict[str, Any]:
   if not image_size:
     return {}
   return {'resizing': resizing, 'image_size': image_size}

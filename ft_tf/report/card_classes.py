@@ -37,6 +37,12 @@ def by_class(
       for i in order
     ],
   )
+  figures = ', '.join(
+    f'{name} {_percent(each.balanced_accuracy)} %'
+    for name, each in zip(('Keras', 'int8 file'), by_file, strict=False)
+  )
+  yield ''
+  yield f'Averaged over classes (balanced accuracy): {figures}.'
 
 
 def mistakes(student: predictions.Predictions) -> Iterator[str]:

@@ -142,10 +142,12 @@ def _resizing(steps: Mapping[str, Any]) -> str:
     f'{" with antialiasing" * steps["antialias"]}'
   )
   if 'central_fraction' in steps:
-    return (
-      f'the middle square, {steps["central_fraction"]:.3g} of the shorter '
-      f'side, resized to {sizes} by {how}.'
-    )
+    height, width = steps['sizes'][0]
+    fraction = f'{steps["central_fraction"]:.3g}'
+    part = f'square, {fraction} of the shorter side'
+    if height != width:
+      part = f'part, {fraction} of the largest of {height} to {width}'
+    return f'the middle {part}, resized to {sizes} by {how}.'
   return f'the whole image, resized to {sizes} by {how}.'
 
 

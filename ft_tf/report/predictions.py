@@ -43,6 +43,11 @@ class Predictions:
       return correct / self.images
 
   @property
+  def balanced_accuracy(self) -> float:
+    """The mean of `accuracy` over the classes that have images."""
+    return float(np.nanmean(self.accuracy))
+
+  @property
   def calibration_error(self) -> float:
     """The expected calibration error, 0..1; see `metrics.calibration_error`."""
     images, confidence, accuracy = self.bins.T

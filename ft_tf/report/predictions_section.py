@@ -70,6 +70,10 @@ def make_section(
     ]
     if many
     else [],
+    'balanced': ', '.join(
+      f'{name} {_percent(np.nanmean(accuracy))} %'
+      for name, accuracy in table.items()
+    ),
     'by_class_header': [
       'class',
       'number',
@@ -133,5 +137,5 @@ def _make_note(many: bool) -> str:
   return text
 
 
-def _percent(share: float) -> str:
+def _percent(share: float | np.floating) -> str:
   return '-' if np.isnan(share) else f'{100 * share:.1f}'

@@ -1,6 +1,7 @@
 """The student's loss: the labels' cross entropy and a method's terms."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ft_tf import losses
@@ -37,6 +38,7 @@ def make_forward(
   signal: constant.ConstantSignal | None,
   image_size: tuple[int, int] | None = None,
   labelled_share: float = 1.0,
+  class_weights: np.ndarray | None = None,
 ) -> step.Forward:
   """Returns a batch's loss terms as a function; see `step.compile_steps`.
 
@@ -59,6 +61,7 @@ def make_forward(
     image_size: Height and width that the student sees images at; None: as they
       are.
     labelled_share: Of the images that batches are drawn from, 0..1.
+    class_weights: As of `class_weights.of`, in the labels' cross entropy alone.
   """
   outputs = taps.logits_and_features(
     network,
@@ -93,7 +96,7 @@ def make_forward(
     }
 
   def _of_labelled(logits, labels):
-    each = losses.cross_entropy(logits, tf.maximum(labels, 0))
+    each = losses.cross_entropy(logits, tf.maximum(labels, 0), class_weights)
     if labelled_share < 1:
       each = tf.where(labels == example_sets.UNLABELLED, 0.0, each)
     return tf.reduce_sum(each) / (batch_size * labelled_share)

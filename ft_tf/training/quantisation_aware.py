@@ -95,8 +95,8 @@ def train_quantised(
       with. Then there is no `ranges.json`.
 
   Returns:
-    The result: `accuracy`, `loss` and `calibration_error` on the test split as
-    in int8, after the last epoch; `float_accuracy` and `float_loss`, of the
+    The result: the figures of `metrics.test_scores` on the test split as in
+    int8, after the last epoch; `float_accuracy` and `float_loss`, of the
     plain student; with a teacher `teacher_agreement` and `teacher_divergence`.
 
   Raises:

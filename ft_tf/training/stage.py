@@ -34,14 +34,16 @@ from ft_tf.training import strategy as strategies
 
 _OF_STUDENT = (
   'before_activation',
+  'class_weights',
   'factor_form',
   'new_head',
   'teacher_layer',
   'student_layer',
 )
-# Of the recipe's own numbers, those that tell what a stage sees of networks.
-_LAYERS = {
-  'teacher': ('new_head',),
+# Of the recipe's own numbers, those that a stage reads besides seed, batch norm
+# and precision.
+_OWN_NUMBERS = {
+  'teacher': ('class_weights', 'new_head'),
   'paraphraser': ('before_activation', 'factor_form', 'teacher_layer'),
   'student': _OF_STUDENT,
   'qat': _OF_STUDENT,
@@ -247,7 +249,11 @@ def identity(
     'sync_batch_norm': recipe.sync_batch_norm,
     'precision': recipe.precision,
     'data': dataclasses.asdict(recipe.data),
-    **{field: recorded[field] for field in _LAYERS[name] if field in recorded},
+    **{
+      field: recorded[field]
+      for field in _OWN_NUMBERS[name]
+      if field in recorded
+    },
     name: recorded.get(name) or dataclasses.asdict(getattr(recipe, name)),
     **{f'{file}_sha256': digest for file, digest in sha256.items()},
   }
@@ -280,7 +286,7 @@ def validation(
 
 def score_test_split(
   run: run_dir.RunDir, outputs: np.ndarray, dataset: datasets.Dataset
-) -> dict[str, float]:
+) -> dict[str, Any]:
   """Returns a network's figures on the test split; writes its predictions.
 
   Args:
@@ -294,7 +300,7 @@ def score_test_split(
     metrics.summarize_predictions(outputs, labels, dataset.label_names),
     indent=None,
   )
-  return metrics.test_scores(outputs, labels)
+  return metrics.test_scores(outputs, labels, dataset.label_names)
 
 
 def shown_images(dataset: datasets.Dataset) -> np.ndarray:

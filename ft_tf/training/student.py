@@ -16,6 +16,7 @@ from ft_tf.progress import reporter
 from ft_tf.signals import cache, constant, filling
 from ft_tf.training import (
   beta,
+  class_weights,
   distillation,
   gradients,
   incumbent,
@@ -63,8 +64,8 @@ def train_student(
     progress: As of `stage.run_stage`.
 
   Returns:
-    The result: `accuracy`, `loss` and `calibration_error` on the test split,
-    last epoch, computed in float32 as the exported student does;
+    The result: the figures of `metrics.test_scores` on the test split, last
+    epoch, computed in float32 as the exported student does;
     `best_accuracy`, that of `best.keras`, and `best_epoch`; with a teacher
     `teacher_agreement` and `teacher_divergence`.
 
@@ -109,6 +110,7 @@ class StudentStage(stage.Stage):
       self.paraphrasers = tuple(paraphrasers)
     self._signals = signals
     self._check_inputs()
+    self._class_weights = class_weights.of(recipe, dataset)
 
   def _check_inputs(self):
     method = self.recipe.student.method
@@ -266,6 +268,7 @@ class StudentStage(stage.Stage):
       signal=signal,
       image_size=self.seen.image_shape[:2] if smaller else None,
       labelled_share=len(self.dataset.train) / len(examples),
+      class_weights=self._class_weights,
     )
     train_steps = distillation.compile_steps(
       strategy,

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ft_tf import losses, recipes, run_dir, specs, teachers
@@ -13,7 +14,7 @@ from ft_tf.data import datasets
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import folding, fused
 from ft_tf.progress import reporter
-from ft_tf.training import loop, precision, sgd, stage, step
+from ft_tf.training import class_weights, loop, precision, sgd, stage, step
 
 TERMS = ('loss', 'cross_entropy', 'train_accuracy')
 _DOUBTFUL = 2.0  # times chance, which a given teacher should be far above
@@ -161,6 +162,7 @@ class _TeacherStage(stage.Stage):
     self.recipe = precision.settle(recipe)
     self.dataset = dataset
     self._spec = specs.spec(self.recipe, dataset)
+    self._class_weights = class_weights.of(recipe, dataset)
 
   def identity(self):
     path = teachers.source_file(self.recipe.teacher)
@@ -194,6 +196,7 @@ class _TeacherStage(stage.Stage):
         optimizer,
         recipe.data.batch_size,
         jit=options.compiles_by_xla(recipe),
+        weights=self._class_weights,
       ),
       state={'teacher': self.model, 'optimizer': optimizer},
       rate=rate,
@@ -215,13 +218,23 @@ def compile_steps(
   batch_size: int,
   *,
   jit: bool = False,
+  weights: np.ndarray | None = None,
 ) -> step.Steps:
-  """Returns the compiled loop of teacher steps; see `loop.Training`."""
+  """Returns the compiled loop of teacher steps; see `loop.Training`.
+
+  Args:
+    strategy: The devices.
+    teacher: The network.
+    optimizer: Built on its trainable variables.
+    batch_size: The global batch.
+    jit: As of `step.compile_steps`.
+    weights: As of `class_weights.of`.
+  """
   training = fused.fuse(teacher)
 
   def forward(batch):
     logits = training(batch['image'], training=True)
-    cross_entropy = losses.cross_entropy(logits, batch['label'])
+    cross_entropy = losses.cross_entropy(logits, batch['label'], weights)
     loss = tf.reduce_sum(cross_entropy) / batch_size
     return {
       'loss': loss,

@@ -46,6 +46,37 @@ class RecipeTest(parameterized.TestCase):
     again = _read(config, '--seed=5')
     self.assertEqual(again, recipe_flags.override(recipe, {'seed': 5}))
 
+  def test_sizes_are_read_from_flags_and_from_a_config(self):
+    recipe = _read('--recipe=digits', '--image_size=24x40')
+    self.assertEqual(recipe.data.image_size, '24x40')
+    again = _read(
+      self._config(dataclasses.asdict(recipe)), '--student_image_size=12'
+    )
+    self.assertEqual(again.data.image_size, '24x40')
+    self.assertEqual(again.student.student_image_size, 12)
+
+  def test_size_of_a_command_without_a_recipe(self):
+    values = flags.FlagValues()
+    flag_sets.define_image_size(values)
+    values(['', '--image_size=24x40'])
+    self.assertEqual(settings.read_image_size(values), '24x40')
+    values.image_size = '24x'
+    with self.assertRaisesRegex(
+      errors.UsageError, '^--image_size=24x: size .* such as 96x160$'
+    ):
+      settings.read_image_size(values)
+
+  def test_sizes_can_be_swept(self):
+    values = flags.FlagValues()
+    flags.DEFINE_multi_string('sweep', [], '', flag_values=values)
+    values(['', '--sweep=student_image_size=8,8x12'])
+    self.assertEqual(
+      settings.read_sweep(values), {'student_image_size': [8, '8x12']}
+    )
+    values.sweep = ['student_image_size=8x']
+    with self.assertRaisesRegex(errors.UsageError, 'values as of its flag'):
+      settings.read_sweep(values)
+
   def test_config_of_a_stage_gives_the_numbers_of_that_stage(self):
     recipe = recipe_flags.override(catalogue.digits(), {'student_epochs': 11})
     config = self._config(stage.identity('student', recipe))

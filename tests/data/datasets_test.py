@@ -173,11 +173,22 @@ class SmallerTest(absltest.TestCase):
     self.assertIs(dataset.at(0), dataset)
     self.assertIs(dataset.at(8), dataset)
 
+  def test_height_and_width_may_differ(self):
+    dataset = _dataset()
+    smaller = dataset.at('4x6')
+    self.assertEqual(smaller.image_shape, (4, 6, 1))
+    self.assertEqual(smaller.test.images.shape[1:], (4, 6, 1))
+    self.assertEqual(smaller.part(16).train.images.shape, (16, 4, 6, 1))
+    self.assertIs(dataset.for_model((4, 6, 1)), smaller)
+    self.assertIs(dataset.for_model((4, 9, 1)), dataset)
+
   def test_larger_images_are_refused(self):
     with self.assertRaisesRegex(
       errors.UsageError, '--student_image_size=16: .* 8x8, made smaller'
     ):
       _dataset().at(16)
+    with self.assertRaisesRegex(errors.UsageError, '_size=4x9: .* 8x8, made'):
+      _dataset().at('4x9')
 
 
 class MemoryTest(absltest.TestCase):

@@ -1,5 +1,6 @@
 """Images decoded, cropped and made smaller."""
 
+import fractions
 import functools
 import io
 
@@ -32,6 +33,37 @@ class MiddleTest(parameterized.TestCase):
     middle = image_ops.crop_middle(_png(image), (56, 56, 3)).numpy()
     self.assertLess(np.abs(middle.astype(int) - expected.astype(int)).max(), 6)
 
+  # In the last two, 7/8 of a side ends in a half.
+  @parameterized.parameters(
+    (64, 96, (24, 40)),
+    (96, 64, (24, 40)),
+    (60, 100, (24, 40)),
+    (301, 122, (40, 24)),
+    (3, 200, (40, 24)),
+    (12, 20, (24, 40)),
+    (90, 60, (60, 40)),
+  )
+  def test_has_the_aspect_ratio_of_the_result(self, height, width, size):
+    rows, columns = size
+    # Exact, and halves rounded to the even number.
+    largest = min(
+      fractions.Fraction(height, rows), fractions.Fraction(width, columns)
+    )
+    tall, wide = (round(largest * side * 7 / 8) for side in size)
+    top, left = (height - tall) // 2, (width - wide) // 2
+    image = fixtures.gradient(height, width)
+    part = Image.fromarray(image[top : top + tall, left : left + wide])
+    wanted = part.resize((columns, rows), Image.Resampling.BILINEAR)
+    middle = image_ops.crop_middle(_png(image), (rows, columns, 3)).numpy()
+    self.assertLess(
+      np.abs(middle.astype(int) - np.array(wanted).astype(int)).max(), 2
+    )
+
+  def test_narrow_image_has_a_middle(self):
+    image = np.full((1, 300, 3), 77, np.uint8)
+    middle = image_ops.crop_middle(_png(image), (40, 10, 3))
+    np.testing.assert_array_equal(middle, np.full((40, 10, 3), 77))
+
   def test_grey_images_stay_grey(self):
     image = np.full((20, 30), 77, np.uint8)
     middle = image_ops.crop_middle(_png(image), (8, 8, 1))
@@ -39,7 +71,7 @@ class MiddleTest(parameterized.TestCase):
 
 
 @functools.cache
-def _corners(count, size=(100, 100)):
+def _corners(count, size=(100, 100), result=(32, 32)):
   """Returns the corners (top, bottom, left, right) of random parts, 0..1."""
   image = _png(fixtures.gradient(*size))
   chances = np.random.default_rng(0).random((count, 3)).astype(np.float32)
@@ -47,7 +79,7 @@ def _corners(count, size=(100, 100)):
   @tf.function  # Eager, 400 parts take seconds.
   def random_parts():
     return tf.map_fn(
-      lambda chance: image_ops.crop_randomly(image, chance, (32, 32, 3)),
+      lambda chance: image_ops.crop_randomly(image, chance, (*result, 3)),
       chances,
       fn_output_signature=tf.uint8,
     )
@@ -72,6 +104,19 @@ class RandomPartTest(absltest.TestCase):
     self.assertLess(aspect.max(), 4 / 3 * 1.07)
     self.assertLess(aspect.min(), 0.8)
     self.assertGreater(aspect.max(), 1.25)
+
+  def test_aspect_ratio_is_about_that_of_the_result(self):
+    top, bottom, left, right = _corners(400, (120, 100), (20, 40))
+    # In pixels of the image.
+    height = 120 * (bottom - top) * 20 / 19
+    width = 100 * (right - left) * 40 / 39
+    aspect, area = width / height, width * height / 12000
+    self.assertGreater(aspect.min(), 2 * 3 / 4 * 0.93)
+    self.assertLess(aspect.max(), 2 * 4 / 3 * 1.07)
+    self.assertLess(aspect.min(), 1.6)
+    self.assertGreater(aspect.max(), 2.5)
+    # The widest part of 2 to 1 or so has 50 x 100 pixels.
+    self.assertGreater(area.max(), 0.45)
 
   def test_parts_reach_every_side_of_the_image(self):
     top, bottom, left, right = _corners(400)

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
+from PIL import Image
 
 from ft_tf import (
   catalogue,
@@ -189,6 +190,46 @@ class StoredExamplesTest(absltest.TestCase):
         source.read('train').images[:], source.read('train').labels, strict=True
       ):
         np.testing.assert_array_equal(by_blue[6 * label], image)
+
+  def test_images_need_not_be_square(self):
+    examples = _source(image_size='20x32').read('train')
+    self.assertEqual(examples.images.shape, (_COUNT, 20, 32, 3))
+    stored = fixtures.gradient(43, 87)
+    stored[..., 2] = 18
+    # The largest part of 20 to 32 has 43 x 68.8 pixels; 7/8 of them.
+    part = Image.fromarray(stored[2:40, 13:73]).resize(
+      (32, 20), Image.Resampling.BILINEAR
+    )
+    image = examples.images[examples.labels.tolist().index(3)]
+    difference = image.astype(int) - np.array(part).astype(int)
+    self.assertLess(np.abs(difference).max(), 2)
+    chance = np.full((2, 3), 0.3, np.float32)
+    images, _ = examples.augment(tf.constant([0, 1]), chance, flip=True)
+    self.assertEqual(images.shape, (2, 20, 32, 3))
+
+  def test_smaller_images_show_the_same_part(self):
+    examples = _source(image_size='20x32').read('train')
+    same = examples.resized((10, 16)).take(np.arange(3))
+    self.assertEqual(same.preprocessing.sizes, ((10, 16),))
+    self.assertEqual(same.images[:].shape, (3, 10, 16, 3))
+    # Otherwise the part would be square too.
+    square = examples.resized((16, 16)).take(np.arange(3))
+    self.assertEqual(square.preprocessing.sizes, ((20, 32), (16, 16)))
+    np.testing.assert_array_equal(
+      square.images[:],
+      [image_ops.resize(image, (16, 16)) for image in examples.images[:3]],
+    )
+    self.assertEqual(
+      square.resized((8, 8)).preprocessing.sizes, ((20, 32), (8, 8))
+    )
+    chance = np.full((2, 3), 0.3, np.float32)
+    index = tf.constant([0, 1])
+    of_teacher, of_student = (
+      each.augment(index, chance, flip=False)[0] for each in (examples, square)
+    )
+    np.testing.assert_array_equal(
+      of_student, [image_ops.resize(image, (16, 16)) for image in of_teacher]
+    )
 
   def test_preprocessing_describes_the_steps(self):
     crop = _source().read('train').take(np.arange(3))

@@ -241,7 +241,24 @@ class SourceTest(parameterized.TestCase):
       )
       self.assertIsNone(crop.with_other_resizing())
     with self.assertRaisesRegex(errors.UsageError, 'needs one image size'):
-      _source('tiny_grey', resizing='crop')
+      _source('tiny_photos', resizing='crop')
+
+  def test_stored_images_of_the_wanted_aspect_ratio_are_not_cropped(self):
+    values = {'resizing': 'crop', 'trains': False}
+    for size, shape in ((0, (6, 4)), ('6x4', (6, 4)), ('3x2', (3, 2))):
+      source = _source('tiny_grey', image_size=size, **values)
+      self.assertEqual(source.image_shape, (*shape, 1))
+      self.assertIsNone(source.with_other_resizing())
+      kind = 'none' if shape == (6, 4) else 'stretch'
+      self.assertEqual(source.read('train').preprocessing.resizing, kind)
+    for size, shape in ((4, (4, 4)), ('4x6', (4, 6))):
+      source = _source('tiny_grey', image_size=size, **values)
+      self.assertEqual(source.image_shape, (*shape, 1))
+      self.assertIsNotNone(source.with_other_resizing())
+      self.assertEqual(
+        source.read('train').preprocessing,
+        image_ops.Preprocessing('crop', (shape,)),
+      )
 
   @parameterized.parameters('stretch', 'crop')
   def test_channels_are_converted_to_those_asked_for(self, resizing):
@@ -287,6 +304,13 @@ class SourceTest(parameterized.TestCase):
     np.testing.assert_array_equal(
       np.sort(examples.images.reshape(4, -1), axis=0),
       np.repeat([[0], [40], [80], [120]], 75, axis=1),
+    )
+
+  def test_images_are_stretched_to_a_height_and_a_width(self):
+    examples = _source('tiny_photos', image_size='5x7').read('train')
+    self.assertEqual(examples.images.shape, (4, 5, 7, 3))
+    self.assertEqual(
+      examples.preprocessing, image_ops.Preprocessing('stretch', ((5, 7),))
     )
 
   def test_shrinking_averages_pixels_instead_of_dropping_them(self):

@@ -119,6 +119,18 @@ class SummarizePredictionsTest(absltest.TestCase):
     json.dumps(summary)  # plain numbers
 
 
+class TestScoresTest(absltest.TestCase):
+  def test_accuracy_by_class_and_its_mean(self):
+    # cat: 3 of 4, dog: 1 of 2; none is a fox.
+    labels = np.array([0, 0, 1, 0, 1, 0])
+    outputs = np.eye(3)[[0, 0, 1, 2, 0, 0]]
+    scores = metrics.test_scores(outputs, labels, ('cat', 'dog', 'fox'))
+    self.assertEqual(scores['accuracy_by_class'], {'cat': 0.75, 'dog': 0.5})
+    self.assertEqual(scores['balanced_accuracy'], 0.625)
+    self.assertAlmostEqual(scores['accuracy'], 4 / 6)
+    json.dumps(scores)  # plain numbers
+
+
 class FiniteTest(absltest.TestCase):
   def _predictor(self, given=''):
     image = keras.Input((8, 8, 1))

@@ -173,6 +173,15 @@ class ExportTest(absltest.TestCase):
         export_folder.recorded_preprocessing(os.path.join(self.folder, name)),
         {'resizing': 'crop', 'image_size': 24},
       )
+    wide = image_ops.Preprocessing('crop', ((24, 40), (8, 8)))
+    run.write(
+      'export/export.json',
+      {name: {'preprocessing': wide.as_json((8, 8, 1))} for name in names},
+    )
+    self.assertEqual(
+      export_folder.recorded_preprocessing(os.path.join(self.folder, names[0])),
+      {'resizing': 'crop', 'image_size': '24x40'},
+    )
     # Of an export that an earlier version has left, the run knows it.
     run.write('export/export.json', {name: {} for name in names})
     name = os.path.join(self.folder, names[0])

@@ -17,6 +17,9 @@ class ByClassTest(absltest.TestCase):
     self.assertIn('| class | test images | Keras % | int8 file % |', text)
     self.assertIn('| c0    |           8 |    87.5 |        75.0 |', text)
     self.assertLess(text.index('c0'), text.index('c2'))
+    self.assertEndsWith(
+      text, '(balanced accuracy): Keras 87.5 %, int8 file 75.0 %.'
+    )
 
   def test_without_an_int8_file_there_is_no_such_column(self):
     text = '\n'.join(card_classes.by_class(_predictions(3), None))
@@ -32,7 +35,8 @@ class ByClassTest(absltest.TestCase):
     lines = text.splitlines()
     self.assertEqual(lines[0], 'The 20 least accurate of 30 classes:')
     self.assertStartsWith(lines[4], '| c17 ')
-    self.assertLen(lines, 24)
+    self.assertLen(lines, 26)
+    self.assertEndsWith(lines[-1], ': Keras 96.6 %.')  # 28 of 29
     self.assertNotIn('c29', text)  # It has no images.
 
 

@@ -237,6 +237,12 @@ class CardTest(compression_folder.TestCase):
       '8x8',
       self._section('Use'),
     )
+    export['student.keras']['preprocessing']['sizes'] = [[24, 40]]
+    self.write_json('export/export.json', export)
+    self.assertIn(
+      'the middle part, 0.875 of the largest of 24 to 40, resized to 24x40 by',
+      self._section('Use'),
+    )
 
   def test_names_cannot_change_the_card(self):
     def write(names):

@@ -127,6 +127,7 @@ class WriteTest(compression_folder.TestCase):
     self.assertIn('label \\ predicted cat dog Käuzchen 鳥 cat 6 2 0', words)
     # 8 images; teacher, student and int8 file have 1, 2 and 3 mistakes.
     self.assertIn('cat 0 8 87.5 75.0 62.5', words)
+    self.assertIn('(balanced accuracy): teacher 87.5 %, student 75.0 %', words)
     self.assertIn('>Käuzchen 鳥</text>', text)
 
   def test_ratios_are_those_of_the_files(self):

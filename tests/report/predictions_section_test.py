@@ -30,6 +30,9 @@ class SectionTest(compression_folder.TestCase):
     self.assertEqual(
       section['by_class'][0], ['cat', '0', '8', '87.5', '75.0', '62.5']
     )
+    self.assertEqual(
+      section['balanced'], 'teacher 87.5 %, student 75.0 %, int8 file 62.5 %'
+    )
 
   def test_many_classes_have_a_plot_and_a_list_of_mistakes(self):
     names = [f'class {i}' for i in range(100)]

@@ -22,6 +22,7 @@ class PredictionsTest(absltest.TestCase):
     parsed = predictions.parse(_VALUE)
     np.testing.assert_array_equal(parsed.images, [4, 2, 0])
     np.testing.assert_array_equal(parsed.accuracy, [0.75, 0.5, np.nan])
+    self.assertEqual(parsed.balanced_accuracy, 0.625)
 
   def test_matrix_has_labels_as_rows(self):
     np.testing.assert_array_equal(

@@ -306,6 +306,48 @@ class StepTest(parameterized.TestCase):
       fused.fuse(net), methods, 16, signal=signal, **options
     )
 
+  def test_weights_of_classes_count_in_cross_entropy_alone(self):
+    some = fixtures.blobs().train.take(np.arange(16))
+    image, labels = tf.constant(some.images), some.labels
+    batch = {'image': image, 'label': tf.constant(labels)}
+    half = np.where(np.arange(16) % 2, -1, labels)
+    recipe = fixtures.recipe(student=_PLAIN, method='ft+kd', kd_alpha=0.75)
+    net, teacher, methods, _ = _parts(recipe, fixtures.strategy())
+    weights = np.array([0.5, 1, 4], np.float32)
+    plain = self._forward(net, teacher, methods)(batch)
+    forward = self._forward(net, teacher, methods, class_weights=weights)
+    # By hand: the logarithm of the softmax at the label.
+    logits = net(image, training=True).numpy().astype(np.float64)
+    log = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    each = -log[np.arange(16), labels] * weights[labels]
+    gradients = []
+    for run in (forward, tf.function(forward)):
+      with tf.GradientTape() as tape:
+        terms = run(batch)
+      gradients.append(tape.gradient(terms['loss'], net.trainable_variables))
+      self.assertAlmostEqual(
+        float(terms['cross_entropy']), each.mean(), places=5
+      )
+      for name in ('factor_transfer', 'kd', 'train_accuracy'):
+        self.assertAlmostEqual(float(terms[name]), float(plain[name]), places=5)
+      self.assertAlmostEqual(
+        float(terms['loss'] - plain['loss']),
+        0.25 * float(terms['cross_entropy'] - plain['cross_entropy']),
+        places=4,
+      )
+    self.assertNotAlmostEqual(
+      float(plain['cross_entropy']), each.mean(), places=2
+    )
+    for eager, graph in zip(*gradients, strict=True):
+      np.testing.assert_allclose(eager, graph, rtol=1e-3, atol=1e-5)
+    forward = self._forward(
+      net, teacher, methods, class_weights=weights, labelled_share=0.5
+    )
+    terms = forward({'image': image, 'label': tf.constant(half)})
+    self.assertAlmostEqual(
+      float(terms['cross_entropy']), each[::2].mean(), places=5
+    )
+
   def test_images_without_labels_are_learned_from_by_the_terms_alone(self):
     train = fixtures.blobs().train.take(np.arange(16))
     image = tf.constant(train.images)

@@ -145,6 +145,20 @@ class IdentityTest(parameterized.TestCase):
     self.assertNotIn('factor_form', recipes.identity(plain))
     self.assertEqual(recipes.identity(other)['factor_form'], 'paper')
 
+  def test_weights_of_classes_count_where_labels_do(self):
+    plain, other = (
+      fixtures.recipe(**values)
+      for values in ({}, {'class_weights': 'balanced'})
+    )
+    self.assertEqual(
+      stage.identity('paraphraser', plain), stage.identity('paraphraser', other)
+    )
+    for name in ('teacher', 'student', 'qat'):
+      self.assertNotIn('class_weights', stage.identity(name, plain))
+      self.assertEqual(stage.identity(name, other)['class_weights'], 'balanced')
+    self.assertNotIn('class_weights', recipes.identity(plain))
+    self.assertEqual(recipes.identity(other)['class_weights'], 'balanced')
+
   @parameterized.parameters(
     ('teacher', ()),
     ('paraphraser', ('before_activation', 'teacher_layer')),

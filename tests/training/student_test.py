@@ -116,6 +116,16 @@ class TrainStudentTest(student_runs.StudentCase):
     )
     for name, value in metrics.likeness(ours, theirs).items():
       self.assertAlmostEqual(result[name], value, places=4)
+    correct = ours.argmax(axis=1) == test.labels
+    by_class = result['accuracy_by_class']
+    self.assertSameElements(by_class, fixtures.Blobs.label_names)
+    for label, name in enumerate(fixtures.Blobs.label_names):
+      self.assertAlmostEqual(
+        by_class[name], correct[test.labels == label].mean()
+      )
+    self.assertAlmostEqual(
+      result['balanced_accuracy'], np.mean(list(by_class.values()))
+    )
     predictions = run.read('predictions.json')
     self.assertEqual(
       predictions['confusion'],

@@ -19,12 +19,12 @@ const GREY = [0.299, 0.587, 0.114];
 export function prepare(image, preprocessing) {
   const {height, width, channels} = preprocessing;
   let pixels = withChannels(image, channels);
-  if (preprocessing.resizing === 'crop') {
-    pixels = cropMiddle(pixels, preprocessing.central_fraction);
-  }
   // Images that were stored in the network's size have no steps.
   const sizes = preprocessing.sizes.length ?
       preprocessing.sizes : [[height, width]];
+  if (preprocessing.resizing === 'crop') {
+    pixels = cropMiddle(pixels, sizes[0], preprocessing.central_fraction);
+  }
   for (const size of sizes) pixels = resize(pixels, size);
   return pixels.data;
 }
@@ -48,19 +48,27 @@ export function withChannels({data, height, width}, channels) {
   return {data: pixels, height, width, channels};
 }
 
-/** Returns the middle square, of a side in parts of the image's shorter one. */
-export function cropMiddle({data, height, width, channels}, fraction) {
-  const shorter = Math.min(height, width);
-  const side = roundToEven(fround(fround(fraction) * shorter));
-  const top = Math.floor((height - side) / 2);
-  const left = Math.floor((width - side) / 2);
-  const part = new Uint8Array(side * side * channels);
-  for (let row = 0; row < side; row++) {
+/**
+ * Returns the middle of an image, in the aspect ratio of `[rows, columns]`.
+ *
+ * Its sides are a fraction of those of the largest such part.
+ */
+export function cropMiddle(
+    {data, height, width, channels}, [rows, columns], fraction) {
+  // In double precision, as there.
+  const [partHeight, partWidth] = [
+    Math.min(fraction * height, fraction * width * rows / columns),
+    Math.min(fraction * width, fraction * height * columns / rows),
+  ].map(side => Math.max(roundToEven(side), 1));
+  const top = Math.floor((height - partHeight) / 2);
+  const left = Math.floor((width - partWidth) / 2);
+  const part = new Uint8Array(partHeight * partWidth * channels);
+  for (let row = 0; row < partHeight; row++) {
     const from = ((top + row) * width + left) * channels;
-    part.set(data.subarray(from, from + side * channels),
-             row * side * channels);
+    part.set(data.subarray(from, from + partWidth * channels),
+             row * partWidth * channels);
   }
-  return {data: part, height: side, width: side, channels};
+  return {data: part, height: partHeight, width: partWidth, channels};
 }
 
 /** Returns an image at another `[height, width]`. */

@@ -44,10 +44,13 @@ export function model({labels, preprocessing, files, teacher, litert}) {
   }
 }
 
-function describe({resizing, central_fraction: fraction, channels}) {
+function describe({resizing, central_fraction: fraction, channels, sizes}) {
   const grey = channels === 1 ? ', in grey' : '';
   if (resizing !== 'crop') return `the whole image, resized${grey}`;
-  return `the middle ${percent.format(fraction)} of the shorter side, ` +
+  const [height, width] = sizes[0];
+  const part = height === width ?
+      'shorter side' : `largest part of ${height} to ${width}`;
+  return `the middle ${percent.format(fraction)} of the ${part}, ` +
       `resized${grey}`;
 }
 
