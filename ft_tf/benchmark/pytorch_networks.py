@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ft_tf import errors
 from ft_tf.benchmark import counterparts
 
 # As in `ft_tf.factors`, which imports TensorFlow.
@@ -80,13 +81,14 @@ def build(name: str, classes: int = 10) -> nn.Module:
   Returns:
     A module from normalised images `[B, 3, H, W]` to the last feature map and
     the logits.
+
+  Raises:
+    UsageError: torchvision was built for another PyTorch.
   """
   depth = counterparts.cifar_depth(name)
   if depth is not None:
     return ResNet(depth, classes)
-  # An optional dependency, for these networks alone.
-  import torchvision  # noqa: PLC0415
-
+  torchvision = _import_torchvision()
   options = {'dropout': 0.0} if name == 'mobilenetv2' else {}  # Keras has none
   network = torchvision.models.get_model(
     counterparts.TORCHVISION[name],
@@ -99,6 +101,22 @@ def build(name: str, classes: int = 10) -> nn.Module:
     body = nn.Sequential(*[layer for _, layer in network.named_children()][:-2])
     return _Torchvision(body, network.fc)
   return _Torchvision(network.features, network.classifier)
+
+
+def _import_torchvision():
+  """Returns torchvision, an optional dependency.
+
+  Raises:
+    UsageError: it was built for another PyTorch.
+  """
+  try:
+    import torchvision  # noqa: PLC0415
+  except RuntimeError as error:  # Its operators do not load.
+    raise errors.UsageError(
+      f'torchvision does not load with PyTorch {torch.__version__} ({error}): '
+      'install both from one source, for a CPU or for CUDA'
+    ) from error
+  return torchvision
 
 
 def _as_keras_has_it(network: nn.Module) -> None:

@@ -1,6 +1,6 @@
 """The section `networks`: its jobs, ratios and Markdown; both sides alike."""
 
-import importlib.util
+import importlib
 from unittest import mock
 
 import pytest
@@ -95,8 +95,10 @@ class NetworksTest(parameterized.TestCase):
       image_size=image_size,
     )
     for package in counterparts.packages(job):
-      if importlib.util.find_spec(package) is None:
-        self.skipTest('requirements-benchmark.txt is not installed')
+      try:
+        importlib.import_module(package)
+      except (ImportError, RuntimeError) as error:
+        self.skipTest(f'{package} of requirements-benchmark.txt: {error}')
     return networks.compare(job)
 
   def test_networks_of_both_sides_are_the_same(self):
