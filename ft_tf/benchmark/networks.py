@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 PARTS = ('alone', 'kd', 'ft')
 # Parts measured in turn, whose processes hold memory at the same time.
 _IN_TURN = (('alone',), ('kd', 'ft'))
-_OURS, _TORCH, _COMPILED = 'ours', 'PyTorch', 'PyTorch, compiled'
+_OURS, _TORCH = 'ours', 'PyTorch'
 _FRAMEWORKS: dict[str, dict[str, Any]] = {
   _OURS: {},
   _TORCH: {'framework': 'pytorch'},
-  _COMPILED: {'framework': 'pytorch', 'compiled': True},
+  f'{_TORCH}, compiled': {'framework': 'pytorch', 'compiled': True},
 }
 
 
@@ -67,7 +67,7 @@ def _ratios(steps: dict[str, dict[str, Any]]) -> dict[str, Any]:
   ours = {part: steps[f'{part}, {_OURS}'] for part in PARTS}
   best = {}
   for part in PARTS:
-    names = [f'{part}, {name}' for name in (_TORCH, _COMPILED)]
+    names = [f'{part}, {name}' for name in _FRAMEWORKS if name != _OURS]
     if all('error' in steps[name] for name in names):
       raise errors.TrainingError(steps[names[0]]['error'])
     best[part] = steps[figures.fastest(steps, names)]
