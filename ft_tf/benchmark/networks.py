@@ -1,6 +1,7 @@
 """The section `networks`: one pair of networks, here and in PyTorch."""
 
 import math
+import statistics
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,10 @@ def measure(setting: measurements.Setting) -> dict[str, Any]:
     `networks`, with `teacher`, `student`, `image_size` and `batch_size`; the
     facts of `compare`; and by precision `steps`, the figures of each job;
     `speed`, per part the spread of the ratio of our speed to that of PyTorch's
-    fastest job of this precision; `memory`, per part the ratio of our peak to
+    fastest job of this precision; `cpu_time`, per part the spread of the ratio
+    of our CPU time to that job's; `memory`, per part the ratio of our peak to
     that job's; and `ft_over_kd`, for us and PyTorch the spread of the ratio of
-    their step times.
+    the CPU times of their steps.
 
   Raises:
     TrainingError: one of our jobs failed, or all of PyTorch's.
@@ -63,7 +65,7 @@ def measure(setting: measurements.Setting) -> dict[str, Any]:
 
 
 def _ratios(steps: dict[str, dict[str, Any]]) -> dict[str, Any]:
-  """Returns `speed`, `memory` and `ft_over_kd` of `measure`."""
+  """Returns `speed`, `cpu_time`, `memory` and `ft_over_kd` of `measure`."""
   ours = {part: steps[f'{part}, {_OURS}'] for part in PARTS}
   best = {}
   for part in PARTS:
@@ -73,16 +75,31 @@ def _ratios(steps: dict[str, dict[str, Any]]) -> dict[str, Any]:
     best[part] = steps[figures.fastest(steps, names)]
   return {
     'speed': {part: figures.ratio(ours[part], best[part]) for part in PARTS},
+    'cpu_time': {part: _cpu_ratio(ours[part], best[part]) for part in PARTS},
     'memory': {
       part: ours[part]['peak_bytes'] / best[part]['peak_bytes']
       for part in PARTS
     },
     'ft_over_kd': {
-      # A step's time is the inverse of its speed.
-      name: figures.ratio(side['kd'], side['ft'])
+      name: _cpu_ratio(side['ft'], side['kd'])
       for name, side in ((_OURS, ours), (_TORCH, best))
     },
   }
+
+
+def _cpu_ratio(numerator, denominator):
+  """Returns the spread of the ratio of two jobs' CPU times, round by round.
+
+  Other programs on the machine change it less than the ratio of speeds.
+  """
+  return figures.spread(
+    [
+      a / b
+      for a, b in zip(
+        numerator['cpu_seconds'], denominator['cpu_seconds'], strict=True
+      )
+    ]
+  )
 
 
 def compare(job: jobs.Job) -> dict[str, Any]:
@@ -177,12 +194,13 @@ def to_markdown(results: dict[str, Any]) -> str:
 
 def _steps_table(short, steps, batch_size):
   lines = [
-    f'| {short} | ms per step | least | most | peak MB | first step s |',
-    '|---|---:|---:|---:|---:|---:|',
+    f'| {short} | ms per step | least | most | CPU ms | peak MB '
+    '| first step s |',
+    '|---|---:|---:|---:|---:|---:|---:|',
   ]
   for name, figure in steps.items():
     if 'error' in figure:
-      lines.append(f'| {name} | failed | | | | |')
+      lines.append(f'| {name} | failed | | | | | |')
       continue
     times = figures.spread(
       [1000 * batch_size / speed for speed in figure['images_per_second']]
@@ -190,9 +208,10 @@ def _steps_table(short, steps, batch_size):
     numbers = ' | '.join(
       f'{times[key]:,.0f}' for key in ('median', 'least', 'most')
     )
+    cpu_time = 1000 * statistics.median(figure['cpu_seconds'])
     lines.append(
-      f'| {name} | {numbers} | {figure["peak_bytes"] / 1e6:,.0f} '
-      f'| {figure["start_seconds"]:.1f} |'
+      f'| {name} | {numbers} | {cpu_time:,.0f} '
+      f'| {figure["peak_bytes"] / 1e6:,.0f} | {figure["start_seconds"]:.1f} |'
     )
   return '\n'.join(lines)
 
@@ -208,7 +227,11 @@ def _ratios_table(short, measured):
       for part, spread in measured['speed'].items()
     },
     **{
-      f'ft over kd, time per step, {name}': spread
+      f'{part}: CPU time over that of this PyTorch': spread
+      for part, spread in measured['cpu_time'].items()
+    },
+    **{
+      f'ft over kd, CPU time, {name}': spread
       for name, spread in measured['ft_over_kd'].items()
     },
   }

@@ -15,12 +15,13 @@ def main() -> None:
   job = jobs.Job(**json.loads(sys.stdin.readline()))
   run = None
   for line in sys.stdin:
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     if run is None:
       run = _make(job)
     run(int(line))
     figures = {
       'seconds': time.perf_counter() - start,
+      'cpu_seconds': time.process_time() - cpu_start,
       'peak_bytes': 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
       'bytes': _resident(),
     }

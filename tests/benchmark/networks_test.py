@@ -34,6 +34,7 @@ def _measure(to_measure, *, rounds, steps):
     measured[job.name] = {
       'images_per_second': [_SPEEDS[job.part] / (2 if is_torch else 1)]
       * rounds,
+      'cpu_seconds': [(256 if is_torch else 160) / _SPEEDS[job.part]] * rounds,
       'peak_bytes': 2e9 if is_torch else 1e9,
       'start_seconds': 12.5,
     }
@@ -59,8 +60,9 @@ class NetworksTest(parameterized.TestCase):
       for part in networks.PARTS:
         self.assertEqual(measured['speed'][part]['median'], 2.0)
         self.assertEqual(measured['memory'][part], 0.5)
+        self.assertEqual(measured['cpu_time'][part]['median'], 160 / 256)
       for ratio in measured['ft_over_kd'].values():
-        self.assertEqual(ratio['median'], 20 / 16)
+        self.assertAlmostEqual(ratio['median'], 20 / 16)
 
   def test_results_become_tables(self):
     text = markdown.to_markdown(
@@ -69,10 +71,14 @@ class NetworksTest(parameterized.TestCase):
     self.assertIn('resnet50 teaches mobilenetv2, 32x32, batches of 128', text)
     self.assertIn("the student's out, 4x4x1280", text)
     # 128 images at 16 and 8 a second.
-    self.assertIn('| ft, ours | 8,000 | 8,000 | 8,000 | 1,000 | 12.5 |', text)
-    self.assertIn('| ft, PyTorch | 16,000 | 16,000 | 16,000 | 2,000 |', text)
+    self.assertIn(
+      '| ft, ours | 8,000 | 8,000 | 8,000 | 10,000 | 1,000 | 12.5 |', text
+    )
+    self.assertIn(
+      '| ft, PyTorch | 16,000 | 16,000 | 16,000 | 16,000 | 2,000 |', text
+    )
     self.assertIn('| kd, PyTorch, compiled | failed |', text)
-    self.assertIn('| ft over kd, time per step, ours | 1.25 | 1.25 |', text)
+    self.assertIn('| ft over kd, CPU time, ours | 1.25 | 1.25 |', text)
     self.assertIn('| ft: peak memory over that of this PyTorch | 0.50 |', text)
 
   def test_run_without_any_figure_of_pytorch_ends(self):
