@@ -34,6 +34,7 @@ _OPTIONAL = (
   'openvino',
   'tf2onnx',
   'torch',
+  'torchvision',
 )
 
 

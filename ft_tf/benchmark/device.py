@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ft_tf.benchmark import jobs, runtimes, workload
+from ft_tf.benchmark import flops, jobs, runtimes, workload
 from ft_tf.export import formats, latency, partitions
 from ft_tf.models import layers, zoo
 
@@ -65,7 +65,7 @@ def _measure_model(model: keras.Model, rounds: int) -> dict[str, Any]:
   images = rng.integers(
     256, size=(_CALIBRATION, *model.input_shape[1:]), dtype=np.uint8
   )
-  operations = count_operations(model) / 1e9
+  operations = sum(flops.count_by_layer(model)) / 1e9
   expected = model.predict(images[:_COMPARED], verbose=0)
   with tempfile.TemporaryDirectory() as folder:
     runners = list(runtimes.open_all(formats.Source(model, images), folder))
@@ -103,21 +103,6 @@ def _measure_model(model: keras.Model, rounds: int) -> dict[str, Any]:
     'xnnpack_parts': parts,
     'runtimes': figures,
   }
-
-
-def count_operations(model: keras.Model) -> int:
-  """Returns the operations per image of convolutions and dense layers.
-
-  A multiplication and an addition are two operations.
-  """
-  total = 0
-  for layer in model.layers:
-    if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
-      _, height, width, _ = layer.output.shape
-      total += 2 * height * width * int(np.prod(layer.kernel.shape))
-    elif isinstance(layer, keras.layers.Dense):
-      total += 2 * int(np.prod(layer.kernel.shape))
-  return total
 
 
 def to_markdown(results: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The floating-point operations of a job's convolutions."""
+"""The floating-point operations of networks and of a training step."""
 
 import dataclasses
 
@@ -8,37 +8,60 @@ import numpy as np
 from ft_tf.benchmark import jobs, workload
 from ft_tf.models import taps
 
+_MULTIPLYING = (
+  keras.layers.Conv2D,
+  keras.layers.DepthwiseConv2D,
+  keras.layers.SeparableConv2D,
+  keras.layers.Dense,
+)
 
-def count_convolution_flops(job: jobs.Job) -> dict[str, float]:
-  """Counts the floating-point operations of the convolutions per image.
 
-  A multiplication and an addition are two operations. Training costs three
-  times the forward pass, because the gradient of the kernels and the gradient
-  of the inputs each cost as much as the forward pass. Only the first
-  convolution needs no gradient of its input, the image.
+def count_by_layer(model: keras.Model) -> list[int]:
+  """Returns the operations per image of each layer that multiplies.
+
+  These are convolutions, depthwise ones as well, and dense layers, in the order
+  of the model. A multiplication and an addition are two operations.
+  """
+  return [
+    _count(layer, layer.output.shape[1:-1])
+    for layer in model.layers
+    if isinstance(layer, _MULTIPLYING)
+  ]
+
+
+def _count(layer, size):
+  """Returns a layer's operations for outputs of a size, such as `(H, W)`."""
+  products = sum(
+    int(np.prod(weight.shape))
+    for weight in layer.weights
+    if weight.name.endswith('kernel')
+  )
+  return 2 * int(np.prod(size)) * products
+
+
+def count_step(job: jobs.Job) -> dict[str, float]:
+  """Counts the floating-point operations of an ft step per image.
+
+  Training costs three times the forward pass, because the gradient of the
+  kernels and the gradient of the inputs each cost as much as the forward pass.
+  Only the first convolution needs no gradient of its input, the image.
 
   Returns:
-    `signal`: teacher and paraphraser's encoder; `student`: forward pass and
-    gradients of student and translator; `ft`: the sum of both.
+    `signal`: the teacher up to the distilled layer, and the paraphraser's
+    encoder; `student`: forward pass and gradients of student and translator;
+    `ft`: the sum of both.
   """
   work = workload.Workload(dataclasses.replace(job, replicas=1))
-  height, width, channels = work.feature_shape
-  teacher, student = map(_count_by_convolution, (work.teacher, work.student))
-  feature = taps.features(work.student, ['group3']).output['group3']
-  factor_channels = work.paraphraser.encoder[-1].filters
-
-  def count_chain(first):
-    """Counts an encoder's or translator's three 3x3 convolutions."""
-    pairs = (
-      (first, first),
-      (first, factor_channels),
-      (factor_channels, factor_channels),
-    )
-    return sum(2 * 9 * height * width * a * b for a, b in pairs)
-
-  signal = sum(teacher) + count_chain(channels)
-  forward = sum(student) + count_chain(feature.shape[-1])
-  training = 3 * forward - student[0]
+  teacher_layer, _ = work.layers
+  sizes = [shape[:2] for shape in work.map_shapes]
+  translate = work.translator(work.methods()).translate
+  teacher = count_by_layer(taps.features(work.teacher, [teacher_layer]))
+  student = count_by_layer(work.student)
+  encoder = _count_chain(work.paraphraser.encoder, sizes[0])
+  # The student's map is averaged to the teacher's size, if that is smaller.
+  translator = _count_chain(translate, np.min(sizes, axis=0))
+  signal = sum(teacher) + encoder
+  training = 3 * (sum(student) + translator) - student[0]
   return {
     'signal': float(signal),
     'student': float(training),
@@ -46,10 +69,10 @@ def count_convolution_flops(job: jobs.Job) -> dict[str, float]:
   }
 
 
-def _count_by_convolution(model: keras.Model) -> list[int]:
-  """Returns the operations of each convolution of the forward pass."""
-  return [
-    2 * int(np.prod(layer.output.shape[1:3])) * int(np.prod(layer.kernel.shape))
-    for layer in model.layers
+def _count_chain(chain, size):
+  """Returns the operations of an encoder or translator on maps of a size."""
+  return sum(
+    _count(layer, size)
+    for layer in chain
     if isinstance(layer, keras.layers.Conv2D)
-  ]
+  )

@@ -78,8 +78,9 @@ class Worker:
     """Repeats the work `count` times.
 
     Returns:
-      `seconds`, the time of all repetitions; `peak_bytes`, the peak memory of
-      the process; and `bytes`, its memory now.
+      `seconds`, the time of all repetitions; `cpu_seconds`, that of all threads
+      of the process together; `peak_bytes`, its peak memory; and `bytes`, its
+      memory now.
 
     Raises:
       TrainingError: the process has died; the message ends with the last lines
@@ -129,15 +130,15 @@ def measure(
     steps: Steps per measurement.
 
   Returns:
-    For each job name: `images_per_second`, one value per round; `peak_bytes`;
-    and `start_seconds`, the time of the first step with all compilation. If the
-    job's process died, only `error`.
+    For each job name: `images_per_second` and `cpu_seconds`, of a step, one
+    value per round; `peak_bytes`; and `start_seconds`, the time of the first
+    step with all compilation. If the job's process died, only `error`.
   """
   workers: list[Worker] = []
   figures: dict[str, dict[str, Any]] = {}
   try:
     for job in jobs:
-      figures[job.name] = {'images_per_second': []}
+      figures[job.name] = {'images_per_second': [], 'cpu_seconds': []}
       worker = Worker(job)
       workers.append(worker)
       _try(
@@ -157,6 +158,7 @@ def measure(
         if result and turn >= 0:
           images = steps * worker.job.batch_size
           figure['images_per_second'].append(images / result['seconds'])
+          figure['cpu_seconds'].append(result['cpu_seconds'] / steps)
           figure['peak_bytes'] = result['peak_bytes']
       _log(f'benchmark: round {turn + 1} of {rounds}')
   finally:

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from ft_tf.benchmark import figures
+from ft_tf.benchmark import figures, networks
 
 _VERSIONS = {
   'tensorflow': 'TensorFlow',
   'keras': 'Keras',
   'ai-edge-litert': 'LiteRT',
   'torch': 'PyTorch',
+  'torchvision': 'torchvision',
   'onnxruntime': 'ONNX Runtime',
   'openvino': 'OpenVINO',
 }
@@ -47,6 +48,8 @@ def to_markdown(results: dict[str, Any]) -> str:
       figures.table(results['student_steps']),
       figures.table(results['other_steps']),
     ]
+  if 'networks' in results:
+    text.append(networks.to_markdown(results['networks']))
   if 'parts' in results:
     text.append(_parts_table(results))
   for sweep in results.get('scaling', {}).values():

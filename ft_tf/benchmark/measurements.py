@@ -12,7 +12,7 @@ from ft_tf import errors
 from ft_tf.benchmark import figures, jobs
 
 _HALF = 'mixed_bfloat16'
-_SHORT = {'float32': 'float32', _HALF: 'bfloat16'}
+PRECISIONS = {'float32': 'float32', _HALF: 'bfloat16'}
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 
 
@@ -75,7 +75,7 @@ def _ours(part, text):
   """Returns the jobs of one part of ft_tf in both precisions, by name."""
   return {
     f'ours, {text}{short}': {'part': part, 'precision': precision}
-    for precision, short in _SHORT.items()
+    for precision, short in PRECISIONS.items()
   }
 
 
@@ -145,7 +145,7 @@ def parts(setting: Setting) -> dict[str, Any]:
   from ft_tf.benchmark import flops, parts  # noqa: PLC0415
 
   times, limits = {}, {}
-  for precision, short in _SHORT.items():
+  for precision, short in PRECISIONS.items():
     measured = setting.measure(
       {
         part: {'part': part, 'precision': precision}
@@ -173,14 +173,12 @@ def parts(setting: Setting) -> dict[str, Any]:
     # as a whole batch of images.
     products = figures.spread(measured['matmul']['images_per_second'])
     limit = 2 * parts.MATMUL**3 * products['median'] / setting.job.batch_size
-    operations = flops.count_convolution_flops(
+    operations = flops.count_step(
       dataclasses.replace(setting.job, precision=precision)
     )
     limits[short] = {
       'matmul_gflops': limit / 1e9,
-      'convolution_gflop_per_step': operations['ft']
-      * setting.job.batch_size
-      / 1e9,
+      'gflop_per_step': operations['ft'] * setting.job.batch_size / 1e9,
       **{
         f'{part}_share_of_limit': operations[kind]
         * times[short][part]['median']

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import recipe_flags, run_dir, teachers
+from ft_tf import recipe_flags, recipes, run_dir, teachers
 from ft_tf.benchmark import jobs, workload
 from ft_tf.data import datasets, example_sets
 from ft_tf.evaluation import predictors
@@ -43,7 +43,8 @@ def parts() -> dict[str, Callable[[workload.Workload], Callable[[int], Any]]]:
   return {
     'ft': lambda work: work.student_steps(),
     'cached': lambda work: work.student_steps(cached=True),
-    'alone': lambda work: work.student_steps(alone=True),
+    'alone': lambda work: work.student_steps(recipes.SCRATCH),
+    'kd': lambda work: work.student_steps('kd'),
     'teacher': _teacher,
     'paraphraser': _paraphraser,
     'evaluation': _evaluation,
@@ -69,8 +70,9 @@ def _teacher(work):
 
 
 def _paraphraser(work):
+  teacher_layer, _ = work.layers
   feature = paraphraser.compile_feature(
-    work.teacher, 'group3', work.recipe.precision
+    work.teacher, teacher_layer, work.recipe.precision
   )
   train_steps = paraphraser.compile_steps(
     work.strategy,

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import sys
 import time
 
@@ -15,14 +14,15 @@ def main() -> None:
   job = jobs.Job(**json.loads(sys.stdin.readline()))
   run = None
   for line in sys.stdin:
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     if run is None:
       run = _make(job)
     run(int(line))
     figures = {
       'seconds': time.perf_counter() - start,
-      'peak_bytes': 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-      'bytes': _resident(),
+      'cpu_seconds': time.process_time() - cpu_start,
+      'peak_bytes': _memory('VmHWM'),
+      'bytes': _memory('VmRSS'),
     }
     print(json.dumps(figures), file=answers, flush=True)
 
@@ -38,10 +38,14 @@ def _make(job):
   return parts.make(job)
 
 
-def _resident() -> int:
-  """Returns the bytes of memory that the process holds now."""
-  with open('/proc/self/statm', encoding='utf-8') as file:
-    return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+def _memory(name: str) -> int:
+  """Returns an entry of Linux's status of this process, in bytes.
+
+  Not `ru_maxrss`, which starts at the memory of the process that started this.
+  """
+  with open('/proc/self/status', encoding='utf-8') as file:
+    fields = dict(line.split(':', 1) for line in file)
+  return 1024 * int(fields[name].split()[0])
 
 
 if __name__ == '__main__':

@@ -1,22 +1,26 @@
 """The networks, images and batches that the parts of the benchmark time."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import catalogue, factors, recipe_flags
+from ft_tf import catalogue, factors, recipe_flags, recipes
 from ft_tf.benchmark import jobs
 from ft_tf.data import example_sets, views
 from ft_tf.methods import base, registry
-from ft_tf.models import fused, layers, taps, zoo
+from ft_tf.models import feature_maps, fused, layers, zoo
 from ft_tf.signals import compiled, constant
 from ft_tf.training import distillation, precision, sgd, strategy
 
 CLASSES = 10
+# The batches that a run repeats, and the images that these hold at most: the
+# memory of a job is then that of its step.
+_BATCHES = 16
 _IMAGES = 2048
 
 
@@ -37,8 +41,11 @@ class Workload:
       },
     )
     self.strategy = strategy.make(job.replicas)
-    self.examples = make_examples(_IMAGES, job.image_size)
-    spec = layers.Spec(
+    self.examples = make_examples(
+      max(job.batch_size, min(_IMAGES, _BATCHES * job.batch_size)),
+      job.image_size,
+    )
+    self._spec = layers.Spec(
       self.examples.images.shape[1:],
       CLASSES,
       self.recipe.data.mean,
@@ -46,26 +53,68 @@ class Workload:
       precision=job.precision,
     )
     keras.utils.set_random_seed(0)
-    with self.strategy.scope():
-      self.student = zoo.build(job.student, spec)
-      self.teacher = randomize_batch_norm(zoo.build(job.teacher, spec))
-      self.paraphraser = factors.Paraphraser(0.5, dtype=job.precision)
-      feature = taps.features(self.teacher, ['group3']).output['group3']
-      self.paraphraser.build(feature.shape)
-    self.feature_shape = feature.shape[1:]
 
-  def methods(self) -> list[base.Method]:
-    """Returns new methods of the recipe, with their adapters."""
+  # Made when they are first used, so that a job holds what its part needs.
+
+  @functools.cached_property
+  def student(self) -> keras.Model:
+    with self.strategy.scope():
+      return zoo.build(self.job.student, self._spec)
+
+  @functools.cached_property
+  def teacher(self) -> keras.Model:
+    with self.strategy.scope():
+      return randomize_batch_norm(zoo.build(self.job.teacher, self._spec))
+
+  @functools.cached_property
+  def layers(self) -> tuple[str, str]:
+    """The layers of teacher and student that the recipe chooses."""
+    (pair,) = registry.resolve_layer_pairs(
+      self.recipe, self.teacher, self.student
+    )
+    return pair
+
+  @functools.cached_property
+  def map_shapes(self) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """`(H, W, C)` of these layers' maps."""
+    teacher_layer, student_layer = self.layers
+    return (
+      feature_maps.shape(self.teacher, teacher_layer),
+      feature_maps.shape(self.student, student_layer),
+    )
+
+  @functools.cached_property
+  def paraphraser(self) -> factors.Paraphraser:
+    shape, _ = self.map_shapes
+    with self.strategy.scope():
+      paraphraser = factors.Paraphraser(
+        self.recipe.paraphraser.rate,
+        form=self.recipe.factor_form,
+        dtype=self.job.precision,
+      )
+      paraphraser.build((None, *shape))
+    return paraphraser
+
+  def methods(self, method: str = 'ft') -> list[base.Method]:
+    """Returns a method's new loss terms, with their adapters."""
+    recipe = recipe_flags.override(self.recipe, {'method': method})
     with self.strategy.scope():
       return registry.make(
-        self.recipe,
+        recipe,
         registry.Parts(
           teacher=self.teacher,
           student=self.student,
-          paraphrasers=[self.paraphraser],
+          paraphrasers=(
+            [self.paraphraser] if recipes.needs_paraphraser(method) else []
+          ),
           examples=self.examples,
         ),
       )
+
+  def translator(self, methods: list[base.Method]) -> factors.Translator:
+    """Returns the translator of ft's one loss term."""
+    (method,) = methods
+    return cast(factors.Translator, method.adapter)
 
   def signal(self, methods: list[base.Method]) -> constant.ConstantSignal:
     """Returns the compiled teacher signal of methods."""
@@ -105,15 +154,15 @@ class Workload:
     return run
 
   def student_steps(
-    self, *, cached: bool = False, alone: bool = False
+    self, method: str = 'ft', *, cached: bool = False
   ) -> Callable[[int], float]:
     """Returns a function that trains the student for a number of steps.
 
     Args:
+      method: The recipe's method; 'scratch' trains without a teacher.
       cached: Whether the teacher signal comes from a cache.
-      alone: Whether the student is trained without a teacher.
     """
-    methods = [] if alone else self.methods()
+    methods = self.methods(method) if method != recipes.SCRATCH else []
     signal = self.signal(methods) if methods else None
     train_steps = distillation.compile_steps(
       self.strategy,

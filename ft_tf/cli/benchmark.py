@@ -7,8 +7,11 @@
 The section device measures --student in LiteRT, ONNX Runtime and OpenVINO; the
 others measure training, in TensorFlow and PyTorch, every configuration in a
 separate process. All are measured in turn, round by round; ratios compare
-measurements of the same round. Writes benchmark.json and benchmark.md
-to the workdir. It takes about 40 minutes on 2 cores; --sections selects.
+measurements of the same round. The section networks measures the student alone,
+with kd and with ft, time and peak memory, beside the same networks in PyTorch:
+resnet<6n+2>, resnet50, mobilenetv2, efficientnetb0 or mobilenetv3small. Writes
+benchmark.json and benchmark.md to the workdir. It takes about an hour on 2
+cores; --sections selects.
 """
 
 import dataclasses

@@ -16,7 +16,8 @@ for line in sys.stdin:
     sys.exit('out of\\npaper')
   with open({log!r}, 'a') as file:
     print(job['name'], line.strip(), file=file)
-  print(json.dumps({{'seconds': 0.5, 'peak_bytes': 7, 'bytes': 5}}), flush=True)
+  figures = {{'seconds': 0.5, 'cpu_seconds': 0.9, 'peak_bytes': 7, 'bytes': 5}}
+  print(json.dumps(figures), flush=True)
 """
 
 
@@ -48,6 +49,7 @@ class JobsTest(absltest.TestCase):
     # 3 steps of 8 images in half a second.
     self.assertEqual(measured['a']['images_per_second'], [48.0, 48.0])
     self.assertEqual(measured['b']['images_per_second'], [24.0, 24.0])
+    self.assertEqual(measured['a']['cpu_seconds'], [0.9 / 3] * 2)
     self.assertEqual(measured['a']['peak_bytes'], 7)
 
   def test_dead_process_is_reported_and_the_others_continue(self):

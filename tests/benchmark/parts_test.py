@@ -33,6 +33,20 @@ class PartsTest(parameterized.TestCase):
     run(1)
     run(2)
 
+  @parameterized.parameters('ft', 'kd', 'paraphraser')
+  @pytest.mark.slow
+  def test_part_runs_with_networks_of_keras(self, part):
+    run = parts.make(
+      dataclasses.replace(
+        _JOB,
+        part=part,
+        teacher='mobilenetv2x0.35',
+        student='mobilenetv3smallx0.35',
+        image_size=32,
+      )
+    )
+    run(1)
+
   @pytest.mark.slow
   def test_students_are_trained_with_and_without_a_cache(self):
     with mock.patch.object(jobs, 'STUDENT_IMAGES', 16):

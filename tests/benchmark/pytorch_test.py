@@ -1,7 +1,6 @@
 """PyTorch's step equals ft_tf's: the same networks and the same loss."""
 
 import importlib.util
-import os
 
 import keras
 import numpy as np
@@ -10,6 +9,7 @@ from absl.testing import absltest
 
 from ft_tf import factors, losses
 from ft_tf.benchmark import jobs
+from ft_tf.methods import soft_targets
 from ft_tf.models import layers, taps, torch_import
 
 _MEAN, _STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -22,10 +22,11 @@ class PyTorchTest(absltest.TestCase):
       self.skipTest('requirements-benchmark.txt is not installed')
     import torch  # noqa: PLC0415
 
-    from ft_tf.benchmark import pytorch  # noqa: PLC0415
+    from ft_tf.benchmark import pytorch, pytorch_networks  # noqa: PLC0415
 
     torch.manual_seed(0)
     self.torch, self.pytorch = torch, pytorch
+    self.networks = pytorch_networks
 
   def _copy_chain(self, torch_layers, keras_layers):
     """Copies the weights of three PyTorch layers to Keras layers."""
@@ -38,12 +39,12 @@ class PyTorchTest(absltest.TestCase):
       )
 
   def test_loss_of_the_first_step_is_the_same(self):
-    net = self.pytorch.ResNet(8)
-    encoder, translator = (self.pytorch.chain(64, 32) for _ in range(2))
-    path = os.path.join(self.create_tempdir().full_path, 'net.npz')
-    np.savez(path, **{k: v.numpy() for k, v in net.state_dict().items()})
-    model = torch_import.resnet_from_npz(
-      path, 'resnet8', layers.Spec((16, 16, 3), 10, _MEAN, _STD)
+    net = self.networks.ResNet(8)
+    encoder, translator = (self.networks.chain(64, 32) for _ in range(2))
+    model = torch_import.network(
+      {name: value.numpy() for name, value in net.state_dict().items()},
+      'resnet8',
+      layers.Spec((16, 16, 3), 10, _MEAN, _STD),
     )
     rng = np.random.default_rng(0)
     images = rng.integers(256, size=(8, 16, 16, 3)).astype(np.uint8)
@@ -81,6 +82,8 @@ class PyTorchTest(absltest.TestCase):
       {},
       {'precision': 'mixed_bfloat16'},
       {'part': 'cached'},
+      {'part': 'alone'},
+      {'part': 'kd'},
     ):
       run = self.pytorch.make(
         jobs.Job(
@@ -96,8 +99,55 @@ class PyTorchTest(absltest.TestCase):
       first = run(1)
       self.assertLess(run(10), first)
 
+  def test_loss_of_soft_targets_is_that_of_the_library(self):
+    rng = np.random.default_rng(0)
+    logits, teacher = rng.normal(size=(2, 8, 10)).astype(np.float32)
+    labels = rng.integers(10, size=8)
+    torch_loss = self.pytorch.soft_target_loss(
+      *map(self.torch.tensor, (logits, labels, teacher))
+    )
+    numbers = soft_targets.SoftTargetsNumbers()
+    term = soft_targets.SoftTargets(
+      alpha=numbers.kd_alpha, temperature=numbers.temperature
+    )
+    keras_loss = tf.reduce_mean(
+      term.labels_weight * losses.cross_entropy(logits, tf.constant(labels))
+      + term.weight
+      * term.loss(tf.constant(logits), tf.constant(teacher), labels)
+    )
+    self.assertAlmostEqual(float(keras_loss), float(torch_loss), places=5)
+
+  def test_factor_layers_have_the_form_of_the_library(self):
+    for teacher, student in ((64, 32), (512, 16), (2048, 1280), (64, 576)):
+      paraphraser = factors.Paraphraser(0.5)
+      paraphraser.build((None, 4, 4, teacher))
+      adapter = factors.Translator(teacher // 2)
+      adapter.build((None, 4, 4, student))
+      for channels, ours in (
+        (teacher, paraphraser.encoder),
+        (student, adapter.translate),
+      ):
+        with self.torch.device('meta'):
+          theirs = self.networks.chain(channels, teacher // 2)
+        self.assertEqual(
+          [tuple(layer.kernel.shape) for layer in ours],
+          [
+            (*layer.kernel_size, layer.in_channels, layer.out_channels)
+            for layer in theirs[::2]
+          ],
+        )
+
+  def test_maps_of_two_sizes_are_averaged_to_the_smaller(self):
+    networks = self.pytorch.Networks(jobs.Job(name='', image_size=16))
+    networks.map_shapes = {'teacher': (8, 4, 4), 'student': (6, 2, 4)}
+    x = self.torch.arange(16.0).reshape(1, 1, 4, 4)
+    self.assertEqual(networks.to_common_size(x).shape, (1, 1, 2, 4))
+    np.testing.assert_array_equal(
+      networks.to_common_size(x)[0, 0, 0], [2, 3, 4, 5]
+    )
+
   def test_network_has_the_published_number_of_parameters(self):
-    net = self.pytorch.ResNet(20)
+    net = self.networks.ResNet(20)
     # The paper's public code: ResNet-20 has 272,474 parameters.
     self.assertEqual(sum(p.numel() for p in net.parameters()), 272_474)
     keras.backend.clear_session()

@@ -6,7 +6,7 @@ from unittest import mock
 from absl.testing import absltest
 
 from ft_tf import errors
-from ft_tf.benchmark import measurements, sections
+from ft_tf.benchmark import jobs, measurements, sections
 
 
 class SectionsTest(absltest.TestCase):
@@ -20,6 +20,30 @@ class SectionsTest(absltest.TestCase):
       self.assertRaisesRegex(errors.UsageError, 'pip install torch'),
     ):
       sections.run(self.setting, ['steps'])
+
+  def test_missing_torchvision_is_refused_for_its_networks(self):
+    setting = measurements.Setting(
+      job=jobs.Job(name='', student='mobilenetv2', image_size=128)
+    )
+    with (
+      mock.patch.object(importlib.util, 'find_spec', {'torch': object()}.get),
+      self.assertRaisesRegex(errors.UsageError, 'pip install torchvision`'),
+    ):
+      sections.run(setting, ['networks'])
+
+  def test_network_without_counterpart_is_refused_before_anything_runs(self):
+    setting = measurements.Setting(job=jobs.Job(name='', teacher='vgg13'))
+    ran = mock.Mock(return_value={})
+    with (
+      mock.patch.dict(sections.SECTIONS, {'parts': ran}),
+      self.assertRaisesRegex(errors.UsageError, '--teacher=vgg13 has no'),
+    ):
+      sections.run(setting, ['parts', 'networks'])
+    ran.assert_not_called()
+    # What is not compared with PyTorch takes any network.
+    with mock.patch.dict(sections.SECTIONS, {'parts': ran}):
+      sections.run(setting, ['parts'])
+    ran.assert_called_once()
 
   def test_missing_runtimes_are_refused_with_the_install_command(self):
     found = {'onnx': object(), 'tf2onnx': object(), 'onnxruntime': object()}
