@@ -1,5 +1,7 @@
 """Where a graph is rounded, and which layers are refused."""
 
+import re
+
 import keras
 from absl.testing import absltest, parameterized
 
@@ -57,7 +59,8 @@ class PlanTest(parameterized.TestCase):
   def test_branches_write_in_the_range_of_their_concatenation(self):
     roles = places.plan(quantised_networks.branched())
     self.assertEqual(
-      [role.name for role in roles if role.has_range],
+      # Keras numbers operations without a layer.
+      [re.sub(r'_\d+$', '', role.name) for role in roles if role.has_range],
       [
         'rescale',
         'stem_relu',
