@@ -8,7 +8,7 @@ import pytest
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.export import budget, convert, device_limits
+from ft_tf.export import budget, convert, device_limits, formats
 from ft_tf.models import layers, zoo
 from tests import networks
 
@@ -26,8 +26,8 @@ class BudgetTest(parameterized.TestCase):
     file = its.files['int8']
     keras.utils.set_random_seed(3)
     other = networks.disturb(zoo.build('resnet8x0.25', _SPEC))
-    content = convert.tflite_int8(
-      convert.float32_twin(other, 'float32'), _IMAGES
+    content = formats.FORMATS['int8'].make(
+      formats.Source(convert.float32_twin(other, 'float32'), _IMAGES)
     )
     self.assertAlmostEqual(
       file['bytes'], len(content), delta=0.01 * file['bytes']
