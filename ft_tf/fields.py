@@ -28,6 +28,7 @@ def field(
   words: tuple[str, ...] = (),
   stored: bool = False,
   shared: bool = False,
+  recent: bool = False,
   **default: Any,
 ) -> Any:
   """Returns a dataclass field with its help text and bounds as metadata.
@@ -41,6 +42,8 @@ def field(
     words: Texts that a field of type `float | str` accepts.
     stored: Whether the field tells how images are read from their files.
     shared: Whether all students of a comparison have the same value.
+    recent: Whether runs of earlier versions do not record the field: runs
+      record it only where it has another value than its default.
     **default: `default=...`, as in `dataclasses.field`.
   """
   return dataclasses.field(
@@ -54,6 +57,7 @@ def field(
       'words': words,
       'stored': stored,
       'shared': shared,
+      'recent': recent,
     },
   )
 

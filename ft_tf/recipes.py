@@ -133,6 +133,7 @@ class Optimization:
     'norm and biases)',
     choices=('all', 'kernels'),
     default='all',
+    recent=True,
   )
   decay: str = fields.field(
     'learning-rate schedule: steps (multiply by drop_factor after each of '
@@ -211,6 +212,7 @@ class Student(Optimization):
     'keras.applications starts from, with the preprocessing of its family; if '
     'the number of classes differs, its head is fresh',
     default='',
+    recent=True,
   )
   student_image_size: int | str = fields.field(  # as of `sizes`
     'student input size in pixels, such as 96 or 96x160 (height x width); the '
@@ -359,6 +361,7 @@ class Recipe:
     'those of any other); terms of distillation have no weights of classes',
     choices=(NONE, BALANCED),
     default=NONE,
+    recent=True,
   )
   # These belong to factor transfer. They stand here because the
   # paraphraser's stage reads them as well as the student's.
@@ -382,12 +385,14 @@ class Recipe:
     'larger than the networks',
     choices=('auto', 'paper', 'bottleneck'),
     default='auto',
+    recent=True,
   )
   new_head: bool = fields.field(
     'replace the last layer of a .keras --student or --teacher by a fresh one '
     'if its number of classes differs; such a teacher is not used as it is: it '
     'is trained (fine-tuned) on the data set first',
     default=False,
+    recent=True,
   )
   data: Data
   teacher: Teacher
@@ -399,24 +404,25 @@ class Recipe:
 def identity(recipe: Recipe) -> dict[str, Any]:
   """Returns what a run records of a recipe to tell it from another.
 
-  Runs of earlier versions have no group `qat` and no `factor_form`, `new_head`,
-  `student_weights`, `weight_decay_on` and `class_weights`. They are left out
-  while they have their defaults, so that those runs are continued.
+  Runs of earlier versions have no group `qat`, and no fields that are marked as
+  `recent`. They are left out while they have their defaults, so that those runs
+  are continued.
   """
-  recorded = dataclasses.asdict(recipe)
+  recorded = _recorded(recipe)
   if recipe.qat == Quantisation():
     del recorded['qat']
-  if recipe.factor_form == AUTO:
-    del recorded['factor_form']
-  if not recipe.new_head:
-    del recorded['new_head']
-  if not recipe.student.student_weights:
-    del recorded['student']['student_weights']
-  for stage in ('teacher', 'paraphraser', 'student'):
-    if recorded[stage]['weight_decay_on'] == 'all':
-      del recorded[stage]['weight_decay_on']
-  if recipe.class_weights == NONE:
-    del recorded['class_weights']
+  return recorded
+
+
+def _recorded(part: Any) -> dict[str, Any]:
+  """Returns a recipe, or a group of it, as a dict of what is recorded."""
+  recorded = {}
+  for field in dataclasses.fields(part):
+    value = getattr(part, field.name)
+    if dataclasses.is_dataclass(value):
+      recorded[field.name] = _recorded(value)
+    elif not field.metadata.get('recent') or value != field.default:
+      recorded[field.name] = value
   return recorded
 
 
