@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from unittest import mock
 
 import keras
@@ -12,32 +11,20 @@ import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 
-from ft_tf import errors, factors, run_dir, specs, teachers
-from ft_tf.models import model_files, zoo
+from ft_tf import errors, run_dir, teachers
+from ft_tf.models import model_files
 from ft_tf.quantisation import twin
 from ft_tf.training import loop, paraphraser, quantisation_aware, student
-from tests import fixtures
+from tests import fixtures, student_runs
 
 _QAT = {'qat_epochs': 2, 'qat_learning_rate': 0.01}
 
 
-class TrainQuantisedTest(parameterized.TestCase):
+class TrainQuantisedTest(student_runs.StudentCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    recipe = fixtures.recipe()
-    keras.utils.set_random_seed(5)
-    teacher = zoo.build(
-      recipe.teacher.model, specs.spec(recipe, fixtures.blobs())
-    )
-    network = factors.Paraphraser(recipe.paraphraser.rate)
-    network.build(teacher.get_layer('group3').output.shape)
-    cls.folder = cls.enterClassContext(tempfile.TemporaryDirectory())
-    cls.teacher = os.path.join(cls.folder, 'teacher.keras')
-    cls.paraphraser = os.path.join(cls.folder, 'paraphraser.keras')
-    teacher.save(cls.teacher)
-    network.save(cls.paraphraser)
-    cls.trained = cls._train_student('student', recipe)
+    cls.trained = cls._train_student('student', fixtures.recipe())
     cls.whole = None
 
   @classmethod
