@@ -146,7 +146,9 @@ def _augmentation(examples, data):
   The function returns augmented images and labels.
   """
   if isinstance(examples, records.StoredExamples):
-    return functools.partial(examples.augment, flip=data.flip)
+    if examples.crops:
+      return functools.partial(examples.augment, flip=data.flip)
+    return functools.partial(_pad_and_crop, examples.look_up, data)
   # Tensors, because a graph keeps a reference to a tensor and copies an array.
   images = examples.tensor
   with tf.device('CPU:0'):
@@ -159,6 +161,12 @@ def _augmentation(examples, data):
     return cropped, tf.gather(labels, index)
 
   return augment
+
+
+def _pad_and_crop(look_up, data, index, chance):
+  """Returns augmented images and labels of examples that stay in files."""
+  images, labels = look_up(index)
+  return crop_and_flip(images, chance, pad=data.pad, flip=data.flip), labels
 
 
 def _draw(count, data, number):
