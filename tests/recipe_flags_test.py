@@ -151,6 +151,10 @@ class OverrideTest(parameterized.TestCase):
     ('at_beta', -1.0, '0 or more'),
     ('temperature', 0.0, 'a value above 0'),
     ('reconstruction', 'l3', 'one of l1, l2'),
+    ('rand_augment_magnitude', 31.0, '30 or less'),
+    ('rand_augment_ops', 0, '1 or more'),
+    ('mixup_alpha', -0.1, '0 or more'),
+    ('cutmix_alpha', float('inf'), 'a finite number'),
   )
   def test_value_out_of_bounds_is_refused_by_flag(self, flag, value, wanted):
     with self.assertRaisesRegex(
@@ -171,6 +175,7 @@ class OverrideTest(parameterized.TestCase):
     ('student_drop_epochs', ()),
     ('validation_examples', 0),
     ('pad', 0),
+    ('rand_augment_magnitude', 30.0),
   )
   def test_value_on_the_bound_is_taken(self, flag, value):
     changed = recipe_flags.override(catalogue.digits(), {flag: value})
@@ -240,6 +245,15 @@ class OverrideTest(parameterized.TestCase):
         catalogue.digits(),
         {'class_weights': 'balanced', 'method': 'keras_distiller'},
       )
+
+  def test_mixed_images_with_kerass_own_distiller_are_refused(self):
+    for flag in ('mixup_alpha', 'cutmix_alpha'):
+      with self.assertRaisesRegex(
+        errors.UsageError, "=keras_distiller is Keras's own .* one label"
+      ):
+        recipe_flags.override(
+          catalogue.digits(), {flag: 0.5, 'method': 'keras_distiller'}
+        )
 
   def test_padding_with_random_crops_is_refused(self):
     with self.assertRaisesRegex(errors.UsageError, 'give --pad=0'):
