@@ -97,9 +97,7 @@ def equalize(images: tf.Tensor, signs: tf.Tensor, strength: float) -> tf.Tensor:
   values = tf.reshape(values, [-1, pixels])
   rows = tf.shape(values)[0]
   bins = values + 256 * tf.range(rows)[:, None]
-  histogram = tf.math.unsorted_segment_sum(
-    tf.ones_like(bins), bins, 256 * rows
-  )
+  histogram = tf.math.unsorted_segment_sum(tf.ones_like(bins), bins, 256 * rows)
   histogram = tf.reshape(histogram, [rows, 256])
   last = tf.reduce_max(values, axis=1, keepdims=True)
   step = (pixels - tf.gather(histogram, last, batch_dims=1)) // 255

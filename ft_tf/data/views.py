@@ -215,10 +215,16 @@ class _Views:
   def show(self, choices: _Choices) -> dict[str, tf.Tensor]:
     """Returns images and labels of some rows of what was chosen."""
     data = self._data
-    image, label = self._augment(**choices['own'])
     if not mixing.is_on(data):
+      image, label = self._augment(**choices['own'])
       return {'image': image, 'label': label}
-    partner, partner_label = self._augment(**choices['partner'])
+    # Together, so that the graph has every operation once.
+    both = tf.nest.map_structure(
+      lambda *rows: tf.concat(rows, axis=0), choices['own'], choices['partner']
+    )
+    (image, partner), (label, partner_label) = (
+      tf.split(values, 2) for values in self._augment(**both)
+    )
     image, share = mixing.mix(
       image,
       partner,

@@ -92,7 +92,7 @@ def compile_steps(
 
 
 def find_correct(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-  """Returns 1 where logits `[B, classes]` have the label on top, `[B]`, or 0."""
+  """Returns 1 where logits `[B, classes]` have the label on top, else 0."""
   correct = tf.argmax(logits, axis=1, output_type=labels.dtype) == labels
   return tf.cast(correct, tf.float32)
 

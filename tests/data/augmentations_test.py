@@ -193,18 +193,23 @@ class RandAugmentTest(parameterized.TestCase):
     count = 43
     images = _images(count, size, channels)
     rng = np.random.default_rng(1)
-    numbers = rng.random((count, 3, 2)).astype(np.float32)
+    numbers = rng.random((count, 2, 2)).astype(np.float32)
     run = tf.function(
-      lambda *batch: augmentations.rand_augment(*batch, magnitude=14)
+      lambda *batch: augmentations.rand_augment(*batch, magnitude=14),
+      input_signature=[
+        tf.TensorSpec((None, *size, channels), tf.uint8),
+        tf.TensorSpec((None, 2, 2), tf.float32),
+      ],
     )
     whole = run(images, numbers).numpy()
     order = rng.permutation(count)
-    np.testing.assert_array_equal(run(images[order], numbers[order]), whole[order])
+    shuffled = run(images[order], numbers[order])
+    np.testing.assert_array_equal(shuffled, whole[order])
     for i in (0, 20, 42):
       alone = run(images[i : i + 1], numbers[i : i + 1])
       np.testing.assert_array_equal(alone[0], whole[i])
     changed = (whole != images).any(axis=(1, 2, 3))
-    self.assertGreater(changed.mean(), 0.9)
+    self.assertGreater(changed.mean(), 0.85)
 
   def test_all_operations_are_chosen_alike(self):
     numbers = tf.random.stateless_uniform([14_000], seed=[1, 2])

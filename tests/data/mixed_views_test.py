@@ -1,6 +1,7 @@
 """Views with RandAugment, mixup and CutMix: pure, resumable, cached."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -13,10 +14,10 @@ from ft_tf.signals import cache
 _COUNT = 11  # odd
 _BATCH = 4
 _STEPS = 8  # 2.9 epochs
-_RAND = {'rand_augment_magnitude': 15.0, 'rand_augment_ops': 3}
+_RAND = {'rand_augment_magnitude': 15.0, 'rand_augment_ops': 1}
 _BOTH = {'mixup_alpha': 0.8, 'cutmix_alpha': 1.0}
-_ALL = {**_RAND, **_BOTH}
-_SETTINGS = (_RAND, {'mixup_alpha': 0.2}, {'cutmix_alpha': 1.0}, _ALL)
+_ALL = {**_RAND, **_BOTH, 'rand_augment_ops': 2}
+_SETTINGS = (_RAND, _BOTH, _ALL)
 
 
 def _examples(channels=3, unlabelled=0):
@@ -52,6 +53,12 @@ def _batches(examples=None, seed=0, first=0, last=_STEPS, **values):
   return list(stream.as_numpy_iterator())
 
 
+@functools.cache
+def _whole(**values):
+  """Returns the batches of all examples, in the first order."""
+  return _batches(**values)
+
+
 def _shown(batches):
   """Returns `{(epoch, example): row of the batch}`."""
   rows = [
@@ -77,36 +84,29 @@ class StreamTest(parameterized.TestCase):
 
   @parameterized.parameters(*_SETTINGS)
   def test_an_example_is_the_same_in_another_order_and_batch(self, **values):
-    first = _shown(_batches(**values))
-    for other in (
-      _shown(_batches(seed=1, **values)),
-      _shown(_batches(batch_size=8, last=4, **values)),
-    ):
-      common = first.keys() & other.keys()
-      self.assertGreaterEqual(len(common), 2 * _COUNT)
-      for place in common:
-        self.assert_equal_rows(first[place], other[place])
+    first = _shown(_whole(**values))
+    other = _shown(_batches(seed=1, batch_size=8, last=4, **values))
+    common = first.keys() & other.keys()
+    self.assertGreaterEqual(len(common), 2 * _COUNT)
+    for place in common:
+      self.assert_equal_rows(first[place], other[place])
 
   @parameterized.parameters(*_SETTINGS)
   def test_continued_stream_equals_an_uninterrupted_one(self, **values):
-    whole = _batches(**values)
-    for step in (1, 3, 6):
-      for ours, theirs in zip(
-        _batches(first=step, **values), whole[step:], strict=True
-      ):
-        self.assert_equal_rows(ours, theirs)
+    # From the middle of the second epoch.
+    for ours, theirs in zip(
+      _batches(first=4, **values), _whole(**values)[4:], strict=True
+    ):
+      self.assert_equal_rows(ours, theirs)
 
   @parameterized.parameters(*_SETTINGS)
   def test_view_that_is_read_is_what_the_stream_shows(self, **values):
-    shown = _shown(_batches(**values))
-    for epoch in (0, 1):
-      view = _view(_examples(), epoch, **values)
-      for example in range(_COUNT):
-        np.testing.assert_array_equal(
-          shown[epoch, example]['image'], view[example]
-        )
+    shown = _shown(_whole(**values))
+    view = _view(_examples(), 1, **values)
+    for example in range(_COUNT):
+      np.testing.assert_array_equal(shown[1, example]['image'], view[example])
 
-  @parameterized.parameters(*_SETTINGS)
+  @parameterized.parameters(_RAND, _BOTH)
   def test_epochs_and_view_seeds_show_other_images(self, **values):
     first = _view(_examples(), 0, **values)
     for other in (
@@ -124,7 +124,7 @@ class StreamTest(parameterized.TestCase):
   def test_labels_are_those_of_the_images_that_are_mixed(self):
     examples = _examples()
     plain = _view(examples)
-    shown = _shown(_batches(**_BOTH))
+    shown = _shown(_whole(**_BOTH))
     partners = [int(shown[0, i]['partner_label']) for i in range(_COUNT)]
     self.assertCountEqual(partners, range(_COUNT))
     numbers = mixing.draw(_COUNT, _data(), 0)
@@ -135,14 +135,14 @@ class StreamTest(parameterized.TestCase):
 
   def test_operations_are_applied_after_the_crop(self):
     examples = _examples()
-    numbers = chance.draw(chance.OPERATIONS, [_COUNT, 3, 2], 0, 0)
+    numbers = chance.draw(chance.OPERATIONS, [_COUNT, 1, 2], 0, 0)
     expected = augmentations.rand_augment(
       _view(examples), numbers, magnitude=15.0
     )
     np.testing.assert_array_equal(_view(examples, **_RAND), expected)
 
   def test_grey_images_are_mixed_too(self):
-    for batch in _batches(_examples(channels=1), **_ALL):
+    for batch in _batches(_examples(channels=1), last=3, **_ALL):
       self.assertEqual(batch['image'].shape, (_BATCH, 9, 6, 1))
       self.assertEqual(batch['image'].dtype, np.uint8)
 
@@ -162,13 +162,13 @@ class StreamTest(parameterized.TestCase):
 
   def test_paraphraser_sees_the_same_images_and_no_label(self):
     for ours, theirs in zip(
-      _batches(labels=False, **_ALL), _batches(**_ALL), strict=True
+      _batches(labels=False, **_ALL), _whole(**_ALL), strict=True
     ):
       self.assertEqual(ours.keys(), {'image'})
       np.testing.assert_array_equal(ours['image'], theirs['image'])
 
   def test_images_without_labels_have_partners_without(self):
-    batches = _batches(_examples(unlabelled=4), last=22, **_ALL)
+    batches = _batches(_examples(unlabelled=4), last=22, **_BOTH)
     labels, partners = (
       np.concatenate([batch[name] for batch in batches])
       for name in ('label', 'partner_label')
@@ -178,7 +178,7 @@ class StreamTest(parameterized.TestCase):
 
 
 class SignalsTest(parameterized.TestCase):
-  @parameterized.product(values=_SETTINGS, unlabelled=(0, 4))
+  @parameterized.parameters((_ALL, 4), (_BOTH, 0))
   def test_kept_signal_is_that_of_the_image_in_the_batch(
     self, values, unlabelled
   ):
@@ -204,7 +204,7 @@ class SignalsTest(parameterized.TestCase):
     keys = [
       plain,
       *(views.describe(examples, _data(**values)) for values in _SETTINGS),
-      views.describe(examples, _data(**{**_RAND, 'rand_augment_ops': 1})),
+      views.describe(examples, _data(**{**_RAND, 'rand_augment_ops': 3})),
       views.describe(_examples(unlabelled=4), _data(**_ALL)),
     ]
     for i, key in enumerate(keys):
@@ -214,10 +214,8 @@ class SignalsTest(parameterized.TestCase):
 def _signal(images):
   """Returns two numbers that tell images apart, `[B, 2]` float16."""
   weights = np.arange(images[0].size).reshape(images.shape[1:])
-  return np.stack(
-    [images.mean(axis=(1, 2, 3)), (images * weights).mean(axis=(1, 2, 3)) / 200],
-    axis=1,
-  ).astype(np.float16)
+  means = [(images * w).mean(axis=(1, 2, 3)) for w in (1.0, weights / 200)]
+  return np.stack(means, axis=1).astype(np.float16)
 
 
 if __name__ == '__main__':

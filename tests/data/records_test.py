@@ -329,7 +329,6 @@ class StreamTest(absltest.TestCase):
       chosen = [place[label] for label in batch['label']]
       np.testing.assert_array_equal(batch['image'], whole[chosen])
 
-
   def test_mixed_images_are_those_of_both_files(self):
     examples = _source().read('train').take(np.arange(13))
     data = _recipe(

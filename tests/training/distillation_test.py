@@ -380,7 +380,8 @@ class StepTest(parameterized.TestCase):
     logits = net(image, training=True).numpy().astype(np.float64)
     log = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     ours, theirs = (
-      -log[np.arange(16), labels] * weights[labels] for labels in (first, second)
+      -log[np.arange(16), labels] * weights[labels]
+      for labels in (first, second)
     )
     mixed = terms(first, partner_label=second, share=share)
     self.assertAlmostEqual(

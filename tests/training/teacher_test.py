@@ -44,7 +44,6 @@ class TrainTeacherTest(absltest.TestCase):
     # Three steps: float32 sums in another order grow through batch norm.
     self.assertAlmostEqual(results[0]['loss'], results[1]['loss'], delta=2e-3)
 
-
   def test_both_labels_of_a_mixed_image_count_by_their_shares(self):
     train = fixtures.blobs().train
     recipe = fixtures.recipe()
