@@ -25,7 +25,7 @@ MOST = 30  # the largest magnitude
 # of the factor of an enhancement, bits that are cut off.
 _SHEAR, _TRANSLATION, _ROTATION = 0.3, 150 / 331, 30.0
 _ENHANCEMENT, _BITS = 0.9, 4
-_GREY = (0.299, 0.587, 0.114)  # ITU-R 601-2, as Pillow
+_GREY = ((0.299,), (0.587,), (0.114,))  # ITU-R 601-2, as Pillow
 
 # From images `[n, H, W, C]` uint8, signs `[n]` float32, 1 or -1, and the
 # magnitude in 0..1 to changed images. n may be 0.
@@ -95,19 +95,16 @@ def equalize(images: tf.Tensor, signs: tf.Tensor, strength: float) -> tf.Tensor:
   # A row for each channel of each image.
   values = tf.cast(tf.transpose(images, [0, 3, 1, 2]), tf.int32)
   values = tf.reshape(values, [-1, pixels])
-  rows = tf.shape(values)[0]
-  bins = values + 256 * tf.range(rows)[:, None]
-  histogram = tf.math.unsorted_segment_sum(tf.ones_like(bins), bins, 256 * rows)
-  histogram = tf.reshape(histogram, [rows, 256])
+  histogram = tf.math.bincount(values, minlength=256, maxlength=256, axis=-1)
   last = tf.reduce_max(values, axis=1, keepdims=True)
   step = (pixels - tf.gather(histogram, last, batch_dims=1)) // 255
   before = tf.cumsum(histogram, axis=1, exclusive=True)
   table = (before + step // 2) // tf.maximum(step, 1)
   # Channels of few values, which have nothing to be spread over, stay.
   table = tf.where(step > 0, tf.minimum(table, 255), tf.range(256)[None])
-  equalized = tf.gather(table, values, batch_dims=1)
+  equalized = tf.gather(tf.cast(table, tf.uint8), values, batch_dims=1)
   equalized = tf.reshape(equalized, [-1, channels, height, width])
-  return tf.cast(tf.transpose(equalized, [0, 2, 3, 1]), tf.uint8)
+  return tf.transpose(equalized, [0, 2, 3, 1])
 
 
 def posterize(
@@ -204,7 +201,9 @@ def translate_x(
 ) -> tf.Tensor:
   """Moves the image to the side, by whole pixels."""
   pixels = signs * int(_TRANSLATION * images.shape[2] * strength)
-  return _transform(images, 1.0, 0.0, pixels, 0.0, 1.0, 0.0)
+  return _transform(
+    images, 1.0, 0.0, pixels, 0.0, 1.0, 0.0, interpolation='NEAREST'
+  )
 
 
 def translate_y(
@@ -212,7 +211,9 @@ def translate_y(
 ) -> tf.Tensor:
   """Moves the image up or down, by whole pixels."""
   pixels = signs * int(_TRANSLATION * images.shape[1] * strength)
-  return _transform(images, 1.0, 0.0, 0.0, 0.0, 1.0, pixels)
+  return _transform(
+    images, 1.0, 0.0, 0.0, 0.0, 1.0, pixels, interpolation='NEAREST'
+  )
 
 
 # The paper's, in its order; their places are what random numbers choose.
@@ -237,14 +238,16 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
-def _transform(images, *coefficients):
+def _transform(images, *coefficients, interpolation='BILINEAR'):
   """Shows at each pixel (x, y) of the result another point of the image.
 
   Args:
     images: `[n, H, W, C]`, uint8.
     *coefficients: a, b, c, d, e, f, numbers or `[n]` float32: the point is
-      (a x + b y + c, d x + e y + f). It is interpolated from the four pixels
-      around it; what lies outside of the image is black, as around crops.
+      (a x + b y + c, d x + e y + f). What lies outside of the image is black,
+      as around crops.
+    interpolation: 'BILINEAR', from the four pixels around a point, or 'NEAREST'
+      where points are pixels.
   """
   count = tf.shape(images)[:1]
   columns = [
@@ -256,7 +259,7 @@ def _transform(images, *coefficients):
     transforms=tf.stack(columns, axis=1),
     output_shape=images.shape[1:3],
     fill_value=0.0,
-    interpolation='BILINEAR',
+    interpolation=interpolation,
     fill_mode='CONSTANT',
   )
   return image_ops.to_uint8(transformed)
@@ -274,4 +277,4 @@ def _to_grey(images):
   values = tf.cast(images, tf.float32)
   if images.shape[-1] == 1:
     return values
-  return tf.round(tf.reduce_sum(values * _GREY, axis=-1, keepdims=True))
+  return tf.round(tf.tensordot(values, tf.constant(_GREY), 1))

@@ -87,16 +87,24 @@ def mix(
   by_mixup = 0.5 if mixup_alpha and cutmix_alpha else float(mixup_alpha > 0)
   cuts = kind >= by_mixup
   share = beta_quantile(quantile, tf.where(cuts, cutmix_alpha, mixup_alpha))
+  if not cutmix_alpha:
+    return _blend(images, partners, share), share
   inside = _inside_box(share, row, column, images.shape[1:3])
+  cut = tf.where(inside[..., None], partners, images)
   left = 1 - tf.reduce_mean(tf.cast(inside, tf.float32), axis=[1, 2])
-  weights = tf.where(
-    cuts[:, None, None],
-    tf.cast(~inside, tf.float32),
-    share[:, None, None],
-  )[..., None]
+  if not mixup_alpha:
+    return cut, left
+  blended = _blend(images, partners, share)
+  return (
+    tf.where(cuts[:, None, None, None], cut, blended),
+    tf.where(cuts, left, share),
+  )
+
+
+def _blend(images, partners, share):
   images, partners = tf.cast(images, tf.float32), tf.cast(partners, tf.float32)
-  mixed = image_ops.to_uint8(partners + weights * (images - partners))
-  return mixed, tf.where(cuts, left, share)
+  weights = share[:, None, None, None]
+  return image_ops.to_uint8(partners + weights * (images - partners))
 
 
 def _inside_box(share, row, column, size):
