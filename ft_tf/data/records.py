@@ -84,6 +84,7 @@ class StoredExamples:
     images: The images that evaluation uses, `[N, H, W, C]` uint8, read part by
       part.
     preprocessing: The steps from the stored images to `images`.
+    labelled: How many examples have labels; they come first.
   """
 
   def __init__(
@@ -95,6 +96,7 @@ class StoredExamples:
     indices: np.ndarray,
     resizing: str = image_ops.CROP,
     sizes: tuple[tuple[int, int], ...] = (),
+    labelled: int | None = None,
   ):
     """Reads no record yet.
 
@@ -106,7 +108,9 @@ class StoredExamples:
       resizing: `image_ops.CROP` (the middle of each image) or
         `image_ops.STRETCH` (the whole image).
       sizes: Heights and widths that they are resized to before that, in order.
+      labelled: How many of the first examples have labels; None: all.
     """
+    self.labelled = len(indices) if labelled is None else labelled
     self._read_records = read
     self._parse = parse
     self._indices = indices
@@ -133,6 +137,7 @@ class StoredExamples:
       indices=self._indices[indices],
       resizing=self._resizing,
       sizes=self._sizes,
+      labelled=int(np.count_nonzero(np.asarray(indices) < self.labelled)),
     )
 
   def resized(self, size: tuple[int, int]) -> 'StoredExamples':
@@ -150,6 +155,7 @@ class StoredExamples:
       indices=self._indices,
       resizing=self._resizing,
       sizes=self._sizes if same_ratio else self.preprocessing.sizes,
+      labelled=self.labelled,
     )
 
   def joined(self, unlabelled: 'StoredExamples') -> 'StoredExamples':
@@ -189,6 +195,7 @@ class StoredExamples:
       indices=np.arange(count + len(unlabelled)),
       resizing=self._resizing,
       sizes=self._sizes,
+      labelled=count,
     )
 
   @functools.cached_property
