@@ -138,6 +138,7 @@ def compile_steps(
   *,
   jit: bool = False,
   average: averaging.Average | None = None,
+  generator: keras.random.SeedGenerator | None = None,
 ) -> step.Steps:
   """Returns the compiled loop of student steps; see `loop.Training`.
 
@@ -149,6 +150,7 @@ def compile_steps(
     forward: Of `make_forward`.
     jit: As of `step.compile_steps`.
     average: Likewise.
+    generator: Likewise.
   """
   return step.compile_steps(
     strategy,
@@ -163,4 +165,5 @@ def compile_steps(
     optimizer=optimizer,
     jit=jit,
     average=average,
+    generator=generator,
   )
