@@ -13,7 +13,7 @@ number, example), and serve students of every seed.
 
 import functools
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import tensorflow as tf
@@ -55,6 +55,20 @@ class Signals(Protocol):
     """
 
 
+@runtime_checkable
+class Computed(Protocol):
+  """Values that the pipeline computes, such as an ONNX teacher's outputs.
+
+  Attributes:
+    width: Number of values per image.
+  """
+
+  width: int
+
+  def compute_rows(self, images: tf.Tensor) -> tf.Tensor:
+    """Returns rows `[B, width]` float32 of augmented images."""
+
+
 def stream(
   examples: example_sets.AnyExamples,
   data: recipes.Data,
@@ -63,7 +77,7 @@ def stream(
   first_step: int,
   last_step: int,
   labels: bool = True,
-  signals: Signals | None = None,
+  signals: Signals | Computed | None = None,
 ) -> tf.data.Dataset:
   """Returns the batches of the steps `first_step` .. `last_step` - 1.
 
@@ -74,11 +88,13 @@ def stream(
     first_step: The first step.
     last_step: The step after the last one.
     labels: Whether batches have labels.
-    signals: The rows that batches have as `signal`; None: no rows.
+    signals: The rows that batches have as `signal`; those that are computed
+      are so while the step before runs. None: no rows.
 
   Returns:
     Batches `{'image': [B, H, W, C] uint8, 'label': [B] int64, 'signal':
-    [B, width] float16}`, `label` and `signal` only on request.
+    [B, width] float16, or float32 if computed}`, `label` and `signal` only on
+    request.
   """
   count = len(examples)
   first, last = first_step * data.batch_size, last_step * data.batch_size
@@ -104,7 +120,10 @@ def stream(
     values = {'image': image}
     if labels:
       values['label'] = label
-    if signals is not None:
+    if isinstance(signals, Computed):
+      rows = signals.compute_rows(image)
+      values['signal'] = tf.ensure_shape(rows, [data.batch_size, signals.width])
+    elif signals is not None:
       rows = tf.numpy_function(signals.read, [number, index], tf.float16)
       values['signal'] = tf.ensure_shape(rows, [data.batch_size, signals.width])
     return values
