@@ -15,6 +15,8 @@ from ft_tf.models import onnx_axes, onnx_files
 Shape = tuple[int | None, ...]
 
 _LARGE = 1024  # elements of a tensor that no shape depends on
+# They make parts of a map, or give it a border.
+_PARTS = ('Pad', 'Slice', 'Split')
 _HARMLESS = ('Cast', 'Dropout', 'Identity')
 _ACTIVATIONS = {
   'Celu', 'Clip', 'Elu', 'Gelu', 'HardSigmoid', 'HardSwish', 'LeakyRelu',
@@ -90,7 +92,7 @@ def describe(model: Any, path: str) -> Interface:
   order, orders = _orders(model, image.name, sizes, known, path)
   size_of = dict(zip(order, sizes, strict=True))
   logits, activation = _logits(model, known, path)
-  maps, parameters = _maps(onnx, model, orders, known)
+  maps, parameters = _maps(onnx, model, orders)
   return Interface(
     image=image.name,
     image_shape=(size_of['H'], size_of['W'], size_of['C']),
@@ -287,7 +289,7 @@ def _over_classes(node: Any) -> bool:
 
 
 def _maps(
-  onnx: Any, model: Any, orders: dict[str, str], known: dict[str, Shape]
+  onnx: Any, model: Any, orders: dict[str, str]
 ) -> tuple[tuple[Map, ...], int]:
   """Returns the feature maps in the order of the graph, and all parameters."""
   weights = {
@@ -296,11 +298,18 @@ def _maps(
     if tensor.dims and _is_weight(onnx, tensor.data_type)
   }
   maps: list[Map] = []
+  parts: set[str] = set()
   total = counted = 0
   for node in model.graph.node:
     # A weight that stands twice is one.
     total += sum(weights.pop(name, 0) for name in node.input)
-    for name in _map_outputs(node, orders, known):
+    # Parts put together again, as in Swin's shifted windows, are a map moved.
+    if node.op_type in _PARTS or (
+      node.op_type == 'Concat' and parts.issuperset(node.input)
+    ):
+      parts.update(node.output)
+      continue
+    for name in _map_outputs(node, orders):
       order = orders[name]
       source = node.input[0]
       activates = node.op_type in _ACTIVATIONS and source in orders
@@ -323,9 +332,7 @@ def _maps(
   return tuple(maps), total
 
 
-def _map_outputs(
-  node: Any, orders: dict[str, str], known: dict[str, Shape]
-) -> Iterator[str]:
+def _map_outputs(node: Any, orders: dict[str, str]) -> Iterator[str]:
   """Yields the outputs of a node that are feature maps."""
   if node.op_type in _HARMLESS:
     return  # Their values are those of the map before them.

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ft_tf.models import graph, onnx_files, onnx_interface, onnx_session
@@ -136,11 +137,7 @@ class OnnxGraph(keras.layers.Layer):
   def try_out(self) -> None:
     """Raises `UsageError` if ONNX Runtime cannot run the graph."""
     about = self.interface
-    height, width, channels = about.image_shape
-    shape = height, width, channels
-    if about.channels_first:
-      shape = channels, height, width
-    self.computing([len(about.maps)])._session(shape)
+    self.computing([len(about.maps)])._session(_taken(about, about.image_shape))
 
   def _session(self, shape):
     """Returns what runs the graph, for images of a shape as it takes them."""
@@ -154,13 +151,31 @@ class OnnxGraph(keras.layers.Layer):
       about.dtype,
     )
 
+  def _measured_shapes(self, image_shape, shapes):
+    """Returns the shapes, those that the graph leaves open from a run."""
+    about = self.interface
+    if None in image_shape or not any(None in shape for shape in shapes):
+      return shapes
+    places = [n for n, shape in enumerate(shapes) if None in shape]
+    part = self.computing(places)
+    # Of its own, so that the session for these tensors is not kept.
+    part.graphs = onnx_session.Graphs(self._loaded().content)
+    taken = _taken(about, image_shape)
+    outputs = part._session(taken)(np.zeros((1, *taken), about.dtype))
+    shapes = list(shapes)
+    for place, output in zip(places, outputs, strict=True):
+      axes = about.maps[place].axes if place < len(about.maps) else (0, 1)
+      shapes[place] = tuple(output.shape[axis] for axis in axes[1:])
+    return shapes
+
   def _output_shapes(self, image_shape):
     """Returns the shapes of all outputs for images of a shape."""
     known = self._shapes.by_image
     if image_shape not in known:
-      known[image_shape] = onnx_interface.shapes(
+      shapes = onnx_interface.shapes(
         self._loaded().model(), self.interface, image_shape
       )
+      known[image_shape] = self._measured_shapes(image_shape, shapes)
     return known[image_shape]
 
 
@@ -360,6 +375,16 @@ def _in_places(outputs, needed, core, image):
   """Returns outputs in their places; the image stands for what is not read."""
   by_place = dict(zip(needed, outputs, strict=True))
   return [by_place.get(n, image) for n in range(len(core.outputs))]
+
+
+def _taken(
+  about: onnx_interface.Interface, image_shape: Sequence[int | None]
+) -> tuple[int | None, ...]:
+  """Returns the shape of an image `(H, W, C)` as the graph takes it."""
+  height, width, channels = image_shape
+  if about.channels_first:
+    return channels, height, width
+  return height, width, channels
 
 
 def _channels_last(

@@ -121,6 +121,47 @@ class OnnxInterfaceTest(parameterized.TestCase):
     self.assertEqual(network.inputs[0].dtype, 'uint8')
     self.assertEqual(network(np.zeros((2, 8, 8, 3), np.uint8)).shape, (2, 3))
 
+  def test_parts_and_borders_of_a_map_are_no_maps(self):
+    nodes = [
+      _node('Conv', 'image kernel', 'whole', pads=[1, 1, 1, 1]),
+      _node('Split', 'whole', 'left right', axis=3),
+      _node('Concat', 'right left', 'rolled', axis=3),
+      _node('Concat', 'whole left', 'joined', axis=3),
+      _node('Pad', 'joined widths', 'padded'),
+      _node('GlobalAveragePool', 'padded', 'pooled'),
+      _node('Flatten', 'pooled', 'flat'),
+      _node('MatMul', 'flat matrix', 'logits'),
+    ]
+    weights = {'widths': np.array([0, 0, 1, 1] * 2)}
+    about = self._describe(nodes, weights=weights)
+    self.assertEqual(
+      [each.tensor for each in about.maps], ['whole', 'joined', 'pooled']
+    )
+
+  def test_sizes_that_the_graph_does_not_tell_are_measured(self):
+    # The slice ends where a value of the run says, as in Swin.
+    nodes = [
+      _node('Conv', 'image kernel', 'whole', pads=[1, 1, 1, 1]),
+      _node('ReduceMax', 'image', 'most', keepdims=0),
+      _node('Sub', 'most most', 'zero'),
+      _node('Cast', 'zero', 'count', to=7),
+      _node('Add', 'count six', 'end'),
+      _node('Unsqueeze', 'end first', 'ends'),
+      _node('Slice', 'whole first ends axis', 'cut'),
+      _node('Relu', 'cut', 'part'),
+      _node('GlobalAveragePool', 'part', 'pooled'),
+      _node('Flatten', 'pooled', 'flat'),
+      _node('MatMul', 'flat matrix', 'logits'),
+    ]
+    weights = {
+      'six': np.array(6),
+      'first': np.array([0]),
+      'axis': np.array([3]),
+    }
+    network = self._load(nodes, weights=weights)
+    self.assertEqual(feature_maps.shape(network, 'part'), (8, 6, 4))
+    self.assertEqual(network(np.zeros((2, 8, 8, 3))).shape, (2, 3))
+
   @parameterized.named_parameters(
     ('other_inputs', {'more_inputs': 'mask'}, r'has 2 inputs \(image, mask\)'),
     ('no_images', {'image': ('n', 3)}, r'takes float32 \[\?, 3\], not images'),
