@@ -229,7 +229,7 @@ class Teacher(Classifier):
   """The large network: trained here, or given as a file."""
 
   model: str = fields.field(
-    'network name of the teacher to train, or a trained .keras file'
+    'network name of the teacher to train, or a trained .keras or .onnx file'
   )
   teacher_outputs: str = fields.field(
     'outputs of a given teacher: logits, probabilities, or auto (a softmax at '

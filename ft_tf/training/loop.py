@@ -109,7 +109,7 @@ class Training:
   evaluate: Callable[[], dict[str, float]]
   pictures: Callable[[], np.ndarray | None]
   images_per_epoch: int | None = None
-  signals: views.Signals | None = None
+  signals: views.Signals | views.Computed | None = None
   keep_best: Callable[[], None] = lambda: None
   precision: str = 'float32'
   teacher: str = ''
