@@ -135,6 +135,7 @@ def recipe(**values) -> recipes.Recipe:
 # Every augmentation that a view can have, as flags of `recipe`.
 AUGMENTED = {
   'rand_augment_magnitude': 9.0,
+  'rand_augment_ops': 1,
   'mixup_alpha': 0.4,
   'cutmix_alpha': 1.0,
 }

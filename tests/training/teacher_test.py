@@ -60,9 +60,11 @@ class TrainTeacherTest(absltest.TestCase):
       'share': share,
     }
     logits = network(batch['image'], training=True)
-    expected = share * losses.cross_entropy(logits, batch['label']) + (
-      1 - share
-    ) * losses.cross_entropy(logits, batch['partner_label'])
+    own, other = (
+      losses.cross_entropy(logits, tf.constant(batch[name]))
+      for name in ('label', 'partner_label')
+    )
+    expected = share * own + (1 - share) * other
     stream = tf.data.Dataset.from_tensors(batch)
     train_steps = teacher.compile_steps(strategy, network, optimizer, 16)
     terms = train_steps(
