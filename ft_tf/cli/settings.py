@@ -206,7 +206,6 @@ def read_source(
     resizing=values.resizing or resizing,
     max_bad_files=values.max_bad_files,
     channels=channels if channels in (1, 3) else 0,
-    trains=False,
   )
 
 

@@ -278,7 +278,9 @@ def _cropping(examples, data):
   The function returns images, cropped and flipped, and their labels.
   """
   if isinstance(examples, records.StoredExamples):
-    return functools.partial(examples.augment, flip=data.flip)
+    if examples.crops:
+      return functools.partial(examples.augment, flip=data.flip)
+    return functools.partial(_pad_and_crop, examples.look_up, data)
   # Tensors, because a graph keeps a reference to a tensor and copies an array.
   images = examples.tensor
   with tf.device('CPU:0'):
@@ -291,6 +293,12 @@ def _cropping(examples, data):
     return cropped, tf.gather(labels, index)
 
   return crop
+
+
+def _pad_and_crop(look_up, data, index, numbers):
+  """Returns images, cropped and flipped, and labels of stored examples."""
+  images, labels = look_up(index)
+  return crop_and_flip(images, numbers, pad=data.pad, flip=data.flip), labels
 
 
 def crop_and_flip(

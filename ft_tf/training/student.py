@@ -82,7 +82,7 @@ def train_student(
       teacher, paraphraser and student do not fit each other or the data.
     TrainingError: a loss term is not finite.
   """
-  stage_class = StudentStage
+  stage_class: type[StudentStage] = StudentStage
   if recipe.student.method == recipes.LINEAR_HEAD:
     # It imports this module, whose stage it extends.
     from ft_tf.training import linear_head  # noqa: PLC0415
