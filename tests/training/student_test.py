@@ -304,6 +304,8 @@ class TrainStudentTest(student_runs.StudentCase):
   def test_backbone_has_its_own_rate_and_the_fresh_head_that_of_all(self):
     path = os.path.join(self.runs, 'seven.keras')
     given = networks.random_student((8, 8, 1), 7)
+    (norm,) = (layer for layer in given.layers if 'norm' in layer.name)
+    norm.moving_mean.assign([100.0] * 4)
     given.save(path)
     run, _ = self.train(
       'a',
@@ -315,13 +317,17 @@ class TrainStudentTest(student_runs.StudentCase):
         student_backbone_rate=1e-6,
       ),
     )
-    *backbone, kernel, bias = model_files.load(run.model).trainable_weights
+    trained = model_files.load(run.model)
+    *backbone, kernel, bias = trained.trainable_weights
     self.assertEqual(kernel.shape[-1], 3)
     self.assertGreater(np.abs(bias).max(), 1e-3)
     for weight, first in zip(
       backbone, given.trainable_weights[:-2], strict=True
     ):
       np.testing.assert_allclose(weight, first, atol=1e-5)
+    # The file's own statistics: 3 steps leave 0.9^3 of them, by 0.99 0.97.
+    mean = trained.get_layer(norm.name).moving_mean
+    np.testing.assert_allclose(mean, [72.9] * 4, atol=1)
 
   def test_rate_of_a_backbone_that_is_not_there_is_refused(self):
     with self.assertRaisesRegex(
