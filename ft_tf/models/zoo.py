@@ -97,7 +97,7 @@ def check_weights(name: str, weights: str, role: str) -> None:
     weights: The file, or ''.
     role: Whose flags the message names.
   """
-  if weights and model_files.is_file(name):
+  if weights and model_files.is_teacher_file(name):
     raise errors.UsageError(
       f'--{role}={name} has its weights: leave out --{role}_weights, or give '
       'the name of a network'

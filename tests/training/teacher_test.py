@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest
 
-from ft_tf import errors, run_dir, teachers
-from ft_tf.models import applications, model_files
-from ft_tf.training import loop, teacher
+from ft_tf import errors, losses, run_dir, specs, teachers
+from ft_tf.models import applications, model_files, zoo
+from ft_tf.training import loop, sgd, teacher
 from tests import fixtures
 
 
@@ -43,6 +43,38 @@ class TrainTeacherTest(absltest.TestCase):
     ]
     # Three steps: float32 sums in another order grow through batch norm.
     self.assertAlmostEqual(results[0]['loss'], results[1]['loss'], delta=2e-3)
+
+  def test_both_labels_of_a_mixed_image_count_by_their_shares(self):
+    train = fixtures.blobs().train
+    recipe = fixtures.recipe()
+    strategy = fixtures.strategy()
+    with strategy.scope():
+      network = zoo.build('resnet8x0.25', specs.spec(recipe, fixtures.blobs()))
+      optimizer, _ = sgd.make(recipe.teacher, 3.0, 'float32')
+      optimizer.build(network.trainable_variables)
+    share = np.linspace(0, 1, 16).astype(np.float32)
+    batch = {
+      'image': train.images[:16],
+      'label': train.labels[:16],
+      'partner_label': train.labels[16:32],
+      'share': share,
+    }
+    logits = network(batch['image'], training=True)
+    own, other = (
+      losses.cross_entropy(logits, tf.constant(batch[name]))
+      for name in ('label', 'partner_label')
+    )
+    expected = share * own + (1 - share) * other
+    stream = tf.data.Dataset.from_tensors(batch)
+    train_steps = teacher.compile_steps(strategy, network, optimizer, 16)
+    terms = train_steps(
+      iter(strategy.experimental_distribute_dataset(stream)), tf.constant(1)
+    )
+    self.assertAlmostEqual(
+      float(terms['cross_entropy'][0]),
+      float(tf.reduce_mean(expected)),
+      places=4,
+    )
 
 
 class WeightsTest(absltest.TestCase):
