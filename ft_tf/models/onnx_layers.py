@@ -161,7 +161,8 @@ class OnnxGraph(keras.layers.Layer):
     # Of its own, so that the session for these tensors is not kept.
     part.graphs = onnx_session.Graphs(self._loaded().content)
     taken = _taken(about, image_shape)
-    outputs = part._session(taken)(np.zeros((1, *taken), about.dtype))
+    image = np.zeros([1, *(length or 0 for length in taken)], about.dtype)
+    outputs = part._session(taken)(image)
     shapes = list(shapes)
     for place, output in zip(places, outputs, strict=True):
       axes = about.maps[place].axes if place < len(about.maps) else (0, 1)
