@@ -11,7 +11,7 @@ from absl.testing import absltest
 
 from ft_tf import errors, losses, run_dir, specs, teachers
 from ft_tf.models import applications, model_files, zoo
-from ft_tf.training import loop, sgd, teacher
+from ft_tf.training import loop, optimizers, teacher
 from tests import fixtures
 
 
@@ -50,7 +50,7 @@ class TrainTeacherTest(absltest.TestCase):
     strategy = fixtures.strategy()
     with strategy.scope():
       network = zoo.build('resnet8x0.25', specs.spec(recipe, fixtures.blobs()))
-      optimizer, _ = sgd.make(recipe.teacher, 3.0, 'float32')
+      optimizer, _ = optimizers.make(recipe.teacher, 3.0, 'float32')
       optimizer.build(network.trainable_variables)
     share = np.linspace(0, 1, 16).astype(np.float32)
     batch = {
