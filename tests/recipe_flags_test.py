@@ -151,6 +151,11 @@ class OverrideTest(parameterized.TestCase):
     ('at_beta', -1.0, '0 or more'),
     ('temperature', 0.0, 'a value above 0'),
     ('reconstruction', 'l3', 'one of l1, l2'),
+    ('student_optimizer', 'adam', 'one of sgd, adamw'),
+    ('student_backbone_rate', 0.0, 'a value above 0'),
+    ('teacher_backbone_rate', 2.0, '1 or less'),
+    ('student_ema', 1.0, '0.99999 or less'),
+    ('label_smoothing', 1.5, '1 or less'),
     ('rand_augment_magnitude', 31.0, '30 or less'),
     ('rand_augment_ops', 0, '1 or more'),
     ('mixup_alpha', -0.1, '0 or more'),
@@ -244,6 +249,26 @@ class OverrideTest(parameterized.TestCase):
       recipe_flags.override(
         catalogue.digits(),
         {'class_weights': 'balanced', 'method': 'keras_distiller'},
+      )
+
+  def test_smoothed_labels_with_kerass_own_distiller_are_refused(self):
+    with self.assertRaisesRegex(
+      errors.UsageError,
+      "^--label_smoothing=0.1: --method=keras_distiller is Keras's own .*; "
+      'give another --method, or --label_smoothing=0$',
+    ):
+      recipe_flags.override(
+        catalogue.digits(),
+        {'label_smoothing': 0.1, 'method': 'keras_distiller'},
+      )
+
+  def test_momentum_that_adamw_cannot_have_is_refused(self):
+    with self.assertRaisesRegex(
+      errors.UsageError, '^--teacher_momentum=1.0: .*; give less than 1$'
+    ):
+      recipe_flags.override(
+        catalogue.digits(),
+        {'teacher_optimizer': 'adamw', 'teacher_momentum': 1.0},
       )
 
   def test_mixed_images_with_kerass_own_distiller_are_refused(self):

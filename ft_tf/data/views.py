@@ -18,7 +18,7 @@ distillation: A good teacher is patient and consistent", CVPR 2022).
 
 import functools
 import math
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import tensorflow as tf
@@ -93,6 +93,20 @@ class Signals(Protocol):
     """
 
 
+@runtime_checkable
+class Computed(Protocol):
+  """Values that the pipeline computes, such as an ONNX teacher's outputs.
+
+  Attributes:
+    width: Number of values per image.
+  """
+
+  width: int
+
+  def compute_rows(self, images: tf.Tensor) -> tf.Tensor:
+    """Returns rows `[B, width]` float32 of augmented images."""
+
+
 def stream(
   examples: example_sets.AnyExamples,
   data: recipes.Data,
@@ -101,7 +115,7 @@ def stream(
   first_step: int,
   last_step: int,
   labels: bool = True,
-  signals: Signals | None = None,
+  signals: Signals | Computed | None = None,
 ) -> tf.data.Dataset:
   """Returns the batches of the steps `first_step` .. `last_step` - 1.
 
@@ -112,13 +126,15 @@ def stream(
     first_step: The first step.
     last_step: The step after the last one.
     labels: Whether batches have labels.
-    signals: The rows that batches have as `signal`; None: no rows.
+    signals: The rows that batches have as `signal`; those that are computed
+      are so while the step before runs. None: no rows.
 
   Returns:
     Batches `{'image': [B, H, W, C] uint8, 'label': [B] int64, 'signal':
-    [B, width] float16}`, `label` and `signal` only on request. If images are
-    mixed, `label` is joined by `partner_label`, `[B]` int64, and `share`, `[B]`
-    float32, the share of the image that `label` is of.
+    [B, width] float16, or float32 if computed}`, `label` and `signal` only on
+    request. If images are mixed, `label` is joined by `partner_label`, `[B]`
+    int64, and `share`, `[B]` float32, the share of the image that `label` is
+    of.
   """
   count = len(examples)
   first, last = first_step * data.batch_size, last_step * data.batch_size
@@ -140,7 +156,10 @@ def stream(
     values = views.show(choices)
     if not labels:
       values = {'image': values['image']}
-    if signals is not None:
+    if isinstance(signals, Computed):
+      rows = signals.compute_rows(values['image'])
+      values['signal'] = tf.ensure_shape(rows, [data.batch_size, signals.width])
+    elif signals is not None:
       index = choices['own']['index']
       rows = tf.numpy_function(signals.read, [number, index], tf.float16)
       values['signal'] = tf.ensure_shape(rows, [data.batch_size, signals.width])
@@ -259,7 +278,9 @@ def _cropping(examples, data):
   The function returns images, cropped and flipped, and their labels.
   """
   if isinstance(examples, records.StoredExamples):
-    return functools.partial(examples.augment, flip=data.flip)
+    if examples.crops:
+      return functools.partial(examples.augment, flip=data.flip)
+    return functools.partial(_pad_and_crop, examples.look_up, data)
   # Tensors, because a graph keeps a reference to a tensor and copies an array.
   images = examples.tensor
   with tf.device('CPU:0'):
@@ -272,6 +293,12 @@ def _cropping(examples, data):
     return cropped, tf.gather(labels, index)
 
   return crop
+
+
+def _pad_and_crop(look_up, data, index, numbers):
+  """Returns images, cropped and flipped, and labels of stored examples."""
+  images, labels = look_up(index)
+  return crop_and_flip(images, numbers, pad=data.pad, flip=data.flip), labels
 
 
 def crop_and_flip(

@@ -219,6 +219,39 @@ class NewHeadTest(absltest.TestCase):
     self.assertGreater(np.abs(one - two).max(), 0)
     self.assertGreater(np.corrcoef(one.ravel(), two.ravel())[0, 1], 0.99)
 
+  def test_backbone_has_its_own_rate_and_an_average_is_left(self):
+    run = run_dir.RunDir(os.path.join(self.folder, 'run'))
+    recipe = self._recipe(
+      new_head=True,
+      teacher_optimizer='adamw',
+      teacher_backbone_rate=1e-4,
+      teacher_ema=0.9,
+    )
+    with contextlib.redirect_stderr(io.StringIO()):
+      teacher.train_teacher(
+        recipe,
+        self.dataset,
+        run=run,
+        strategy=fixtures.strategy(),
+        options=loop.Options(),
+      )
+    trained = model_files.load(run.model)
+    maps, first = (
+      net.get_layer('maps').get_weights()[0] for net in (trained, self.file)
+    )
+    # 3 steps of AdamW, each at most about as large as the rate.
+    self.assertBetween(np.abs(maps - first).max(), 1e-9, 5e-7)
+    bias = trained.get_layer('logits').get_weights()[1]
+    self.assertBetween(np.abs(bias).max(), 1e-4, 5e-3)
+    checkpoint = tf.train.load_checkpoint(run.checkpoints)
+    kept = [
+      checkpoint.get_tensor(name)
+      for name in checkpoint.get_variable_to_shape_map()
+      if name.startswith('average/values/')
+    ]
+    self.assertLen(kept, len(trained.weights))
+    self.assertTrue(any(np.array_equal(bias, value) for value in kept))
+
   def test_without_the_flag_the_message_names_it(self):
     with self.assertRaisesRegex(
       errors.UsageError, 'has 7 classes, the data set 3: .*or --new_head'
