@@ -43,15 +43,15 @@ def check(
     ('teacher', teacher_model, teacher_layers, recipe.teacher_layer),
     ('student', student_model, student_layers, recipe.student_layer),
   ):
+    names = [layer_choice.shown_name(net, layer) for layer in layers]
     chosen = ', '.join(
-      f'{layer_choice.shown_name(net, layer)} '
-      f'{show(feature_maps.shape(net, layer))}'
-      for layer in layers
+      f'{name} {show(feature_maps.shape(net, layer))}'
+      for name, layer in zip(names, layers, strict=True)
     )
     alternatives = ', '.join(
       f'{each.layer} {show(each.shape)}'
       for each in layer_choice.candidates(net)
-      if each.called and each.layer not in layers
+      if each.called and each.layer not in names
     )
     yield findings.Finding(
       f'{name} layer',

@@ -10,7 +10,7 @@ from ft_tf.data import datasets, example_sets
 from ft_tf.models import (
   layers,
   model_files,
-  onnx_layers,
+  onnx_models,
   origins,
   pretrained,
   zoo,
@@ -162,6 +162,6 @@ def describe_start(recipe: recipes.Recipe, dataset: datasets.Dataset) -> str:
 def count_parameters(model: keras.Model) -> int:
   """Returns the number of weights that training moves, frozen or not."""
   statistics = {'moving_mean', 'moving_variance'}
-  return onnx_layers.count_parameters(model) + sum(
+  return onnx_models.count_parameters(model) + sum(
     int(np.prod(w.shape)) for w in model.weights if w.name not in statistics
   )

@@ -140,11 +140,11 @@ def values_of_first_layer(
 def _input_of_first_kernel(model: keras.Model) -> keras.KerasTensor | None:
   for call in graph.calls(model):
     weights = getattr(call.operation, 'weights', ())
-    # The kernels of an ONNX file are not Keras's.
-    if isinstance(call.operation, onnx_layers.OnnxGraph) or any(
-      weight.name == 'kernel' for weight in weights
-    ):
+    if any(weight.name == 'kernel' for weight in weights):
       return call.inputs[0]
+    if isinstance(call.operation, onnx_layers.OnnxGraph):
+      # One that takes bytes scales them inside, where nothing can be seen.
+      return None if call.operation.takes_bytes else call.inputs[0]
   return None
 
 

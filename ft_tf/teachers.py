@@ -23,7 +23,7 @@ from ft_tf.models import (
   layers,
   model_files,
   onnx_files,
-  onnx_layers,
+  onnx_models,
   origins,
   pretrained,
   seeds,
@@ -216,7 +216,7 @@ def fit(
     )
     return model, [note]
   fixes = {'classes_fix': zoo.NEW_HEAD_FIX}
-  kind = onnx_layers.describe(original)
+  kind = onnx_models.describe(original)
   _check(original, settings.model, dataset, **({} if kind else fixes))
   model, notes = standard.standardize(
     original,
@@ -291,7 +291,7 @@ def is_given(
     checks.check_classifier(original, f'--teacher={settings.model}')
     if checks.has_classes(original, len(dataset.label_names)):
       return True
-    if recipe.new_head and onnx_layers.holds(original):
+    if recipe.new_head and onnx_models.holds(original):
       raise errors.UsageError(
         f'--teacher={settings.model} has {original.outputs[0].shape[-1]} '
         f'classes, the data set {len(dataset.label_names)}, and an ONNX file '

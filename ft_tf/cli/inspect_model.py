@@ -19,7 +19,7 @@ from ft_tf.models import (
   checks,
   layer_choice,
   model_files,
-  onnx_layers,
+  onnx_models,
   standard,
 )
 from ft_tf.report import tables
@@ -55,7 +55,7 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
   table = tables.to_markdown(
     ['layer', 'map', 'parameters up to it', 'or'], lines
   )
-  kind = onnx_layers.describe(model)
+  kind = onnx_models.describe(model)
   return outcome.Outcome(
     {'layers': [dataclasses.asdict(each) for each in shown]},
     '\n'.join([table, *([kind] if kind else []), *notes]),

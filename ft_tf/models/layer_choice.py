@@ -7,7 +7,7 @@ import re
 import keras
 
 from ft_tf import errors
-from ft_tf.models import blocks, feature_maps, graph, onnx_layers
+from ft_tf.models import blocks, feature_maps, graph, onnx_layers, onnx_models
 
 
 def last_feature_map(model: keras.Model) -> str:
@@ -64,8 +64,8 @@ def _by_name(model: keras.Model, layer: str) -> str:
   """Returns the last feature map whose name a name or pattern fits."""
   # In a flat model a nested model's layers have dots; see `standard.flatten`.
   pattern = layer.replace('/', '.')
-  if onnx_layers.holds(model):
-    pattern = onnx_layers.layer_name(layer)
+  if onnx_models.holds(model):
+    pattern = onnx_models.layer_name(layer)
   names = [*feature_maps.find(model)]
   fitting = [pattern] if pattern in names else fnmatch.filter(names, pattern)
   if not fitting:
@@ -132,7 +132,7 @@ def candidates(model: keras.Model) -> list[Candidate]:
   for number, name in enumerate(reversed(names), start=1):
     aliases.setdefault(name, []).append(f'-{number}')
   layers, parameters, map_shapes = [], 0, feature_maps.shapes(model)
-  total = model.count_params() + onnx_layers.count_parameters(model)
+  total = model.count_params() + onnx_models.count_parameters(model)
   for name, tensor in feature_maps.outputs(model).items():
     operation = graph.producer(tensor).operation
     if isinstance(operation, keras.layers.Layer):

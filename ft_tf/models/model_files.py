@@ -10,7 +10,7 @@ import h5py
 import keras
 
 from ft_tf import errors
-from ft_tf.models import checks, onnx_files, onnx_layers, seeds
+from ft_tf.models import checks, onnx_files, onnx_models, seeds
 
 _HDF5 = ('.h5', '.hdf5')
 _OTHER_FILES = (
@@ -105,11 +105,11 @@ def load(path: str) -> keras.Model:
   Raises:
     UsageError: there is no such file, it is not a model that Keras loads
       without running code from it, which `allow_unsafe` allows, or it has
-      weights that are not finite; or as of `onnx_layers.load`.
+      weights that are not finite; or as of `onnx_models.load`.
   """
   if onnx_files.is_onnx(path):
     with seeds.counted_draws() as draws:
-      model = onnx_layers.load(path)
+      model = onnx_models.load(path)
     _seed_draws[model] = draws.count
     return model
   if not os.path.isfile(path):

@@ -10,11 +10,8 @@ from typing import Any
 import numpy as np
 
 from ft_tf import errors
-from ft_tf.models import onnx_axes, onnx_files
+from ft_tf.models import onnx_axes, onnx_files, onnx_shapes
 
-Shape = tuple[int | None, ...]
-
-_LARGE = 1024  # elements of a tensor that no shape depends on
 # They make parts of a map, or give it a border.
 _PARTS = ('Pad', 'Slice', 'Split')
 _HARMLESS = ('Cast', 'Dropout', 'Identity')
@@ -81,14 +78,14 @@ def describe(model: Any, path: str) -> Interface:
   """
   onnx = onnx_files.package('onnx', path)
   image = _image(model, path)
-  sizes = _sizes(image)
+  sizes = onnx_shapes.stated(image)
   dtype = _dtype(onnx, image.type.tensor_type.elem_type)
   if len(sizes) != 4 or dtype not in _IMAGE_DTYPES:
     raise errors.UsageError(
       f'{path} takes {dtype} {_show(sizes)}, not images: give a model that '
       'takes [N, C, H, W] or [N, H, W, C], in uint8 or float'
     )
-  known = _inferred(onnx, model, image.name, sizes)
+  known = onnx_shapes.inferred(onnx, model, image.name, sizes)
   order, orders = _orders(model, image.name, sizes, known, path)
   size_of = dict(zip(order, sizes, strict=True))
   logits, activation = _logits(model, known, path)
@@ -108,7 +105,7 @@ def describe(model: Any, path: str) -> Interface:
 
 def shapes(
   model: Any, interface: Interface, image_shape: Sequence[int | None]
-) -> list[Shape]:
+) -> list[onnx_shapes.Shape]:
   """Returns the shapes of the maps `(H, W, C)` and of the logits `(classes,)`.
 
   Args:
@@ -125,7 +122,7 @@ def shapes(
   sizes = [None, height, width, channels]
   if interface.channels_first:
     sizes = [None, channels, height, width]
-  known = _inferred(onnx, model, interface.image, sizes)
+  known = onnx_shapes.inferred(onnx, model, interface.image, sizes)
   return [
     *(
       tuple(known[each.tensor][axis] for axis in each.axes[1:])
@@ -148,15 +145,7 @@ def _image(model: Any, path: str) -> Any:
   return inputs[0]
 
 
-def _sizes(value: Any) -> Shape:
-  """Returns the shape that a graph states for a tensor."""
-  return tuple(
-    size.dim_value if size.dim_value > 0 else None
-    for size in value.type.tensor_type.shape.dim
-  )
-
-
-def _show(sizes: Shape) -> str:
+def _show(sizes: onnx_shapes.Shape) -> str:
   return f'[{", ".join(str(size or "?") for size in sizes)}]'
 
 
@@ -167,62 +156,12 @@ def _dtype(onnx: Any, kind: int) -> str:
     return 'values of no type'
 
 
-def _inferred(
-  onnx: Any, model: Any, image: str, sizes: Sequence[int | None]
-) -> dict[str, Shape]:
-  """Returns the shapes of tensors for images of a size, by name.
-
-  The batch is taken for one image: an operation that holds on to the batch that
-  the file was made with does so only for one.
-  """
-  light = onnx.ModelProto()
-  light.CopyFrom(_without_weights(onnx, model))
-  graph = light.graph
-  for value in graph.input:
-    if value.name == image:
-      dims = value.type.tensor_type.shape.dim
-      for dim, size in zip(dims, (1, *sizes[1:]), strict=True):
-        dim.Clear()
-        if size is not None:
-          dim.dim_value = size
-  # What the exporter noted is of the images that it was given.
-  del graph.value_info[:]
-  for value in graph.output:
-    value.type.tensor_type.ClearField('shape')
-  inferred = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
-  return {
-    value.name: _sizes(value)
-    for value in (*inferred.input, *inferred.value_info, *inferred.output)
-    if value.type.tensor_type.HasField('shape')
-  } | {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-
-
-def _without_weights(onnx: Any, model: Any) -> Any:
-  """Returns a model with inputs in the place of its large weights."""
-  light = onnx.ModelProto(
-    ir_version=model.ir_version, opset_import=model.opset_import
-  )
-  graph = light.graph
-  graph.name = model.graph.name
-  graph.node.extend(model.graph.node)
-  graph.output.extend(model.graph.output)
-  names = set()
-  for tensor in model.graph.initializer:
-    if np.prod(tensor.dims) > _LARGE:
-      names.add(tensor.name)
-      graph.input.append(
-        onnx.helper.make_tensor_value_info(
-          tensor.name, tensor.data_type, tensor.dims
-        )
-      )
-    else:
-      graph.initializer.append(tensor)
-  graph.input.extend(x for x in model.graph.input if x.name not in names)
-  return light
-
-
 def _orders(
-  model: Any, image: str, sizes: Shape, known: dict[str, Shape], path: str
+  model: Any,
+  image: str,
+  sizes: onnx_shapes.Shape,
+  known: dict[str, onnx_shapes.Shape],
+  path: str,
 ) -> tuple[str, dict[str, str]]:
   """Returns the axes of the input, and of each tensor whose axes are known."""
   ranks = {name: len(shape) for name, shape in known.items()}
@@ -248,7 +187,9 @@ def _orders(
   return fitting.popitem()
 
 
-def _logits(model: Any, known: dict[str, Shape], path: str) -> tuple[str, str]:
+def _logits(
+  model: Any, known: dict[str, onnx_shapes.Shape], path: str
+) -> tuple[str, str]:
   """Returns the tensor of the logits, and the activation that is put on it."""
   outputs = [
     each.name

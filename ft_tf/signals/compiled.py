@@ -3,7 +3,7 @@
 import keras
 
 from ft_tf.methods import base
-from ft_tf.models import folding, onnx_layers, taps
+from ft_tf.models import folding, onnx_models, taps
 from ft_tf.signals import constant
 
 
@@ -39,6 +39,6 @@ def compute_dtype(teacher: keras.Model, policy: str) -> str:
 
   An ONNX file has its own: images would lose precision on the way to it.
   """
-  if onnx_layers.holds(teacher):
+  if onnx_models.holds(teacher):
     return 'float32'
   return keras.DTypePolicy(policy).compute_dtype

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import distillation
 
 from ft_tf import errors, recipes
-from ft_tf.models import onnx_layers
+from ft_tf.models import onnx_models
 from ft_tf.training import averaging, step
 
 DISTILLATION = 'distillation'  # the term of the teacher's outputs
@@ -43,7 +43,7 @@ def compile_steps(
     UsageError: there is more than one device, where its updates differ, or the
       teacher is not of Keras.
   """
-  if onnx_layers.holds(teacher):
+  if onnx_models.holds(teacher):
     raise errors.UsageError(
       f'--method={method} needs a teacher of Keras: give kd, or a .keras file'
     )

@@ -14,6 +14,7 @@ from ft_tf.models import (
   layer_choice,
   model_files,
   onnx_layers,
+  onnx_models,
   standard,
   taps,
 )
@@ -26,7 +27,7 @@ def _network():
   return standard.standardize(model, preprocessing='imagenet')[0]
 
 
-class OnnxLayersTest(absltest.TestCase):
+class OnnxModelsTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
     if onnx_graphs.MISSING:
@@ -97,9 +98,9 @@ class OnnxLayersTest(absltest.TestCase):
     self.assertEqual(graph.chosen, (1,))
     self.assertEqual(part.output[stem].shape, (None, 16, 24, 6))
     # What is pruned already, or has no ONNX graph, stays as it is.
-    self.assertIs(onnx_layers.pruned(part), part)
+    self.assertIs(onnx_models.pruned(part), part)
     plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    self.assertIs(onnx_layers.pruned(plain), plain)
+    self.assertIs(onnx_models.pruned(plain), plain)
 
   def test_keras_file_holds_the_graph(self):
     network, images = _network(), onnx_graphs.expected()['images']
