@@ -77,6 +77,8 @@ def make(methods: Iterable[str], sweep: dict[str, list[Any]]) -> list[Arm]:
   arms = []
   for method in methods:
     changes = catalogue.VARIANTS.get(method) or {'method': method}
+    if method == recipes.LINEAR_HEAD:
+      changes = catalogue.linear_head()
     recipes.terms(changes['method'])
     concerned = {
       flag: values
@@ -109,6 +111,11 @@ def explain(names: Iterable[str]) -> dict[str, str]:
     method = name.split(',')[0]
     if method == recipes.SCRATCH:
       about[method] = 'baseline: the student trained without a teacher'
+    elif method == recipes.LINEAR_HEAD:
+      about[method] = (
+        'the last layer alone, trained without a teacher on the features of '
+        'the pretrained student, whose other weights are frozen'
+      )
     elif method in catalogue.VARIANTS:
       about[method] = (
         'factor transfer with the settings of '
@@ -127,6 +134,8 @@ def explain(names: Iterable[str]) -> dict[str, str]:
 def _concerns(flag: str, method: str) -> bool:
   """Tells whether a flag can change what a method trains."""
   (leaf,) = [leaf for leaf in recipe_flags.leaves() if leaf.flag == flag]
+  if method == recipes.LINEAR_HEAD and flag in catalogue.linear_head():
+    return False
   return leaf.concerns(method)
 
 

@@ -112,6 +112,12 @@ def check(recipe: recipes.Recipe) -> None:
       "Keras's own Distiller, which cannot train in int8; give another "
       '--method, or --qat_epochs=0'
     )
+  if recipe.qat.epochs and recipe.student.method == recipes.LINEAR_HEAD:
+    raise errors.UsageError(
+      f'--qat_epochs={recipe.qat.epochs}: training in int8 moves all weights, '
+      f'--method={recipes.LINEAR_HEAD} those of the last layer alone; give '
+      '--qat_epochs=0, or another --method'
+    )
   if (
     recipe.class_weights != recipes.NONE
     and recipe.student.method in recipes.INCUMBENTS

@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 from ft_tf import definitions, errors, fields
 
 SCRATCH = 'scratch'  # the method without a loss term: a baseline
+# The pretrained student with all weights frozen but those of its last layer.
+LINEAR_HEAD = 'linear_head'
+WITHOUT_TEACHER = (SCRATCH, LINEAR_HEAD)
 # The same student trained by keras.distillation.Distiller: with its default
 # loss, and with a Kullback-Leibler divergence of probabilities.
 KERAS_DISTILLER = 'keras_distiller'
@@ -254,8 +257,9 @@ def _make_student_class(
   """Returns `Student` with the fields of some methods."""
   names = ', '.join(method.name for method in methods)
   chosen = fields.field(
-    f'distillation method: {SCRATCH} (none), {names}, a sum such as ft+kd, or '
-    f"{' or '.join(INCUMBENTS)} (Keras's own Distiller)",
+    f'distillation method: {SCRATCH} (none), {names}, a sum such as ft+kd, '
+    f'{LINEAR_HEAD} (none; a pretrained student, of which the last layer alone '
+    f"is trained), or {' or '.join(INCUMBENTS)} (Keras's own Distiller)",
     default='ft',
   )
   types = {
@@ -294,7 +298,7 @@ def _distinct_fields(
   taken.add('method')
   distinct: dict[str, dataclasses.Field] = {}
   for method in methods:
-    if method.name in (SCRATCH, *INCUMBENTS):
+    if method.name in (*WITHOUT_TEACHER, *INCUMBENTS):
       raise ValueError(f'{method.name} means another method: choose a new name')
     for field in method.number_fields():
       if (
@@ -429,12 +433,13 @@ def _recorded(part: Any) -> dict[str, Any]:
 def terms(method: str) -> tuple[str, ...]:
   """Returns the names of a method's loss terms: 'ft+kd' has two.
 
-  'scratch' has none, nor have the incumbents, whose losses are Keras's.
+  'scratch' and 'linear_head' have none, nor have the incumbents, whose losses
+  are Keras's.
 
   Raises:
     UsageError: there is no such method, or a sum repeats one.
   """
-  if method in (SCRATCH, *INCUMBENTS):
+  if method in (*WITHOUT_TEACHER, *INCUMBENTS):
     return ()
   names = tuple(method.split('+'))
   known = definitions.registered()
@@ -445,7 +450,8 @@ def terms(method: str) -> tuple[str, ...]:
       return names
   raise errors.UsageError(
     f'--method={method}: give {SCRATCH}, one of {", ".join(known)}, a sum '
-    f'of different ones such as ft+kd, or {" or ".join(INCUMBENTS)}'
+    f'of different ones such as ft+kd, {LINEAR_HEAD}, or '
+    f'{" or ".join(INCUMBENTS)}'
   )
 
 

@@ -213,6 +213,38 @@ def with_new_head(model: keras.Model, classes: int, what: str) -> keras.Model:
   return keras.Model(model.inputs[0], y, name=model.name)
 
 
+def linear_layer(
+  model: keras.Model,
+) -> tuple[keras.KerasTensor, keras.layers.Layer] | None:
+  """Returns the last layer if logits are linear in its input, and that input.
+
+  It is a dense layer of vectors `[B, F]`, or a convolution whose kernel covers
+  a whole map `[B, h, w, C]`, with a bias; it has no other weights.
+
+  Args:
+    model: From images to logits; see `standard.flatten`.
+
+  Returns:
+    The input and the layer; None: the model does not end so.
+  """
+  (given,) = model.outputs
+  call = graph.producer(given)
+  while _is_harmless(call.operation):
+    call = graph.producer(call.inputs[0])
+  last = call.operation
+  if type(last) not in (keras.layers.Dense, keras.layers.Conv2D):
+    return None
+  (x,), kernel = call.inputs, last.kernel.shape
+  is_linear = (
+    last.activation is keras.activations.linear
+    and kernel[-1] == given.shape[-1]
+    and tuple(x.shape[1:]) == tuple(kernel[:-1])
+    and (isinstance(last, keras.layers.Dense) or last.padding == 'valid')
+    and len(last.weights) == len(('kernel', 'bias'))
+  )
+  return (x, last) if is_linear else None
+
+
 def _has_no_weights(operation: keras.Operation) -> bool:
   """Tells whether an operation may follow a classifier's last layer."""
   return (

@@ -55,7 +55,8 @@ def train_student(
       there are any) and `result.json` are there at the end.
     strategy: The devices.
     options: Intervals.
-    teacher: The trained teacher; for `scratch` it is only compared with.
+    teacher: The trained teacher; for `scratch` and `linear_head` it is only
+      compared with.
     paraphrasers: The teacher's, one for each pair of layers in their order, for
       methods that learn from them.
     signals: Where the teacher's signals are kept; None computes them in every
@@ -74,8 +75,14 @@ def train_student(
       teacher, paraphraser and student do not fit each other or the data.
     TrainingError: a loss term is not finite.
   """
+  stage_class = StudentStage
+  if recipe.student.method == recipes.LINEAR_HEAD:
+    # It imports this module, whose stage it extends.
+    from ft_tf.training import linear_head  # noqa: PLC0415
+
+    stage_class = linear_head.LinearHeadStage
   return stage.run_stage(
-    StudentStage(recipe, dataset, teacher, paraphrasers, signals, label),
+    stage_class(recipe, dataset, teacher, paraphrasers, signals, label),
     run=run,
     strategy=strategy,
     options=options,
@@ -114,7 +121,9 @@ class StudentStage(stage.Stage):
 
   def _check_inputs(self):
     method = self.recipe.student.method
-    inputs = {'teacher': self.teacher is not None or method == recipes.SCRATCH}
+    inputs = {
+      'teacher': self.teacher is not None or method in recipes.WITHOUT_TEACHER
+    }
     if recipes.needs_paraphraser(method):
       inputs['paraphraser'] = bool(self.paraphrasers)
     for name, present in inputs.items():
@@ -131,7 +140,7 @@ class StudentStage(stage.Stage):
 
   def identity(self) -> dict[str, Any]:
     digests = {}
-    if self.recipe.student.method != recipes.SCRATCH:
+    if self.recipe.student.method not in recipes.WITHOUT_TEACHER:
       digests['teacher'] = self.required_teacher().sha256
     for number, trained in enumerate(self.paraphrasers, start=1):
       # The first has no number: most runs have one.
