@@ -19,6 +19,7 @@ from ft_tf import (
   compression,
   errors,
   python_terms,
+  recipe_fit,
   recipe_flags,
   results,
   run_dir,
@@ -136,7 +137,7 @@ def distill(
     # from.
     from_file = None if original is teacher else original
     given = teachers.resolve(which, dataset, from_file)
-    which, choice = compression.within(
+    which, choice = recipe_fit.within(
       limits if limits != device_limits.Limits() else None, which, dataset, run
     )
     compressed = compression.compress(

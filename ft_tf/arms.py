@@ -9,9 +9,9 @@ import keras
 
 from ft_tf import (
   catalogue,
-  compression,
   definitions,
   errors,
+  recipe_fit,
   recipe_flags,
   recipes,
   specs,
@@ -176,9 +176,9 @@ def plan(
     if network not in students:
       students[network] = specs.build_student(arm_recipe, dataset)
     checked.append(
-      compression.check_parts(
+      recipe_fit.check_parts(
         arm_recipe, dataset, teacher_model, students[network]
-      )
+      ).recipe
     )
   return [
     Task(

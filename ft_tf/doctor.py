@@ -13,9 +13,9 @@ import tensorflow as tf
 
 from ft_tf import (
   arms,
-  compression,
   findings,
   layer_check,
+  recipe_fit,
   recipes,
   rehearsal,
   specs,
@@ -61,9 +61,8 @@ def examine(
   recipe = precision.settle(recipe)
   teacher_model = teachers.network(recipe, dataset, given)
   student_model = specs.build_student(recipe, dataset)
-  recipe = compression.check_parts(
-    recipe, dataset, teacher_model, student_model
-  )
+  fit = recipe_fit.check_parts(recipe, dataset, teacher_model, student_model)
+  recipe = fit.recipe
   yield from _check_data(recipe, dataset)
   if given is not None:
     yield from teacher_check.check(recipe, dataset, given, expected)
@@ -76,7 +75,7 @@ def examine(
       + (f'; {start}' if start else ''),
       '--teacher, --teacher_weights, --new_head',
     )
-  yield from layer_check.check(recipe, teacher_model, student_model)
+  yield from layer_check.check(fit, teacher_model, student_model)
   start = specs.describe_start(recipe, dataset)
   if start:
     yield findings.Finding(

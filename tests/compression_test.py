@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from absl.testing import absltest
 
-from ft_tf import compression, errors, run_dir, specs, teachers
+from ft_tf import compression, errors, recipe_fit, run_dir, specs, teachers
 from ft_tf.data import datasets
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.export import student as export_student
@@ -267,7 +267,7 @@ class CompressTest(absltest.TestCase):
       teacher_layer=f'backbone/{name}',
     )
     given = teachers.resolve(recipe, fixtures.blobs())
-    compression.check_parts(recipe, fixtures.blobs(), given.model)
+    recipe_fit.check_parts(recipe, fixtures.blobs(), given.model)
     run = self.run_dir.child('teacher')
     teacher.obtain_teacher(
       recipe,

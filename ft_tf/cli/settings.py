@@ -15,8 +15,8 @@ from absl import flags
 
 from ft_tf import (
   catalogue,
-  compression,
   errors,
+  recipe_fit,
   recipe_flags,
   recipes,
   run_dir,
@@ -223,11 +223,11 @@ def read_image_size(values: flags.FlagValues) -> sizes.Size:
 def choose_student(
   values: flags.FlagValues, setting: Setting
 ) -> tuple[recipes.Recipe, dict[str, Any] | None]:
-  """Returns what `compression.within` does for the limits of the flags.
+  """Returns what `recipe_fit.within` does for the limits of the flags.
 
   The networks that the student was chosen from are printed.
   """
-  recipe, choice = compression.within(
+  recipe, choice = recipe_fit.within(
     _read_limits(values), setting.recipe, setting.dataset, setting.run
   )
   if choice is not None:
