@@ -43,6 +43,7 @@ def distill(
   label_names: Sequence[str] | None = None,
   seeds: int = 1,
   baseline: bool = False,
+  linear_head: bool = False,
   max_bytes: float | str | None = None,
   max_latency_ms: float | str | None = None,
   max_ram: float | str | None = None,
@@ -79,6 +80,8 @@ def distill(
     label_names: The classes in the order of the labels; None: their numbers.
     seeds: Number of seeds to train students for, starting at `seed`.
     baseline: Also train the same students without a teacher.
+    linear_head: Also train the last layer of the same students alone, on the
+      features of their pretrained weights.
     max_bytes: Maximum size of the student's int8 file, or of another as in
       `'fp32:500000'`. With limits the largest student of the family of
       `student` that meets them is trained.
@@ -149,6 +152,7 @@ def distill(
       options=loop.Options(),
       seeds=int(seeds),
       baseline=bool(baseline),
+      linear_head=bool(linear_head),
       choice=choice,
       export=export,
     )

@@ -11,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from ft_tf import (
+  catalogue,
+  errors,
   exporting,
   recipe_fit,
   recipe_flags,
@@ -26,6 +28,7 @@ from ft_tf.export import student as export_student
 from ft_tf.progress import plan, reporter
 from ft_tf.report import model_card, page, summary
 from ft_tf.signals import cache
+from ft_tf.training import linear_head as linear_heads
 from ft_tf.training import (
   loop,
   paraphraser,
@@ -50,6 +53,7 @@ def compress(
   given: teachers.Teacher | None = None,
   seeds: int = 1,
   baseline: bool = False,
+  linear_head: bool = False,
   signals: cache.Store | None = None,
   choice: dict[str, Any] | None = None,
   export: export_student.Options = export_student.DEFAULTS,
@@ -61,10 +65,11 @@ def compress(
       `teacher_weights`, or a `.keras` file.
     dataset: The images.
     run: The folder of it all: `teacher/`, `paraphraser/`, `student/` (the
-      recipe's seed), `comparison/` (other seeds and the baseline), `export/`,
-      `report.html` and `result.json`. With `recipe.qat.epochs` also `qat/`, the
-      student of the recipe's seed after quantisation-aware training, which is
-      what is exported, and `qat-scratch/`, its baseline after as many steps.
+      recipe's seed), `comparison/` (other seeds, baseline and linear head),
+      `export/`, `report.html` and `result.json`. With `recipe.qat.epochs` also
+      `qat/`, the student of the recipe's seed after quantisation-aware
+      training, which is what is exported, and `qat-scratch/`, its baseline
+      after as many steps.
       The others are not exported, and are not trained further. A run without it
       is continued, and its export kept as `export-before-qat/`.
     strategy: The devices.
@@ -74,6 +79,8 @@ def compress(
     seeds: Number of students, of the seeds from `recipe.seed` on.
     baseline: Whether to train the same students without a teacher too, at equal
       budget.
+    linear_head: Whether to train the last layer of the same students alone,
+      too, on the features of their pretrained weights.
     signals: Where the teacher's signals are kept; all students share them.
     choice: How limits chose the recipe's student, if they did, as
       `recipe_fit.within` says it; kept in the folder.
@@ -97,6 +104,13 @@ def compress(
   recipe = recipe_fit.check_parts(
     recipe, dataset, teachers.network(recipe, dataset, given), student_model
   ).recipe
+  if linear_head:
+    linear_heads.check(recipe, student_model)
+  if baseline and recipe.student.method == recipes.LINEAR_HEAD:
+    raise errors.UsageError(
+      f'--baseline with --method={recipes.LINEAR_HEAD} leaves open which of '
+      f'both is exported: give --method={recipes.SCRATCH} --linear_head'
+    )
   if not run.begun():
     seen = specs.student_dataset(recipe, dataset)
     export_student.check_untrained(student_model, seen, export)
@@ -104,6 +118,7 @@ def compress(
     **recipes.identity(recipe),
     'seeds': seeds,
     'baseline': baseline,
+    **({'linear_head': True} if linear_head else {}),
   }
   path = teachers.source_file(recipe.teacher)
   if path:
@@ -124,7 +139,7 @@ def compress(
       return complete
     if choice is not None:
       run.write(run_dir.CANDIDATES, choice)
-    students = _students(recipe, seeds, baseline)
+    students = _students(recipe, seeds, baseline, linear_head)
     continued = _continued(recipe, baseline)
     progress = reporter.Progress(
       _plan(recipe, dataset, run, students, continued, given=given is not None),
@@ -192,16 +207,20 @@ def compress(
 
 
 def _students(
-  recipe: recipes.Recipe, seeds: int, baseline: bool
+  recipe: recipes.Recipe, seeds: int, baseline: bool, linear_head: bool
 ) -> dict[str, recipes.Recipe]:
   """Returns the students to train: folder to recipe, the exported one first."""
   students = {'student': recipe}
-  methods = [recipe.student.method, *(['scratch'] * baseline)]
+  changes = {recipe.student.method: {'method': recipe.student.method}}
+  if baseline:
+    changes[recipes.SCRATCH] = {'method': recipes.SCRATCH}
+  if linear_head:
+    changes[recipes.LINEAR_HEAD] = catalogue.linear_head()
   for seed in range(recipe.seed, recipe.seed + seeds):
-    for method in methods:
+    for method, values in changes.items():
       if (method, seed) != (recipe.student.method, recipe.seed):
         students[f'comparison/{method}-{seed}'] = recipe_flags.override(
-          recipe, {'method': method, 'seed': seed}
+          recipe, {**values, 'seed': seed}
         )
   return students
 

@@ -14,7 +14,7 @@ from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.export import budget, device_limits
 from ft_tf.methods import base, factor_transfer, registry
 from ft_tf.models import feature_maps
-from ft_tf.training import class_weights, quantisation_aware
+from ft_tf.training import class_weights, linear_head, quantisation_aware
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +108,8 @@ def check_parts(
     ),
   )
   loss_terms = registry.make(recipe, parts)
+  if recipe.student.method == recipes.LINEAR_HEAD:
+    linear_head.check(recipe, student_model)
   quantisation_aware.check(recipe, student_model)
   class_weights.of(recipe, dataset)
   return Fit(recipe, loss_terms)

@@ -260,6 +260,15 @@ def define_students(values: flags.FlagValues, *, seeds: int = 1) -> None:
     False,
     'also train the same students without a teacher, for as many steps',
   )
+  define(
+    values,
+    TRAINING,
+    'linear_head',
+    False,
+    'also train the last layer of the pretrained student alone, without a '
+    'teacher, on the features of its frozen weights; needs --student_weights, '
+    'or a .keras file as --student',
+  )
 
 
 def define_devices(values: flags.FlagValues) -> None:
