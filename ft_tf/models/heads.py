@@ -234,12 +234,11 @@ def linear_layer(
   last = call.operation
   if type(last) not in (keras.layers.Dense, keras.layers.Conv2D):
     return None
-  (x,), kernel = call.inputs, last.kernel.shape
+  (x,), (y,), kernel = call.inputs, call.outputs, last.kernel.shape
   is_linear = (
     last.activation is keras.activations.linear
-    and kernel[-1] == given.shape[-1]
+    and math.prod(size or 0 for size in y.shape[1:]) == given.shape[-1]
     and tuple(x.shape[1:]) == tuple(kernel[:-1])
-    and (isinstance(last, keras.layers.Dense) or last.padding == 'valid')
     and len(last.weights) == len(('kernel', 'bias'))
   )
   return (x, last) if is_linear else None
