@@ -359,15 +359,16 @@ _LINEAR_HEAD: dict[str, Any] = {
 def linear_head() -> dict[str, Any]:
   """Returns the flags by which a recipe trains a linear head: name to value.
 
-  They replace the optimizer's numbers and the augmentation of any recipe: its
-  own are chosen for all weights of a student, and for images.
+  They replace how any recipe trains its student and augments its images, which
+  is chosen for all weights of a student, and for images.
   """
-  optimization = {field.name for field in recipes.optimization_fields()}
+  of_student = {field.name for field in dataclasses.fields(recipes.Student)}
+  of_student -= {'model', 'student_weights', 'student_image_size'}
   values: dict[str, Any] = {}
   for leaf in recipe_flags.leaves():
     field = leaf.field
     stays = field.metadata['stored'] or field.metadata['shared']
-    if leaf.group == 'student' and field.name in optimization:
+    if leaf.group == 'student' and field.name in of_student:
       values[leaf.flag] = _LINEAR_HEAD.get(field.name, field.default)
     elif leaf.group == 'data' and not stays:
       values[leaf.flag] = field.default

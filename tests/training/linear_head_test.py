@@ -70,9 +70,7 @@ class LinearHeadTest(parameterized.TestCase):
     cls.start = network
     cls.recipe = fixtures.recipe(student=cls.path, method='linear_head')
     # Fewer epochs than users get, since each is looked at.
-    cls.enterClassContext(
-      mock.patch.dict(catalogue._LINEAR_HEAD, epochs=10)
-    )
+    cls.enterClassContext(mock.patch.dict(catalogue._LINEAR_HEAD, epochs=10))
     cls.first = run_dir.RunDir(os.path.join(folder, 'run'))
     cls.result = cls.train(cls.first)
 
