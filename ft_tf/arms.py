@@ -166,6 +166,7 @@ def plan(
     network = (
       arm_recipe.student.model,
       arm_recipe.student.student_weights,
+      arm_recipe.student.backbone_rate,
       arm_recipe.new_head,
       arm_recipe.student.student_image_size,
       arm_recipe.data.mean,

@@ -29,8 +29,10 @@ from ft_tf.training import precision
 
 _SAMPLED = 500  # training images whose values are looked at
 _NAMED = 10  # classes
-# Of SGD with momentum: pretrained networks fall apart at 0.1, not at 0.01.
-_HIGH_RATE = 0.03
+# Of SGD with momentum: pretrained networks fall apart at 0.1, not at 0.01. A
+# step of AdamW is about as large as its rate, whatever the gradient.
+_HIGH_RATES = {recipes.SGD: 0.03, recipes.ADAMW: 0.003}
+_GENTLE_RATES = {recipes.SGD: 0.01, recipes.ADAMW: 0.0003}
 
 
 def examine(
@@ -193,13 +195,16 @@ def _check_rates(
     'student': specs.student_file(recipe.student),
   }
   for role, path in starts.items():
-    rate = getattr(recipe, role).learning_rate
-    if path and rate > _HIGH_RATE:
+    settings = getattr(recipe, role)
+    rate, optimizer = settings.learning_rate, settings.optimizer
+    if path and rate > _HIGH_RATES[optimizer]:
       yield findings.Finding(
         f'learning rate of the {role}',
         f'{rate:g} is high if the weights of {path} are pretrained, and may '
-        f'undo what they have learned: give --{role}_learning_rate=0.01 or '
-        '--recipe=photos_finetune',
+        'undo what they have learned: give '
+        f'--{role}_learning_rate={_GENTLE_RATES[optimizer]:g}'
+        + ' or --recipe=photos_finetune'
+        * (optimizer == recipes.SGD),
         f'--{role}_learning_rate',
       )
 

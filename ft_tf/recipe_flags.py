@@ -127,6 +127,21 @@ def check(recipe: recipes.Recipe) -> None:
       f"--method={recipe.student.method} is Keras's own Distiller, with its "
       'own cross entropy; give another --method, or --class_weights=none'
     )
+  if recipe.student.label_smoothing and (
+    recipe.student.method in recipes.INCUMBENTS
+  ):
+    raise errors.UsageError(
+      f'--label_smoothing={recipe.student.label_smoothing}: '
+      f"--method={recipe.student.method} is Keras's own Distiller, with its "
+      'own cross entropy; give another --method, or --label_smoothing=0'
+    )
+  for role in ('teacher', 'student'):
+    settings = getattr(recipe, role)
+    if settings.optimizer == recipes.ADAMW and settings.momentum >= 1:
+      raise errors.UsageError(
+        f'--{role}_momentum={settings.momentum}: it is beta_1 of '
+        f'--{role}_optimizer=adamw; give less than 1'
+      )
   if recipe.data.resizing == 'crop' and recipe.data.pad:
     raise errors.UsageError(
       f'--pad={recipe.data.pad}: with --resizing=crop the crop is a part of '

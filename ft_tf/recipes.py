@@ -28,6 +28,7 @@ KERAS_DISTILLER_KL = 'keras_distiller_kl'
 INCUMBENTS = (KERAS_DISTILLER, KERAS_DISTILLER_KL)
 AUTO = 'auto'
 NONE, BALANCED = 'none', 'balanced'  # as of `Recipe.class_weights`
+SGD, ADAMW = 'sgd', 'adamw'  # as of `Classifier.optimizer`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,15 +122,19 @@ class Data:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Optimization:
-  """SGD with momentum and coupled weight decay."""
+  """Epochs, learning rate and decay, which every stage has."""
 
   epochs: int = fields.field('number of training epochs', least=1)
   learning_rate: float = fields.field(
     'learning rate after warm-up and before any decay', above=0, default=0.1
   )
-  momentum: float = fields.field('momentum of SGD', least=0, default=0.9)
+  momentum: float = fields.field(
+    'momentum of SGD, or beta_1 of AdamW', least=0, default=0.9
+  )
   weight_decay: float = fields.field(
-    'L2 weight decay, added to the gradient', least=0, default=5e-4
+    'L2 weight decay, added to the gradient by SGD, decoupled from it by AdamW',
+    least=0,
+    default=5e-4,
   )
   weight_decay_on: str = fields.field(
     'what decays: all variables (as in the paper), or kernels (without batch '
@@ -158,7 +163,36 @@ class Optimization:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Teacher(Optimization):
+class Classifier(Optimization):
+  """What teacher and student have besides: they may start from a file."""
+
+  optimizer: str = fields.field(
+    'optimizer: sgd (momentum and coupled weight decay, as in the paper) or '
+    'adamw (decoupled weight decay; needs a learning rate of about 0.001)',
+    choices=(SGD, ADAMW),
+    default=SGD,
+    recent=True,
+  )
+  backbone_rate: float = fields.field(
+    'factor of the learning rate for the layers that start from a file, which '
+    'are all but a fresh head; 1: one rate for all',
+    above=0,
+    most=1,
+    default=1.0,
+    recent=True,
+  )
+  ema: float = fields.field(
+    'decay per step, such as 0.999, of a moving average of the weights, which '
+    'is evaluated, saved and exported in their place; 0: no average',
+    least=0,
+    most=0.99999,
+    default=0.0,
+    recent=True,
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Teacher(Classifier):
   """The large network: trained here, or given as a file."""
 
   model: str = fields.field(
@@ -204,7 +238,7 @@ class Paraphraser(Optimization):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Student(Optimization):
+class Student(Classifier):
   """The small network; made by `student`, which adds the methods' numbers."""
 
   model: str = fields.field(
@@ -223,6 +257,17 @@ class Student(Optimization):
     'teacher)',
     least=0,
     default=0,
+  )
+  # Of the student alone: soft targets of a teacher that was trained so tell
+  # less of how classes resemble each other, and its students are less accurate
+  # (Müller, Kornblith and Hinton, "When does label smoothing help?", 2019).
+  label_smoothing: float = fields.field(
+    'share of each label that the student learns as spread evenly over all '
+    'classes, such as 0.1; terms of distillation are not smoothed',
+    least=0,
+    most=1,
+    default=0.0,
+    recent=True,
   )
 
   if TYPE_CHECKING:
@@ -462,8 +507,8 @@ def needs_paraphraser(method: str) -> bool:
 
 
 def optimization_fields() -> tuple[dataclasses.Field, ...]:
-  """Returns the fields of epochs and optimizer, which every stage has."""
-  return dataclasses.fields(Optimization)
+  """Returns the fields of how long a stage trains, and by which rule."""
+  return dataclasses.fields(Classifier)
 
 
 def layer_pairs(recipe: Recipe) -> list[tuple[str, str]]:

@@ -22,6 +22,7 @@ from ft_tf.models import (
   heads,
   layers,
   model_files,
+  origins,
   pretrained,
   seeds,
   standard,
@@ -293,8 +294,13 @@ def source_file(settings: recipes.Teacher) -> str:
 
 
 def build(recipe: recipes.Recipe, spec: layers.Spec) -> keras.Model:
-  """Returns the network to train: fresh, or with the weights it starts from."""
-  return zoo.build(
+  """Returns the network to train: fresh, or with the weights it starts from.
+
+  Raises:
+    UsageError: there is no such network, it does not fit the images, or it is
+      fresh and the recipe has a rate for layers that are not.
+  """
+  model = zoo.build(
     recipe.teacher.model,
     spec,
     weights=recipe.teacher.teacher_weights,
@@ -302,6 +308,8 @@ def build(recipe: recipes.Recipe, spec: layers.Spec) -> keras.Model:
     new_head=recipe.new_head,
     role='teacher',
   )
+  origins.check_rate(model, recipe.teacher.backbone_rate, 'teacher')
+  return model
 
 
 def network(

@@ -157,7 +157,8 @@ def group_of(leaf: recipe_flags.Leaf) -> str:
     return QUANTISATION
   if leaf.group in ('teacher', 'student') and name in _MODEL_FIELDS:
     return MODELS
-  if name in {f.name for f in recipes.optimization_fields()}:
+  optimization = {f.name for f in recipes.optimization_fields()}
+  if name in optimization | {'label_smoothing'}:
     return TRAINING
   if not leaf.group:
     return _ROOT_GROUPS.get(name, FACTOR_TRANSFER)

@@ -181,9 +181,7 @@ def with_new_head(model: keras.Model, classes: int, what: str) -> keras.Model:
     UsageError: the model does not end in such a layer.
   """
   (given,) = model.outputs
-  call = graph.producer(given)
-  while _has_no_weights(call.operation):
-    call = graph.producer(call.inputs[0])
+  call = _last_call(model)
   last = call.operation
   sizes = {
     keras.layers.Dense: 'units',
@@ -242,6 +240,19 @@ def linear_layer(
     and len(last.weights) == len(('kernel', 'bias'))
   )
   return (x, last) if is_linear else None
+
+
+def last_layer(model: keras.Model) -> keras.layers.Layer:
+  """Returns the layer that makes the logits, as of `with_new_head`."""
+  return _last_call(model).operation
+
+
+def _last_call(model: keras.Model) -> graph.Call:
+  """Returns the last call of what may have weights."""
+  call = graph.producer(model.outputs[0])
+  while _has_no_weights(call.operation):
+    call = graph.producer(call.inputs[0])
+  return call
 
 
 def _has_no_weights(operation: keras.Operation) -> bool:

@@ -13,6 +13,7 @@ from ft_tf.models import (
   heads,
   layers,
   model_files,
+  origins,
   pretrained,
   rebuilding,
   resnet,
@@ -112,12 +113,14 @@ def _build_from_file(path, spec, preprocessing, new_head, role):
     model, what, image_shape=spec.image_shape, size_flags=size_flags
   )
   checks.check_not_quantized(model, what)
+  fresh = []
   if new_head and not checks.has_classes(model, spec.classes):
     model = standard.flatten(model, preprocessing, spec.image_shape)
     if not model.trainable_weights:  # It was kept as a finished model.
       for layer in model.layers:
         layer.trainable = True
     model = heads.with_new_head(model, spec.classes, what)
+    fresh = [heads.last_layer(model).name]
   checks.check_fits(
     model,
     what,
@@ -126,7 +129,9 @@ def _build_from_file(path, spec, preprocessing, new_head, role):
     classes_fix=NEW_HEAD_FIX,
   )
   model = standard.standardize(model, image_shape=spec.image_shape)[0]
-  return _as_specified(model, spec, what)
+  model = _as_specified(model, spec, what)
+  origins.note(model, fresh)
+  return model
 
 
 def _as_specified(model, spec, what):

@@ -9,7 +9,7 @@ from ft_tf.data import example_sets, image_ops
 from ft_tf.methods import base
 from ft_tf.models import taps
 from ft_tf.signals import constant
-from ft_tf.training import step
+from ft_tf.training import averaging, step
 
 
 def trained_models(
@@ -39,6 +39,7 @@ def make_forward(
   image_size: tuple[int, int] | None = None,
   labelled_share: float = 1.0,
   class_weights: np.ndarray | None = None,
+  label_smoothing: float = 0.0,
 ) -> step.Forward:
   """Returns a batch's loss terms as a function; see `step.compile_steps`.
 
@@ -62,6 +63,9 @@ def make_forward(
       are.
     labelled_share: Of the images that batches are drawn from, 0..1.
     class_weights: As of `class_weights.of`, in the labels' cross entropy alone.
+    label_smoothing: As of `losses.cross_entropy`, in the labels' cross entropy
+      alone: what the terms learn from the teacher, soft targets above all, is
+      soft already.
   """
   outputs = taps.logits_and_features(
     network,
@@ -96,7 +100,9 @@ def make_forward(
     }
 
   def _of_labelled(logits, labels):
-    each = losses.cross_entropy(logits, tf.maximum(labels, 0), class_weights)
+    each = losses.cross_entropy(
+      logits, tf.maximum(labels, 0), class_weights, label_smoothing
+    )
     if labelled_share < 1:
       each = tf.where(labels == example_sets.UNLABELLED, 0.0, each)
     return tf.reduce_sum(each) / (batch_size * labelled_share)
@@ -115,6 +121,7 @@ def compile_steps(
   forward: step.Forward,
   *,
   jit: bool = False,
+  average: averaging.Average | None = None,
 ) -> step.Steps:
   """Returns the compiled loop of student steps; see `loop.Training`.
 
@@ -125,6 +132,7 @@ def compile_steps(
     optimizer: Built on `trained_variables`.
     forward: Of `make_forward`.
     jit: As of `step.compile_steps`.
+    average: Likewise.
   """
   return step.compile_steps(
     strategy,
@@ -138,4 +146,5 @@ def compile_steps(
     models=trained_models(student, methods),
     optimizer=optimizer,
     jit=jit,
+    average=average,
   )

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import distillation
 
 from ft_tf import errors, recipes
-from ft_tf.training import step
+from ft_tf.training import averaging, step
 
 DISTILLATION = 'distillation'  # the term of the teacher's outputs
 TERMS = ('loss', 'cross_entropy', DISTILLATION)
@@ -23,6 +23,7 @@ def compile_steps(
   student: keras.Model,
   optimizer: keras.optimizers.Optimizer,
   method: str,
+  average: averaging.Average | None = None,
 ) -> step.Steps:
   """Returns the loop of the Distiller's steps; see `loop.Training`.
 
@@ -35,6 +36,7 @@ def compile_steps(
       string 'kl_divergence', which Keras 3.15 takes of clipped raw logits; or
       with a `keras.losses.KLDivergence()`, which it takes of softened
       probabilities, times T^2. Temperature 3 and weight 1/2 are its defaults.
+    average: As of `step.compile_steps`.
 
   Raises:
     UsageError: there is more than one device, where its updates differ.
@@ -67,6 +69,8 @@ def compile_steps(
       metrics = distiller.train_on_batch(
         batch['image'], batch['label'], return_dict=True
       )
+      if average is not None:
+        average.update()
       rows.append(
         {
           'loss': metrics['total_loss'],

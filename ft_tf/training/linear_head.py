@@ -244,12 +244,16 @@ def _compute(
     split: What messages call the images.
   """
   folded = folding.fold(network)
+  (image,) = folded.inputs
   outputs = tf.function(
-    lambda images: folded(images, training=False), reduce_retracing=True
+    lambda images: folded(images, training=False),
+    input_signature=[tf.TensorSpec(image.shape, image.dtype)],
   )
   rows = np.empty((len(examples), *network.output_shape[1:]), np.float32)
   for first in range(0, len(examples), _AT_ONCE):
     part.status(f'features of {split} images: {first:,} of {len(examples):,}')
     images = examples.images[first : first + _AT_ONCE]
-    rows[first : first + _AT_ONCE] = outputs(tf.constant(images)).numpy()
+    rows[first : first + _AT_ONCE] = outputs(
+      tf.constant(images, image.dtype)
+    ).numpy()
   return rows.reshape(len(examples), -1)

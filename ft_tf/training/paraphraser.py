@@ -24,9 +24,9 @@ from ft_tf.signals import constant
 from ft_tf.training import (
   loop,
   mosaic,
+  optimizers,
   precision,
   reconstruction,
-  sgd,
   stage,
   step,
 )
@@ -201,7 +201,7 @@ class _ParaphraserStage(stage.Stage):
     recipe, dataset = self.recipe, self.dataset
     kind = recipe.paraphraser.reconstruction
     with strategy.scope():
-      optimizer, rate = sgd.make(
+      optimizer, rate = optimizers.make(
         recipe.paraphraser,
         len(dataset.every) / recipe.data.batch_size,
         recipe.precision,

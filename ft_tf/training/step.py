@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from ft_tf.models import graph
+from ft_tf.training import averaging
 
 INPUT_WAIT = 'input_wait'
 
@@ -24,6 +25,7 @@ def compile_steps(
   models: Iterable[keras.Model],
   optimizer: keras.optimizers.Optimizer,
   jit: bool = False,
+  average: averaging.Average | None = None,
 ) -> Steps:
   """Returns the compiled loop of a stage's steps; see `loop.Training`.
 
@@ -36,6 +38,8 @@ def compile_steps(
       (batch-norm statistics, states of random layers) the forward pass does.
     optimizer: Built on those trainable variables.
     jit: Whether XLA compiles the terms and their gradients.
+    average: That of the models' weights, which each step moves on; None: of
+      none.
 
   Returns:
     `(iterator, count)` to `{term: [count] float32}`, and with the terms
@@ -86,7 +90,7 @@ def compile_steps(
 
   @tf.function
   def train_steps(iterator, count):
-    return repeat(strategy, step, terms, iterator, count)
+    return repeat(strategy, step, terms, iterator, count, average=average)
 
   return train_steps
 
@@ -103,6 +107,8 @@ def repeat(
   terms: tuple[str, ...],
   iterator: Iterable[Any],
   count: tf.Tensor,
+  *,
+  average: averaging.Average | None = None,
 ) -> dict[str, tf.Tensor]:
   """Runs `step` on `count` global batches; for use inside a `tf.function`.
 
@@ -113,6 +119,7 @@ def repeat(
     terms: The names of the terms.
     iterator: Of distributed batches.
     count: Number of steps, an int32 tensor.
+    average: Is updated after each step.
 
   Returns:
     `{term: [count] float32}`, and `input_wait`, `[count]` seconds.
@@ -122,6 +129,8 @@ def repeat(
   for i in tf.range(count):
     batch, wait = _next(strategy, iterator)
     values = strategy.run(step, args=(batch,))
+    if average is not None:
+      average.update()
     total = [
       strategy.reduce(tf.distribute.ReduceOp.SUM, values[term], axis=None)
       for term in terms

@@ -11,10 +11,11 @@ from ft_tf import errors, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets
 from ft_tf.evaluation import inference, metrics, predictors
 from ft_tf.methods import registry
-from ft_tf.models import folding, fused, model_files, seeds
+from ft_tf.models import folding, fused, model_files, origins, seeds
 from ft_tf.progress import reporter
 from ft_tf.signals import cache, constant, filling
 from ft_tf.training import (
+  averaging,
   beta,
   class_weights,
   distillation,
@@ -22,9 +23,10 @@ from ft_tf.training import (
   incumbent,
   loop,
   maps,
+  optimizers,
   paraphraser,
   precision,
-  sgd,
+  schedule,
   stage,
 )
 
@@ -189,9 +191,21 @@ class StudentStage(stage.Stage):
 
   def optimizer(
     self, steps_per_epoch: float
-  ) -> tuple[keras.optimizers.Optimizer, sgd.Rate]:
+  ) -> tuple[keras.optimizers.Optimizer, schedule.Rate]:
     """Returns the optimizer and its learning rate by step."""
-    return sgd.make(self.recipe.student, steps_per_epoch, self.recipe.precision)
+    return optimizers.make(
+      self.recipe.student,
+      steps_per_epoch,
+      self.recipe.precision,
+      origins.backbone(self.model),
+    )
+
+  def average(self) -> averaging.Average | None:
+    """Returns the average of the weights that is kept; None: of none."""
+    return averaging.make(
+      distillation.trained_models(self.moved, self.methods),
+      self.recipe.student.ema,
+    )
 
   def settle_beta(
     self, measure: Callable[[], dict[str, float]], run: run_dir.RunDir
@@ -218,6 +232,7 @@ class StudentStage(stage.Stage):
         len(dataset.every) / recipe.data.batch_size
       )
       optimizer.build(distillation.trained_variables(self.moved, methods))
+      average = self.average()
     signal = None
     if methods:
       signal = self.required_teacher().signal(methods, recipe.precision)
@@ -225,7 +240,7 @@ class StudentStage(stage.Stage):
     # labels alone has as many steps, of labelled images.
     examples = dataset.every if methods else dataset.train
     train_steps, measure = self._compile(
-      strategy, optimizer, signal, examples, options
+      strategy, optimizer, average, signal, examples, options
     )
     self.settle_beta(measure, run)
     validate = stage.validation(self.moved, self.seen.validation)
@@ -242,6 +257,7 @@ class StudentStage(stage.Stage):
         'adapters': [m.adapter for m in methods if m.adapter is not None],
         'optimizer': optimizer,
       },
+      average=average,
       rate=rate,
       evaluate=lambda: validate() | measure(),
       pictures=maps.compare(
@@ -257,7 +273,7 @@ class StudentStage(stage.Stage):
       teacher_terms=(*(m.name for m in methods), incumbent.DISTILLATION),
     )
 
-  def _compile(self, strategy, optimizer, signal, examples, options):
+  def _compile(self, strategy, optimizer, average, signal, examples, options):
     """Returns the compiled steps, and a function to the terms' gradients."""
     recipe, methods = self.recipe, self.methods
     if recipe.student.method in recipes.INCUMBENTS:
@@ -267,6 +283,7 @@ class StudentStage(stage.Stage):
         student=self.model,
         optimizer=optimizer,
         method=recipe.student.method,
+        average=average,
       )
       return train_steps, dict
     smaller = self.seen is not self.dataset
@@ -278,6 +295,7 @@ class StudentStage(stage.Stage):
       image_size=self.seen.image_shape[:2] if smaller else None,
       labelled_share=len(self.dataset.train) / len(examples),
       class_weights=self._class_weights,
+      label_smoothing=recipe.student.label_smoothing,
     )
     train_steps = distillation.compile_steps(
       strategy,
@@ -286,6 +304,7 @@ class StudentStage(stage.Stage):
       optimizer,
       forward,
       jit=options.compiles_by_xla(recipe),
+      average=average,
     )
     if not methods:
       return train_steps, dict

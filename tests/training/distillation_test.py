@@ -13,7 +13,7 @@ from ft_tf.data import views
 from ft_tf.methods import factor_transfer, registry
 from ft_tf.models import fused, taps, zoo
 from ft_tf.signals import compiled
-from ft_tf.training import distillation, sgd, step
+from ft_tf.training import distillation, optimizers, step
 from tests import cosine, fixtures
 
 _METHODS = ('scratch', *definitions.registered(), 'ft+kd', 'at+kd')
@@ -44,7 +44,7 @@ def _parts(recipe, strategy, seed=0, shape=(8, 8, 1)):
         examples=dataset.train,
       ),
     )
-    optimizer, _ = sgd.make(recipe.student, 3.0, recipe.precision)
+    optimizer, _ = optimizers.make(recipe.student, 3.0, recipe.precision)
     optimizer.build(distillation.trained_variables(net, methods))
   return net, teacher, methods, optimizer
 
@@ -346,6 +346,33 @@ class StepTest(parameterized.TestCase):
     terms = forward({'image': image, 'label': tf.constant(half)})
     self.assertAlmostEqual(
       float(terms['cross_entropy']), each[::2].mean(), places=5
+    )
+
+  def test_labels_are_smoothed_in_cross_entropy_alone(self):
+    some = fixtures.blobs().train.take(np.arange(16))
+    batch = {
+      'image': tf.constant(some.images),
+      'label': tf.constant(some.labels),
+    }
+    recipe = fixtures.recipe(student=_PLAIN, method='ft+kd', kd_alpha=0.75)
+    net, teacher, methods, _ = _parts(recipe, fixtures.strategy())
+    plain = self._forward(net, teacher, methods)(batch)
+    terms = self._forward(net, teacher, methods, label_smoothing=0.1)(batch)
+    expected = keras.losses.CategoricalCrossentropy(
+      from_logits=True, label_smoothing=0.1
+    )(tf.one_hot(some.labels, 3), net(batch['image'], training=True))
+    self.assertAlmostEqual(
+      float(terms['cross_entropy']), float(expected), places=5
+    )
+    self.assertNotAlmostEqual(
+      float(terms['cross_entropy']), float(plain['cross_entropy']), places=3
+    )
+    for name in ('factor_transfer', 'kd', 'train_accuracy'):
+      self.assertAlmostEqual(float(terms[name]), float(plain[name]), places=5)
+    self.assertAlmostEqual(
+      float(terms['loss'] - plain['loss']),
+      0.25 * float(terms['cross_entropy'] - plain['cross_entropy']),
+      places=4,
     )
 
   def test_images_without_labels_are_learned_from_by_the_terms_alone(self):

@@ -14,7 +14,14 @@ from absl.testing import absltest, parameterized
 from ft_tf import errors, run_dir, teachers
 from ft_tf.models import model_files
 from ft_tf.quantisation import twin
-from ft_tf.training import loop, paraphraser, quantisation_aware, student
+from ft_tf.training import (
+  loop,
+  optimizers,
+  paraphraser,
+  quantisation_aware,
+  step,
+  student,
+)
 from tests import fixtures, student_runs
 
 _QAT = {'qat_epochs': 2, 'qat_learning_rate': 0.01}
@@ -172,6 +179,33 @@ class TrainQuantisedTest(student_runs.StudentCase):
     ranges = quantisation_aware.read_ranges(two)
     for place, pair in quantisation_aware.read_ranges(one).items():
       np.testing.assert_allclose(ranges[place], pair, atol=1e-5)
+
+  def test_student_by_adamw_with_an_average_is_continued_by_sgd(self):
+    values = {
+      'student_optimizer': 'adamw',
+      'student_learning_rate': 0.01,
+      'student_weight_decay': 0.05,
+      'student_ema': 0.9,
+      'label_smoothing': 0.1,
+    }
+    trained = self._train_student('adamw', fixtures.recipe(**values))
+    rules = []
+    compile_steps = step.compile_steps
+
+    def compiling(*arguments, optimizer, average, **options):
+      rules.append((optimizer, average))
+      return compile_steps(
+        *arguments, optimizer=optimizer, average=average, **options
+      )
+
+    with mock.patch.object(step, 'compile_steps', compiling):
+      run, result = self._train(trained=trained, values=values)
+    ((optimizer, average),) = rules
+    self.assertIsInstance(optimizer, optimizers.CoupledSGD)
+    self.assertEqual(optimizer.coupled_weight_decay, 0)
+    self.assertIsNone(average)
+    self.assertEqual(result['steps'], 6)
+    self.assertAlmostEqual(run.metrics()[0]['learning_rate'], 0.01, delta=3e-3)
 
   def test_control_in_float_has_equal_steps_and_no_ranges(self):
     run, result = self._train(in_float=True)
