@@ -34,6 +34,7 @@ from ft_tf.training import (
   paraphraser,
   parts,
   precision,
+  programs,
   quantisation_aware,
   stage,
   student,
@@ -174,9 +175,14 @@ def compress(
       'signals': signals,
       'progress': progress,
     }
+    compiled = programs.Programs()
     results = {
       name: student.train_student(
-        student_recipe, dataset, run=run.child(name), **work
+        student_recipe,
+        dataset,
+        run=run.child(name),
+        compiled=compiled,
+        **work,
       )
       for name, student_recipe in students.items()
     }

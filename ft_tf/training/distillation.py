@@ -122,6 +122,7 @@ def compile_steps(
   *,
   jit: bool = False,
   average: averaging.Average | None = None,
+  generator: keras.random.SeedGenerator | None = None,
 ) -> step.Steps:
   """Returns the compiled loop of student steps; see `loop.Training`.
 
@@ -133,6 +134,7 @@ def compile_steps(
     forward: Of `make_forward`.
     jit: As of `step.compile_steps`.
     average: Likewise.
+    generator: Likewise.
   """
   return step.compile_steps(
     strategy,
@@ -147,4 +149,5 @@ def compile_steps(
     optimizer=optimizer,
     jit=jit,
     average=average,
+    generator=generator,
   )

@@ -26,6 +26,7 @@ def compile_steps(
   optimizer: keras.optimizers.Optimizer,
   jit: bool = False,
   average: averaging.Average | None = None,
+  generator: keras.random.SeedGenerator | None = None,
 ) -> Steps:
   """Returns the compiled loop of a stage's steps; see `loop.Training`.
 
@@ -40,6 +41,8 @@ def compile_steps(
     jit: Whether XLA compiles the terms and their gradients.
     average: That of the models' weights, which each step moves on; None: of
       none.
+    generator: Whose seed random operations without one of their own use; None:
+      a new one.
 
   Returns:
     `(iterator, count)` to `{term: [count] float32}`, and with the terms
@@ -48,12 +51,12 @@ def compile_steps(
   models = list(models)
   moved = [v for model in models for v in model.trainable_variables]
   others = [v for model in models for v in model.non_trainable_variables]
-  generator = keras.random.SeedGenerator()
-  seed, _ = generator.state.numpy()
+  generator = generator or keras.random.SeedGenerator()
 
   def differentiate(values, scale, number, batch):
     """Returns terms, gradients and the others' new values: a pure function."""
-    state = tf.stack([tf.cast(seed, number.dtype), number])
+    seed = tf.cast(tf.convert_to_tensor(generator.state.value)[0], number.dtype)
+    state = tf.stack([seed, number])
     scope = keras.StatelessScope(
       [*zip(moved + others, values, strict=True), (generator.state, state)]
     )
