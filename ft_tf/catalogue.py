@@ -350,7 +350,7 @@ VARIANT_SOURCES = {
 # rate serves networks of every width.
 _LINEAR_HEAD: dict[str, Any] = {
   'epochs': 50,
-  'learning_rate': 10.0,
+  'learning_rate': 3.0,
   'weight_decay': 3e-5,
   'decay': 'cosine',
 }

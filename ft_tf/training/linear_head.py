@@ -52,12 +52,21 @@ def check(recipe: recipes.Recipe, network: keras.Model) -> None:
       'whose features are random; give pretrained ones by --student_weights, '
       'or a .keras file as --student'
     )
-  if heads.linear_layer(network) is None:
+  _split(recipe, network)
+
+
+def _split(
+  recipe: recipes.Recipe, network: keras.Model
+) -> tuple[keras.KerasTensor, keras.layers.Layer]:
+  """Returns the value of `heads.linear_layer`, which a head needs."""
+  split = heads.linear_layer(network)
+  if split is None:
     raise errors.UsageError(
-      f'{recipes.LINEAR_HEAD}: --student={settings.model} does not end in a '
-      'dense layer with a bias, or a convolution to 1x1 in its place; give '
-      'another --student'
+      f'{recipes.LINEAR_HEAD}: --student={recipe.student.model} does not end '
+      'in a dense layer with a bias, or a convolution to 1x1 in its place; '
+      'give another --student'
     )
+  return split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +130,7 @@ class LinearHeadStage(student.StudentStage):
   def build(self, strategy: tf.distribute.Strategy) -> None:
     super().build(strategy)
     check(self.recipe, self.model)
-    features, self._layer = heads.linear_layer(self.model)
+    features, self._layer = _split(self.recipe, self.model)
     self._frozen = keras.Model(self.model.inputs[0], features)
     *shape, classes = self._layer.kernel.shape
     with strategy.scope():
@@ -152,7 +161,7 @@ class LinearHeadStage(student.StudentStage):
     self._head.set_weights(
       self._scaling.to_scaled(kernel.reshape(-1, len(bias)), bias)
     )
-    examples = self._examples(of_train, seen.train.labels)
+    examples = self._as_images(of_train, seen.train.labels)
     with strategy.scope():
       optimizer, rate = self.optimizer(
         len(self.dataset.every) / recipe.data.batch_size
@@ -182,7 +191,7 @@ class LinearHeadStage(student.StudentStage):
       state={'student': self._head, 'optimizer': optimizer},
       rate=rate,
       evaluate=stage.validation(
-        self._head, self._examples(of_validation, seen.validation.labels)
+        self._head, self._as_images(of_validation, seen.validation.labels)
       ),
       pictures=lambda: None,
       keep_best=lambda: self._keep_best(run),
@@ -203,7 +212,7 @@ class LinearHeadStage(student.StudentStage):
     shape = self._layer.kernel.shape
     self._layer.set_weights([kernel.reshape(shape), bias])
 
-  def _examples(
+  def _as_images(
     self, features: np.ndarray, labels: np.ndarray
   ) -> example_sets.Examples:
     """Returns scaled features in the place of images, `[N, 1, 1, F]`."""
