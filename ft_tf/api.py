@@ -238,7 +238,7 @@ def _loaded_teacher(teacher: Any) -> keras.Model | None:
   """Returns the trained teacher that is given; None: a network to train."""
   if isinstance(teacher, (str, os.PathLike)):
     path = _path('teacher', teacher)
-    if not model_files.is_file(path):
+    if not model_files.is_teacher_file(path):
       return None
     teacher = model_files.load(path)
   _check_model('teacher', teacher)
@@ -313,7 +313,8 @@ def _model(
   """
   if isinstance(given, (str, os.PathLike)):
     given = _path(name, given)
-    model_files.check_name(given, f'{name}={given}')
+    if name == 'student' or not model_files.is_teacher_file(given):
+      model_files.check_name(given, f'{name}={given}')
     return given
   _check_model(name, given)
   if given.input_shape[-1] not in (None, images.shape[-1]):

@@ -44,7 +44,8 @@ def check(
     ('student', student_model, student_layers, recipe.student_layer),
   ):
     chosen = ', '.join(
-      f'{layer.replace(".", "/")} {show(feature_maps.shape(net, layer))}'
+      f'{layer_choice.shown_name(net, layer)} '
+      f'{show(feature_maps.shape(net, layer))}'
       for layer in layers
     )
     alternatives = ', '.join(

@@ -142,6 +142,14 @@ def check(recipe: recipes.Recipe) -> None:
         f'--{role}_momentum={settings.momentum}: it is beta_1 of '
         f'--{role}_optimizer=adamw; give less than 1'
       )
+  mixed = recipe.data.mixup_alpha > 0 or recipe.data.cutmix_alpha > 0
+  if mixed and recipe.student.method in recipes.INCUMBENTS:
+    raise errors.UsageError(
+      f'--mixup_alpha={recipe.data.mixup_alpha:g} and '
+      f'--cutmix_alpha={recipe.data.cutmix_alpha:g}: '
+      f"--method={recipe.student.method} is Keras's own Distiller, which takes "
+      'one label for each image; give another --method, or 0 to both'
+    )
   if recipe.data.resizing == 'crop' and recipe.data.pad:
     raise errors.UsageError(
       f'--pad={recipe.data.pad}: with --resizing=crop the crop is a part of '

@@ -100,6 +100,37 @@ class Data:
   flip: bool = fields.field(
     'flip half of the training images left to right', default=True
   )
+  rand_augment_magnitude: float = fields.field(
+    'magnitude of RandAugment, 0 to 30 as in torchvision (where 9 is the '
+    'default): random operations on colours and geometry after the crop; 0: '
+    'none',
+    least=0,
+    most=30,
+    default=0.0,
+    recent=True,
+  )
+  # The paper's for ImageNet, and torchvision's default.
+  rand_augment_ops: int = fields.field(
+    'number of operations that RandAugment applies to each image',
+    least=1,
+    default=2,
+    recent=True,
+  )
+  mixup_alpha: float = fields.field(
+    'mixup: each training image is mixed with another one by a share from '
+    'Beta(alpha, alpha), and so are their cross entropies; 0: none; with '
+    '--cutmix_alpha half of the images are mixed by each',
+    least=0,
+    default=0.0,
+    recent=True,
+  )
+  cutmix_alpha: float = fields.field(
+    'CutMix: each training image gets a box of another one whose area is drawn '
+    'by Beta(alpha, alpha), and cross entropies are mixed by area; 0: none',
+    least=0,
+    default=0.0,
+    recent=True,
+  )
   mean: tuple[float, ...] = fields.field(
     'mean of each channel, for images scaled to 0-1'
   )
@@ -107,7 +138,9 @@ class Data:
     'standard deviation of each channel, for images scaled to 0-1', above=0
   )
   view_seed: int = fields.field(
-    'seed of the random crops and flips', least=0, default=0
+    'seed of the random crops, flips and other augmentations',
+    least=0,
+    default=0,
   )
   views: int = fields.field(
     'number of augmented copies of each training image, which epochs repeat in '
@@ -196,7 +229,7 @@ class Teacher(Classifier):
   """The large network: trained here, or given as a file."""
 
   model: str = fields.field(
-    'network name of the teacher to train, or a trained .keras file'
+    'network name of the teacher to train, or a trained .keras or .onnx file'
   )
   teacher_outputs: str = fields.field(
     'outputs of a given teacher: logits, probabilities, or auto (a softmax at '

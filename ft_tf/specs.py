@@ -7,7 +7,14 @@ import numpy as np
 
 from ft_tf import errors, recipe_flags, recipes
 from ft_tf.data import datasets, example_sets
-from ft_tf.models import layers, model_files, origins, pretrained, zoo
+from ft_tf.models import (
+  layers,
+  model_files,
+  onnx_layers,
+  origins,
+  pretrained,
+  zoo,
+)
 
 
 def settle_statistics(
@@ -155,6 +162,6 @@ def describe_start(recipe: recipes.Recipe, dataset: datasets.Dataset) -> str:
 def count_parameters(model: keras.Model) -> int:
   """Returns the number of weights that training moves, frozen or not."""
   statistics = {'moving_mean', 'moving_variance'}
-  return sum(
+  return onnx_layers.count_parameters(model) + sum(
     int(np.prod(w.shape)) for w in model.weights if w.name not in statistics
   )

@@ -16,7 +16,7 @@ from scipy import optimize
 from ft_tf import errors, findings, recipes, specs, teachers
 from ft_tf.data import datasets, example_sets, image_ops, sampling
 from ft_tf.evaluation import metrics, predictors
-from ft_tf.models import graph
+from ft_tf.models import graph, onnx_layers
 
 _JUDGED = 2000  # test images that the teacher is measured on
 _TRIED = 500  # of these, for each other preprocessing
@@ -45,7 +45,7 @@ def check_expectation(
   if given is None:
     raise errors.UsageError(
       '--expect_teacher_accuracy is of a trained teacher: give --teacher, a '
-      '.keras file'
+      '.keras or .onnx file'
     )
 
 
@@ -140,7 +140,10 @@ def values_of_first_layer(
 def _input_of_first_kernel(model: keras.Model) -> keras.KerasTensor | None:
   for call in graph.calls(model):
     weights = getattr(call.operation, 'weights', ())
-    if any(weight.name == 'kernel' for weight in weights):
+    # The kernels of an ONNX file are not Keras's.
+    if isinstance(call.operation, onnx_layers.OnnxGraph) or any(
+      weight.name == 'kernel' for weight in weights
+    ):
       return call.inputs[0]
   return None
 

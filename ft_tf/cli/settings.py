@@ -75,7 +75,7 @@ def read_setting(values: flags.FlagValues) -> Setting:
   # Before anything else uses TensorFlow: it may split the CPU.
   devices = strategy.make(values.num_replicas)
   original = None
-  if model_files.is_file(recipe.teacher.model):
+  if model_files.is_teacher_file(recipe.teacher.model):
     original = model_files.load(recipe.teacher.model)
     checks.check_classifier(original, recipe.teacher.model)
   recipe = _as_teacher_takes(recipe, original)
@@ -118,7 +118,8 @@ def read_recipe(values: flags.FlagValues) -> recipes.Recipe:
   )
   for name in ('teacher', 'student'):
     model = getattr(recipe, name).model
-    model_files.check_name(model, f'--{name}={model}')
+    if name == 'student' or not model_files.is_teacher_file(model):
+      model_files.check_name(model, f'--{name}={model}')
   return recipe
 
 
@@ -205,7 +206,6 @@ def read_source(
     resizing=values.resizing or resizing,
     max_bad_files=values.max_bad_files,
     channels=channels if channels in (1, 3) else 0,
-    trains=False,
   )
 
 

@@ -1,6 +1,5 @@
 """TFDS builders of data sets by name, and the preparation of their files."""
 
-import contextlib
 import glob
 import os
 import re
@@ -11,51 +10,62 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from ft_tf import errors
-from ft_tf.data import digits, folder, folder_builder, messages
+from ft_tf.data import (
+  digits,
+  folder,
+  folder_images,
+  folder_index,
+  messages,
+  tfds_images,
+)
 
 # Registering the builder makes 'digits' a TFDS name like any other.
 _EMBEDDED = (digits.Digits.name,)
 _NAMED = 10  # configurations that a message lists
 FILE_FORMATS = ('tfrecord', 'array_record')
+StoredImages = folder_images.FolderImages | tfds_images.TfdsImages
 
 
-def open_builder(
+def open_images(
   name: str,
   *,
   data_dir: str | None = None,
   max_bad_files: int = 0,
   channels: int = 0,
-  labelled: tfds.core.DatasetBuilder | None = None,
-) -> tfds.core.DatasetBuilder:
-  """Returns the TFDS builder of a data set.
+  labelled: StoredImages | None = None,
+) -> StoredImages:
+  """Returns the images of a data set.
 
-  Digits and folders need not be prepared; see `prepare_local`.
+  Digits and folders need not be prepared; see `prepare`.
 
   Args:
     name: TFDS name, `digits`, `folder:PATH` (a folder of images) or
       `unlabeled:PATH` (a folder of images without labels).
     data_dir: The TFDS folder; TFDS's default if None.
-    max_bad_files: As of `folder_builder.make_builder`.
-    channels: As of `folder_builder.make_builder`.
-    labelled: The builder of the data set that unlabelled images add to.
+    max_bad_files: As of `folder_images.open_folder`.
+    channels: As of `folder_images.open_folder`.
+    labelled: The data set that unlabelled images add to.
 
   Raises:
-    UsageError: there is no such data set, or it is not prepared.
+    UsageError: there is no such data set, it is not prepared, or it is not one
+      of labelled images.
   """
   for prefix, scan in (
     (folder.PREFIX, folder.scan),
     (folder.UNLABELLED, folder.scan_unlabelled),
   ):
     if name.startswith(prefix):
-      return folder_builder.make_builder(
+      if not isinstance(labelled, folder_images.FolderImages):
+        labelled = None
+      return folder_images.open_folder(
         scan(name.removeprefix(prefix)),
         data_dir=data_dir,
         max_bad_files=max_bad_files,
         channels=channels,
-        labelled=labelled if labelled and _is_folder(labelled) else None,
+        labelled=labelled,
       )
   if name in _EMBEDDED:
-    return _find(name, data_dir)
+    return tfds_images.TfdsImages(name, _find(name, data_dir))
   _check_name(name)
   if data_dir is not None and not os.path.isdir(data_dir):
     raise errors.UsageError(
@@ -75,7 +85,7 @@ def open_builder(
       f'--dataset={name} --data_dir={where}`, or give the --data_dir that has '
       'it'
     )
-  return builder
+  return tfds_images.TfdsImages(name, builder)
 
 
 def _check_name(name: str) -> None:
@@ -91,7 +101,7 @@ def _check_name(name: str) -> None:
     raise errors.UsageError(
       f'--dataset={shown}: write {folder.PREFIX}{messages.printable(path)}'
     )
-  if name.split('/', maxsplit=1)[0] == folder_builder.NAME:
+  if name.split('/', maxsplit=1)[0] == folder_index.NAME:
     raise errors.UsageError(
       f'--dataset={shown} has no path: a folder of images is '
       f'--dataset={folder.PREFIX}PATH'
@@ -126,79 +136,44 @@ def list_prepared(name: str, data_dir: str | None = None) -> list[str]:
   return names
 
 
-def fingerprint(builder: tfds.core.DatasetBuilder) -> str:
-  """Returns a digest of a folder's images; '' for other data sets."""
-  return builder.builder_config.fingerprint if _is_folder(builder) else ''
-
-
-def has_validation(builder: tfds.core.DatasetBuilder) -> bool:
-  """Returns whether a data set is a folder with a validation split."""
-  return _is_folder(builder) and (
-    folder.VALIDATION in builder.builder_config.files
-  )
-
-
-def split_names(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
-  """Returns the splits; digits have them only after preparation."""
-  if _is_folder(builder):
-    return tuple(builder.builder_config.files)
-  return tuple(builder.info.splits)
-
-
-def _is_folder(builder: tfds.core.DatasetBuilder) -> bool:
-  return builder.name == folder_builder.NAME
-
-
-def supervised_keys(name: str, info: tfds.core.DatasetInfo) -> tuple[str, str]:
-  """Returns the feature names of image and label.
-
-  Raises:
-    UsageError: the data set is not one of labelled images.
-  """
-  keys = info.supervised_keys
-  features = info.features
-  if (
-    keys is None
-    or len(keys) != 2
-    or not isinstance(features[keys[0]], tfds.features.Image)
-    or not isinstance(features[keys[1]], tfds.features.ClassLabel)
-  ):
-    raise errors.UsageError(
-      f'{name} is not an image classification data set: --dataset takes one '
-      'whose supervised keys are an image and a class label'
-    )
-  return keys
-
-
 def prepare(
   name: str, *, data_dir: str | None = None, file_format: str = 'tfrecord'
 ) -> dict[str, Any]:
   """Downloads a data set and writes its files, unless it is prepared.
 
+  Of a folder of images it writes the index, whatever it finds.
+
   Args:
-    name: TFDS name, or `digits`.
+    name: TFDS name, `digits` or `folder:PATH`.
     data_dir: The TFDS folder; TFDS's default if None.
-    file_format: One of `FILE_FORMATS`.
+    file_format: One of `FILE_FORMATS`; a folder stays as it is.
 
   Returns:
-    `folder`, the folder of the files, and `examples`, their number by split.
+    `folder`, the folder of the files, and `examples`, their number by split;
+    for a folder of images also `index`, the file that was written.
 
   Raises:
     UsageError: there is no such data set, it cannot be downloaded, or it is
       prepared in another format.
   """
   if name.startswith(folder.PREFIX):
-    raise errors.UsageError(
-      f'{messages.printable(name)} needs no preparation: give it to the other '
-      'programs'
+    images = folder_images.open_folder(
+      folder.scan(name.removeprefix(folder.PREFIX)),
+      data_dir=data_dir,
+      max_bad_files=sys.maxsize,
     )
+    return {
+      'folder': images.root,
+      'index': images.prepare(),
+      'examples': {split: images.count(split) for split in images.split_names},
+    }
   _check_name(name)
   # TFDS refuses another format for a data set that is prepared.
   builder = _find(name, data_dir)
   if not builder.is_prepared():
     builder = _find(name, data_dir, file_format=file_format)
   try:
-    _prepare(builder)
+    tfds_images.prepare(builder)
   except Exception as error:  # TFDS raises many kinds, asserts among them.
     raise errors.UsageError(
       f'cannot prepare {name} in {builder.data_dir}: {error}'
@@ -215,33 +190,6 @@ def prepare(
       split: info.num_examples for split, info in builder.info.splits.items()
     },
   }
-
-
-def prepare_local(builder: tfds.core.DatasetBuilder) -> None:
-  """Prepares digits or a folder of images, without network, if it is not yet.
-
-  Raises:
-    UsageError: the folder cannot be written.
-  """
-  try:
-    if _is_folder(builder):
-      builder.cache_inspections()
-    if not builder.is_prepared():
-      _prepare(
-        builder,
-        download_config=tfds.download.DownloadConfig(try_download_gcs=False),
-      )
-  except OSError as error:
-    raise errors.UsageError(
-      f'cannot prepare {builder.name} in {builder.data_dir} '
-      f'({error.strerror}): give another --data_dir'
-    ) from error
-
-
-def _prepare(builder: tfds.core.DatasetBuilder, **options: Any) -> None:
-  # TFDS prints on standard output, which is for results.
-  with contextlib.redirect_stdout(sys.stderr):
-    builder.download_and_prepare(**options)
 
 
 def _find(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ft_tf import errors, recipes, sizes
-from ft_tf.data import example_sets, sources
+from ft_tf.data import example_sets, memory, sources
 
 # Chooses the validation images: the same ones in every run, of every seed.
 _VALIDATION_SEED = 0
@@ -196,7 +196,7 @@ class Dataset:
 
   @functools.cached_property
   def _parts(self):
-    self._check_memory()
+    self._settle_memory()
     every = self._source.read(self._train_split)
     if self._validation_split:
       return every, self._source.read(self._validation_split)
@@ -213,8 +213,8 @@ class Dataset:
       every.take(np.sort(order[:validation_examples])),
     )
 
-  def _check_memory(self) -> None:
-    """Raises `UsageError` if all splits together do not fit into memory.
+  def _settle_memory(self) -> None:
+    """Has images stay in their files if memory cannot hold all splits.
 
     Each source's split is listed with the number of its copies.
     """
@@ -235,8 +235,10 @@ class Dataset:
         # A missing split is refused when it is read.
         with contextlib.suppress(errors.UsageError):
           wanted += copies * source.bytes_in_memory(split)
-    if wanted:
-      sources.check_memory(wanted, self._source, self._train_split)
+    if wanted and memory.is_short_for(wanted):
+      for source in {self._source, self._unlabelled}:
+        if isinstance(source, sources.Source):
+          source.keep_in_files()
 
 
 class _Smaller(Dataset):

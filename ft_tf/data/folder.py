@@ -94,7 +94,9 @@ def scan_unlabelled(root: str) -> folder_tree.Listing:
       f'{root} has no readable image: --unlabeled takes a folder with images, '
       f'at any depth{tree.describe_other_files("")}'
     )
-  return tree.make_listing(('unlabelled',), {TRAIN: {'unlabelled': images}}, [])
+  return tree.make_listing(
+    ('unlabelled',), {TRAIN: {'unlabelled': images}}, [], labelled=False
+  )
 
 
 def _absolute(root: str, flag: str) -> str:

@@ -1,20 +1,19 @@
-"""Decodes the images of a folder, and checks whether they make a data set.
+"""Checks whether the images of a folder make a data set.
 
 Warnings go to standard error; errors name the fix.
 """
 
 import collections
-import concurrent.futures
-import os
 import statistics
 import sys
-import warnings
+import time
 from collections.abc import Iterable, Mapping
 
 from ft_tf import errors
 from ft_tf.data import folder_names, folder_tree, image_files, messages
 
 _LISTED = 100  # bad files
+_PRINT_SECONDS = 5.0  # between two lines about progress
 
 # For each split its images: path below the root, class, SHA-256 of the bytes.
 Kept = Mapping[str, tuple[tuple[str, str, str], ...]]
@@ -25,23 +24,37 @@ def log(line: str) -> None:
   print(line, file=sys.stderr, flush=True)
 
 
-def inspect_all(
-  listing: folder_tree.Listing,
-) -> dict[str, image_files.Inspection]:
-  """Decodes every image in parallel; returns what is known of each, by path."""
-  files = [path for split in listing.splits.values() for path, _ in split]
-  log(
-    f'{messages.printable(listing.root)}: decoding '
-    f'{messages.count(len(files), "image")}'
-  )
-  with (
-    warnings.catch_warnings(action='ignore'),  # The inspections report them.
-    concurrent.futures.ThreadPoolExecutor() as pool,
-  ):
-    inspections = pool.map(
-      lambda path: image_files.inspect(os.path.join(listing.root, path)), files
-    )
-    return dict(zip(files, inspections, strict=True))
+class Progress:
+  """Prints how far something has come, if it takes long."""
+
+  def __init__(self, what: str, total: int = 0):
+    """Prints nothing yet.
+
+    Args:
+      what: What is done, in front of the number.
+      total: How many images there are; 0 if that is not known.
+    """
+    self._what = what
+    self._total = total
+    self._count = 0
+    self._started = time.monotonic()
+    self._next = self._started + _PRINT_SECONDS
+
+  def step(self) -> None:
+    """Counts an image."""
+    self._count += 1
+    now = time.monotonic()
+    if now < self._next or self._count == self._total:
+      return
+    self._next = now + _PRINT_SECONDS
+    rate = self._count / (now - self._started)
+    line = f'{self._what} {self._count:,}'
+    if self._total:
+      line += f' of {self._total:,}'
+    line += f' images, {rate:,.0f} images/s'
+    if self._total:
+      line += f', {(self._total - self._count) / rate:,.0f} s left'
+    log(line)
 
 
 def report_bad_images(

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import hashlib
 import os
 from collections.abc import Iterable, Mapping
 
@@ -20,17 +19,16 @@ class Listing:
     splits: For each split, (path below the root, class) of its files, sorted by
       path. The splits are 'train' and 'test', and 'validation' if there is such
       a folder.
-    digest: SHA-256 of the root and of each file's path, size, times, device and
-      inode. It changes when any file changes.
-    changed_ns: The latest time of change of any file, in nanoseconds.
+    labelled: Whether the classes are labels.
+    statuses: The status of each file by its path; None of a broken link.
     notes: Messages for the user, one line each.
   """
 
   root: str
   classes: tuple[str, ...]
   splits: dict[str, tuple[tuple[str, str], ...]]
-  digest: str
-  changed_ns: int
+  labelled: bool
+  statuses: Mapping[str, image_files.Status | None]
   notes: tuple[str, ...]
 
 
@@ -44,8 +42,7 @@ class Tree:
     self._outside: list[str] = []  # names outside the splits
     # Broken links, and links to a folder that contains them.
     self._links: list[str] = []
-    self._statuses: dict[str, str] = {}  # of images: size, times and so on
-    self._changed_ns = 0
+    self._statuses: dict[str, image_files.Status | None] = {}  # of images
     self._entries: dict[str, tuple[list[str], list[str]]] = {}
 
   def entries(self, parent: str) -> tuple[list[str], list[str]]:
@@ -88,21 +85,12 @@ class Tree:
         folders.append(entry.name)
       elif image_files.is_image(entry.path):
         images.append(entry.name)
-        self._record_status(path, status)
+        self._statuses[path] = status and image_files.status_of(status)
       elif status is None:
         self._links.append(path)
       else:
         self._not_images.append(path)
     return folders, images
-
-  def _record_status(self, path: str, status: os.stat_result | None) -> None:
-    self._statuses[path] = 'broken link'
-    if status is not None:
-      self._statuses[path] = (
-        f'{status.st_dev} {status.st_ino} {status.st_size} '
-        f'{status.st_mtime_ns} {status.st_ctime_ns}'
-      )
-      self._changed_ns = max(self._changed_ns, status.st_ctime_ns)
 
   def _contains(self, status: os.stat_result, path: str) -> bool:
     """Returns whether a folder, by its status, is or contains a path.
@@ -148,6 +136,8 @@ class Tree:
     classes: tuple[str, ...],
     images: Mapping[str, Mapping[str, Iterable[str]]],
     notes: list[str],
+    *,
+    labelled: bool = True,
   ) -> Listing:
     """Returns the listing of images.
 
@@ -155,6 +145,7 @@ class Tree:
       classes: Names of the class folders.
       images: Paths below the root, by split and class.
       notes: Messages for the user; notes on skipped names are added to them.
+      labelled: Whether the classes are labels.
     """
     splits = {
       split: tuple(
@@ -164,16 +155,16 @@ class Tree:
       )
       for split, by_class in images.items()
     }
-    lines = [os.path.realpath(self.root)]
-    for split, files in splits.items():
-      for path, label in files:
-        lines.append(f'{split}\0{label}\0{path}\0{self._statuses[path]}')
     return Listing(
       self.root,
       classes,
       splits,
-      hashlib.sha256(os.fsencode('\n'.join(lines))).hexdigest(),
-      self._changed_ns,
+      labelled,
+      {
+        path: self._statuses[path]
+        for part in splits.values()
+        for path, _ in part
+      },
       (*notes, *self._note_skipped()),
     )
 

@@ -2,7 +2,8 @@
 
 Pillow reads more formats than TensorFlow, and reads damaged files that
 TensorFlow refuses. A file that TensorFlow decodes to the same image is kept
-unchanged; all others are converted to 8-bit PNG.
+unchanged; a JPEG that has to be turned gets a mark that `decoding` reads; all
+others are converted to 8-bit PNG.
 """
 
 import dataclasses
@@ -11,10 +12,14 @@ import hashlib
 import io
 import os
 import stat
+import warnings
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps, TiffImagePlugin
+
+from ft_tf.data import decoding
 
 # Formats that Pillow opens but cannot decode alone, vector graphics and video.
 _NOT_IMAGES = {'BUFR', 'EPS', 'FLI', 'GRIB', 'HDF5', 'IPTC', 'MPEG', 'WMF'}
@@ -28,13 +33,38 @@ _MOST_PIXELS = 100_000_000
 _MOST_BYTES = 2**30
 # Format and mode of files that TensorFlow decodes to the same image.
 _PLAIN = {('JPEG', 'L'), ('JPEG', 'RGB'), ('PNG', 'L'), ('PNG', 'RGB')}
+# Those that it decodes to the same image if it is told to be accurate. MPO is
+# JPEG followed by more, such as a second view or the brightness of HDR.
+_ACCURATE = {(kind, mode) for kind in ('JPEG', 'MPO') for mode in ('L', 'RGB')}
+# The scale at which a JPEG is inspected: all its bytes are read, so that damage
+# shows, but fewer pixels are computed.
+_SCALE = 8
 _ORIENTATION = 0x0112  # in EXIF
 _BITS_PER_SAMPLE = 0x0102  # in TIFF
 _GREY = ('1', 'L', 'LA', 'I', 'I;16', 'I;16B', 'I;16L', 'I;16N')
 _WIDE = ('I', 'F')  # 32 bits; the range of the values is unknown
 
 
-@dataclasses.dataclass(frozen=True)
+class Status(NamedTuple):
+  """What the file system says of a file; it differs once a file has changed.
+
+  Attributes:
+    size: In bytes.
+    mtime_ns: The time of the last change of the bytes, which programs can set.
+    ctime_ns: The time of the last change of bytes, name or time, which they
+      cannot set.
+  """
+
+  size: int
+  mtime_ns: int
+  ctime_ns: int
+
+
+def status_of(status: os.stat_result) -> Status:
+  return Status(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Inspection:
   """The properties of an image file, which decoding shows.
 
@@ -45,6 +75,10 @@ class Inspection:
     grey: Whether the image has no colours.
     highest: The highest value if the values have 16 bits, otherwise 0.
     frames: How many images the file holds; the first is used.
+    height: Of the image in pixels, as the file has it.
+    width: Of the image in pixels, as the file has it.
+    form: What TensorFlow is given: PLAIN, MARKED or CONVERTED.
+    orientation: As of EXIF; 1 is upright.
   """
 
   reason: str = ''
@@ -52,6 +86,14 @@ class Inspection:
   grey: bool = False
   highest: int = 0
   frames: int = 1
+  height: int = 0
+  width: int = 0
+  form: str = ''
+  orientation: int = 1
+
+
+# The file's bytes; these after a mark (`decoding.mark`); or a PNG of them.
+PLAIN, MARKED, CONVERTED = 'plain', 'marked', 'converted'
 
 
 @functools.cache
@@ -92,7 +134,17 @@ def is_image(path: str) -> bool:
 def inspect(path: str) -> Inspection:
   """Decodes a file with Pillow and TensorFlow; returns its properties."""
   try:
-    content = read(path)
+    content, _ = read(path)
+  except FileNotFoundError:
+    return Inspection('a link to a file that is missing, or just removed')
+  except OSError as error:
+    return Inspection(error.strerror or _first_line(error))
+  return inspect_bytes(content)
+
+
+def inspect_bytes(content: bytes) -> Inspection:
+  """Decodes the bytes of a file as `inspect` does."""
+  try:
     with _open(content) as image:
       return _inspect(image, content)
   except Image.UnidentifiedImageError:
@@ -105,34 +157,49 @@ def inspect(path: str) -> Inspection:
   except tf.errors.OpError as error:
     message = ' '.join(error.message.split())
     return Inspection(f'damaged: TensorFlow cannot decode it ({message[:80]})')
-  except FileNotFoundError:
-    return Inspection('a link to a file that is missing, or just removed')
-  except OSError as error:
-    return Inspection(error.strerror or _first_line(error))
   except Exception as error:  # Pillow raises many kinds over a broken file.
     return Inspection(_first_line(error))
 
 
-def read(path: str) -> bytes:
-  """Returns a file's bytes.
+def read(path: str) -> tuple[bytes, Status]:
+  """Returns a file's bytes, and its status from before they were read.
 
   Raises:
     OSError: it is not a regular file, is empty or too large, or cannot be read.
   """
-  status = os.stat(path)
-  if not stat.S_ISREG(status.st_mode):  # Reading a pipe may wait for ever.
+  if not stat.S_ISREG(os.stat(path).st_mode):  # A pipe may wait for ever.
     raise OSError('not a regular file')
-  if not status.st_size:
-    raise OSError('empty')
-  if status.st_size > _MOST_BYTES:
-    raise OSError(f'{status.st_size / 2**30:.1f} GiB are more than 1 GiB')
   with open(path, 'rb') as file:
-    return file.read()
+    status = os.fstat(file.fileno())
+    if not status.st_size:
+      raise OSError('empty')
+    if status.st_size > _MOST_BYTES:
+      raise OSError(f'{status.st_size / 2**30:.1f} GiB are more than 1 GiB')
+    return file.read(), status_of(status)
 
 
 def sha256(content: bytes) -> str:
   """Returns the SHA-256 of bytes, in hexadecimal."""
   return hashlib.sha256(content).hexdigest()
+
+
+def for_tensorflow(
+  content: bytes, inspection: Inspection, *, channels: int, bits: int
+) -> bytes:
+  """Returns what `decoding` takes: upright, 8 bits, no alpha.
+
+  Args:
+    content: The bytes of a file that can be used.
+    inspection: What is known of them.
+    channels: As of `encode`.
+    bits: As of `encode`.
+  """
+  if inspection.form == PLAIN:
+    return content
+  if inspection.form == MARKED:
+    return decoding.mark(content, inspection.orientation)
+  with warnings.catch_warnings(action='ignore'):
+    return encode(content, channels=channels, bits=bits)
 
 
 def encode(content: bytes, *, channels: int, bits: int) -> bytes:
@@ -144,7 +211,7 @@ def encode(content: bytes, *, channels: int, bits: int) -> bytes:
     bits: How many of 16 bits the values use; the highest 8 of these are kept.
   """
   with _open(content) as image:
-    orientation = image.getexif().get(_ORIENTATION, 1)
+    orientation = _orientation(image)
     values_16 = _read_16_bits(image, content)
     if orientation == 1 and values_16 is None and _is_plain(image):
       return content
@@ -153,23 +220,31 @@ def encode(content: bytes, *, channels: int, bits: int) -> bytes:
       image.getexif()[_ORIENTATION] = orientation
     image = ImageOps.exif_transpose(image)
     png = io.BytesIO()
+    # It is decoded at once, so that to compress it would only take time.
     image.convert('RGB' if channels == 3 else 'L').save(
-      png, 'png', compress_level=1
+      png, 'png', compress_level=0
     )
     return png.getvalue()
 
 
 def _inspect(image: Image.Image, content: bytes) -> Inspection:
-  if image.width * image.height > _MOST_PIXELS:
-    return Inspection(f'{image.width}x{image.height} pixels are too many')
+  width, height = image.size
+  if width * height > _MOST_PIXELS:
+    return Inspection(f'{width}x{height} pixels are too many')
   frames = 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
+  orientation = _orientation(image)
+  accurate = (image.format, image.mode) in _ACCURATE
+  if accurate:
+    image.draft(None, (width // _SCALE, height // _SCALE))
   image.load()
   values_16 = _read_16_bits(image, content)
   if values_16 is None and image.mode in _WIDE:
     return Inspection(
       f'32-bit pixels (mode {image.mode}): save it with 8 or 16 bits'
     )
-  if image.format == 'PNG' or _is_plain(image):
+  if accurate:
+    tf.io.decode_jpeg(content, ratio=_SCALE)
+  elif image.format == 'PNG':
     tf.io.decode_image(content, expand_animations=False)
   if isinstance(image, TiffImagePlugin.TiffImageFile) and values_16 is None:
     bits = image.tag_v2.get(_BITS_PER_SAMPLE, (8,))
@@ -180,12 +255,25 @@ def _inspect(image: Image.Image, content: bytes) -> Inspection:
       )
   if not _is_plain(image):
     image.convert('RGB')  # Pillow cannot convert some modes.
+  form = CONVERTED
+  if orientation == 1 and values_16 is None and _is_plain(image):
+    form = PLAIN  # Other orientations than 1 to 8 have no meaning.
+  elif accurate:
+    form = MARKED
   return Inspection(
     sha256=sha256(content),
     grey=image.mode in _GREY if values_16 is None else values_16.ndim == 2,
     highest=0 if values_16 is None else max(int(values_16.max()), 1),
     frames=frames,
+    height=height,
+    width=width,
+    form=form,
+    orientation=orientation if orientation in range(1, 9) else 1,
   )
+
+
+def _orientation(image: Image.Image) -> int:
+  return image.getexif().get(_ORIENTATION, 1)
 
 
 def _read_16_bits(image: Image.Image, content: bytes) -> np.ndarray | None:

@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ft_tf.data import decoding
+
 STRETCH, CROP = 'stretch', 'crop'  # as of `recipes.Data.resizing`
+NONE = 'none'  # stored images are used as they are
 
 # The side of the middle over that of the largest part of its aspect ratio.
 _MIDDLE = 224 / 256
@@ -33,12 +36,12 @@ class Preprocessing:
     sizes: Height and width of each resizing step, in order.
   """
 
-  resizing: str = 'none'
+  resizing: str = NONE
   sizes: tuple[tuple[int, int], ...] = ()
 
   def then(self, size: tuple[int, int]) -> 'Preprocessing':
     """Returns these steps, followed by a resizing to `size`."""
-    resizing = STRETCH if self.resizing == 'none' else self.resizing
+    resizing = STRETCH if self.resizing == NONE else self.resizing
     return Preprocessing(resizing, (*self.sizes, size))
 
   def as_json(self, image_shape: tuple[int, int, int]) -> dict[str, Any]:
@@ -80,8 +83,7 @@ def make_evaluation_image(
   """
   if resizing == CROP:
     return crop_middle(encoded, shape)
-  image = _decode(encoded, shape[-1])
-  return tf.ensure_shape(resize(image, shape[:2]), shape)
+  return _resize_part(encoded, lambda size: (tf.zeros_like(size), size), shape)
 
 
 def preprocess(
@@ -114,10 +116,12 @@ def crop_middle(encoded: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
     encoded: The bytes of a JPEG, PNG, BMP or GIF file.
     shape: `(H, W, C)`.
   """
-  image = _decode(encoded, shape[-1])
-  size = tf.shape(image)[:2]
-  part = _middle_size(size, shape[:2])
-  return _resize_part(image, (size - part) // 2, part, shape)
+
+  def middle(size):
+    part = _middle_size(size, shape[:2])
+    return (size - part) // 2, part
+
+  return _resize_part(encoded, middle, shape)
 
 
 def _middle_size(size: tf.Tensor, wanted: tuple[int, int]) -> tf.Tensor:
@@ -153,33 +157,48 @@ def crop_randomly(
     chance: `[2]` or more random numbers, float32 in [0, 1).
     shape: `(H, W, C)`.
   """
-  image = _decode(encoded, shape[-1])
   height, width, _ = shape
-  begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-    tf.shape(image),
-    tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
-    seed=tf.cast(chance[:2] * 2**24, tf.int32),
-    min_object_covered=0.0,
-    aspect_ratio_range=[width / height * aspect for aspect in _ASPECT],
-    area_range=_AREA,
-    max_attempts=_ATTEMPTS,
-  )
-  return _resize_part(image, begin[:2], size[:2], shape)
+
+  def random_part(size):
+    begin, part, _ = tf.image.stateless_sample_distorted_bounding_box(
+      tf.concat([size, [shape[-1]]], 0),
+      tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+      seed=tf.cast(chance[:2] * 2**24, tf.int32),
+      min_object_covered=0.0,
+      aspect_ratio_range=[width / height * aspect for aspect in _ASPECT],
+      area_range=_AREA,
+      max_attempts=_ATTEMPTS,
+    )
+    return begin[:2], part[:2]
+
+  return _resize_part(encoded, random_part, shape)
 
 
-def _decode(encoded, channels):
-  return tf.io.decode_image(encoded, channels=channels, expand_animations=False)
+def _resize_part(encoded, choose_part, shape):
+  """Returns a part of an encoded image, resized to `shape`.
 
-
-def _resize_part(image, begin, size, shape):
-  end = begin + size
-  part = image[begin[0] : end[0], begin[1] : end[1]]
-  return tf.ensure_shape(resize(part, shape[:2]), shape)
+  Args:
+    encoded: As of `decoding.decode_part`.
+    choose_part: As of `decoding.decode_part`.
+    shape: `(H, W, C)`.
+  """
+  pixels, begin, size = decoding.decode_part(encoded, choose_part, shape)
+  # `tf.image.resize` does the same where the part is all pixels.
+  scale = tf.constant(shape[:2], tf.float32) / size
+  part = tf.raw_ops.ScaleAndTranslate(
+    images=pixels[None],
+    size=shape[:2],
+    scale=scale,
+    translation=-begin * scale,
+    kernel_type='triangle',
+    antialias=True,
+  )[0]
+  return tf.ensure_shape(to_uint8(part), shape)
 
 
 def resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
   """Returns an image `[H, W, C]` at another height and width, uint8."""
-  return _to_uint8(tf.image.resize(image, size, antialias=True))
+  return to_uint8(tf.image.resize(image, size, antialias=True))
 
 
 def shrink(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
@@ -197,7 +216,7 @@ def shrink(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
   """
   rows, columns = map(_line_weights, size, images.shape[1:3])
   images = tf.cast(images, tf.float32)
-  return _to_uint8(tf.einsum('bhwc,ih,jw->bijc', images, rows, columns))
+  return to_uint8(tf.einsum('bhwc,ih,jw->bijc', images, rows, columns))
 
 
 @functools.cache
@@ -208,7 +227,8 @@ def _line_weights(new: int, old: int) -> np.ndarray:
     return tf.image.resize(lines, (new, old), antialias=True)[..., 0].numpy()
 
 
-def _to_uint8(image):
+def to_uint8(image: tf.Tensor) -> tf.Tensor:
+  """Returns an image of floats as uint8, rounded and cut off at 0 and 255."""
   return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
 
 

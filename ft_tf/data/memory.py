@@ -5,6 +5,8 @@ import os
 import numpy as np
 import tensorflow as tf
 
+# The share of the free memory for images; the rest is for networks.
+_SHARE = 0.75
 _ALIGNMENT = 64  # bytes; TensorFlow's buffers begin at multiples of it
 # The memory limit of a container, for both versions of Linux control groups.
 _CGROUPS = (
@@ -24,6 +26,15 @@ def available_bytes() -> int:
   for path in _CGROUPS:
     free += [int(x) - used for x in _lines(path) if x.strip().isdecimal()]
   return max(min(free), 0)
+
+
+def is_short_for(wanted: int) -> bool:
+  """Returns whether images need too much of the free memory.
+
+  Args:
+    wanted: Bytes of the images and of all their copies.
+  """
+  return wanted > _SHARE * available_bytes()
 
 
 def to_tensor(images: np.ndarray) -> tf.Tensor:

@@ -1,7 +1,6 @@
 """Sources of labelled images: TFDS data sets, folders, and samples of them."""
 
 import copy
-import functools
 from typing import Protocol
 
 import numpy as np
@@ -12,14 +11,12 @@ from ft_tf import errors, sizes
 from ft_tf.data import (
   builders,
   example_sets,
+  folder_images,
   image_ops,
   memory,
   records,
   sampling,
 )
-
-# The share of the free memory for images; the rest is for networks.
-_SHARE = 0.75
 
 
 class ImageSource(Protocol):
@@ -54,7 +51,6 @@ class Source:
     max_bad_files: int = 0,
     channels: int = 0,
     labelled: 'Source | None' = None,
-    trains: bool = True,
   ):
     """Opens a data set and reads no image yet.
 
@@ -62,17 +58,15 @@ class Source:
       name: TFDS name, `digits`, `folder:PATH` (a folder of images) or
         `unlabeled:PATH` (a folder without labels, with the split 'train').
       data_dir: The TFDS folder with the prepared data set; TFDS's default if
-        None. Digits and folders are prepared there if they are missing.
+        None. Digits are prepared there if they are missing; of a folder an
+        index is written there.
       image_size: Size that images are resized to; 0 keeps theirs.
       resizing: As of `recipes.Data`; with 'crop' images stay in their files. If
         all stored images have one size, in the aspect ratio of `image_size`,
         evaluation always uses the whole image: there is no margin to cut off.
-      max_bad_files: As of `folder_builder.make_builder`.
+      max_bad_files: As of `folder_images.open_folder`.
       channels: Channels to which all images are converted, 1 or 3; 0 keeps
         them. Grey becomes three equal channels, colours become brightness.
-      trains: Whether the images are for training too. With 'crop', training
-        reads random parts, which need files with random access; evaluation
-        does not.
       labelled: The data set that unlabelled images add to. Images that both
         folders have are left out.
 
@@ -81,27 +75,24 @@ class Source:
         one of labelled images.
     """
     self.name = name
-    self._builder: tfds.core.DatasetBuilder = builders.open_builder(
+    self._stored: builders.StoredImages = builders.open_images(
       name,
       data_dir=data_dir,
       max_bad_files=max_bad_files,
       channels=channels,
-      labelled=labelled._builder if labelled else None,
+      labelled=labelled._stored if labelled else None,
     )
-    self.fingerprint = builders.fingerprint(self._builder)
-    self.has_validation = builders.has_validation(self._builder)
-    info = self._builder.info
-    self._keys = builders.supervised_keys(name, info)
-    image, label = (info.features[key] for key in self._keys)
-    self.label_names: list[str] = list(label.names)
-    wanted_channels, (height, width, channels) = channels, image.shape
-    if image.np_dtype != np.uint8 or channels not in (1, 3):
+    self.fingerprint = self._stored.fingerprint
+    self.has_validation = self._stored.has_validation
+    self.label_names: list[str] = self._stored.label_names
+    height, width, stored_channels = self._stored.shape
+    if self._stored.dtype != np.uint8 or stored_channels not in (1, 3):
       raise errors.UsageError(
-        f'{name} has images of {channels or "any number of"} channels and '
-        f'{np.dtype(image.np_dtype).name}: --dataset takes one of uint8 images '
+        f'{name} has images of {stored_channels or "any number of"} channels '
+        f'and {self._stored.dtype.name}: --dataset takes one of uint8 images '
         'with 1 or 3 channels'
       )
-    channels = wanted_channels or channels
+    channels = channels or stored_channels
     stored_size = (height, width)
     if resizing == image_ops.CROP and not image_size and None in stored_size:
       raise errors.UsageError(
@@ -109,8 +100,8 @@ class Source:
         'with a fixed input size'
       )
     self._crops = resizing == image_ops.CROP
+    # Whether images are read from their files whenever they are used.
     self._in_files = self._crops
-    self._trains = trains
     if image_size:
       height, width = sizes.height_and_width(image_size)
     self._resized = stored_size != (height, width)
@@ -121,37 +112,44 @@ class Source:
       )
     self.image_shape: tuple[int, int, int] = (height, width, channels)
     # Whether the whole of a stored image has the wanted aspect ratio.
+    stored_height, stored_width = stored_size
     self._fills = (
-      None not in stored_size
-      and stored_size[0] * width == height * stored_size[1]
+      stored_height is not None
+      and stored_width is not None
+      and stored_height * width == height * stored_width
     )
 
   def read(self, split: str) -> example_sets.AnyExamples:
     """Returns a split's examples in the order of its files.
 
+    They stay in their files if the free memory cannot hold them; what is made
+    of them is the same.
+
     Args:
       split: A split or part in TFDS's syntax: 'train', 'train[:80%]'.
 
     Raises:
-      UsageError: there is no such split, it does not fit into memory, or
-        images have to stay in files that have no random access.
+      UsageError: there is no such split.
     """
-    count = self._count(split)
-    if self._reads_from_files:
-      return records.open_split(
-        self._builder,
-        split,
-        keys=self._keys,
-        image_shape=self.image_shape,
-        resizing=self._evaluation_resizing,
-      )
-    check_memory(self.bytes_in_memory(split), self, split)
-    return self._load(split, count)
+    wanted = self.bytes_in_memory(split)
+    if wanted and memory.is_short_for(wanted):
+      self.keep_in_files()
+    if self._in_files:
+      return self._open(split)
+    return self._load(split)
 
-  @property
-  def _reads_from_files(self) -> bool:
-    return self._in_files and (
-      self._trains or records.has_random_access(self._builder)
+  def keep_in_files(self) -> None:
+    """Has images read from their files from now on, whenever they are used."""
+    self._in_files = True
+
+  def _open(self, split: str) -> records.StoredExamples:
+    store = self._stored.open(split)
+    return records.StoredExamples(
+      store,
+      image_shape=self.image_shape,
+      indices=np.arange(len(store)),
+      resizing=self._evaluation_resizing,
+      crops=self._crops,
     )
 
   def bytes_in_memory(self, split: str) -> int:
@@ -161,19 +159,19 @@ class Source:
       UsageError: there is no such split.
     """
     count = self._count(split)
-    if self._reads_from_files:
+    if self._in_files:
       return 0
     return count * int(np.prod(self.image_shape))
 
   def _count(self, split: str) -> int:
     """Returns the number of a split's images, at least 1."""
-    known = builders.split_names(self._builder)
+    known = self._stored.split_names
     wanted = {part.partition('[')[0].strip() for part in split.split('+')}
     if known and not wanted <= {*known, 'all'}:
       raise self._no_split(split)
-    builders.prepare_local(self._builder)
+    self._stored.prepare()
     try:
-      count = self._builder.info.splits[split].num_examples
+      count = self._stored.count(split)
     except (KeyError, ValueError, AssertionError) as error:
       raise self._no_split(split) from error
     if not count:
@@ -185,16 +183,16 @@ class Source:
   def _no_split(self, split: str) -> errors.UsageError:
     return errors.UsageError(
       f'{self.name} has no split {split!r}: it has '
-      f'{", ".join(builders.split_names(self._builder))}; parts are written as '
+      f'{", ".join(self._stored.split_names)}; parts are written as '
       'train[:80%]'
     )
 
   @property
   def _evaluation_resizing(self) -> str:
-    """The resizing of images for evaluation, CROP or STRETCH."""
+    """The resizing of images for evaluation, CROP, STRETCH or NONE."""
     if self._crops and not self._fills:
       return image_ops.CROP
-    return image_ops.STRETCH
+    return image_ops.STRETCH if self._resized else image_ops.NONE
 
   def with_other_resizing(self) -> 'Source | None':
     """Returns this source for evaluation, with the other kind of resizing.
@@ -206,32 +204,30 @@ class Source:
     source = copy.copy(self)
     source._crops = not self._crops
     # Only a sample of them is evaluated, so that no split is read as a whole.
-    source._in_files, source._trains = True, False
+    source._in_files = True
     return source
 
-  def _load(self, split: str, count: int) -> example_sets.Examples:
-    image_key, label_key = self._keys
+  def _load(self, split: str) -> example_sets.Examples:
+    if isinstance(self._stored, folder_images.FolderImages):
+      stored = self._open(split)
+      return example_sets.Examples(
+        records.read_all(stored), stored.labels, stored.preprocessing
+      )
+    kind = self._evaluation_resizing
+    count = self._count(split)
     images = np.empty((count, *self.image_shape), np.uint8)
     labels = np.empty((count,), np.int64)
-    kind, convert = self._evaluation_resizing, self._converted
-    if records.has_random_access(self._builder):
-      read = records.read_in_order(self._builder, split)
-    else:
-      crops = kind == image_ops.CROP
-      if crops:  # The function decodes and converts the stored file.
-        shape = self.image_shape
-        convert = functools.partial(
-          image_ops.make_evaluation_image, shape=shape, resizing=kind
-        )
-      read = self._builder.as_dataset(
-        split=split,
-        # One file after the other: a seed gives the same run only if the order
-        # of examples is always the same.
-        read_config=tfds.ReadConfig(interleave_cycle_length=1),
-        decoders={image_key: tfds.decode.SkipDecoding()} if crops else None,
-      )
-    read = read.map(
-      lambda example: (convert(example[image_key]), example[label_key]),
+    # As `records` makes images, except that colours become grey in full size.
+    same_channels = self._stored.shape[-1] == self.image_shape[-1]
+    from_bytes = kind == image_ops.STRETCH and same_channels
+
+    def convert(image):
+      if from_bytes:
+        return image_ops.make_evaluation_image(image, self.image_shape, kind)
+      return self._converted(image)
+
+    read = self._stored.read_in_order(split, decode=not from_bytes).map(
+      lambda image, label: (convert(image), label),
       num_parallel_calls=tf.data.AUTOTUNE,
     )
     position = 0
@@ -239,10 +235,10 @@ class Source:
       end = position + len(label_batch)
       images[position:end], labels[position:end] = image_batch, label_batch
       position = end
-    preprocessing = image_ops.Preprocessing()
-    if self._resized:
-      preprocessing = image_ops.Preprocessing(kind, (self.image_shape[:2],))
-    return example_sets.Examples(images, labels, preprocessing)
+    sizes = (self.image_shape[:2],) if self._resized else ()
+    return example_sets.Examples(
+      images, labels, image_ops.Preprocessing(kind, sizes)
+    )
 
   def _converted(self, image: tf.Tensor) -> tf.Tensor:
     """Returns a decoded image in the size and channels of `image_shape`."""
@@ -250,25 +246,6 @@ class Source:
     if not self._resized:
       return image
     return image_ops.resize(image, self.image_shape[:2])
-
-
-def check_memory(wanted: int, source: ImageSource, split: str) -> None:
-  """Raises `UsageError` if images need too much of the free memory.
-
-  Args:
-    wanted: Bytes of the images and of all their copies.
-    source: The source of the images.
-    split: The split of which the message suggests a part.
-  """
-  free = memory.available_bytes()
-  if wanted > _SHARE * free:
-    raise errors.UsageError(
-      f'the images of {source.name}, {source.image_shape}, with their '
-      f'copies need {wanted / 2**30:.3g} GiB, more than {_SHARE:.0%} of '
-      f'the {free / 2**30:.3g} GiB of free memory: lower --image_size, use a '
-      f'part of the split such as {split}[:10%], or keep the images in their '
-      'files with --resizing=crop'
-    )
 
 
 class Sampled:

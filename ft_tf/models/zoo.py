@@ -56,7 +56,8 @@ def build(
 
   Args:
     name: As in `NAMES`, or a `.keras` file, whose weights training starts from;
-      its layers get the precision and the batch norm of `spec`.
+      its layers get the precision and the batch norm of `spec`, and its batch
+      norm a momentum of `layers.MOMENTUM` where it has more.
     spec: The data's shape and statistics.
     weights: A file of weights for a network of keras.applications, see
       `pretrained.build`; '': none.
@@ -96,7 +97,7 @@ def check_weights(name: str, weights: str, role: str) -> None:
     weights: The file, or ''.
     role: Whose flags the message names.
   """
-  if weights and model_files.is_file(name):
+  if weights and model_files.is_teacher_file(name):
     raise errors.UsageError(
       f'--{role}={name} has its weights: leave out --{role}_weights, or give '
       'the name of a network'
@@ -145,6 +146,9 @@ def _as_specified(model, spec, what):
     for layer in graph.flat_layers(model)
     if isinstance(layer, keras.layers.BatchNormalization)
   ]
+  for norm in norms:
+    # By 0.99 half of the file's own statistics would be left after 64 steps.
+    norm.momentum = min(norm.momentum, layers.MOMENTUM)
   if not _layers_of_other_precision(model, spec.precision) and all(
     norm.synchronized == spec.sync_batch_norm for norm in norms
   ):

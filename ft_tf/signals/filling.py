@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 
 from ft_tf import recipes
-from ft_tf.data import datasets, views
+from ft_tf.data import datasets, stores, views
 from ft_tf.methods import base
 from ft_tf.signals import cache, constant
 
@@ -34,7 +34,7 @@ def fill(
 
   Raises:
     UsageError: they take more than the store may, or it cannot be written.
-    TrainingError: a value does not fit into float16.
+    TrainingError: a value does not fit into float16, or an image has changed.
   """
   data, examples = recipe.data, dataset.every
   numbers = views.view_numbers(len(examples), data, recipe.student.epochs)
@@ -47,10 +47,7 @@ def fill(
       'teacher_sha256': teacher_sha256,
       'images_sha256': examples.digest,
       'shape': examples.images.shape,
-      'views': {
-        name: getattr(data, name)
-        for name in ('resizing', 'pad', 'flip', 'view_seed')
-      },
+      'views': views.describe(examples, data),
     }
     if method.frozen:
       (paraphraser,) = method.frozen
@@ -61,8 +58,9 @@ def fill(
       batches = views.read_view(examples, data, number).as_numpy_iterator()
       return (signal.rows(batch)[:, columns] for batch in batches)
 
-    kept.fill(
-      numbers, compute, lambda line: print(line, file=sys.stderr, flush=True)
-    )
+    with stores.explained():  # Files may have changed.
+      kept.fill(
+        numbers, compute, lambda line: print(line, file=sys.stderr, flush=True)
+      )
     parts.append(kept)
   return cache.Joined(parts)

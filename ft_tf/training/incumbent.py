@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import distillation
 
 from ft_tf import errors, recipes
+from ft_tf.models import onnx_layers
 from ft_tf.training import averaging, step
 
 DISTILLATION = 'distillation'  # the term of the teacher's outputs
@@ -39,8 +40,13 @@ def compile_steps(
     average: As of `step.compile_steps`.
 
   Raises:
-    UsageError: there is more than one device, where its updates differ.
+    UsageError: there is more than one device, where its updates differ, or the
+      teacher is not of Keras.
   """
+  if onnx_layers.holds(teacher):
+    raise errors.UsageError(
+      f'--method={method} needs a teacher of Keras: give kd, or a .keras file'
+    )
   if strategy.num_replicas_in_sync > 1:
     raise errors.UsageError(
       f'--method={method} trains on one device: give --num_replicas=1'

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from ft_tf import errors, recipes, run_dir
-from ft_tf.data import example_sets, views
+from ft_tf.data import example_sets, stores, views
 from ft_tf.progress import reporter
 from ft_tf.training import averaging, monitor
 from ft_tf.training import step as steps
@@ -109,7 +109,7 @@ class Training:
   evaluate: Callable[[], dict[str, float]]
   pictures: Callable[[], np.ndarray | None]
   images_per_epoch: int | None = None
-  signals: views.Signals | None = None
+  signals: views.Signals | views.Computed | None = None
   keep_best: Callable[[], None] = lambda: None
   precision: str = 'float32'
   teacher: str = ''
@@ -150,8 +150,8 @@ def run(
 
   Raises:
     UsageError: the newest checkpoint lacks a part of the run's state.
-    TrainingError: a loss term is not finite. The last checkpoint is from
-      before.
+    TrainingError: a loss term is not finite, or an image has changed. The last
+      checkpoint is from before.
   """
   count = training.images_per_epoch or len(training.examples)
   batch = data.batch_size
@@ -278,7 +278,8 @@ class _Turn:
 
   def _run(self, count):
     start = time.monotonic()
-    terms = self._train_steps(self._batches, tf.constant(count))
+    with stores.explained():  # Files may have changed.
+      terms = self._train_steps(self._batches, tf.constant(count))
     terms = {name: values.numpy() for name, values in terms.items()}
     seconds = time.monotonic() - start
     waited = terms.pop(steps.INPUT_WAIT).sum()

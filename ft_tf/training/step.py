@@ -98,10 +98,10 @@ def compile_steps(
   return train_steps
 
 
-def count_correct(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-  """Returns how many of the logits `[B, classes]` have the label on top."""
+def find_correct(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+  """Returns 1 where logits `[B, classes]` have the label on top, else 0."""
   correct = tf.argmax(logits, axis=1, output_type=labels.dtype) == labels
-  return tf.reduce_sum(tf.cast(correct, tf.float32))
+  return tf.cast(correct, tf.float32)
 
 
 def repeat(

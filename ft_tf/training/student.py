@@ -82,7 +82,7 @@ def train_student(
       teacher, paraphraser and student do not fit each other or the data.
     TrainingError: a loss term is not finite.
   """
-  stage_class = StudentStage
+  stage_class: type[StudentStage] = StudentStage
   if recipe.student.method == recipes.LINEAR_HEAD:
     # It imports this module, whose stage it extends.
     from ft_tf.training import linear_head  # noqa: PLC0415
@@ -379,10 +379,13 @@ class StudentStage(stage.Stage):
 
   def _kept_signals(
     self, signal: constant.ConstantSignal | None
-  ) -> cache.Joined | None:
-    """Returns the signals of all views where they are kept; None: nowhere."""
+  ) -> cache.Joined | constant.ConstantSignal | None:
+    """Returns the signals of all views where they are kept.
+
+    Otherwise what computes them ahead of the step; None: the step does.
+    """
     if signal is None or self._signals is None or not self._signals.enabled:
-      return None
+      return signal if signal is not None and signal.calls_python else None
     return filling.fill(
       self._signals,
       signal,

@@ -1,6 +1,5 @@
 """Stage 1: the teacher, trained by cross entropy or taken as it is given."""
 
-import dataclasses
 import shutil
 import sys
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from ft_tf import losses, recipes, run_dir, specs, teachers
-from ft_tf.data import datasets
+from ft_tf.data import datasets, mixing
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import folding, fused, origins
 from ft_tf.progress import reporter
@@ -82,7 +81,7 @@ def _put_into(
   path = teachers.source_file(settings)
   identity = {
     'stage': 'teacher',
-    'data': dataclasses.asdict(recipe.data),
+    'data': recipes.identity(recipe)['data'],
     'teacher': {
       name: getattr(settings, name)
       for name in (
@@ -248,12 +247,17 @@ def compile_steps(
 
   def forward(batch):
     logits = training(batch['image'], training=True)
-    cross_entropy = losses.cross_entropy(logits, batch['label'], weights)
+    cross_entropy = mixing.over_labels(
+      batch, lambda labels: losses.cross_entropy(logits, labels, weights)
+    )
+    correct = mixing.over_labels(
+      batch, lambda labels: step.find_correct(logits, labels)
+    )
     loss = tf.reduce_sum(cross_entropy) / batch_size
     return {
       'loss': loss,
       'cross_entropy': loss,
-      'train_accuracy': step.count_correct(logits, batch['label']) / batch_size,
+      'train_accuracy': tf.reduce_sum(correct) / batch_size,
     }
 
   return step.compile_steps(

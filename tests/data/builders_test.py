@@ -4,13 +4,15 @@ import json
 import os
 import tempfile
 from typing import ClassVar
+from unittest import mock
 
 import numpy as np
 import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
+from PIL import Image
 
 from ft_tf import errors
-from ft_tf.data import builders, sources
+from ft_tf.data import builders, folder_index, image_files, sources
 
 
 def setUpModule():
@@ -140,12 +142,23 @@ class PrepareTest(absltest.TestCase):
     with self.assertRaisesRegex(errors.UsageError, "no data set 'nope'"):
       builders.prepare('nope', data_dir=self.folder)
 
-  def test_folder_of_images_needs_no_preparation(self):
-    with self.assertRaisesRegex(
-      errors.UsageError, 'folder:images needs no preparation: give it to'
-    ):
-      builders.prepare('folder:images', data_dir=self.folder)
-    self.assertEmpty(os.listdir(self.folder))
+  def test_index_of_a_folder_is_written_whatever_it_finds(self):
+    root = self.create_tempdir().full_path
+    for name in ('crab', 'eel'):
+      os.mkdir(os.path.join(root, name))
+      for i in range(5):
+        Image.new('L', (8, 8), i).save(os.path.join(root, name, f'{i}.png'))
+    with open(os.path.join(root, 'eel', '9.png'), 'wb') as file:
+      file.write(b'no image')
+    # Otherwise files that were just written are read again.
+    self.enter_context(mock.patch.object(folder_index, '_SETTLED_NS', 0))
+    prepared = builders.prepare(f'folder:{root}', data_dir=self.folder)
+    self.assertEqual(prepared['folder'], root)
+    self.assertEqual(sum(prepared['examples'].values()), 10)
+    self.assertTrue(os.path.isfile(prepared['index']))
+    with mock.patch.object(image_files, 'inspect_bytes', side_effect=KeyError):
+      again = builders.prepare(f'folder:{root}', data_dir=self.folder)
+    self.assertEqual(again, prepared)
 
 
 class OpenTest(parameterized.TestCase):
@@ -165,7 +178,7 @@ class OpenTest(parameterized.TestCase):
     for data_dir in (None, '/no/such'):
       if name != 'ima ges' or data_dir is None:
         with self.assertRaisesRegex(errors.UsageError, pattern) as caught:
-          builders.open_builder(name, data_dir=data_dir)
+          builders.open_images(name, data_dir=data_dir)
         self.assertNotIn('\n', str(caught.exception))
 
   def test_folder_with_the_name_of_no_data_set_is_meant_as_one(self):
@@ -176,7 +189,7 @@ class OpenTest(parameterized.TestCase):
     with self.assertRaisesRegex(
       errors.UsageError, 'in this folder give --dataset=folder:flowers_of_mine'
     ):
-      builders.open_builder('flowers_of_mine')
+      builders.open_images('flowers_of_mine')
 
 
 if __name__ == '__main__':

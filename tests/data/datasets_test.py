@@ -11,7 +11,14 @@ from absl.testing import absltest
 from PIL import Image
 
 from ft_tf import catalogue, errors, recipe_flags
-from ft_tf.data import datasets, example_sets, image_ops, memory, sources
+from ft_tf.data import (
+  datasets,
+  example_sets,
+  image_ops,
+  memory,
+  records,
+  sources,
+)
 
 _FOLDER = tempfile.TemporaryDirectory(dir=os.environ.get('TEST_TMPDIR'))
 
@@ -211,26 +218,28 @@ class MemoryTest(absltest.TestCase):
   def test_all_splits_and_copies_count_together(self):
     # Training images are copied once; a quarter of the memory stays free.
     wanted = 64 * (2 * 600 + 1197)
-    self._dataset(wanted / 0.75 + 1)
-    with self.assertRaisesRegex(
-      errors.UsageError, 'digits, .* need 0.000143 GiB.*--resizing=crop'
-    ):
-      self._dataset(wanted / 0.75 - 1)
+    in_memory = self._dataset(wanted / 0.75 + 1)
+    stored = self._dataset(wanted / 0.75 - 1)
+    for split in ('train', 'validation', 'test'):
+      first, second = (getattr(each, split) for each in (in_memory, stored))
+      self.assertIsInstance(first, example_sets.Examples)
+      self.assertIsInstance(second, records.StoredExamples)
+      np.testing.assert_array_equal(first.images, second.images[:])
+      np.testing.assert_array_equal(first.labels, second.labels)
 
   def test_parts_of_splits_count_as_they_are(self):
     wanted = 64 * (2 * 60 + 1197)
     values = {'train_split': 'train[:10%]', 'validation_examples': 8}
-    self._dataset(wanted / 0.75 + 1, **values)
-    with self.assertRaisesRegex(errors.UsageError, 'free memory'):
-      self._dataset(wanted / 0.75 - 1, **values)
+    for free, kind in (
+      (wanted / 0.75 + 1, example_sets.Examples),
+      (wanted / 0.75 - 1, records.StoredExamples),
+    ):
+      self.assertIsInstance(self._dataset(free, **values).train, kind)
 
   def test_split_alone_is_checked_too(self):
     source = sources.Source('digits', data_dir=self.folder)
-    with (
-      mock.patch.object(memory, 'available_bytes', lambda: 64 * 1197),
-      self.assertRaisesRegex(errors.UsageError, r'such as test\[:10%\]'),
-    ):
-      source.read('test')
+    with mock.patch.object(memory, 'available_bytes', lambda: 64 * 1197):
+      self.assertIsInstance(source.read('test'), records.StoredExamples)
 
   def test_streams_share_one_tensor(self):
     dataset = self._dataset(2**40)

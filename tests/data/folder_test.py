@@ -53,7 +53,6 @@ class SkippedTest(_Case):
   )
   def test_system_folders_are_skipped_and_listed(self, name):
     self._classes()
-    expected = folder.scan(self.root)
     for parent in ('', 'crab', 'eel/deep'):
       self._files(os.path.join(parent, name, 'copy.png'))
     self._files('eel/deep/x.png')
@@ -64,7 +63,7 @@ class SkippedTest(_Case):
     self.assertNotIn(name, '/'.join(paths))
     self.assertIn('skipped hidden or system names (3): ', str(listing))
     self.assertIn(name, listing.notes[-1])
-    self.assertNotEqual(listing.digest, expected.digest)
+    self.assertCountEqual(listing.statuses, paths)
 
   def test_system_files_are_no_images(self):
     self._classes()

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,7 +19,16 @@ from ft_tf import (
   specs,
   teachers,
 )
-from ft_tf.data import datasets, image_ops, records, sources, views
+from ft_tf.data import (
+  datasets,
+  example_sets,
+  image_ops,
+  memory,
+  records,
+  sources,
+  stores,
+  views,
+)
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import model_files, zoo
 from ft_tf.training import loop, student, teacher
@@ -156,8 +166,11 @@ class StoredExamplesTest(absltest.TestCase):
 
     def digest(contents):
       examples = records.StoredExamples(
-        lambda positions: [contents[p] for p in positions],
-        None,
+        stores.RecordFiles(
+          len(contents),
+          lambda positions: [contents[p] for p in positions],
+          None,
+        ),
         image_shape=(1, 1, 1),
         indices=np.arange(len(contents)),
       )
@@ -329,6 +342,30 @@ class StreamTest(absltest.TestCase):
       chosen = [place[label] for label in batch['label']]
       np.testing.assert_array_equal(batch['image'], whole[chosen])
 
+  def test_mixed_images_are_those_of_both_files(self):
+    examples = _source().read('train').take(np.arange(13))
+    data = _recipe(
+      image_size=32, batch_size=13, view_seed=2, **fixtures.AUGMENTED
+    ).data
+    stream = views.stream(examples, data, seed=0, first_step=0, last_step=1)
+    (batch,) = stream.as_numpy_iterator()
+    whole = np.concatenate(
+      list(views.read_view(examples, data, 0).as_numpy_iterator())
+    )
+    place = {label: i for i, label in enumerate(examples.labels)}
+    chosen = [place[label] for label in batch['label']]
+    np.testing.assert_array_equal(batch['image'], whole[chosen])
+    self.assertCountEqual(batch['partner_label'], examples.labels)
+    # Mixed by mixup alone: blue is that of both images by their shares.
+    data = _recipe(image_size=32, batch_size=13, mixup_alpha=1.0).data
+    stream = views.stream(examples, data, seed=0, first_step=0, last_step=1)
+    (batch,) = stream.as_numpy_iterator()
+    share = batch['share']
+    blue = share * batch['label'] + (1 - share) * batch['partner_label']
+    np.testing.assert_allclose(
+      batch['image'][..., 2].mean(axis=(1, 2)), 6 * blue, atol=1.5
+    )
+
 
 class JoinedTest(absltest.TestCase):
   def _joined(self):
@@ -339,6 +376,9 @@ class JoinedTest(absltest.TestCase):
   def test_unlabelled_images_follow_the_labelled_ones(self):
     some, joined = self._joined()
     self.assertLen(joined, 13)
+    self.assertEqual(joined.labelled, 10)
+    self.assertEqual(joined.resized((16, 16)).labelled, 10)
+    self.assertEqual(joined.take(np.array([1, 9, 10])).labelled, 2)
     np.testing.assert_array_equal(joined.labels[:10], some.labels)
     np.testing.assert_array_equal(joined.labels[10:], [-1] * 3)
     np.testing.assert_array_equal(joined.images[:10], some.images[:])
@@ -418,20 +458,74 @@ class TrainingTest(absltest.TestCase):
     self.assertAlmostEqual(again['accuracy'], found['accuracy'])
 
 
-class RefusalTest(parameterized.TestCase):
-  def test_files_without_random_access_name_the_command_that_makes_them(self):
-    with self.assertRaisesRegex(
-      errors.UsageError, '--dataset=tiny_stream --file_format=array_record'
-    ):
-      _source('tiny_stream').read('train')
+class FormatsTest(parameterized.TestCase):
+  """The same images in files with an index and without."""
 
-  def test_evaluation_does_without_random_access(self):
-    found = _source('tiny_stream', trains=False).read('train')
-    wanted = _source().read('train')
-    order, places = np.argsort(found.labels), np.argsort(wanted.labels)
-    np.testing.assert_array_equal(found.images[order], wanted.images[:][places])
+  @parameterized.parameters('crop', 'stretch')
+  def test_files_without_an_index_are_read_in_any_order(self, resizing):
+    with mock.patch.object(memory, 'available_bytes', lambda: 0):
+      found = _source('tiny_stream', resizing=resizing).read('train[10%:]')
+      wanted = _source(resizing=resizing).read('train')
+    self.assertIsInstance(found, records.StoredExamples)
+    self.assertLen(found, 36)
+    places = {label: i for i, label in enumerate(wanted.labels)}
+    chosen = np.array([places[label] for label in found.labels])
+    backwards = np.arange(36)[::-1]
+    np.testing.assert_array_equal(
+      found.images[backwards], wanted.images[chosen[backwards]]
+    )
     self.assertEqual(found.preprocessing, wanted.preprocessing)
 
+
+class StretchTest(parameterized.TestCase):
+  """Whole images that stay in their files are those that are in memory."""
+
+  def setUp(self):
+    super().setUp()
+    self.in_memory = _source(resizing='stretch', image_size=20).read('train')
+    with mock.patch.object(memory, 'available_bytes', lambda: 0):
+      self.stored = _source(resizing='stretch', image_size=20).read('train')
+    self.assertIsInstance(self.in_memory, example_sets.Examples)
+    self.assertIsInstance(self.stored, records.StoredExamples)
+
+  def test_evaluation_sees_the_same(self):
+    np.testing.assert_array_equal(self.stored.images[:], self.in_memory.images)
+    np.testing.assert_array_equal(self.stored.labels, self.in_memory.labels)
+    self.assertEqual(self.stored.preprocessing, self.in_memory.preprocessing)
+
+  def test_training_sees_the_same(self):
+    data = _recipe(image_size=20, resizing='stretch', pad=3).data
+    streams = [
+      views.stream(each, data, seed=1, first_step=3, last_step=12)
+      for each in (self.stored, self.in_memory)
+    ]
+    for stored, in_memory in zip(
+      *(stream.as_numpy_iterator() for stream in streams), strict=True
+    ):
+      np.testing.assert_array_equal(stored['image'], in_memory['image'])
+      np.testing.assert_array_equal(stored['label'], in_memory['label'])
+
+  @parameterized.parameters((10, 10), (8, 12))
+  def test_smaller_ones_are_made_in_the_same_steps(self, *size):
+    stored, in_memory = (
+      each.resized(size) for each in (self.stored, self.in_memory)
+    )
+    self.assertEqual(stored.preprocessing, in_memory.preprocessing)
+    # What lies half way between two values may be rounded to either.
+    np.testing.assert_allclose(
+      stored.images[:].astype(int), in_memory.images.astype(int), atol=1
+    )
+
+  def test_images_without_labels_follow(self):
+    some = np.arange(3)
+    stored, in_memory = (
+      each.joined(each.take(some)) for each in (self.stored, self.in_memory)
+    )
+    np.testing.assert_array_equal(stored.images[:], in_memory.images)
+    np.testing.assert_array_equal(stored.labels, in_memory.labels)
+
+
+class RefusalTest(parameterized.TestCase):
   def test_missing_size_is_named(self):
     with self.assertRaisesRegex(errors.UsageError, '--image_size'):
       _source(image_size=0)

@@ -232,7 +232,7 @@ class SourceTest(parameterized.TestCase):
   def test_squares_of_one_size_are_never_cropped_for_evaluation(self):
     for size in (0, 8, 12, 5):
       crop, stretch = (
-        _source('digits', image_size=size, resizing=kind, trains=False)
+        _source('digits', image_size=size, resizing=kind)
         for kind in ('crop', 'stretch')
       )
       self.assertEqual(crop.image_shape, stretch.image_shape)
@@ -244,7 +244,7 @@ class SourceTest(parameterized.TestCase):
       _source('tiny_photos', resizing='crop')
 
   def test_stored_images_of_the_wanted_aspect_ratio_are_not_cropped(self):
-    values = {'resizing': 'crop', 'trains': False}
+    values = {'resizing': 'crop'}
     for size, shape in ((0, (6, 4)), ('6x4', (6, 4)), ('3x2', (3, 2))):
       source = _source('tiny_grey', image_size=size, **values)
       self.assertEqual(source.image_shape, (*shape, 1))
@@ -262,7 +262,7 @@ class SourceTest(parameterized.TestCase):
 
   @parameterized.parameters('stretch', 'crop')
   def test_channels_are_converted_to_those_asked_for(self, resizing):
-    values = {'image_size': 4, 'resizing': resizing, 'trains': False}
+    values = {'image_size': 4, 'resizing': resizing}
     grey = _source('tiny_grey', **values).read('train')
     colours = _source('tiny_grey', channels=3, **values)
     self.assertEqual(colours.image_shape, (4, 4, 3))
@@ -271,7 +271,7 @@ class SourceTest(parameterized.TestCase):
     )
     back = _source('tiny_photos', channels=1, **values).read('train')
     self.assertEqual(back.images.shape, (4, 4, 4, 1))
-    self.assertCountEqual(back.images[:, 0, 0, 0], [0, 40, 80, 120])
+    self.assertCountEqual(back.images[:][:, 0, 0, 0], [0, 40, 80, 120])
 
   def test_examples_have_their_preprocessing(self):
     dataset = datasets.Dataset(_source('digits', image_size=12))

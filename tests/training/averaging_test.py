@@ -98,7 +98,9 @@ def _train(replicas, optimizer):
   keras.utils.set_random_seed(0)
   with strategy.scope():
     inputs = keras.Input((3,))
-    hidden = keras.layers.Dense(4)
+    # Without a bias: before batch norm its gradients are nothing but rounding,
+    # of which AdamW makes steps as large as others.
+    hidden = keras.layers.Dense(4, use_bias=False)
     y = keras.layers.BatchNormalization(synchronized=True)(hidden(inputs))
     model = keras.Model(inputs, keras.layers.Dense(1)(y))
     rule, _ = optimizers.make(

@@ -157,7 +157,10 @@ class ConformanceTest(parameterized.TestCase):
 
   def _two_replicas_equal_one_when_batch_norm_is_synchronised(self, method):
     recipe = fixtures.recipe(
-      method=method, sync_batch_norm=True, translator_batch_norm=True
+      method=method,
+      sync_batch_norm=True,
+      translator_batch_norm=True,
+      **fixtures.AUGMENTED,
     )
     one, one_terms = _steps(recipe, fixtures.strategy(1), 1)
     two, two_terms = _steps(recipe, fixtures.strategy(2), 1)
@@ -373,6 +376,67 @@ class StepTest(parameterized.TestCase):
       float(terms['loss'] - plain['loss']),
       0.25 * float(terms['cross_entropy'] - plain['cross_entropy']),
       places=4,
+    )
+
+  def test_both_labels_of_a_mixed_image_count_by_their_shares(self):
+    train = fixtures.blobs().train
+    image = tf.constant(train.images[:16])
+    first, second = train.labels[:16], train.labels[16:32]
+    share = np.linspace(0, 1, 16).astype(np.float32)
+    recipe = fixtures.recipe(student=_PLAIN, method='ft+dkd')
+    net, teacher, methods, _ = _parts(recipe, fixtures.strategy())
+    weights = np.array([0.5, 1, 4], np.float32)
+    forward = self._forward(net, teacher, methods, class_weights=weights)
+
+    def terms(label, **mixture):
+      batch = {'image': image, 'label': label, **mixture}
+      found = forward({k: tf.constant(v) for k, v in batch.items()})
+      return {name: float(value) for name, value in found.items()}
+
+    # One share for all: every term that reads labels is a mean of two.
+    one, other = terms(first), terms(second)
+    quarter = np.full(16, 0.25, np.float32)
+    mixed = terms(first, partner_label=second, share=quarter)
+    for name in ('loss', 'cross_entropy', 'dkd', 'train_accuracy'):
+      self.assertNotAlmostEqual(one[name], other[name], places=3)
+      self.assertAlmostEqual(
+        mixed[name] / (0.25 * one[name] + 0.75 * other[name]), 1, places=4
+      )
+    self.assertEqual(mixed['factor_transfer'], one['factor_transfer'])
+    # A share for each, by hand.
+    logits = net(image, training=True).numpy().astype(np.float64)
+    log = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    ours, theirs = (
+      -log[np.arange(16), labels] * weights[labels]
+      for labels in (first, second)
+    )
+    mixed = terms(first, partner_label=second, share=share)
+    self.assertAlmostEqual(
+      mixed['cross_entropy'],
+      (share * ours + (1 - share) * theirs).mean(),
+      places=5,
+    )
+
+  def test_mixed_images_without_labels_have_no_cross_entropy(self):
+    train = fixtures.blobs().train.take(np.arange(16))
+    labels = np.where(np.arange(16) < 8, train.labels, -1)
+    batch = {
+      'image': tf.constant(train.images),
+      'label': tf.constant(labels),
+      'partner_label': tf.constant(np.r_[labels[7::-1], labels[8:]]),
+      'share': tf.constant(np.full(16, 0.5, np.float32)),
+    }
+    net, teacher, methods, _ = _parts(
+      fixtures.recipe(student=_PLAIN), fixtures.strategy()
+    )
+    forward = self._forward(net, teacher, methods, labelled_share=0.5)
+    first, second = batch['label'][:8], batch['partner_label'][:8]
+    logits = net(batch['image'], training=True)[:8]
+    wanted = tf.reduce_mean(
+      losses.cross_entropy(logits, first) + losses.cross_entropy(logits, second)
+    )
+    self.assertAlmostEqual(
+      float(forward(batch)['cross_entropy']), float(wanted) / 2, places=5
     )
 
   def test_images_without_labels_are_learned_from_by_the_terms_alone(self):

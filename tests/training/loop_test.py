@@ -213,7 +213,7 @@ class StudentTest(student_runs.StudentCase):
     self.assertLen(resumed.read('environment.json'), 2)
 
   def test_resumed_run_equals_one_that_was_never_cut_off(self):
-    self._resumes(fixtures.recipe(method='ft'))
+    self._resumes(fixtures.recipe(method='ft', **fixtures.AUGMENTED))
 
   def _with_average(self):
     return fixtures.recipe(

@@ -19,7 +19,6 @@ from ft_tf.training import (
   optimizers,
   paraphraser,
   quantisation_aware,
-  step,
   student,
 )
 from tests import fixtures, student_runs
@@ -188,24 +187,18 @@ class TrainQuantisedTest(student_runs.StudentCase):
       'student_ema': 0.9,
       'label_smoothing': 0.1,
     }
-    trained = self._train_student('adamw', fixtures.recipe(**values))
-    rules = []
-    compile_steps = step.compile_steps
-
-    def compiling(*arguments, optimizer, average, **options):
-      rules.append((optimizer, average))
-      return compile_steps(
-        *arguments, optimizer=optimizer, average=average, **options
-      )
-
-    with mock.patch.object(step, 'compile_steps', compiling):
-      run, result = self._train(trained=trained, values=values)
-    ((optimizer, average),) = rules
+    with (
+      mock.patch.object(loop, 'run', side_effect=KeyboardInterrupt) as run,
+      self.assertRaises(KeyboardInterrupt),
+    ):
+      self._train(values=values)
+    ((training,), _) = run.call_args
+    optimizer = training.state['optimizer']
     self.assertIsInstance(optimizer, optimizers.CoupledSGD)
+    self.assertEqual(optimizer.momentum, 0.9)
     self.assertEqual(optimizer.coupled_weight_decay, 0)
-    self.assertIsNone(average)
-    self.assertEqual(result['steps'], 6)
-    self.assertAlmostEqual(run.metrics()[0]['learning_rate'], 0.01, delta=3e-3)
+    self.assertIsNone(training.average)
+    self.assertAlmostEqual(float(training.rate(0)), 0.01, places=6)
 
   def test_control_in_float_has_equal_steps_and_no_ranges(self):
     run, result = self._train(in_float=True)

@@ -189,6 +189,16 @@ class IdentityTest(parameterized.TestCase):
       | {key: _DIGITS[key] for key in (*every_stage, *layers, name)},
     )
 
+  @parameterized.parameters('teacher', 'paraphraser', 'student', 'qat')
+  def test_augmentations_count_in_every_stage_and_only_if_they_are_on(
+    self, name
+  ):
+    plain = stage.identity(name, fixtures.recipe())['data']
+    for flag, value in fixtures.AUGMENTED.items():
+      self.assertNotIn(flag, plain)
+      data = stage.identity(name, fixtures.recipe(**{flag: value}))['data']
+      self.assertEqual(data, {**plain, flag: value})
+
   def test_other_stages_numbers_do_not_count(self):
     one = stage.identity('teacher', fixtures.recipe())
     self.assertEqual(one, stage.identity('teacher', fixtures.recipe(beta=1.0)))

@@ -151,10 +151,11 @@ class MakeTest(absltest.TestCase):
       )
 
 
-class CountCorrectTest(absltest.TestCase):
+class FindCorrectTest(absltest.TestCase):
   def test_known_value(self):
     logits = np.float32([[1, 0], [0, 1], [3, 2]])
-    self.assertEqual(float(step.count_correct(logits, np.int64([0, 1, 1]))), 2)
+    correct = step.find_correct(logits, np.int64([0, 1, 1]))
+    np.testing.assert_array_equal(correct, [1, 1, 0])
 
 
 if __name__ == '__main__':

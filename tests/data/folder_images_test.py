@@ -1,4 +1,4 @@
-"""Folders of images as a data set: decoded images, splits, and their cache."""
+"""Folders of images as a data set: decoded images, splits, changed files."""
 
 import contextlib
 import io
@@ -11,7 +11,16 @@ from absl.testing import absltest, parameterized
 from PIL import Image
 
 from ft_tf import catalogue, errors, recipe_flags
-from ft_tf.data import datasets, folder_builder, image_files, sources
+from ft_tf.data import (
+  datasets,
+  folder_index,
+  image_files,
+  image_ops,
+  sampling,
+  sources,
+  stores,
+  views,
+)
 from tests import image_folders
 
 
@@ -53,6 +62,40 @@ class FolderTest(image_folders.FolderCase):
       np.testing.assert_allclose(image, np.full((4, 4, 3), 90), atol=2)
     self.assertGreater(images[4][0].min(), 150)  # the top half now
     self.assertLess(images[4][3].max(), 50)
+
+  @parameterized.parameters('crop', 'stretch')
+  def test_files_are_read_as_if_they_were_png(self, resizing):
+    """JPEG is decoded by TensorFlow, other files are converted when read."""
+    noise = np.random.default_rng(0).integers(0, 256, (30, 21, 4), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn to the right
+    for i in range(5):
+      self.image(f'cat/{i}.png', (i, 0, 0))
+    for name, mode, options in (
+      ('rotated.jpg', 'RGB', {'exif': exif}),
+      ('rotated_grey.jpg', 'L', {'exif': exif}),
+      ('rotated.png', 'RGB', {'exif': exif}),
+      ('alpha.png', 'RGBA', {}),
+      ('cmyk.jpg', 'CMYK', {}),
+      ('deep/er/nested.webp', 'RGB', {'lossless': True}),
+    ):
+      path = os.path.join(self.root, 'dog', name)
+      os.makedirs(os.path.dirname(path), exist_ok=True)
+      source = noise if mode == 'RGBA' else noise[..., :3]
+      Image.fromarray(source).convert(mode).save(path, **options)
+    shown = {}
+    for split in ('train', 'test'):
+      examples = self.source(resizing=resizing).read(split)
+      for image in examples.images[:]:
+        shown[image.tobytes()] = image
+    wanted = set()
+    for folder, _, names in os.walk(self.root):
+      for name in names:
+        with open(os.path.join(folder, name), 'rb') as file:
+          png = image_files.encode(file.read(), channels=3, bits=0)
+        image = image_ops.make_evaluation_image(png, (8, 8, 3), resizing)
+        wanted.add(image.numpy().tobytes())
+    self.assertEqual(shown.keys(), wanted)
 
   def test_grey_images_have_one_channel(self):
     for label in ('a', 'b'):
@@ -137,13 +180,13 @@ class FolderTest(image_folders.FolderCase):
 
 
 class CacheTest(image_folders.FolderCase):
-  """The cache of inspections is valid for one folder in one state."""
+  """What is known of images is valid for one folder in one state."""
 
   def setUp(self):
     super().setUp()
     # Otherwise files that were just written are inspected again.
     self.enter_context(
-      absltest.mock.patch.object(folder_builder, '_SETTLED_NS', 0)
+      absltest.mock.patch.object(folder_index, '_SETTLED_NS', 0)
     )
 
   def _bitmaps(self, first):
@@ -181,15 +224,13 @@ class CacheTest(image_folders.FolderCase):
     self.assertEqual(self._first(), 22)
     self.assertNotEqual(self.source().fingerprint, fingerprint)
 
-  def test_cached_folder_is_not_inspected_and_its_copy_not_prepared_again(
-    self,
-  ):
+  def test_unchanged_folder_is_not_inspected_and_its_copy_is_equal(self):
     self._bitmaps(11)
     source = self.source()
     source.read('train')
     before = os.listdir(os.path.join(self.data_dir, 'folder'))
     with absltest.mock.patch.object(
-      image_files, 'inspect', side_effect=OSError
+      image_files, 'inspect_bytes', side_effect=KeyError
     ):
       self.assertEqual(self._first(), 11)
     copy = os.path.join(self.create_tempdir().full_path, 'copy')
@@ -198,11 +239,11 @@ class CacheTest(image_folders.FolderCase):
     self.assertEqual(self.source().fingerprint, source.fingerprint)
     self.assertEqual(self._first(), 11)
     after = os.listdir(os.path.join(self.data_dir, 'folder'))
-    self.assertLen({*after} - {*before}, 1)  # the cache of the copy
+    self.assertLen({*after} - {*before}, 1)  # the index of the copy
 
   def test_folder_that_was_just_written_is_inspected_again(self):
     with absltest.mock.patch.object(
-      folder_builder, '_SETTLED_NS', 3_600_000_000_000
+      folder_index, '_SETTLED_NS', 3_600_000_000_000
     ):
       self._bitmaps(11)
       self.source().read('train')
@@ -213,9 +254,52 @@ class CacheTest(image_folders.FolderCase):
     source = self.source()
     self.image('dog/1.bmp', (99, 0, 0))
     with self.assertRaisesRegex(
-      errors.UsageError, 'dog/1.bmp has changed while'
+      errors.TrainingError, 'dog/1.bmp has changed .*other bytes.*: restore it'
     ):
       source.read('train')
+    os.remove(os.path.join(self.root, 'dog/1.bmp'))
+    with self.assertRaisesRegex(
+      errors.TrainingError, 'dog/1.bmp has changed .*No such file'
+    ):
+      source.read('train')
+
+  def test_image_that_changes_during_training_stops_it(self):
+    self._bitmaps(11)
+    recipe = recipe_flags.override(catalogue.get('pictures'), {'batch_size': 4})
+    examples = self.source(resizing='crop').read('train')
+    self.image('dog/1.bmp', (99, 0, 0))
+    stream = views.stream(
+      examples, recipe.data, seed=0, first_step=0, last_step=2
+    )
+    with (
+      self.assertRaisesRegex(errors.TrainingError, '^[^ ]*dog/1.bmp has chang'),
+      stores.explained(),
+    ):
+      list(stream)
+
+  def test_file_that_was_only_touched_is_still_the_same(self):
+    self._bitmaps(11)
+    images = self.source(resizing='crop').read('train').images
+    before = images[:]
+    for label in ('cat', 'dog'):
+      for i in range(5):
+        os.utime(os.path.join(self.root, f'{label}/{i}.bmp'), (5, 5))
+    np.testing.assert_array_equal(images[:], before)
+
+  def test_labels_and_digest_are_known_without_reading(self):
+    self._bitmaps(11)
+    examples = self.source(resizing='crop').read('train')
+    with absltest.mock.patch.object(image_files, 'read', side_effect=KeyError):
+      np.testing.assert_array_equal(examples.labels, [0] * 4 + [1] * 4)
+      np.testing.assert_array_equal(
+        sampling.sample(examples, 4).labels_at(np.arange(4)), [0, 1, 0, 1]
+      )
+      digest = examples.digest
+      self.assertNotEqual(examples.take(np.arange(7)).digest, digest)
+    self._bitmaps(12)
+    self.assertNotEqual(
+      self.source(resizing='crop').read('train').digest, digest
+    )
 
   @parameterized.parameters('cat/3.bmp', 'dog/3.bmp')
   def test_fingerprint_tells_which_split_an_image_is_in(self, path):

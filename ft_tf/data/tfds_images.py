@@ -1,0 +1,173 @@
+"""The images of a TFDS data set, read from its prepared files."""
+
+import contextlib
+import sys
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from ft_tf import errors
+from ft_tf.data import stores, tfrecord_files
+
+_AT_ONCE = 1024  # records
+
+
+class TfdsImages:
+  """A TFDS data set of labelled images; has the interface of `FolderImages`.
+
+  Attributes:
+    label_names: Names of the classes, in the order of the labels.
+    shape: Height, width and channels of all images; None where they differ.
+    dtype: Of the decoded images.
+  """
+
+  fingerprint = ''  # The name identifies the images.
+  has_validation = False  # The recipe names the splits.
+
+  def __init__(self, name: str, builder: tfds.core.DatasetBuilder):
+    """Reads no image yet.
+
+    Args:
+      name: The name of the data set in messages.
+      builder: Its builder; digits need not be prepared.
+
+    Raises:
+      UsageError: it is not a data set of labelled images.
+    """
+    self._name = name
+    self._builder = builder
+    self._keys = _supervised_keys(name, builder.info)
+    image, label = (builder.info.features[key] for key in self._keys)
+    self.label_names: list[str] = list(label.names)
+    self.shape: tuple[int | None, int | None, int | None] = image.shape
+    self.dtype = np.dtype(image.np_dtype)
+
+  @property
+  def split_names(self) -> tuple[str, ...]:
+    """The splits; digits have them only after preparation."""
+    return tuple(self._builder.info.splits)
+
+  def prepare(self) -> None:
+    """Prepares digits, without network, if they are not yet.
+
+    Raises:
+      UsageError: the folder cannot be written.
+    """
+    builder = self._builder
+    if builder.is_prepared():
+      return
+    try:
+      prepare(
+        builder,
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+      )
+    except OSError as error:
+      raise errors.UsageError(
+        f'cannot prepare {builder.name} in {builder.data_dir} '
+        f'({error.strerror}): give another --data_dir'
+      ) from error
+
+  def count(self, split: str) -> int:
+    """Returns the number of images in a split or part, in TFDS's syntax.
+
+    Raises:
+      KeyError, ValueError, AssertionError: there is no such split.
+    """
+    return self._builder.info.splits[split].num_examples
+
+  def open(self, split: str) -> stores.Store:
+    """Returns the images of a split or part, in TFDS's syntax."""
+    features = self._builder.info.features
+    image_key, label_key = self._keys
+
+    def parse(record):
+      example = features.deserialize_example(
+        record, decoders={image_key: tfds.decode.SkipDecoding()}
+      )
+      return example[image_key], example[label_key]
+
+    if self._is_tfrecord:
+      files = tfrecord_files.TfRecordFiles(
+        (part.filename, part.skip, part.take)
+        for part in self._builder.info.splits[split].file_instructions
+      )
+      return stores.RecordFiles(len(files), files.read, parse)
+    source = self._source(split)
+    return stores.RecordFiles(len(source), source.__getitems__, parse)
+
+  def read_in_order(self, split: str, *, decode: bool) -> tf.data.Dataset:
+    """Returns image and label of all examples of a split, in order.
+
+    Args:
+      split: A split or part, in TFDS's syntax.
+      decode: Whether images are decoded; otherwise they are the bytes of files.
+    """
+    image_key, label_key = self._keys
+    decoders = None if decode else {image_key: tfds.decode.SkipDecoding()}
+    if not self._is_tfrecord:
+      source = self._source(split)
+
+      def read():
+        for first in range(0, len(source), _AT_ONCE):
+          last = min(first + _AT_ONCE, len(source))
+          yield from source.__getitems__(list(range(first, last)))
+
+      serialised = tf.data.Dataset.from_generator(
+        read, output_signature=tf.TensorSpec([], tf.string)
+      )
+      features = self._builder.info.features
+      examples = serialised.map(
+        lambda record: features.deserialize_example(record, decoders=decoders),
+        num_parallel_calls=tf.data.AUTOTUNE,
+      )
+    else:
+      examples = self._builder.as_dataset(
+        split=split,
+        # One file after the other: a seed gives the same run only if the order
+        # of examples is always the same.
+        read_config=tfds.ReadConfig(interleave_cycle_length=1),
+        decoders=decoders,
+      )
+    return examples.map(
+      lambda example: (example[image_key], example[label_key])
+    )
+
+  @property
+  def _is_tfrecord(self):
+    formats = self._builder.info.available_file_formats()
+    return tfds.core.file_adapters.FileFormat.TFRECORD in formats
+
+  def _source(self, split):
+    return self._builder.as_data_source(
+      split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+    )
+
+
+def prepare(builder: tfds.core.DatasetBuilder, **options: Any) -> None:
+  """Downloads a data set and writes its files."""
+  # TFDS prints on standard output, which is for results.
+  with contextlib.redirect_stdout(sys.stderr):
+    builder.download_and_prepare(**options)
+
+
+def _supervised_keys(name: str, info: tfds.core.DatasetInfo) -> tuple[str, str]:
+  """Returns the feature names of image and label.
+
+  Raises:
+    UsageError: the data set is not one of labelled images.
+  """
+  keys = info.supervised_keys
+  features = info.features
+  if (
+    keys is None
+    or len(keys) != 2
+    or not isinstance(features[keys[0]], tfds.features.Image)
+    or not isinstance(features[keys[1]], tfds.features.ClassLabel)
+  ):
+    raise errors.UsageError(
+      f'{name} is not an image classification data set: --dataset takes one '
+      'whose supervised keys are an image and a class label'
+    )
+  return keys
