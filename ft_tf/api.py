@@ -19,6 +19,7 @@ from ft_tf import (
   compression,
   errors,
   python_terms,
+  recipe_fit,
   recipe_flags,
   results,
   run_dir,
@@ -42,6 +43,7 @@ def distill(
   label_names: Sequence[str] | None = None,
   seeds: int = 1,
   baseline: bool = False,
+  linear_head: bool = False,
   max_bytes: float | str | None = None,
   max_latency_ms: float | str | None = None,
   max_ram: float | str | None = None,
@@ -78,6 +80,8 @@ def distill(
     label_names: The classes in the order of the labels; None: their numbers.
     seeds: Number of seeds to train students for, starting at `seed`.
     baseline: Also train the same students without a teacher.
+    linear_head: Also train the last layer of the same students alone, on the
+      features of their pretrained weights.
     max_bytes: Maximum size of the student's int8 file, or of another as in
       `'fp32:500000'`. With limits the largest student of the family of
       `student` that meets them is trained.
@@ -136,7 +140,7 @@ def distill(
     # from.
     from_file = None if original is teacher else original
     given = teachers.resolve(which, dataset, from_file)
-    which, choice = compression.within(
+    which, choice = recipe_fit.within(
       limits if limits != device_limits.Limits() else None, which, dataset, run
     )
     compressed = compression.compress(
@@ -148,6 +152,7 @@ def distill(
       options=loop.Options(),
       seeds=int(seeds),
       baseline=bool(baseline),
+      linear_head=bool(linear_head),
       choice=choice,
       export=export,
     )
@@ -233,7 +238,7 @@ def _loaded_teacher(teacher: Any) -> keras.Model | None:
   """Returns the trained teacher that is given; None: a network to train."""
   if isinstance(teacher, (str, os.PathLike)):
     path = _path('teacher', teacher)
-    if not model_files.is_file(path):
+    if not model_files.is_teacher_file(path):
       return None
     teacher = model_files.load(path)
   _check_model('teacher', teacher)
@@ -308,7 +313,8 @@ def _model(
   """
   if isinstance(given, (str, os.PathLike)):
     given = _path(name, given)
-    model_files.check_name(given, f'{name}={given}')
+    if name == 'student' or not model_files.is_teacher_file(given):
+      model_files.check_name(given, f'{name}={given}')
     return given
   _check_model(name, given)
   if given.input_shape[-1] not in (None, images.shape[-1]):

@@ -9,9 +9,9 @@ import keras
 
 from ft_tf import (
   catalogue,
-  compression,
   definitions,
   errors,
+  recipe_fit,
   recipe_flags,
   recipes,
   specs,
@@ -77,6 +77,8 @@ def make(methods: Iterable[str], sweep: dict[str, list[Any]]) -> list[Arm]:
   arms = []
   for method in methods:
     changes = catalogue.VARIANTS.get(method) or {'method': method}
+    if method == recipes.LINEAR_HEAD:
+      changes = catalogue.linear_head()
     recipes.terms(changes['method'])
     concerned = {
       flag: values
@@ -109,6 +111,11 @@ def explain(names: Iterable[str]) -> dict[str, str]:
     method = name.split(',')[0]
     if method == recipes.SCRATCH:
       about[method] = 'baseline: the student trained without a teacher'
+    elif method == recipes.LINEAR_HEAD:
+      about[method] = (
+        'the last layer alone, trained without a teacher on the features of '
+        'the pretrained student, whose other weights are frozen'
+      )
     elif method in catalogue.VARIANTS:
       about[method] = (
         'factor transfer with the settings of '
@@ -127,6 +134,8 @@ def explain(names: Iterable[str]) -> dict[str, str]:
 def _concerns(flag: str, method: str) -> bool:
   """Tells whether a flag can change what a method trains."""
   (leaf,) = [leaf for leaf in recipe_flags.leaves() if leaf.flag == flag]
+  if method == recipes.LINEAR_HEAD and flag in catalogue.linear_head():
+    return False
   return leaf.concerns(method)
 
 
@@ -157,6 +166,7 @@ def plan(
     network = (
       arm_recipe.student.model,
       arm_recipe.student.student_weights,
+      arm_recipe.student.backbone_rate,
       arm_recipe.new_head,
       arm_recipe.student.student_image_size,
       arm_recipe.data.mean,
@@ -167,9 +177,9 @@ def plan(
     if network not in students:
       students[network] = specs.build_student(arm_recipe, dataset)
     checked.append(
-      compression.check_parts(
+      recipe_fit.check_parts(
         arm_recipe, dataset, teacher_model, students[network]
-      )
+      ).recipe
     )
   return [
     Task(

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from ft_tf import errors, recipes
+from ft_tf import errors, recipe_flags, recipes
 
 _CIFAR10: dict[str, Any] = {
   'dataset': 'cifar10',
@@ -344,6 +344,42 @@ VARIANT_SOURCES = {
     'MMRazor (github.com/open-mmlab/mmrazor), its CIFAR-10 configuration'
   ),
 }
+
+# Our choice, on validation images of two data sets
+# (docs/guides/own-teacher.md): the features have mean 0 and norm 1, so that one
+# rate serves networks of every width.
+_LINEAR_HEAD: dict[str, Any] = {
+  'epochs': 50,
+  'learning_rate': 3.0,
+  'weight_decay': 3e-5,
+  'decay': 'cosine',
+}
+
+
+def linear_head() -> dict[str, Any]:
+  """Returns the flags by which a recipe trains a linear head: name to value.
+
+  They replace how any recipe trains its student and augments its images, which
+  is chosen for all weights of a student, and for images.
+  """
+  of_student = {field.name for field in dataclasses.fields(recipes.Student)}
+  of_student -= {'model', 'student_weights', 'student_image_size'}
+  values: dict[str, Any] = {}
+  for leaf in recipe_flags.leaves():
+    field = leaf.field
+    stays = field.metadata['stored'] or field.metadata['shared']
+    if leaf.group == 'student' and field.name in of_student:
+      values[leaf.flag] = _LINEAR_HEAD.get(field.name, field.default)
+    elif leaf.group == 'data' and not stays:
+      values[leaf.flag] = field.default
+  return {
+    **{k: v for k, v in values.items() if v is not dataclasses.MISSING},
+    'pad': 0,
+    'flip': False,
+    'method': recipes.LINEAR_HEAD,
+    'precision': 'float32',
+    'qat_epochs': 0,
+  }
 
 
 def get(name: str) -> recipes.Recipe:

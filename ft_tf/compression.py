@@ -7,42 +7,40 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from ft_tf import (
+  catalogue,
   errors,
   exporting,
-  factors,
+  recipe_fit,
   recipe_flags,
   recipes,
   run_dir,
   specs,
   teachers,
 )
-from ft_tf.data import datasets, example_sets, sampling
+from ft_tf.data import datasets
 from ft_tf.evaluation import metrics, predictors
-from ft_tf.export import budget, device_limits, measuring
+from ft_tf.export import measuring
 from ft_tf.export import student as export_student
-from ft_tf.methods import factor_transfer, registry
-from ft_tf.models import feature_maps
 from ft_tf.progress import plan, reporter
 from ft_tf.report import model_card, page, summary
 from ft_tf.signals import cache
+from ft_tf.training import linear_head as linear_heads
 from ft_tf.training import (
-  class_weights,
   loop,
   paraphraser,
   parts,
   precision,
+  programs,
   quantisation_aware,
   stage,
   student,
   teacher,
 )
 
-CANDIDATES = 'candidates.json'  # what limits of size and latency chose from
 _SAMPLES = 12  # test images shown in the report, and as many mistakes
 
 
@@ -56,6 +54,7 @@ def compress(
   given: teachers.Teacher | None = None,
   seeds: int = 1,
   baseline: bool = False,
+  linear_head: bool = False,
   signals: cache.Store | None = None,
   choice: dict[str, Any] | None = None,
   export: export_student.Options = export_student.DEFAULTS,
@@ -67,10 +66,11 @@ def compress(
       `teacher_weights`, or a `.keras` file.
     dataset: The images.
     run: The folder of it all: `teacher/`, `paraphraser/`, `student/` (the
-      recipe's seed), `comparison/` (other seeds and the baseline), `export/`,
-      `report.html` and `result.json`. With `recipe.qat.epochs` also `qat/`, the
-      student of the recipe's seed after quantisation-aware training, which is
-      what is exported, and `qat-scratch/`, its baseline after as many steps.
+      recipe's seed), `comparison/` (other seeds, baseline and linear head),
+      `export/`, `report.html` and `result.json`. With `recipe.qat.epochs` also
+      `qat/`, the student of the recipe's seed after quantisation-aware
+      training, which is what is exported, and `qat-scratch/`, its baseline
+      after as many steps.
       The others are not exported, and are not trained further. A run without it
       is continued, and its export kept as `export-before-qat/`.
     strategy: The devices.
@@ -80,9 +80,11 @@ def compress(
     seeds: Number of students, of the seeds from `recipe.seed` on.
     baseline: Whether to train the same students without a teacher too, at equal
       budget.
+    linear_head: Whether to train the last layer of the same students alone,
+      too, on the features of their pretrained weights.
     signals: Where the teacher's signals are kept; all students share them.
-    choice: How limits chose the recipe's student, if they did, as `within`
-      says it; kept in the folder.
+    choice: How limits chose the recipe's student, if they did, as
+      `recipe_fit.within` says it; kept in the folder.
     export: What is exported; a complete run is given what it lacks of it.
 
   Returns:
@@ -100,9 +102,16 @@ def compress(
   if given is None:
     given = teachers.resolve(recipe, dataset)
   student_model = specs.build_student(recipe, dataset)
-  recipe = check_parts(
+  recipe = recipe_fit.check_parts(
     recipe, dataset, teachers.network(recipe, dataset, given), student_model
-  )
+  ).recipe
+  if linear_head:
+    linear_heads.check(recipe, student_model)
+  if baseline and recipe.student.method == recipes.LINEAR_HEAD:
+    raise errors.UsageError(
+      f'--baseline with --method={recipes.LINEAR_HEAD} leaves open which of '
+      f'both is exported: give --method={recipes.SCRATCH} --linear_head'
+    )
   if not run.begun():
     seen = specs.student_dataset(recipe, dataset)
     export_student.check_untrained(student_model, seen, export)
@@ -110,6 +119,7 @@ def compress(
     **recipes.identity(recipe),
     'seeds': seeds,
     'baseline': baseline,
+    **({'linear_head': True} if linear_head else {}),
   }
   path = teachers.source_file(recipe.teacher)
   if path:
@@ -129,8 +139,8 @@ def compress(
         page.write(run)
       return complete
     if choice is not None:
-      run.write(CANDIDATES, choice)
-    students = _students(recipe, seeds, baseline)
+      run.write(run_dir.CANDIDATES, choice)
+    students = _students(recipe, seeds, baseline, linear_head)
     continued = _continued(recipe, baseline)
     progress = reporter.Progress(
       _plan(recipe, dataset, run, students, continued, given=given is not None),
@@ -165,9 +175,14 @@ def compress(
       'signals': signals,
       'progress': progress,
     }
+    compiled = programs.Programs()
     results = {
       name: student.train_student(
-        student_recipe, dataset, run=run.child(name), **work
+        student_recipe,
+        dataset,
+        run=run.child(name),
+        compiled=compiled,
+        **work,
       )
       for name, student_recipe in students.items()
     }
@@ -197,100 +212,21 @@ def compress(
     return _finish(run, results['student'] | qat, report)
 
 
-def within(
-  limits: device_limits.Limits | None,
-  recipe: recipes.Recipe,
-  dataset: datasets.Dataset,
-  run: run_dir.RunDir,
-) -> tuple[recipes.Recipe, dict[str, Any] | None]:
-  """Returns the recipe with the student that limits leave, and its choice.
-
-  Args:
-    limits: What the student's files may take; None: anything.
-    recipe: Whose student names the family.
-    dataset: The images.
-    run: Where an earlier choice may lie, which stands.
-
-  Returns:
-    The recipe, and what `budget.settle` returns; None without limits.
-
-  Raises:
-    UsageError: as of `budget.settle`, or there are weights for the student.
-  """
-  if limits is None:
-    return recipe, None
-  if recipe.student.student_weights:
-    raise errors.UsageError(
-      f'--student_weights={recipe.student.student_weights} are of '
-      f'--student={recipe.student.model} alone: leave them out where '
-      '--max_bytes, --max_latency_ms or --max_ram choose the student'
-    )
-  seen = specs.student_dataset(recipe, dataset)
-  choice = budget.settle(
-    recipe.student.model,
-    specs.spec(recipe, seen),
-    sampling.sample(seen.train, budget.CALIBRATION).images[:],
-    limits,
-    label_names=seen.label_names,
-    known=run.read(CANDIDATES),
-  )
-  return recipe_flags.override(recipe, {'student': choice['student']}), choice
-
-
-def check_parts(
-  recipe: recipes.Recipe,
-  dataset: datasets.Dataset,
-  teacher_model: keras.Model,
-  student_model: keras.Model | None = None,
-) -> recipes.Recipe:
-  """Returns the recipe with the paraphrase rate that its method asks for.
-
-  Args:
-    recipe: What to run, its precision settled.
-    dataset: The images.
-    teacher_model: The value of `teachers.network`.
-    student_model: The value of `specs.build_student` if it is there already.
-
-  Raises:
-    UsageError: a part does not fit. Nothing has been written.
-  """
-  if student_model is None:
-    student_model = specs.build_student(recipe, dataset)
-  models = teacher_model, student_model
-  rate = factor_transfer.paraphrase_rate(recipe, *models)
-  recipe = recipe_flags.override(recipe, {'rate': rate})
-  blank = []
-  if recipes.needs_paraphraser(recipe.student.method):
-    for tap, _ in registry.resolve_layer_pairs(recipe, *models):
-      blank.append(
-        factors.Paraphraser(recipe.paraphraser.rate, form=recipe.factor_form)
-      )
-      blank[-1].build((None, *feature_maps.shape(teacher_model, tap)))
-  parts = registry.Parts(
-    teacher=teacher_model,
-    student=student_model,
-    paraphrasers=blank,
-    examples=example_sets.Examples(
-      np.zeros((1, *dataset.image_shape), np.uint8), np.zeros(1, np.int64)
-    ),
-  )
-  registry.make(recipe, parts)
-  quantisation_aware.check(recipe, student_model)
-  class_weights.of(recipe, dataset)
-  return recipe
-
-
 def _students(
-  recipe: recipes.Recipe, seeds: int, baseline: bool
+  recipe: recipes.Recipe, seeds: int, baseline: bool, linear_head: bool
 ) -> dict[str, recipes.Recipe]:
   """Returns the students to train: folder to recipe, the exported one first."""
   students = {'student': recipe}
-  methods = [recipe.student.method, *(['scratch'] * baseline)]
+  changes = {recipe.student.method: {'method': recipe.student.method}}
+  if baseline:
+    changes[recipes.SCRATCH] = {'method': recipes.SCRATCH}
+  if linear_head:
+    changes[recipes.LINEAR_HEAD] = catalogue.linear_head()
   for seed in range(recipe.seed, recipe.seed + seeds):
-    for method in methods:
+    for method, values in changes.items():
       if (method, seed) != (recipe.student.method, recipe.seed):
         students[f'comparison/{method}-{seed}'] = recipe_flags.override(
-          recipe, {'method': method, 'seed': seed}
+          recipe, {**values, 'seed': seed}
         )
   return students
 
@@ -411,7 +347,7 @@ def _finish(
       }
       for row in table
     ],
-    'candidates': (run.read(CANDIDATES) or {}).get('candidates', []),
+    'candidates': (run.read(run_dir.CANDIDATES) or {}).get('candidates', []),
     'export': exporting.folder_of(run),
     'report': report,
   }

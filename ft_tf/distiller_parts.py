@@ -13,7 +13,7 @@ from ft_tf import catalogue, errors, factors, recipe_flags, recipes
 from ft_tf.data import arrays, example_sets
 from ft_tf.methods import factor_transfer, registry
 from ft_tf.models import checks, feature_maps, fused, standard, taps
-from ft_tf.training import sgd
+from ft_tf.training import optimizers
 
 _METHODS = ('ft', 'ft_no_paraphraser', factor_transfer.NO_TRANSLATOR)
 # Keras's policy by the dtype of the student's feature map.
@@ -136,7 +136,7 @@ def make(
 def paraphraser_optimizer() -> keras.optimizers.Optimizer:
   """Returns the optimizer of the recipes' paraphrasers, at its first rate."""
   numbers = recipes.Paraphraser(epochs=1)
-  return sgd.CoupledSGD(
+  return optimizers.CoupledSGD(
     numbers.learning_rate,
     momentum=numbers.momentum,
     coupled_weight_decay=numbers.weight_decay,

@@ -14,9 +14,9 @@ import tensorflow as tf
 
 from ft_tf import (
   arms,
-  compression,
   findings,
   layer_check,
+  recipe_fit,
   recipes,
   rehearsal,
   specs,
@@ -33,8 +33,10 @@ _NAMED = 10  # classes
 # What the speed of the input is measured on, and for how long at most.
 _BATCHES = 16
 _INPUT_SECONDS = 5.0
-# Of SGD with momentum: pretrained networks fall apart at 0.1, not at 0.01.
-_HIGH_RATE = 0.03
+# Of SGD with momentum: pretrained networks fall apart at 0.1, not at 0.01. A
+# step of AdamW is about as large as its rate, whatever the gradient.
+_HIGH_RATES = {recipes.SGD: 0.03, recipes.ADAMW: 0.003}
+_GENTLE_RATES = {recipes.SGD: 0.01, recipes.ADAMW: 0.0003}
 
 
 def examine(
@@ -65,9 +67,8 @@ def examine(
   recipe = precision.settle(recipe)
   teacher_model = teachers.network(recipe, dataset, given)
   student_model = specs.build_student(recipe, dataset)
-  recipe = compression.check_parts(
-    recipe, dataset, teacher_model, student_model
-  )
+  fit = recipe_fit.check_parts(recipe, dataset, teacher_model, student_model)
+  recipe = fit.recipe
   yield from _check_data(recipe, dataset)
   if given is not None:
     yield from teacher_check.check(recipe, dataset, given, expected)
@@ -80,7 +81,7 @@ def examine(
       + (f'; {start}' if start else ''),
       '--teacher, --teacher_weights, --new_head',
     )
-  yield from layer_check.check(recipe, teacher_model, student_model)
+  yield from layer_check.check(fit, teacher_model, student_model)
   start = specs.describe_start(recipe, dataset)
   if start:
     yield findings.Finding(
@@ -234,13 +235,16 @@ def _check_rates(
     'student': specs.student_file(recipe.student),
   }
   for role, path in starts.items():
-    rate = getattr(recipe, role).learning_rate
-    if path and rate > _HIGH_RATE:
+    settings = getattr(recipe, role)
+    rate, optimizer = settings.learning_rate, settings.optimizer
+    if path and rate > _HIGH_RATES[optimizer]:
       yield findings.Finding(
         f'learning rate of the {role}',
         f'{rate:g} is high if the weights of {path} are pretrained, and may '
-        f'undo what they have learned: give --{role}_learning_rate=0.01 or '
-        '--recipe=photos_finetune',
+        'undo what they have learned: give '
+        f'--{role}_learning_rate={_GENTLE_RATES[optimizer]:g}'
+        + ' or --recipe=photos_finetune'
+        * (optimizer == recipes.SGD),
         f'--{role}_learning_rate',
       )
 

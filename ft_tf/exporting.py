@@ -10,6 +10,7 @@ from ft_tf import recipes, run_dir, teachers
 from ft_tf.data import datasets
 from ft_tf.export import folder as export_folder
 from ft_tf.export import measuring, student
+from ft_tf.models import onnx_models
 from ft_tf.progress import reporter
 from ft_tf.training import quantisation_aware
 
@@ -110,6 +111,9 @@ def export_compared(
     status: Likewise.
   """
   exported = quantised or run
+  if loaded is not None and onnx_models.holds(loaded):
+    _print(f'{run.path}: no TFLite file to compare with (an ONNX teacher)')
+    return
   try:
     student.export(
       exported.model,

@@ -4,13 +4,20 @@ from collections.abc import Iterable, Iterator
 
 import keras
 
-from ft_tf import definitions, factors, findings, recipes, specs
-from ft_tf.methods import factor_transfer, registry
+from ft_tf import (
+  definitions,
+  factors,
+  findings,
+  recipe_fit,
+  recipes,
+  specs,
+)
+from ft_tf.methods import base, factor_transfer, registry
 from ft_tf.models import feature_maps, layer_choice
 
 
 def check(
-  recipe: recipes.Recipe,
+  fit: recipe_fit.Fit,
   teacher_model: keras.Model,
   student_model: keras.Model,
 ) -> Iterator[findings.Finding]:
@@ -19,13 +26,14 @@ def check(
   Nothing is yielded for a method that reads no feature map.
 
   Args:
-    recipe: What is to be run.
+    fit: What is to be run.
     teacher_model: The teacher.
     student_model: The student.
 
   Raises:
     UsageError: there is no such layer.
   """
+  recipe = fit.recipe
   if not _reads(recipe, 'teacher_layer'):
     return
   show = findings.show_shape
@@ -35,14 +43,15 @@ def check(
     ('teacher', teacher_model, teacher_layers, recipe.teacher_layer),
     ('student', student_model, student_layers, recipe.student_layer),
   ):
+    names = [layer_choice.shown_name(net, layer) for layer in layers]
     chosen = ', '.join(
-      f'{layer.replace(".", "/")} {show(feature_maps.shape(net, layer))}'
-      for layer in layers
+      f'{name} {show(feature_maps.shape(net, layer))}'
+      for name, layer in zip(names, layers, strict=True)
     )
     alternatives = ', '.join(
       f'{each.layer} {show(each.shape)}'
       for each in layer_choice.candidates(net)
-      if each.called and each.layer not in layers
+      if each.called and each.layer not in names
     )
     yield findings.Finding(
       f'{name} layer',
@@ -60,7 +69,7 @@ def check(
   if _reads(recipe, 'factor_form'):
     yield findings.Finding(
       'factors',
-      _describe_factors(recipe, teacher_model, student_model, pairs),
+      _describe_factors(fit.loss_terms, teacher_model, student_model),
       '--factor_form, --rate',
     )
 
@@ -73,35 +82,17 @@ def _reads(recipe: recipes.Recipe, field: str) -> bool:
 
 
 def _describe_factors(
-  recipe: recipes.Recipe,
+  loss_terms: Iterable[base.Method],
   teacher_model: keras.Model,
   student_model: keras.Model,
-  pairs: Iterable[tuple[str, str]],
 ) -> str:
   """Returns form and size of paraphrasers and translators."""
-  made: list[factors.Paraphraser | factors.Translator] = []
-  for teacher_layer, student_layer in pairs:
-    shape = feature_maps.shape(teacher_model, teacher_layer)
-    channels = shape[-1]
-    if recipes.needs_paraphraser(recipe.student.method):
-      paraphraser = factors.Paraphraser(
-        recipe.paraphraser.rate, form=recipe.factor_form
-      )
-      paraphraser.build((None, *shape))
-      channels = paraphraser.encoder[-1].filters
-      made.append(paraphraser)
-    if factor_transfer.NO_TRANSLATOR not in recipes.terms(
-      recipe.student.method
-    ):
-      translator = factors.Translator(channels, form=recipe.factor_form)
-      translator.build(
-        (None, *feature_maps.shape(student_model, student_layer))
-      )
-      made.append(translator)
   sizes = [
-    f'{type(part).__name__.lower()} {part.count_params():,} parameters '
-    f'({part.form} form)'
-    for part in made
+    f'{type(part).__name__.lower()} {specs.count_parameters(part):,} '
+    f'parameters ({part.form} form)'
+    for term in loss_terms
+    for part in (*term.frozen, term.adapter)
+    if isinstance(part, factors.Paraphraser | factors.Translator)
   ]
   return (
     f'{", ".join(sizes)}; the teacher has '

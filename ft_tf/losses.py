@@ -11,13 +11,20 @@ def cross_entropy(
   logits: tf.Tensor,
   labels: tf.Tensor,
   class_weights: np.ndarray | None = None,
+  smoothing: float = 0.0,
 ) -> tf.Tensor:
   """Returns -log softmax(logits)[label], times the weight of the label.
+
+  With smoothing s the label is no longer certain (Szegedy et al., "Rethinking
+  the Inception Architecture", CVPR 2016, section 7): its class has probability
+  1 - s + s / K and each other one s / K. The loss is the cross entropy with
+  these, a part 1 - s of it of the label and s of the mean over all classes.
 
   Args:
     logits: `[B, classes]`, any float dtype.
     labels: `[B]`, integers.
     class_weights: `[classes]` float32; None: all are 1.
+    smoothing: The share s of a label that is spread over all K classes, 0..1.
 
   Returns:
     `[B]`, float32, in nats.
@@ -31,7 +38,15 @@ def cross_entropy(
       'cross_entropy takes logits [B, classes] and labels [B], not '
       f'{logits.shape} and {labels.shape}'
     )
-  each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+  if smoothing:
+    classes = logits.shape[-1]
+    spread = smoothing / classes
+    probabilities = tf.one_hot(
+      labels, classes, on_value=1 - smoothing + spread, off_value=spread
+    )
+    each = tf.nn.softmax_cross_entropy_with_logits(probabilities, logits)
+  else:
+    each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
   if class_weights is None:
     return each
   return each * tf.gather(tf.constant(class_weights), labels)

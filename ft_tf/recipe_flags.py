@@ -112,6 +112,12 @@ def check(recipe: recipes.Recipe) -> None:
       "Keras's own Distiller, which cannot train in int8; give another "
       '--method, or --qat_epochs=0'
     )
+  if recipe.qat.epochs and recipe.student.method == recipes.LINEAR_HEAD:
+    raise errors.UsageError(
+      f'--qat_epochs={recipe.qat.epochs}: training in int8 moves all weights, '
+      f'--method={recipes.LINEAR_HEAD} those of the last layer alone; give '
+      '--qat_epochs=0, or another --method'
+    )
   if (
     recipe.class_weights != recipes.NONE
     and recipe.student.method in recipes.INCUMBENTS
@@ -120,6 +126,29 @@ def check(recipe: recipes.Recipe) -> None:
       f'--class_weights={recipe.class_weights}: '
       f"--method={recipe.student.method} is Keras's own Distiller, with its "
       'own cross entropy; give another --method, or --class_weights=none'
+    )
+  if recipe.student.label_smoothing and (
+    recipe.student.method in recipes.INCUMBENTS
+  ):
+    raise errors.UsageError(
+      f'--label_smoothing={recipe.student.label_smoothing}: '
+      f"--method={recipe.student.method} is Keras's own Distiller, with its "
+      'own cross entropy; give another --method, or --label_smoothing=0'
+    )
+  for role in ('teacher', 'student'):
+    settings = getattr(recipe, role)
+    if settings.optimizer == recipes.ADAMW and settings.momentum >= 1:
+      raise errors.UsageError(
+        f'--{role}_momentum={settings.momentum}: it is beta_1 of '
+        f'--{role}_optimizer=adamw; give less than 1'
+      )
+  mixed = recipe.data.mixup_alpha > 0 or recipe.data.cutmix_alpha > 0
+  if mixed and recipe.student.method in recipes.INCUMBENTS:
+    raise errors.UsageError(
+      f'--mixup_alpha={recipe.data.mixup_alpha:g} and '
+      f'--cutmix_alpha={recipe.data.cutmix_alpha:g}: '
+      f"--method={recipe.student.method} is Keras's own Distiller, which takes "
+      'one label for each image; give another --method, or 0 to both'
     )
   if recipe.data.resizing == 'crop' and recipe.data.pad:
     raise errors.UsageError(

@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 from ft_tf import definitions, errors, fields
 
 SCRATCH = 'scratch'  # the method without a loss term: a baseline
+# The pretrained student with all weights frozen but those of its last layer.
+LINEAR_HEAD = 'linear_head'
+WITHOUT_TEACHER = (SCRATCH, LINEAR_HEAD)
 # The same student trained by keras.distillation.Distiller: with its default
 # loss, and with a Kullback-Leibler divergence of probabilities.
 KERAS_DISTILLER = 'keras_distiller'
@@ -25,6 +28,7 @@ KERAS_DISTILLER_KL = 'keras_distiller_kl'
 INCUMBENTS = (KERAS_DISTILLER, KERAS_DISTILLER_KL)
 AUTO = 'auto'
 NONE, BALANCED = 'none', 'balanced'  # as of `Recipe.class_weights`
+SGD, ADAMW = 'sgd', 'adamw'  # as of `Classifier.optimizer`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,6 +100,37 @@ class Data:
   flip: bool = fields.field(
     'flip half of the training images left to right', default=True
   )
+  rand_augment_magnitude: float = fields.field(
+    'magnitude of RandAugment, 0 to 30 as in torchvision (where 9 is the '
+    'default): random operations on colours and geometry after the crop; 0: '
+    'none',
+    least=0,
+    most=30,
+    default=0.0,
+    recent=True,
+  )
+  # The paper's for ImageNet, and torchvision's default.
+  rand_augment_ops: int = fields.field(
+    'number of operations that RandAugment applies to each image',
+    least=1,
+    default=2,
+    recent=True,
+  )
+  mixup_alpha: float = fields.field(
+    'mixup: each training image is mixed with another one by a share from '
+    'Beta(alpha, alpha), and so are their cross entropies; 0: none; with '
+    '--cutmix_alpha half of the images are mixed by each',
+    least=0,
+    default=0.0,
+    recent=True,
+  )
+  cutmix_alpha: float = fields.field(
+    'CutMix: each training image gets a box of another one whose area is drawn '
+    'by Beta(alpha, alpha), and cross entropies are mixed by area; 0: none',
+    least=0,
+    default=0.0,
+    recent=True,
+  )
   mean: tuple[float, ...] = fields.field(
     'mean of each channel, for images scaled to 0-1'
   )
@@ -103,7 +138,9 @@ class Data:
     'standard deviation of each channel, for images scaled to 0-1', above=0
   )
   view_seed: int = fields.field(
-    'seed of the random crops and flips', least=0, default=0
+    'seed of the random crops, flips and other augmentations',
+    least=0,
+    default=0,
   )
   views: int = fields.field(
     'number of augmented copies of each training image, which epochs repeat in '
@@ -118,15 +155,19 @@ class Data:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Optimization:
-  """SGD with momentum and coupled weight decay."""
+  """Epochs, learning rate and decay, which every stage has."""
 
   epochs: int = fields.field('number of training epochs', least=1)
   learning_rate: float = fields.field(
     'learning rate after warm-up and before any decay', above=0, default=0.1
   )
-  momentum: float = fields.field('momentum of SGD', least=0, default=0.9)
+  momentum: float = fields.field(
+    'momentum of SGD, or beta_1 of AdamW', least=0, default=0.9
+  )
   weight_decay: float = fields.field(
-    'L2 weight decay, added to the gradient', least=0, default=5e-4
+    'L2 weight decay, added to the gradient by SGD, decoupled from it by AdamW',
+    least=0,
+    default=5e-4,
   )
   weight_decay_on: str = fields.field(
     'what decays: all variables (as in the paper), or kernels (without batch '
@@ -155,11 +196,40 @@ class Optimization:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Teacher(Optimization):
+class Classifier(Optimization):
+  """What teacher and student have besides: they may start from a file."""
+
+  optimizer: str = fields.field(
+    'optimizer: sgd (momentum and coupled weight decay, as in the paper) or '
+    'adamw (decoupled weight decay; needs a learning rate of about 0.001)',
+    choices=(SGD, ADAMW),
+    default=SGD,
+    recent=True,
+  )
+  backbone_rate: float = fields.field(
+    'factor of the learning rate for the layers that start from a file, which '
+    'are all but a fresh head; 1: one rate for all',
+    above=0,
+    most=1,
+    default=1.0,
+    recent=True,
+  )
+  ema: float = fields.field(
+    'decay per step, such as 0.999, of a moving average of the weights, which '
+    'is evaluated, saved and exported in their place; 0: no average',
+    least=0,
+    most=0.99999,
+    default=0.0,
+    recent=True,
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Teacher(Classifier):
   """The large network: trained here, or given as a file."""
 
   model: str = fields.field(
-    'network name of the teacher to train, or a trained .keras file'
+    'network name of the teacher to train, or a trained .keras or .onnx file'
   )
   teacher_outputs: str = fields.field(
     'outputs of a given teacher: logits, probabilities, or auto (a softmax at '
@@ -201,7 +271,7 @@ class Paraphraser(Optimization):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Student(Optimization):
+class Student(Classifier):
   """The small network; made by `student`, which adds the methods' numbers."""
 
   model: str = fields.field(
@@ -220,6 +290,17 @@ class Student(Optimization):
     'teacher)',
     least=0,
     default=0,
+  )
+  # Of the student alone: soft targets of a teacher that was trained so tell
+  # less of how classes resemble each other, and its students are less accurate
+  # (Müller, Kornblith and Hinton, "When does label smoothing help?", 2019).
+  label_smoothing: float = fields.field(
+    'share of each label that the student learns as spread evenly over all '
+    'classes, such as 0.1; terms of distillation are not smoothed',
+    least=0,
+    most=1,
+    default=0.0,
+    recent=True,
   )
 
   if TYPE_CHECKING:
@@ -254,8 +335,9 @@ def _make_student_class(
   """Returns `Student` with the fields of some methods."""
   names = ', '.join(method.name for method in methods)
   chosen = fields.field(
-    f'distillation method: {SCRATCH} (none), {names}, a sum such as ft+kd, or '
-    f"{' or '.join(INCUMBENTS)} (Keras's own Distiller)",
+    f'distillation method: {SCRATCH} (none), {names}, a sum such as ft+kd, '
+    f'{LINEAR_HEAD} (none; a pretrained student, of which the last layer alone '
+    f"is trained), or {' or '.join(INCUMBENTS)} (Keras's own Distiller)",
     default='ft',
   )
   types = {
@@ -294,7 +376,7 @@ def _distinct_fields(
   taken.add('method')
   distinct: dict[str, dataclasses.Field] = {}
   for method in methods:
-    if method.name in (SCRATCH, *INCUMBENTS):
+    if method.name in (*WITHOUT_TEACHER, *INCUMBENTS):
       raise ValueError(f'{method.name} means another method: choose a new name')
     for field in method.number_fields():
       if (
@@ -429,12 +511,13 @@ def _recorded(part: Any) -> dict[str, Any]:
 def terms(method: str) -> tuple[str, ...]:
   """Returns the names of a method's loss terms: 'ft+kd' has two.
 
-  'scratch' has none, nor have the incumbents, whose losses are Keras's.
+  'scratch' and 'linear_head' have none, nor have the incumbents, whose losses
+  are Keras's.
 
   Raises:
     UsageError: there is no such method, or a sum repeats one.
   """
-  if method in (SCRATCH, *INCUMBENTS):
+  if method in (*WITHOUT_TEACHER, *INCUMBENTS):
     return ()
   names = tuple(method.split('+'))
   known = definitions.registered()
@@ -445,7 +528,8 @@ def terms(method: str) -> tuple[str, ...]:
       return names
   raise errors.UsageError(
     f'--method={method}: give {SCRATCH}, one of {", ".join(known)}, a sum '
-    f'of different ones such as ft+kd, or {" or ".join(INCUMBENTS)}'
+    f'of different ones such as ft+kd, {LINEAR_HEAD}, or '
+    f'{" or ".join(INCUMBENTS)}'
   )
 
 
@@ -456,8 +540,8 @@ def needs_paraphraser(method: str) -> bool:
 
 
 def optimization_fields() -> tuple[dataclasses.Field, ...]:
-  """Returns the fields of epochs and optimizer, which every stage has."""
-  return dataclasses.fields(Optimization)
+  """Returns the fields of how long a stage trains, and by which rule."""
+  return dataclasses.fields(Classifier)
 
 
 def layer_pairs(recipe: Recipe) -> list[tuple[str, str]]:

@@ -55,6 +55,9 @@ RANGES = 'ranges.json'
 QAT_BASELINE = 'qat-scratch'
 EXPORT_BEFORE_QAT = 'export-before-qat'
 
+# In a compression: what limits of size and latency chose the student from.
+CANDIDATES = 'candidates.json'
+
 
 class RunDir:
   """One run folder. Nothing is written before `claim`."""

@@ -7,7 +7,14 @@ import numpy as np
 
 from ft_tf import errors, recipe_flags, recipes
 from ft_tf.data import datasets, example_sets
-from ft_tf.models import layers, model_files, pretrained, zoo
+from ft_tf.models import (
+  layers,
+  model_files,
+  onnx_models,
+  origins,
+  pretrained,
+  zoo,
+)
 
 
 def settle_statistics(
@@ -92,15 +99,18 @@ def build_student(
     dataset: The images as the teacher sees them.
 
   Raises:
-    UsageError: there is no such network, or it does not fit the images.
+    UsageError: there is no such network, it does not fit the images, or it is
+      fresh and the recipe has a rate for layers that are not.
   """
   seen = student_dataset(recipe, dataset)
-  return zoo.build(
+  model = zoo.build(
     recipe.student.model,
     spec(recipe, seen),
     weights=recipe.student.student_weights,
     new_head=recipe.new_head,
   )
+  origins.check_rate(model, recipe.student.backbone_rate, 'student')
+  return model
 
 
 def student_file(settings: recipes.Student) -> str:
@@ -152,6 +162,6 @@ def describe_start(recipe: recipes.Recipe, dataset: datasets.Dataset) -> str:
 def count_parameters(model: keras.Model) -> int:
   """Returns the number of weights that training moves, frozen or not."""
   statistics = {'moving_mean', 'moving_variance'}
-  return sum(
+  return onnx_models.count_parameters(model) + sum(
     int(np.prod(w.shape)) for w in model.weights if w.name not in statistics
   )

@@ -16,7 +16,7 @@ from scipy import optimize
 from ft_tf import errors, findings, recipes, specs, teachers
 from ft_tf.data import datasets, example_sets, image_ops, sampling
 from ft_tf.evaluation import metrics, predictors
-from ft_tf.models import graph
+from ft_tf.models import graph, onnx_layers
 
 _JUDGED = 2000  # test images that the teacher is measured on
 _TRIED = 500  # of these, for each other preprocessing
@@ -45,7 +45,7 @@ def check_expectation(
   if given is None:
     raise errors.UsageError(
       '--expect_teacher_accuracy is of a trained teacher: give --teacher, a '
-      '.keras file'
+      '.keras or .onnx file'
     )
 
 
@@ -142,6 +142,9 @@ def _input_of_first_kernel(model: keras.Model) -> keras.KerasTensor | None:
     weights = getattr(call.operation, 'weights', ())
     if any(weight.name == 'kernel' for weight in weights):
       return call.inputs[0]
+    if isinstance(call.operation, onnx_layers.OnnxGraph):
+      # One that takes bytes scales them inside, where nothing can be seen.
+      return None if call.operation.takes_bytes else call.inputs[0]
   return None
 
 

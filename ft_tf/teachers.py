@@ -22,6 +22,9 @@ from ft_tf.models import (
   heads,
   layers,
   model_files,
+  onnx_files,
+  onnx_models,
+  origins,
   pretrained,
   seeds,
   standard,
@@ -133,7 +136,8 @@ def resolve(
 
   Args:
     recipe: Its `teacher` decides: a `.keras` file, unless it gets a new head;
-      or a network and weights with a head of the data set's classes.
+      an `.onnx` file; or a network and weights with a head of the data set's
+      classes.
     dataset: The images.
     original: The model of the file if it is loaded already.
 
@@ -146,7 +150,7 @@ def resolve(
   """
   settings = recipe.teacher
   zoo.check_weights(settings.model, settings.teacher_weights, 'teacher')
-  from_file = model_files.is_file(settings.model)
+  from_file = model_files.is_teacher_file(settings.model)
   if from_file and original is None:
     original = model_files.load(settings.model)
   if not is_given(recipe, dataset, original):
@@ -154,7 +158,8 @@ def resolve(
   model, notes = fit(settings, dataset, original)
   for note in notes:
     print(f'teacher: {note}', file=sys.stderr, flush=True)
-  as_in_file = from_file and not notes
+  # What a run keeps of an ONNX file is a .keras file around it.
+  as_in_file = model_files.is_file(settings.model) and not notes
   teacher = Teacher(
     model=model,
     path=settings.model if as_in_file else '',
@@ -210,13 +215,16 @@ def fit(
       'trained',
     )
     return model, [note]
-  _check(original, settings.model, dataset, classes_fix=zoo.NEW_HEAD_FIX)
-  return standard.standardize(
+  fixes = {'classes_fix': zoo.NEW_HEAD_FIX}
+  kind = onnx_models.describe(original)
+  _check(original, settings.model, dataset, **({} if kind else fixes))
+  model, notes = standard.standardize(
     original,
     outputs=settings.teacher_outputs,
     preprocessing=settings.preprocessing,
     image_shape=dataset.image_shape,
   )
+  return model, [kind, *notes] if kind else notes
 
 
 def load(path: str, dataset: datasets.Dataset) -> Teacher:
@@ -227,8 +235,14 @@ def load(path: str, dataset: datasets.Dataset) -> Teacher:
     dataset: The images.
 
   Raises:
-    UsageError: it is not of the data.
+    UsageError: it is not of the data, or is the ONNX file that such a model is
+      made of.
   """
+  if onnx_files.is_onnx(path):
+    raise errors.UsageError(
+      f'--teacher={path}: give the model.keras that ft-tf train-teacher '
+      f'--teacher={path} writes, which has its preprocessing'
+    )
   original = model_files.load(path)
   _check(original, path, dataset)
   with seeds.counted_draws() as draws:
@@ -269,14 +283,22 @@ def is_given(
     original: The model of the teacher's file; None: there is none.
 
   Raises:
-    UsageError: there are weights that are not for the teacher.
+    UsageError: there are weights that are not for the teacher, or an ONNX file
+      is to be trained.
   """
   settings = recipe.teacher
   if original is not None:
     checks.check_classifier(original, f'--teacher={settings.model}')
-    return not recipe.new_head or checks.has_classes(
-      original, len(dataset.label_names)
-    )
+    if checks.has_classes(original, len(dataset.label_names)):
+      return True
+    if recipe.new_head and onnx_models.holds(original):
+      raise errors.UsageError(
+        f'--teacher={settings.model} has {original.outputs[0].shape[-1]} '
+        f'classes, the data set {len(dataset.label_names)}, and an ONNX file '
+        'cannot be trained with --new_head: fine-tune it where it was made, '
+        'and export it again'
+      )
+    return not recipe.new_head
   if not settings.teacher_weights:
     return False
   classes = pretrained.classes_of(
@@ -287,14 +309,19 @@ def is_given(
 
 def source_file(settings: recipes.Teacher) -> str:
   """Returns the file that the teacher comes or starts from; '' if none."""
-  if model_files.is_file(settings.model):
+  if model_files.is_teacher_file(settings.model):
     return settings.model
   return settings.teacher_weights
 
 
 def build(recipe: recipes.Recipe, spec: layers.Spec) -> keras.Model:
-  """Returns the network to train: fresh, or with the weights it starts from."""
-  return zoo.build(
+  """Returns the network to train: fresh, or with the weights it starts from.
+
+  Raises:
+    UsageError: there is no such network, it does not fit the images, or it is
+      fresh and the recipe has a rate for layers that are not.
+  """
+  model = zoo.build(
     recipe.teacher.model,
     spec,
     weights=recipe.teacher.teacher_weights,
@@ -302,6 +329,8 @@ def build(recipe: recipes.Recipe, spec: layers.Spec) -> keras.Model:
     new_head=recipe.new_head,
     role='teacher',
   )
+  origins.check_rate(model, recipe.teacher.backbone_rate, 'teacher')
+  return model
 
 
 def network(

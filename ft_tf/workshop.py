@@ -20,7 +20,7 @@ from ft_tf.data import datasets
 from ft_tf.models import model_files
 from ft_tf.progress import plan, reporter
 from ft_tf.signals import cache
-from ft_tf.training import loop, paraphraser, strategy, student
+from ft_tf.training import loop, paraphraser, programs, strategy, student
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +96,7 @@ class Bench:
     self._signals = cache.Store(
       workshop.signal_cache, budget_gib=workshop.signal_cache_gib
     )
+    self._programs = programs.Programs()
     self._teachers = {teacher.path: teacher} if teacher else {}
     self._paraphrasers = {each.path: each for each in paraphrasers}
 
@@ -116,6 +117,7 @@ class Bench:
         signals=self._signals,
         label=task.arm,
         progress=self._progress,
+        compiled=self._programs,
       )
       knowledge.look(
         run,

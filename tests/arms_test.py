@@ -74,6 +74,21 @@ class ArmsTest(parameterized.TestCase):
     self.assertEqual(arm.name, 'ft_repdistiller')
     self.assertEqual(arm.changes, catalogue.VARIANTS['ft_repdistiller'])
 
+  def test_linear_head_has_its_own_numbers_in_every_sweep(self):
+    found = arms.make(
+      ['linear_head', 'ft'], {'student_learning_rate': [0.1, 0.01]}
+    )
+    self.assertEqual(
+      [arm.name for arm in found],
+      [
+        'linear_head',
+        'ft,student_learning_rate=0.1',
+        'ft,student_learning_rate=0.01',
+      ],
+    )
+    self.assertEqual(found[0].changes, catalogue.linear_head())
+    self.assertIn('linear_head', arms.explain(['linear_head']))
+
   @parameterized.parameters(
     (['nope'], '--method=nope'),
     (['ft', 'kd', 'ft'], '--methods has ft twice'),

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from absl.testing import absltest
 
-from ft_tf import compression, errors, run_dir, specs, teachers
+from ft_tf import compression, errors, recipe_fit, run_dir, specs, teachers
 from ft_tf.data import datasets
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.export import student as export_student
@@ -45,6 +45,7 @@ class CompressTest(absltest.TestCase):
     dataset=None,
     seeds=1,
     baseline=False,
+    linear_head=False,
     export=export_student.DEFAULTS,
     **flags,
   ):
@@ -56,6 +57,7 @@ class CompressTest(absltest.TestCase):
       options=loop.Options(),
       seeds=seeds,
       baseline=baseline,
+      linear_head=linear_head,
       export=export,
     )
 
@@ -230,6 +232,36 @@ class CompressTest(absltest.TestCase):
     self.assertFalse(os.path.exists(self.run_dir.child('paraphraser').path))
 
   @pytest.mark.slow
+  def test_linear_head_stands_beside_baseline_and_student(self):
+    result = self._compress(
+      student=self.teacher, seeds=2, baseline=True, linear_head=True
+    )
+    rows = {row['method']: row for row in result['table']}
+    self.assertEqual([*rows], ['teacher', 'scratch', 'linear_head', 'ft'])
+    self.assertEqual(rows['linear_head']['seeds'], 2)
+    self.assertEqual(result['method'], 'ft')
+    with open(result['report'], encoding='utf-8') as file:
+      page = file.read()
+    self.assertIn('linear head on frozen pretrained weights', page)
+    self.assertEqual(
+      self.run_dir.read('comparison/linear_head-1/result.json')['accuracy'],
+      rows['linear_head']['accuracies'][1],
+    )
+
+  def test_linear_head_of_a_fresh_student_is_refused(self):
+    for flags, reason in (
+      ({'linear_head': True}, 'has fresh weights, .* --student_weights'),
+      ({'method': 'linear_head'}, 'has fresh weights, .* --student_weights'),
+      (
+        {'method': 'linear_head', 'student': self.teacher, 'baseline': True},
+        'give --method=scratch --linear_head',
+      ),
+    ):
+      with self.assertRaisesRegex(errors.UsageError, reason):
+        self._compress(**flags)
+    self.assertFalse(self.run_dir.begun())
+
+  @pytest.mark.slow
   def test_teacher_that_does_not_convert_leaves_its_cells_empty(self):
     export = export_student.export
 
@@ -267,7 +299,7 @@ class CompressTest(absltest.TestCase):
       teacher_layer=f'backbone/{name}',
     )
     given = teachers.resolve(recipe, fixtures.blobs())
-    compression.check_parts(recipe, fixtures.blobs(), given.model)
+    recipe_fit.check_parts(recipe, fixtures.blobs(), given.model)
     run = self.run_dir.child('teacher')
     teacher.obtain_teacher(
       recipe,

@@ -22,6 +22,7 @@ _LONGEST = (
   'notebooks_test.py',
   'page_outputs_test.py',
   'student_test.py',
+  'conformance_test.py',
   'distillation_test.py',
   'given_teachers_test.py',
   'compression_test.py',

@@ -14,7 +14,7 @@ from ft_tf.data import views
 from ft_tf.methods import registry
 from ft_tf.models import fused, zoo
 from ft_tf.signals import compiled
-from ft_tf.training import distillation, sgd
+from ft_tf.training import distillation, optimizers
 from ft_tf.training import paraphraser as paraphraser_stage
 from tests import fixtures, networks
 from tests import small_distillers as small
@@ -77,7 +77,7 @@ class EqualStepsTest(parameterized.TestCase):
           examples=fixtures.blobs().train,
         ),
       )
-      optimizer, _ = sgd.make(recipe.student, 3.0)
+      optimizer, _ = optimizers.make(recipe.student, 3.0)
       optimizer.build(distillation.trained_variables(twin, methods))
     adapters = [m.adapter for m in methods if m.adapter is not None]
     for adapter, translator in zip(
@@ -99,7 +99,7 @@ class EqualStepsTest(parameterized.TestCase):
     terms = train_steps(
       iter(strategy.experimental_distribute_dataset(stream)), tf.constant(3)
     )
-    distiller.compile(sgd.make(recipe.student, 3.0)[0], small.LABELS)
+    distiller.compile(optimizers.make(recipe.student, 3.0)[0], small.LABELS)
     history = distiller.fit(batches, verbose=0).history
     small.assert_weights_close(
       self, distiller.student.get_weights(), twin.get_weights()
@@ -130,7 +130,7 @@ class EqualStepsTest(parameterized.TestCase):
     with strategy.scope():
       theirs = factors.Paraphraser(0.5)
       theirs.build((None, 2, 2, 32))
-      optimizer, _ = sgd.make(recipe.paraphraser, 3.0)
+      optimizer, _ = optimizers.make(recipe.paraphraser, 3.0)
       optimizer.build(theirs.trainable_variables)
     theirs.set_weights(first)
     train_steps = paraphraser_stage.compile_steps(
@@ -145,7 +145,7 @@ class EqualStepsTest(parameterized.TestCase):
       iter(strategy.experimental_distribute_dataset(stream)), tf.constant(3)
     )
     history = distiller.fit_paraphraser(
-      batches, optimizer=sgd.make(recipe.paraphraser, 3.0)[0], verbose=0
+      batches, optimizer=optimizers.make(recipe.paraphraser, 3.0)[0], verbose=0
     )
     np.testing.assert_allclose(
       history.history['loss'][0], np.mean(terms['loss']), rtol=1e-4

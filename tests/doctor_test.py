@@ -115,6 +115,16 @@ class DoctorTest(absltest.TestCase):
       recipe_flags.override(recipe, {'student_learning_rate': gentle})
     )
     self.assertNotIn('learning rate of the student', says)
+    says = _says(
+      recipe_flags.override(
+        recipe,
+        {'student_learning_rate': gentle, 'student_optimizer': 'adamw'},
+      )
+    )
+    self.assertRegex(
+      says['learning rate of the student'].says,
+      '0.01 is high if .*: give --student_learning_rate=0.0003$',
+    )
 
   @pytest.mark.slow
   def test_students_own_size_and_images_without_labels_are_said(self):

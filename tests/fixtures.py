@@ -132,6 +132,15 @@ def recipe(**values) -> recipes.Recipe:
   return recipe_flags.override(catalogue.digits(), {**small, **values})
 
 
+# Every augmentation that a view can have, as flags of `recipe`.
+AUGMENTED = {
+  'rand_augment_magnitude': 9.0,
+  'rand_augment_ops': 1,
+  'mixup_alpha': 0.4,
+  'cutmix_alpha': 1.0,
+}
+
+
 def gradient(height: int, width: int) -> np.ndarray:
   """Returns an image whose red is the row and whose green the column."""
   rows, columns = np.meshgrid(

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from ft_tf import compression, run_dir, teachers
+from ft_tf import recipe_fit, run_dir, teachers
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import model_files
 from ft_tf.training import loop, paraphraser, student, teacher
@@ -161,7 +161,7 @@ class GivenTeacherTest(parameterized.TestCase):
       student_epochs=1,
     )
     resolved = teachers.resolve(recipe, dataset)
-    recipe = compression.check_parts(recipe, dataset, resolved.model)
+    recipe = recipe_fit.check_parts(recipe, dataset, resolved.model).recipe
     work = {'strategy': fixtures.strategy(), 'options': loop.Options()}
     runs = {
       name: self._run(folder, name)

@@ -43,6 +43,7 @@ _ROOMS = (
   'browser',
   'findings',
   'exporting',
+  'recipe_fit',
   'compression',
   'python_terms',
   'results',

@@ -1,5 +1,6 @@
 """Known values, gradients, compiled against eager, and refused shapes."""
 
+import keras
 import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
@@ -287,7 +288,7 @@ class ReconstructionTest(parameterized.TestCase):
       losses.reconstruction(x, x[..., :1])
 
 
-class CrossEntropyTest(absltest.TestCase):
+class CrossEntropyTest(parameterized.TestCase):
   def test_known_value(self):
     logits = np.log(np.float32([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]))
     each = losses.cross_entropy(tf.constant(logits), tf.constant([0, 2]))
@@ -300,6 +301,36 @@ class CrossEntropyTest(absltest.TestCase):
       loss = losses.cross_entropy(logits, tf.constant([1, 0]))
     expected = tf.nn.softmax(logits) - tf.one_hot([1, 0], 3)
     np.testing.assert_allclose(tape.gradient(loss, logits), expected, atol=1e-6)
+
+  @parameterized.parameters(0.1, 0.5, 1.0)
+  def test_smoothed_labels_give_kerass_loss_and_its_gradient(self, smoothing):
+    logits, labels = tf.constant(_random(6, 4)), tf.constant([0, 1, 2, 3, 0, 3])
+    weights = np.float32([0.5, 1, 2, 4])
+    theirs = keras.losses.CategoricalCrossentropy(
+      from_logits=True, label_smoothing=smoothing, reduction='none'
+    )
+    with tf.GradientTape(persistent=True) as tape:
+      tape.watch(logits)
+      expected = theirs(tf.one_hot(labels, 4), logits)
+      loss = losses.cross_entropy(logits, labels, smoothing=smoothing)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(
+      tape.gradient(loss, logits), tape.gradient(expected, logits), atol=1e-6
+    )
+    np.testing.assert_allclose(
+      losses.cross_entropy(logits, labels, weights, smoothing),
+      expected * weights[labels],
+      rtol=1e-5,
+    )
+
+  def test_smoothed_label_by_hand(self):
+    logits = np.log(np.float32([[0.5, 0.25, 0.25]]))
+    (loss,) = losses.cross_entropy(
+      tf.constant(logits), tf.constant([0]), smoothing=0.3
+    )
+    # 0.8 of the label, 0.1 of each other class.
+    expected = -(0.8 * np.log(0.5) + 0.2 * np.log(0.25))
+    self.assertAlmostEqual(float(loss), expected, places=5)
 
   def test_other_shapes_are_refused(self):
     with self.assertRaisesRegex(ValueError, 'cross_entropy'):

@@ -151,6 +151,15 @@ class OverrideTest(parameterized.TestCase):
     ('at_beta', -1.0, '0 or more'),
     ('temperature', 0.0, 'a value above 0'),
     ('reconstruction', 'l3', 'one of l1, l2'),
+    ('student_optimizer', 'adam', 'one of sgd, adamw'),
+    ('student_backbone_rate', 0.0, 'a value above 0'),
+    ('teacher_backbone_rate', 2.0, '1 or less'),
+    ('student_ema', 1.0, '0.99999 or less'),
+    ('label_smoothing', 1.5, '1 or less'),
+    ('rand_augment_magnitude', 31.0, '30 or less'),
+    ('rand_augment_ops', 0, '1 or more'),
+    ('mixup_alpha', -0.1, '0 or more'),
+    ('cutmix_alpha', float('inf'), 'a finite number'),
   )
   def test_value_out_of_bounds_is_refused_by_flag(self, flag, value, wanted):
     with self.assertRaisesRegex(
@@ -171,6 +180,7 @@ class OverrideTest(parameterized.TestCase):
     ('student_drop_epochs', ()),
     ('validation_examples', 0),
     ('pad', 0),
+    ('rand_augment_magnitude', 30.0),
   )
   def test_value_on_the_bound_is_taken(self, flag, value):
     changed = recipe_flags.override(catalogue.digits(), {flag: value})
@@ -240,6 +250,35 @@ class OverrideTest(parameterized.TestCase):
         catalogue.digits(),
         {'class_weights': 'balanced', 'method': 'keras_distiller'},
       )
+
+  def test_smoothed_labels_with_kerass_own_distiller_are_refused(self):
+    with self.assertRaisesRegex(
+      errors.UsageError,
+      "^--label_smoothing=0.1: --method=keras_distiller is Keras's own .*; "
+      'give another --method, or --label_smoothing=0$',
+    ):
+      recipe_flags.override(
+        catalogue.digits(),
+        {'label_smoothing': 0.1, 'method': 'keras_distiller'},
+      )
+
+  def test_momentum_that_adamw_cannot_have_is_refused(self):
+    with self.assertRaisesRegex(
+      errors.UsageError, '^--teacher_momentum=1.0: .*; give less than 1$'
+    ):
+      recipe_flags.override(
+        catalogue.digits(),
+        {'teacher_optimizer': 'adamw', 'teacher_momentum': 1.0},
+      )
+
+  def test_mixed_images_with_kerass_own_distiller_are_refused(self):
+    for flag in ('mixup_alpha', 'cutmix_alpha'):
+      with self.assertRaisesRegex(
+        errors.UsageError, "=keras_distiller is Keras's own .* one label"
+      ):
+        recipe_flags.override(
+          catalogue.digits(), {flag: 0.5, 'method': 'keras_distiller'}
+        )
 
   def test_padding_with_random_crops_is_refused(self):
     with self.assertRaisesRegex(errors.UsageError, 'give --pad=0'):

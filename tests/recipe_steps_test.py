@@ -13,7 +13,7 @@ from ft_tf.data import example_sets
 from ft_tf.methods import registry
 from ft_tf.models import feature_maps, fused, layers, zoo
 from ft_tf.signals import compiled
-from ft_tf.training import distillation, sgd
+from ft_tf.training import distillation, optimizers
 from tests import fixtures
 
 _SHAPES = {
@@ -62,7 +62,7 @@ class RecipesTest(parameterized.TestCase):
           example_sets.Examples(batch['image'], batch['label']),
         ),
       )
-      optimizer, _ = sgd.make(recipe.student, 100.0)
+      optimizer, _ = optimizers.make(recipe.student, 100.0)
       optimizer.build(distillation.trained_variables(net, methods))
     signal = compiled.compile_signal(teacher, methods, 'float32')
     train_steps = distillation.compile_steps(

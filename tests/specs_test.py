@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from absl.testing import absltest
 
-from ft_tf import compression, errors, recipe_flags, run_dir, specs
+from ft_tf import errors, recipe_fit, recipe_flags, run_dir, specs
 from ft_tf.data import example_sets
 from ft_tf.export import device_limits
 from ft_tf.models import applications, layers, zoo
@@ -115,7 +115,7 @@ class StudentWeightsTest(absltest.TestCase):
     with self.assertRaisesRegex(
       errors.UsageError, 'are of --student=mobilenetv2 alone: leave them out'
     ):
-      compression.within(
+      recipe_fit.within(
         device_limits.Limits('9'),
         recipe,
         self.dataset,

@@ -49,6 +49,7 @@ class StudentCase(parameterized.TestCase):
     signals=None,
     paraphrasers=None,
     dataset=None,
+    compiled=None,
     **options,
   ):
     """Trains a student into a folder of `runs`; returns run and result."""
@@ -65,6 +66,7 @@ class StudentCase(parameterized.TestCase):
       strategy=self.strategy,
       options=loop.Options(**{'log_steps': 2, **options}),
       signals=signals,
+      compiled=compiled,
     )
     return run, result
 

@@ -238,31 +238,40 @@ def memory(setting: Setting) -> dict[str, Any]:
 
 
 def students(setting: Setting) -> dict[str, Any]:
-  """Measures students that share one teacher pass, and students that do not."""
-  seconds = {}
-  for part in ('students', 'students_cached'):
+  """Measures students that share one teacher pass, and students that do not.
+
+  From the start of their process to the exported files of all: one student in
+  a process of its own, and students of as many seeds in one process, with the
+  teacher in every step and with its signal cached. Times are of all threads
+  together, which other programs disturb less than the clock.
+  """
+  count, seconds = setting.students, {}
+  for name, part, trained in (
+    ('alone', 'students', 1),
+    ('uncached', 'students', count),
+    ('cached', 'students_cached', count),
+  ):
     job = dataclasses.replace(
       setting.job,
-      name=part,
+      name=f'students {name}',
       part=part,
       precision='auto',  # as students train on this machine
       epochs=setting.epochs,
     )
     worker = jobs.Worker(job)
     try:
-      worker.run(0)  # Builds teacher and paraphraser, which is not timed.
-      seconds[part] = worker.run(setting.students)['seconds']
+      seconds[name] = worker.run(trained)['cpu_seconds']
     finally:
       worker.close()
   return {
     'students': {
-      'students': setting.students,
+      'students': count,
       'steps_each': setting.epochs
       * jobs.STUDENT_IMAGES
       // setting.job.batch_size,
-      'uncached_seconds': seconds['students'],
-      'cached_seconds': seconds['students_cached'],
-      'cached_over_uncached': seconds['students_cached'] / seconds['students'],
+      **{f'{name}_cpu_seconds': value for name, value in seconds.items()},
+      'cached_over_uncached': seconds['cached'] / seconds['uncached'],
+      'cached_over_processes': seconds['cached'] / (count * seconds['alone']),
     }
   }
 

@@ -13,12 +13,14 @@ from ft_tf import recipe_flags, recipes, run_dir, teachers
 from ft_tf.benchmark import jobs, workload
 from ft_tf.data import datasets, example_sets
 from ft_tf.evaluation import predictors
+from ft_tf.export import student as export_student
 from ft_tf.models import fused
 from ft_tf.signals import cache
 from ft_tf.training import (
   distillation,
   loop,
   paraphraser,
+  programs,
   student,
   teacher,
 )
@@ -159,7 +161,7 @@ class _Synthetic:
 
 
 def _students(work, cache_place='off'):
-  """Returns a function that trains students of the seeds 0, 1, ... fully."""
+  """Returns a function that trains and exports students of seeds 0, 1, ...."""
   scratch = tempfile.TemporaryDirectory()
   files = {}
   for name in ('teacher', 'paraphraser'):
@@ -171,8 +173,9 @@ def _students(work, cache_place='off'):
   paraphrasers = [paraphraser.load(files['paraphraser'])]
 
   def run(count):
-    store = cache.Store(cache_place)
+    store, compiled = cache.Store(cache_place), programs.Programs()
     for seed in range(count):
+      trained = run_dir.RunDir(os.path.join(scratch.name, str(seed)))
       student.train_student(
         recipe_flags.override(
           work.recipe,
@@ -183,12 +186,20 @@ def _students(work, cache_place='off'):
           },
         ),
         dataset,
-        run=run_dir.RunDir(os.path.join(scratch.name, str(seed))),
+        run=trained,
         strategy=work.strategy,
         options=loop.Options(),
         signals=store,
         teacher=loaded_teacher,
         paraphrasers=paraphrasers,
+        compiled=compiled,
+      )
+      # As the students of a comparison are exported.
+      export_student.export(
+        trained.model,
+        dataset,
+        os.path.join(trained.path, 'export'),
+        is_compared=True,
       )
 
   return run

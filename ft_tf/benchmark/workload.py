@@ -15,7 +15,7 @@ from ft_tf.data import example_sets, views
 from ft_tf.methods import base, registry
 from ft_tf.models import feature_maps, fused, layers, zoo
 from ft_tf.signals import compiled, constant
-from ft_tf.training import distillation, precision, sgd, strategy
+from ft_tf.training import distillation, optimizers, precision, strategy
 
 CLASSES = 10
 # The batches that a run repeats, and the images that these hold at most: the
@@ -125,7 +125,9 @@ class Workload:
   ) -> keras.optimizers.Optimizer:
     """Returns a new optimizer for variables."""
     with self.strategy.scope():
-      optimizer, _ = sgd.make(self.recipe.student, 390.0, self.recipe.precision)
+      optimizer, _ = optimizers.make(
+        self.recipe.student, 390.0, self.recipe.precision
+      )
       optimizer.build(variables)
     return optimizer
 

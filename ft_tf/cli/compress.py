@@ -7,7 +7,9 @@ r"""Compresses a teacher into a student, exported and measured.
 Leaves teacher/, paraphraser/, student/, export/ and report.html in the workdir.
 With --qat_epochs also qat/: the student trained further as its int8 file
 computes, which is then exported. With --baseline the baseline of the first seed
-is trained further for as many steps, since its int8 file is compared.
+is trained further for as many steps, since its int8 file is compared. With
+--linear_head and a pretrained student also its last layer alone is trained, in
+about a minute for some thousand photos.
 The same command again continues the run, or reports that it is complete.
 --teacher is a network to train, also from --teacher_weights, or a trained
 .keras file; with --new_head one of other classes, which is fine-tuned first.
@@ -59,6 +61,7 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
     choice=choice,
     seeds=values.seeds,
     baseline=values.baseline,
+    linear_head=values.linear_head,
     signals=signals,
     export=export,
     **setting.work,

@@ -18,9 +18,10 @@ import sys
 
 from absl import flags
 
-from ft_tf import doctor, workshop
+from ft_tf import doctor, specs, workshop
 from ft_tf.cli import compress, flag_sets, outcome, settings
 from ft_tf.data import datasets
+from ft_tf.training import linear_head
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -34,6 +35,9 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
   setting = settings.read_setting(values)
   settings.read_signals(values)  # refused if wrong; the rehearsal has no cache
   recipe, choice = settings.choose_student(values, setting)
+  if values.linear_head:
+    student_model = specs.build_student(recipe, setting.dataset)
+    linear_head.check(recipe, student_model)
   checks = itertools.chain(
     doctor.examine(
       recipe,

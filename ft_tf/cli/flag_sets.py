@@ -157,7 +157,8 @@ def group_of(leaf: recipe_flags.Leaf) -> str:
     return QUANTISATION
   if leaf.group in ('teacher', 'student') and name in _MODEL_FIELDS:
     return MODELS
-  if name in {f.name for f in recipes.optimization_fields()}:
+  optimization = {f.name for f in recipes.optimization_fields()}
+  if name in optimization | {'label_smoothing'}:
     return TRAINING
   if not leaf.group:
     return _ROOT_GROUPS.get(name, FACTOR_TRANSFER)
@@ -259,6 +260,15 @@ def define_students(values: flags.FlagValues, *, seeds: int = 1) -> None:
     'baseline',
     False,
     'also train the same students without a teacher, for as many steps',
+  )
+  define(
+    values,
+    TRAINING,
+    'linear_head',
+    False,
+    'also train the last layer of the pretrained student alone, without a '
+    'teacher, on the features of its frozen weights; needs --student_weights, '
+    'or a .keras file as --student',
   )
 
 

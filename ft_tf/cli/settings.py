@@ -15,8 +15,8 @@ from absl import flags
 
 from ft_tf import (
   catalogue,
-  compression,
   errors,
+  recipe_fit,
   recipe_flags,
   recipes,
   run_dir,
@@ -75,7 +75,7 @@ def read_setting(values: flags.FlagValues) -> Setting:
   # Before anything else uses TensorFlow: it may split the CPU.
   devices = strategy.make(values.num_replicas)
   original = None
-  if model_files.is_file(recipe.teacher.model):
+  if model_files.is_teacher_file(recipe.teacher.model):
     original = model_files.load(recipe.teacher.model)
     checks.check_classifier(original, recipe.teacher.model)
   recipe = _as_teacher_takes(recipe, original)
@@ -118,7 +118,8 @@ def read_recipe(values: flags.FlagValues) -> recipes.Recipe:
   )
   for name in ('teacher', 'student'):
     model = getattr(recipe, name).model
-    model_files.check_name(model, f'--{name}={model}')
+    if name == 'student' or not model_files.is_teacher_file(model):
+      model_files.check_name(model, f'--{name}={model}')
   return recipe
 
 
@@ -222,11 +223,11 @@ def read_image_size(values: flags.FlagValues) -> sizes.Size:
 def choose_student(
   values: flags.FlagValues, setting: Setting
 ) -> tuple[recipes.Recipe, dict[str, Any] | None]:
-  """Returns what `compression.within` does for the limits of the flags.
+  """Returns what `recipe_fit.within` does for the limits of the flags.
 
   The networks that the student was chosen from are printed.
   """
-  recipe, choice = compression.within(
+  recipe, choice = recipe_fit.within(
     _read_limits(values), setting.recipe, setting.dataset, setting.run
   )
   if choice is not None:

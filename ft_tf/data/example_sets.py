@@ -44,6 +44,11 @@ class Examples:
   def __len__(self) -> int:
     return len(self.labels)
 
+  @property
+  def labelled(self) -> int:
+    """How many examples have labels; they come first."""
+    return int(np.count_nonzero(self.labels != UNLABELLED))
+
   def labels_at(self, indices: np.ndarray) -> np.ndarray:
     return self.labels[indices]
 

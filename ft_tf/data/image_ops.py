@@ -193,12 +193,12 @@ def _resize_part(encoded, choose_part, shape):
     kernel_type='triangle',
     antialias=True,
   )[0]
-  return tf.ensure_shape(_to_uint8(part), shape)
+  return tf.ensure_shape(to_uint8(part), shape)
 
 
 def resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
   """Returns an image `[H, W, C]` at another height and width, uint8."""
-  return _to_uint8(tf.image.resize(image, size, antialias=True))
+  return to_uint8(tf.image.resize(image, size, antialias=True))
 
 
 def shrink(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
@@ -216,7 +216,7 @@ def shrink(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
   """
   rows, columns = map(_line_weights, size, images.shape[1:3])
   images = tf.cast(images, tf.float32)
-  return _to_uint8(tf.einsum('bhwc,ih,jw->bijc', images, rows, columns))
+  return to_uint8(tf.einsum('bhwc,ih,jw->bijc', images, rows, columns))
 
 
 @functools.cache
@@ -227,7 +227,8 @@ def _line_weights(new: int, old: int) -> np.ndarray:
     return tf.image.resize(lines, (new, old), antialias=True)[..., 0].numpy()
 
 
-def _to_uint8(image):
+def to_uint8(image: tf.Tensor) -> tf.Tensor:
+  """Returns an image of floats as uint8, rounded and cut off at 0 and 255."""
   return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
 
 

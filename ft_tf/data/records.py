@@ -86,6 +86,7 @@ class StoredExamples:
     images: The images that evaluation uses, `[N, H, W, C]` uint8, read part by
       part.
     preprocessing: The steps from the stored images to `images`.
+    labelled: How many examples have labels; they come first.
     crops: Whether training sees random parts of the stored images.
   """
 
@@ -97,6 +98,7 @@ class StoredExamples:
     indices: np.ndarray,
     resizing: str = image_ops.CROP,
     sizes: tuple[tuple[int, int], ...] = (),
+    labelled: int | None = None,
     crops: bool = True,
   ):
     """Reads no record yet.
@@ -109,8 +111,10 @@ class StoredExamples:
         `image_ops.STRETCH` (the whole image) or `image_ops.NONE` (all stored
         images have this shape).
       sizes: Heights and widths that they are resized to before that, in order.
+      labelled: How many of the first examples have labels; None: all.
       crops: As of the attribute.
     """
+    self.labelled = len(indices) if labelled is None else labelled
     self._store = store
     self._indices = indices
     self._resizing = resizing
@@ -129,7 +133,10 @@ class StoredExamples:
     return self._store.labels(self._indices[indices])
 
   def take(self, indices: np.ndarray) -> Self:
-    return self._with(indices=self._indices[indices])
+    return self._with(
+      indices=self._indices[indices],
+      labelled=int(np.count_nonzero(np.asarray(indices) < self.labelled)),
+    )
 
   def resized(self, size: tuple[int, int]) -> Self:
     """Returns these examples at a smaller height and width, from the files.
@@ -150,7 +157,9 @@ class StoredExamples:
     store = stores.Joined(
       self._store, self._indices, unlabelled._store, unlabelled._indices
     )
-    return self._with(store=store, indices=np.arange(len(store)))
+    return self._with(
+      store=store, indices=np.arange(len(store)), labelled=len(self)
+    )
 
   def _with(self, **changes: Any) -> Self:
     """Returns examples that differ in some arguments of `__init__`."""
@@ -160,6 +169,7 @@ class StoredExamples:
       'indices': self._indices,
       'resizing': self._resizing,
       'sizes': self._sizes,
+      'labelled': self.labelled,
       'crops': self.crops,
     }
     return type(self)(**{**arguments, **changes})

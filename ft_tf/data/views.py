@@ -9,17 +9,32 @@ example, its view, depends on (view seed, view number, example). The view number
 is the epoch, or the epoch modulo `data.views`. A view does not depend on the
 place in the order. So the teacher's outputs for it can be cached under (view
 number, example), and serve students of every seed.
+
+A view is made in this order: crop and flip, RandAugment (`augmentations`), and
+the mixture with another example's view of the same number (`mixing`). Teacher,
+paraphraser and student see the same views (Beyer et al., "Knowledge
+distillation: A good teacher is patient and consistent", CVPR 2022).
 """
 
 import functools
 import math
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import tensorflow as tf
 
 from ft_tf import recipes
-from ft_tf.data import example_sets, records
+from ft_tf.data import (
+  augmentations,
+  chance,
+  example_sets,
+  mixing,
+  records,
+)
+
+# Which examples a batch shows and what chance decides of them: tensors with a
+# row for each, in nested dicts.
+_Choices = dict[str, Any]
 
 
 def count_steps(examples: int, *, batch_size: int, epochs: float) -> int:
@@ -35,6 +50,29 @@ def view_numbers(examples: int, data: recipes.Data, epochs: int) -> range:
   step_count = count_steps(examples, batch_size=data.batch_size, epochs=epochs)
   epoch_count = math.ceil(step_count * data.batch_size / examples)
   return range(min(epoch_count, data.views) if data.views else epoch_count)
+
+
+def describe(
+  examples: example_sets.AnyExamples, data: recipes.Data
+) -> dict[str, Any]:
+  """Returns all that decides the views of given images, in JSON types.
+
+  What is switched off is left out, so that signals that were kept before it
+  existed are still found.
+
+  Args:
+    examples: The training images.
+    data: Their augmentation.
+  """
+  names = ['resizing', 'pad', 'flip', 'view_seed']
+  if data.rand_augment_magnitude:
+    names += ['rand_augment_magnitude', 'rand_augment_ops']
+  if mixing.is_on(data):
+    names += ['mixup_alpha', 'cutmix_alpha']
+  values = {name: getattr(data, name) for name in names}
+  if mixing.is_on(data):
+    values['labelled'] = examples.labelled  # decides the partners
+  return values
 
 
 class Signals(Protocol):
@@ -55,6 +93,20 @@ class Signals(Protocol):
     """
 
 
+@runtime_checkable
+class Computed(Protocol):
+  """Values that the pipeline computes, such as an ONNX teacher's outputs.
+
+  Attributes:
+    width: Number of values per image.
+  """
+
+  width: int
+
+  def compute_rows(self, images: tf.Tensor) -> tf.Tensor:
+    """Returns rows `[B, width]` float32 of augmented images."""
+
+
 def stream(
   examples: example_sets.AnyExamples,
   data: recipes.Data,
@@ -63,7 +115,7 @@ def stream(
   first_step: int,
   last_step: int,
   labels: bool = True,
-  signals: Signals | None = None,
+  signals: Signals | Computed | None = None,
 ) -> tf.data.Dataset:
   """Returns the batches of the steps `first_step` .. `last_step` - 1.
 
@@ -74,11 +126,15 @@ def stream(
     first_step: The first step.
     last_step: The step after the last one.
     labels: Whether batches have labels.
-    signals: The rows that batches have as `signal`; None: no rows.
+    signals: The rows that batches have as `signal`; those that are computed
+      are so while the step before runs. None: no rows.
 
   Returns:
     Batches `{'image': [B, H, W, C] uint8, 'label': [B] int64, 'signal':
-    [B, width] float16}`, `label` and `signal` only on request.
+    [B, width] float16, or float32 if computed}`, `label` and `signal` only on
+    request. If images are mixed, `label` is joined by `partner_label`, `[B]`
+    int64, and `share`, `[B]` float32, the share of the image that `label` is
+    of.
   """
   count = len(examples)
   first, last = first_step * data.batch_size, last_step * data.batch_size
@@ -91,20 +147,20 @@ def stream(
     number = epoch % data.views if data.views else epoch
     # The first epoch of a continued run begins in the middle.
     begin = tf.where(epoch == first_epoch, first % count, 0)
-    return (
-      order[begin:],
-      tf.gather(_draw(count, data, number), order)[begin:],
-      tf.fill([count - begin], number),
-    )
+    rows = _take(views.choose(number), order[begin:])
+    return rows, tf.fill([count - begin], number)
 
-  augment = _augmentation(examples, data)
+  views = _Views(examples, data)
 
-  def batch(index, chance, number):
-    image, label = augment(index, chance)
-    values = {'image': image}
-    if labels:
-      values['label'] = label
-    if signals is not None:
+  def batch(choices, number):
+    values = views.show(choices)
+    if not labels:
+      values = {'image': values['image']}
+    if isinstance(signals, Computed):
+      rows = signals.compute_rows(values['image'])
+      values['signal'] = tf.ensure_shape(rows, [data.batch_size, signals.width])
+    elif signals is not None:
+      index = choices['own']['index']
       rows = tf.numpy_function(signals.read, [number, index], tf.float16)
       values['signal'] = tf.ensure_shape(rows, [data.batch_size, signals.width])
     return values
@@ -131,19 +187,95 @@ def read_view(
   Returns:
     Batches `[B, H, W, C]` uint8; the last may be smaller.
   """
-  augment = _augmentation(examples, data)
-  chance = _draw(len(examples), data, number)
+  views = _Views(examples, data)
+  choices = views.choose(number)
   batches = tf.data.Dataset.range(len(examples)).batch(data.batch_size)
   return batches.map(
-    lambda index: augment(index, tf.gather(chance, index))[0],
+    lambda index: views.show(_take(choices, index))['image'],
     num_parallel_calls=tf.data.AUTOTUNE,
   ).prefetch(tf.data.AUTOTUNE)
 
 
-def _augmentation(examples, data):
+class _Views:
+  """The views of some examples, in two parts: what is chosen, what it shows."""
+
+  def __init__(self, examples: example_sets.AnyExamples, data: recipes.Data):
+    self._count, self._labelled = len(examples), examples.labelled
+    self._data = data
+    self._crop = _cropping(examples, data)
+
+  def choose(self, number: int | tf.Tensor) -> _Choices:
+    """Returns what chance decides of a view, for all examples in order.
+
+    Args:
+      number: The view number.
+    """
+    count, data = self._count, self._data
+    own = {
+      'index': tf.range(count, dtype=tf.int64),
+      'crop': chance.draw(chance.CROP, [count, 3], data.view_seed, number),
+    }
+    if data.rand_augment_magnitude:
+      own['operations'] = chance.draw(
+        chance.OPERATIONS,
+        [count, data.rand_augment_ops, 2],
+        data.view_seed,
+        number,
+      )
+    if not mixing.is_on(data):
+      return {'own': own}
+    partner = mixing.choose_partners(count, self._labelled, data, number)
+    return {
+      'own': own,
+      'partner': _take(own, partner),
+      'mixture': mixing.draw(count, data, number),
+    }
+
+  def show(self, choices: _Choices) -> dict[str, tf.Tensor]:
+    """Returns images and labels of some rows of what was chosen."""
+    data = self._data
+    if not mixing.is_on(data):
+      image, label = self._augment(**choices['own'])
+      return {'image': image, 'label': label}
+    # Together, so that the graph has every operation once.
+    both = tf.nest.map_structure(
+      lambda *rows: tf.concat(rows, axis=0), choices['own'], choices['partner']
+    )
+    (image, partner), (label, partner_label) = (
+      tf.split(values, 2) for values in self._augment(**both)
+    )
+    image, share = mixing.mix(
+      image,
+      partner,
+      choices['mixture'],
+      mixup_alpha=data.mixup_alpha,
+      cutmix_alpha=data.cutmix_alpha,
+    )
+    return {
+      'image': image,
+      'label': label,
+      mixing.PARTNER_LABEL: partner_label,
+      mixing.SHARE: share,
+    }
+
+  def _augment(self, index, crop, operations=None):
+    """Returns augmented images and their labels, not mixed."""
+    image, label = self._crop(index, crop)
+    if operations is not None:
+      image = augmentations.rand_augment(
+        image, operations, magnitude=self._data.rand_augment_magnitude
+      )
+    return image, label
+
+
+def _take(choices, rows):
+  return tf.nest.map_structure(lambda values: tf.gather(values, rows), choices)
+
+
+def _cropping(examples, data):
   """Returns a function of positions `[B]` and random numbers `[B, 3]`.
 
-  The function returns augmented images and labels.
+  The function returns images, cropped and flipped, and their labels.
   """
   if isinstance(examples, records.StoredExamples):
     if examples.crops:
@@ -154,51 +286,44 @@ def _augmentation(examples, data):
   with tf.device('CPU:0'):
     labels = tf.constant(examples.labels)
 
-  def augment(index, chance):
+  def crop(index, numbers):
     cropped = crop_and_flip(
-      tf.gather(images, index), chance, pad=data.pad, flip=data.flip
+      tf.gather(images, index), numbers, pad=data.pad, flip=data.flip
     )
     return cropped, tf.gather(labels, index)
 
-  return augment
+  return crop
 
 
-def _pad_and_crop(look_up, data, index, chance):
-  """Returns augmented images and labels of examples that stay in files."""
+def _pad_and_crop(look_up, data, index, numbers):
+  """Returns images, cropped and flipped, and labels of stored examples."""
   images, labels = look_up(index)
-  return crop_and_flip(images, chance, pad=data.pad, flip=data.flip), labels
-
-
-def _draw(count, data, number):
-  """Returns random numbers `[count, 3]` in [0, 1), in the order of examples."""
-  return tf.random.stateless_uniform(
-    [count, 3], seed=[data.view_seed, number], alg='philox'
-  )
+  return crop_and_flip(images, numbers, pad=data.pad, flip=data.flip), labels
 
 
 def crop_and_flip(
-  images: tf.Tensor, chance: tf.Tensor, *, pad: int, flip: bool
+  images: tf.Tensor, numbers: tf.Tensor, *, pad: int, flip: bool
 ) -> tf.Tensor:
   """Pads with black pixels, crops at random and flips half of the images.
 
   Args:
     images: `[B, H, W, C]`, uint8.
-    chance: Random numbers `[B, 3]`, float32 in [0, 1): row offset, column
+    numbers: Random numbers `[B, 3]`, float32 in [0, 1): row offset, column
       offset, flip.
     pad: Black pixels added on each side before the crop.
-    flip: Whether images are flipped left to right where the chance is below
-      a half.
+    flip: Whether images are flipped left to right where the third number is
+      below a half.
 
   Returns:
     `[B, H, W, C]`, uint8.
   """
   height, width = images.shape[1:3]
   padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
-  offsets = tf.cast(chance[:, :2] * (2 * pad + 1), tf.int32)
+  offsets = tf.cast(numbers[:, :2] * (2 * pad + 1), tf.int32)
   rows = offsets[:, :1] + tf.range(height)
   columns = tf.range(width)[None, :]
   if flip:
-    columns = tf.where(chance[:, 2:] < 0.5, width - 1 - columns, columns)
+    columns = tf.where(numbers[:, 2:] < 0.5, width - 1 - columns, columns)
   columns = offsets[:, 1:2] + columns
   cropped = tf.gather(padded, rows, axis=1, batch_dims=1)
   return tf.gather(cropped, columns, axis=2, batch_dims=1)

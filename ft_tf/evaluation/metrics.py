@@ -32,34 +32,43 @@ def check_classes(
 
 
 def in_batches(
-  function: Callable[[np.ndarray], np.ndarray], inputs: example_sets.Images
+  function: Callable[[np.ndarray], np.ndarray],
+  inputs: example_sets.Images,
+  tell: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
   """Returns a function's values of many inputs, a batch at a time.
 
   Args:
     function: From `[B, ...]` to `[B, ...]`, such as a `inference.Predictor`.
     inputs: `[N, ...]`, N at least 1.
+    tell: Is called before each batch with the number of inputs that are done.
   """
-  return np.concatenate(
-    [
-      function(inputs[first : first + _BATCH])
-      for first in range(0, len(inputs), _BATCH)
-    ]
-  )
+  values = []
+  for first in range(0, len(inputs), _BATCH):
+    tell(first)
+    values.append(function(inputs[first : first + _BATCH]))
+  return np.concatenate(values)
 
 
 def logits(
-  predict: inference.Predictor, images: example_sets.Images
+  predict: inference.Predictor,
+  images: example_sets.Images,
+  tell: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
   """Returns the logits `[N, classes]` of raw images `[N, H, W, C]` uint8.
 
   Of a model that gives probabilities they are their logarithms, which is said.
 
+  Args:
+    predict: The model's inference.
+    images: Raw images.
+    tell: As of `in_batches`.
+
   Raises:
     UsageError: a model that was given has outputs that are not finite.
     TrainingError: so has one that was trained.
   """
-  outputs = in_batches(predict, images)
+  outputs = in_batches(predict, images, tell)
   finite = np.isfinite(outputs).all(axis=1)
   if not finite.all():
     what = f'{(~finite).sum()} of {len(outputs)} images'

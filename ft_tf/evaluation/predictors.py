@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from ft_tf import errors
 from ft_tf.evaluation import device_files, inference
-from ft_tf.models import checks, model_files, standard
+from ft_tf.models import checks, model_files, onnx_models, standard
 
 SIGNATURE = 'serving_default'
 
@@ -25,6 +25,7 @@ class KerasPredictor(inference.Predictor):
     """
     self.image_shape = tuple(model.input_shape[1:])
     self.given = given
+    model = onnx_models.pruned(model)
 
     @tf.function(reduce_retracing=True)
     def predict(images):

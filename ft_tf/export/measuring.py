@@ -2,6 +2,7 @@
 
 import math
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ Figures = dict[str, dict[str, Any]]
 
 # Whose predictions are kept; those of other files hardly differ from the first.
 _KEPT = (run_dir.KERAS, run_dir.INT8)
+_SECONDS_BETWEEN = 5.0  # messages about one file
 
 
 def measure(
@@ -51,7 +53,9 @@ def measure(
     path = os.path.join(folder, name)
     predict = predictors.open_predictor(path)
     predict.given = f'{given}, exported as {name},'
-    outputs = metrics.logits(predict, test.images)
+    outputs = metrics.logits(
+      predict, test.images, _teller(status, f'measuring {name}', len(test))
+    )
     reference = outputs if reference is None else reference
     scores = metrics.score(outputs, test.labels)
     if name in _KEPT:
@@ -83,6 +87,21 @@ def measure(
         'flexible_batch': predict.flexible_batch,
       }
   return figures, predictions
+
+
+def _teller(
+  status: Callable[[str], None], doing: str, images: int
+) -> Callable[[int], None]:
+  """Returns what shows, now and then, how many test images are done."""
+  told = time.monotonic()
+
+  def tell(done: int) -> None:
+    nonlocal told
+    if time.monotonic() - told >= _SECONDS_BETWEEN:
+      told = time.monotonic()
+      status(f'{doing}, {done:,} of {images:,} images')
+
+  return tell
 
 
 def _worst_class(

@@ -31,7 +31,7 @@ class Method(abc.ABC):
     labels_weight: The factor that the term puts on the cross entropy with the
       labels.
     reads_labels: Whether the loss needs labels; then images without labels
-      cannot be used.
+      cannot be used, and of a mixed image the loss is computed for both labels.
     summary: One line about the layers and how their sizes are matched, printed
       before training; '' prints nothing.
     teacher_layers: Names of the teacher's features that the signal reads.

@@ -19,9 +19,6 @@ from ft_tf.models import graph, layers, standard
 _STRIDE = 32  # of every network here, from image to last map
 _LARGE = 96  # pixels; for such images and larger a network stays as it is
 _LEAST_MAP = 4  # height and width of the last map of smaller images
-# Keras's, 0.99 to 0.9997, average over hundreds of steps and more: after a
-# short training the statistics would still be near their initial values.
-_MOMENTUM = 0.9
 
 _STRIDED = (
   keras.layers.Conv2D,
@@ -236,7 +233,7 @@ class _Adaptation:
   def _config(self, layer):
     config = layer.get_config()
     if isinstance(layer, keras.layers.BatchNormalization):
-      config['momentum'] = _MOMENTUM
+      config['momentum'] = layers.MOMENTUM
       config['synchronized'] = self._spec.sync_batch_norm
     self._is_past_head |= layer is self._head
     if self._is_past_head:

@@ -4,7 +4,7 @@ import collections
 
 import keras
 
-from ft_tf.models import feature_maps, graph
+from ft_tf.models import feature_maps, graph, onnx_layers
 
 _NORMALIZATIONS = (
   keras.layers.BatchNormalization,
@@ -19,6 +19,8 @@ _ACTIVATIONS = {name.replace('_', '') for name in dir(keras.activations)}
 def before_activation(model: keras.Model, name: str) -> str:
   """Returns the layer that feeds an activation; another layer's own name."""
   call = graph.producer(feature_maps.outputs(model)[name])
+  if isinstance(call.operation, onnx_layers.OnnxMap):
+    return call.operation.before or name
   if not _is_activation(call.operation):
     return name
   (source,) = call.inputs

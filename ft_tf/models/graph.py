@@ -19,7 +19,7 @@ from keras.src.random import seed_generator
 # The releases (major, minor) that the tests pass with, oldest first. Before a
 # new one is added, here and to the range in pyproject.toml, run with it
 #   python -m pytest tests/models tests/training/step_test.py \
-#     tests/training/sgd_test.py tests/export/convert_test.py \
+#     tests/training/optimizers_test.py tests/export/convert_test.py \
 #     tests/compression_test.py
 KERAS_RELEASES = ((3, 14), (3, 15))
 

@@ -181,9 +181,7 @@ def with_new_head(model: keras.Model, classes: int, what: str) -> keras.Model:
     UsageError: the model does not end in such a layer.
   """
   (given,) = model.outputs
-  call = graph.producer(given)
-  while _has_no_weights(call.operation):
-    call = graph.producer(call.inputs[0])
+  call = _last_call(model)
   last = call.operation
   sizes = {
     keras.layers.Dense: 'units',
@@ -211,6 +209,50 @@ def with_new_head(model: keras.Model, classes: int, what: str) -> keras.Model:
   if len(y.shape) > 2:
     y = keras.layers.Flatten(name='new_head_flat')(y)
   return keras.Model(model.inputs[0], y, name=model.name)
+
+
+def linear_layer(
+  model: keras.Model,
+) -> tuple[keras.KerasTensor, keras.layers.Layer] | None:
+  """Returns the last layer if logits are linear in its input, and that input.
+
+  It is a dense layer of vectors `[B, F]`, or a convolution whose kernel covers
+  a whole map `[B, h, w, C]`, with a bias; it has no other weights.
+
+  Args:
+    model: From images to logits; see `standard.flatten`.
+
+  Returns:
+    The input and the layer; None: the model does not end so.
+  """
+  (given,) = model.outputs
+  call = graph.producer(given)
+  while _is_harmless(call.operation):
+    call = graph.producer(call.inputs[0])
+  last = call.operation
+  if type(last) not in (keras.layers.Dense, keras.layers.Conv2D):
+    return None
+  (x,), (y,), kernel = call.inputs, call.outputs, last.kernel.shape
+  is_linear = (
+    last.activation is keras.activations.linear
+    and math.prod(size or 0 for size in y.shape[1:]) == given.shape[-1]
+    and tuple(x.shape[1:]) == tuple(kernel[:-1])
+    and len(last.weights) == len(('kernel', 'bias'))
+  )
+  return (x, last) if is_linear else None
+
+
+def last_layer(model: keras.Model) -> keras.layers.Layer:
+  """Returns the layer that makes the logits, as of `with_new_head`."""
+  return _last_call(model).operation
+
+
+def _last_call(model: keras.Model) -> graph.Call:
+  """Returns the last call of what may have weights."""
+  call = graph.producer(model.outputs[0])
+  while _has_no_weights(call.operation):
+    call = graph.producer(call.inputs[0])
+  return call
 
 
 def _has_no_weights(operation: keras.Operation) -> bool:

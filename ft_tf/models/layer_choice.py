@@ -7,7 +7,7 @@ import re
 import keras
 
 from ft_tf import errors
-from ft_tf.models import blocks, feature_maps, graph
+from ft_tf.models import blocks, feature_maps, graph, onnx_layers, onnx_models
 
 
 def last_feature_map(model: keras.Model) -> str:
@@ -64,16 +64,33 @@ def _by_name(model: keras.Model, layer: str) -> str:
   """Returns the last feature map whose name a name or pattern fits."""
   # In a flat model a nested model's layers have dots; see `standard.flatten`.
   pattern = layer.replace('/', '.')
+  if onnx_models.holds(model):
+    pattern = onnx_models.layer_name(layer)
   names = [*feature_maps.find(model)]
   fitting = [pattern] if pattern in names else fnmatch.filter(names, pattern)
   if not fitting:
-    last = ', '.join(feature_maps.last_of_each_size(model).values())
+    last = ', '.join(
+      shown_name(model, name)
+      for name in feature_maps.last_of_each_size(model).values()
+    )
     raise errors.UsageError(
       f'{model.name} has no feature map {layer!r}{_no_grid(model, pattern)}: '
       'give auto, -1, -2, ... or the name of a layer with one; the last of '
-      'each size: ' + last.replace('.', '/')
+      'each size: ' + last
     )
   return fitting[-1]
+
+
+def shown_name(model: keras.Model, name: str) -> str:
+  """Returns a layer's name as a recipe has it.
+
+  It has `/` between models and their layers; that of an ONNX file is the name
+  of the tensor there.
+  """
+  operation = graph.producer(feature_maps.outputs(model)[name]).operation
+  if isinstance(operation, onnx_layers.OnnxMap):
+    return operation.tensor
+  return name.replace('.', '/')
 
 
 def _no_grid(model: keras.Model, name: str) -> str:
@@ -115,6 +132,7 @@ def candidates(model: keras.Model) -> list[Candidate]:
   for number, name in enumerate(reversed(names), start=1):
     aliases.setdefault(name, []).append(f'-{number}')
   layers, parameters, map_shapes = [], 0, feature_maps.shapes(model)
+  total = model.count_params() + onnx_models.count_parameters(model)
   for name, tensor in feature_maps.outputs(model).items():
     operation = graph.producer(tensor).operation
     if isinstance(operation, keras.layers.Layer):
@@ -122,9 +140,9 @@ def candidates(model: keras.Model) -> list[Candidate]:
     if name in map_shapes:
       layers.append(
         Candidate(
-          name.replace('.', '/'),
+          shown_name(model, name),
           map_shapes[name],
-          parameters / max(1, model.count_params()),
+          parameters / max(1, total),
           tuple(aliases.get(name, ())),
         )
       )

@@ -1,4 +1,4 @@
-"""Trained models out of `.keras` files."""
+"""Trained models out of `.keras` files, and teachers out of `.onnx` files."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import h5py
 import keras
 
 from ft_tf import errors
-from ft_tf.models import checks, seeds
+from ft_tf.models import checks, onnx_files, onnx_models, seeds
 
 _HDF5 = ('.h5', '.hdf5')
 _OTHER_FILES = (
@@ -36,6 +36,11 @@ def is_file(name: str) -> bool:
   return name.endswith('.keras')
 
 
+def is_teacher_file(name: str) -> bool:
+  """Tells whether a teacher is named by its file, of Keras or ONNX."""
+  return is_file(name) or onnx_files.is_onnx(name)
+
+
 def check_name(name: str, what: str) -> None:
   """Raises `UsageError` if a name is that of a file or folder of another kind.
 
@@ -59,6 +64,11 @@ def check_name(name: str, what: str) -> None:
     )
   if os.path.isdir(name):
     raise errors.UsageError(f'{what} is a folder: give a .keras file')
+  if onnx_files.is_onnx(name):
+    raise errors.UsageError(
+      f'{what} is an ONNX file, which can be a --teacher and not be trained: '
+      'give a .keras file, or a network and its weights'
+    )
   if not name.endswith(_HDF5):
     raise errors.UsageError(
       f'{what} is not a .keras file: give one that model.save wrote, or that '
@@ -90,13 +100,18 @@ def _has_model(path: str) -> bool:
 
 
 def load(path: str) -> keras.Model:
-  """Returns the trained model of a `.keras` file.
+  """Returns the trained model of a `.keras` file, or of an `.onnx` file.
 
   Raises:
     UsageError: there is no such file, it is not a model that Keras loads
       without running code from it, which `allow_unsafe` allows, or it has
-      weights that are not finite.
+      weights that are not finite; or as of `onnx_models.load`.
   """
+  if onnx_files.is_onnx(path):
+    with seeds.counted_draws() as draws:
+      model = onnx_models.load(path)
+    _seed_draws[model] = draws.count
+    return model
   if not os.path.isfile(path):
     raise errors.UsageError(
       f'there is no file {path}: give the path of a trained .keras model'
@@ -104,6 +119,8 @@ def load(path: str) -> keras.Model:
   try:
     with seeds.counted_draws() as draws:
       model = keras.models.load_model(path, compile=False)
+  except errors.UsageError:
+    raise  # An ONNX graph within the file cannot be read.
   except Exception as error:  # Keras raises many kinds, down to zipfile's.
     raise errors.UsageError(_why_not_loaded(path, error)) from error
   checks.check_finite(model, path)

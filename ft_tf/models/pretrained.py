@@ -14,7 +14,13 @@ import keras
 import numpy as np
 
 from ft_tf import catalogue, errors
-from ft_tf.models import applications, layers, standard, weight_files
+from ft_tf.models import (
+  applications,
+  layers,
+  origins,
+  standard,
+  weight_files,
+)
 
 # `mean` and `std`, of 1 value or 3.
 _Statistics = Mapping[str, tuple[float, ...]]
@@ -138,15 +144,18 @@ def build(
     if layer.weights and not isinstance(layer, keras.layers.Normalization)
   ]
   copies = [copy for layer, copy in pairs if layer.weights]
+  fresh = {copy.name for copy in copies}
   # Not strict: without a head, `loaded` ends earlier.
   for layer, copy in zip(loaded_layers, copies, strict=False):
     is_head = copy is copies[-1]
     if is_trained or (not is_head and _fits(layer, copy)):
       copy.set_weights(layer.get_weights())
+      fresh.remove(copy.name)
   if statistics is _CAFFE:
     # The weights are for blue first, images here are red first.
     kernel, *bias = copies[0].get_weights()
     copies[0].set_weights([kernel[:, :, ::-1], *bias])
+  origins.note(model, fresh)
   return model
 
 

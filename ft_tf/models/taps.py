@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf.models import feature_maps, graph, tokens
+from ft_tf.models import feature_maps, graph, onnx_models, tokens
 
 
 def features(model: keras.Model, names: Iterable[str]) -> keras.Model:
@@ -25,7 +25,7 @@ def features(model: keras.Model, names: Iterable[str]) -> keras.Model:
     ValueError: a name is of no layer.
   """
   outputs = _features(model, names)
-  return keras.Model(model.inputs[0], outputs)
+  return onnx_models.pruned(keras.Model(model.inputs[0], outputs))
 
 
 def logits_and_features(
@@ -37,7 +37,9 @@ def logits_and_features(
   list or a dict of tensors.
   """
   outputs = _features(model, names)
-  return keras.Model(model.inputs[0], (graph.outputs(model), outputs))
+  return onnx_models.pruned(
+    keras.Model(model.inputs[0], (graph.outputs(model), outputs))
+  )
 
 
 def _features(

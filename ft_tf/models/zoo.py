@@ -13,6 +13,7 @@ from ft_tf.models import (
   heads,
   layers,
   model_files,
+  origins,
   pretrained,
   rebuilding,
   resnet,
@@ -55,7 +56,8 @@ def build(
 
   Args:
     name: As in `NAMES`, or a `.keras` file, whose weights training starts from;
-      its layers get the precision and the batch norm of `spec`.
+      its layers get the precision and the batch norm of `spec`, and its batch
+      norm a momentum of `layers.MOMENTUM` where it has more.
     spec: The data's shape and statistics.
     weights: A file of weights for a network of keras.applications, see
       `pretrained.build`; '': none.
@@ -95,7 +97,7 @@ def check_weights(name: str, weights: str, role: str) -> None:
     weights: The file, or ''.
     role: Whose flags the message names.
   """
-  if weights and model_files.is_file(name):
+  if weights and model_files.is_teacher_file(name):
     raise errors.UsageError(
       f'--{role}={name} has its weights: leave out --{role}_weights, or give '
       'the name of a network'
@@ -112,12 +114,14 @@ def _build_from_file(path, spec, preprocessing, new_head, role):
     model, what, image_shape=spec.image_shape, size_flags=size_flags
   )
   checks.check_not_quantized(model, what)
+  fresh = []
   if new_head and not checks.has_classes(model, spec.classes):
     model = standard.flatten(model, preprocessing, spec.image_shape)
     if not model.trainable_weights:  # It was kept as a finished model.
       for layer in model.layers:
         layer.trainable = True
     model = heads.with_new_head(model, spec.classes, what)
+    fresh = [heads.last_layer(model).name]
   checks.check_fits(
     model,
     what,
@@ -126,7 +130,9 @@ def _build_from_file(path, spec, preprocessing, new_head, role):
     classes_fix=NEW_HEAD_FIX,
   )
   model = standard.standardize(model, image_shape=spec.image_shape)[0]
-  return _as_specified(model, spec, what)
+  model = _as_specified(model, spec, what)
+  origins.note(model, fresh)
+  return model
 
 
 def _as_specified(model, spec, what):
@@ -140,6 +146,9 @@ def _as_specified(model, spec, what):
     for layer in graph.flat_layers(model)
     if isinstance(layer, keras.layers.BatchNormalization)
   ]
+  for norm in norms:
+    # By 0.99 half of the file's own statistics would be left after 64 steps.
+    norm.momentum = min(norm.momentum, layers.MOMENTUM)
   if not _layers_of_other_precision(model, spec.precision) and all(
     norm.synchronized == spec.sync_batch_norm for norm in norms
   ):

@@ -164,8 +164,12 @@ class Running:
     self._progress.say_once(line, self.origin)
 
   def status(self, status: str) -> None:
-    """Shows what it does instead of training; '' while it trains."""
+    """Shows what it does instead of training; '' while it trains.
+
+    A log gets it if nothing was said for a while.
+    """
     self._show(status=status)
+    self._log_after_a_while()
 
   def announce(self, status: str) -> None:
     """Shows what it does, in a log too."""
@@ -176,7 +180,7 @@ class Running:
   def step(self, name: str) -> Callable[[str], None]:
     """Announces one of several things to do; returns what shows its status."""
     self.announce(name)
-    return lambda status: self._show(status=f'{name}: {status}')
+    return lambda status: self.status(f'{name}: {status}')
 
   def start(self, *, step: int, steps: int, epochs: int) -> None:
     """Begins the steps, with one that compiles.
@@ -231,7 +235,11 @@ class Running:
     if ends_epoch:
       progress.say_epoch(self._state, now - self._begun)
     if progress.mode == 'lines':
-      self._log(now, ends=step == self._steps)
+      if step == self._steps:
+        self._last_line = now
+        self._stamp(rendering.render_epoch(self._state, now - self._begun))
+      else:
+        self._log_after_a_while()
     self._show(epoch=min(done + 1, self._state.epochs))
 
   def end(self, figures: str) -> None:
@@ -265,11 +273,13 @@ class Running:
     )
     progress.tell_time(left)
 
-  def _log(self, now: float, *, ends: bool) -> None:
-    """Prints a line at the end, and otherwise from time to time."""
-    if ends:
-      self._stamp(rendering.render_epoch(self._state, now - self._begun))
-    elif now - self._last_line >= _SECONDS_BETWEEN_LINES:
+  def _log_after_a_while(self) -> None:
+    """Prints a line in a log if the one before is long ago."""
+    now = self._progress.clock()
+    if (
+      self._progress.mode == 'lines'
+      and now - self._last_line >= _SECONDS_BETWEEN_LINES
+    ):
       self._last_line = now
       self._stamp(rendering.render_line(self._state))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ft_tf import run_dir
+from ft_tf import recipes, run_dir
 from ft_tf.report import (
   card_classes,
   export_tables,
@@ -26,6 +26,10 @@ _NUMBERS = {
   'epochs': 'epochs',
   'learning_rate': 'learning rate',
   'weight_decay': 'weight decay',
+  # Recorded where they are not what they were for all.
+  'backbone_rate': 'factor of the rate of pretrained layers',
+  'label_smoothing': 'label smoothing',
+  'ema': 'moving average of the weights by',
 }
 
 
@@ -202,6 +206,8 @@ def _training(
     for name, text in _NUMBERS.items()
     if name in student
   ]
+  if student.get('optimizer') == recipes.ADAMW:
+    numbers.insert(0, 'AdamW')
   yield (
     f'- **Numbers**: {", ".join(numbers)}, seed {recipe["seed"]}; all of them '
     'are in `recipe.json` in the folder above this one'

@@ -18,6 +18,7 @@ from ft_tf.report import (
 )
 
 _BASELINE = 'baseline (the same student trained without a teacher)'
+_LINEAR_HEAD = 'linear head on the frozen pretrained student'
 _CARD = f'export/{model_card.NAME}'
 # Files that the page links to where they are there.
 _LINKED = (
@@ -159,7 +160,7 @@ def make_verdict(runs: list[summary.Run]) -> str:
   exported = summary.exported_method(by_method)
   # Methods are compared as they were trained first, over all seeds.
   student = by_method[summary.trained_first(exported)]
-  if student.method == 'scratch':
+  if student.method in ('scratch', 'linear_head'):
     return 'No student that learns from the teacher was trained in this run.'
   result = (
     f'The student reaches {100 * student.mean:.2f} % with '
@@ -175,6 +176,14 @@ def make_verdict(runs: list[summary.Run]) -> str:
     summary.accuracy_by_seed(runs, student.method),
     summary.accuracy_by_seed(runs, 'scratch'),
   )
+  over_head = paired.compute_gain(
+    summary.accuracy_by_seed(runs, student.method),
+    summary.accuracy_by_seed(runs, 'linear_head'),
+  )
+  if over_head is not None:
+    result += (
+      f' Compared with the {_LINEAR_HEAD}: {paired.describe(over_head)}.'
+    )
   if gain is None:
     return (
       f'{result} There is no {_BASELINE} to compare it with: add --baseline.'

@@ -12,9 +12,10 @@ from ft_tf.report import tables
 _LABELS = {
   'teacher': 'teacher',
   'scratch': 'baseline (no teacher)',
+  'linear_head': 'linear head on frozen pretrained weights',
   'ft': 'student, factor transfer',
 }
-
+_NOT_DISTILLED = ('scratch', 'linear_head')
 
 # What `Run.method` adds for a network that was trained further in int8.
 _IN_INT8 = 'trained further in int8'
@@ -41,7 +42,7 @@ def trained_first(method: str) -> str:
 def exported_method(methods: Iterable[str]) -> str:
   """Returns which of a compression's methods its exported student has."""
   students = [method for method in methods if method != 'teacher']
-  distilled = [m for m in students if trained_first(m) != 'scratch']
+  distilled = [m for m in students if trained_first(m) not in _NOT_DISTILLED]
   trained = (distilled or students)[0]
   further = f'{trained},{_IN_INT8}'
   return further if further in students else trained

@@ -3,7 +3,7 @@
 import keras
 
 from ft_tf.methods import base
-from ft_tf.models import folding, taps
+from ft_tf.models import folding, onnx_models, taps
 from ft_tf.signals import constant
 
 
@@ -23,7 +23,7 @@ def compile_signal(
   layers = sorted({layer for m in methods for layer in m.teacher_layers})
   network = folding.fold(
     taps.logits_and_features(teacher, layers),
-    keras.DTypePolicy(policy).compute_dtype,
+    compute_dtype(teacher, policy),
   )
 
   def signals(images):
@@ -32,3 +32,13 @@ def compile_signal(
 
   (image,) = teacher.inputs
   return constant.ConstantSignal(signals, image.shape[1:], image.dtype)
+
+
+def compute_dtype(teacher: keras.Model, policy: str) -> str:
+  """Returns what a teacher's maps are computed in under a dtype policy.
+
+  An ONNX file has its own: images would lose precision on the way to it.
+  """
+  if onnx_models.holds(teacher):
+    return 'float32'
+  return keras.DTypePolicy(policy).compute_dtype

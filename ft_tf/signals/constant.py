@@ -18,6 +18,9 @@ class ConstantSignal:
 
   Attributes:
     width: Number of values for each image.
+    calls_python: Whether it leaves TensorFlow, as for ONNX Runtime. The input
+      pipeline then computes it: that overlaps with the step before, and XLA
+      does not compile such calls.
   """
 
   def __init__(
@@ -44,6 +47,10 @@ class ConstantSignal:
     self._frozen = convert_to_constants.convert_variables_to_constants_v2(
       concrete
     )
+    self.calls_python = any(
+      operation.type == 'PyFunc'
+      for operation in self._frozen.graph.get_operations()
+    )
     self._sizes = [math.prod(shape) for shape in self._shapes]
     self.width = sum(self._sizes)
 
@@ -54,11 +61,17 @@ class ConstantSignal:
 
   def rows(self, images: np.ndarray) -> np.ndarray:
     """Returns the values of each image in a row, `[B, width]` float32."""
+    return self.compute_rows(tf.constant(images)).numpy()
+
+  def compute_rows(self, images: tf.Tensor) -> tf.Tensor:
+    """Returns the same as a tensor, inside a graph too."""
     flat = [
-      tf.reshape(tf.cast(value, tf.float32), [len(images), -1])
-      for value in self._frozen(tf.cast(images, self._dtype))
+      tf.reshape(tf.cast(value, tf.float32), [-1, size])
+      for value, size in zip(
+        self._frozen(tf.cast(images, self._dtype)), self._sizes, strict=True
+      )
     ]
-    return tf.concat(flat, axis=1).numpy()
+    return tf.concat(flat, axis=1)
 
   def from_rows(self, rows: tf.Tensor) -> Any:
     """Returns the function's value, float32, of rows `[B, width]`."""

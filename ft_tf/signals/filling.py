@@ -47,10 +47,7 @@ def fill(
       'teacher_sha256': teacher_sha256,
       'images_sha256': examples.digest,
       'shape': examples.images.shape,
-      'views': {
-        name: getattr(data, name)
-        for name in ('resizing', 'pad', 'flip', 'view_seed')
-      },
+      'views': views.describe(examples, data),
     }
     if method.frozen:
       (paraphraser,) = method.frozen

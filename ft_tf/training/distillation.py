@@ -5,11 +5,11 @@ import numpy as np
 import tensorflow as tf
 
 from ft_tf import losses
-from ft_tf.data import example_sets, image_ops
+from ft_tf.data import example_sets, image_ops, mixing
 from ft_tf.methods import base
 from ft_tf.models import taps
 from ft_tf.signals import constant
-from ft_tf.training import step
+from ft_tf.training import averaging, step
 
 
 def trained_models(
@@ -39,6 +39,7 @@ def make_forward(
   image_size: tuple[int, int] | None = None,
   labelled_share: float = 1.0,
   class_weights: np.ndarray | None = None,
+  label_smoothing: float = 0.0,
 ) -> step.Forward:
   """Returns a batch's loss terms as a function; see `step.compile_steps`.
 
@@ -51,6 +52,10 @@ def make_forward(
   whatever this one has and however replicas share it: its expectation is the
   mean over labelled images.
 
+  Of a mixed image (`mixing`) all that reads labels is the mean over its two
+  labels by their shares: cross entropy, training accuracy, and the terms that
+  need labels. Other terms compare the two networks on the mixed image.
+
   Args:
     network: What a step runs in the student's place, from raw images to logits,
       with the student's layer names: `fused.fuse(student)`, or the model of a
@@ -62,6 +67,9 @@ def make_forward(
       are.
     labelled_share: Of the images that batches are drawn from, 0..1.
     class_weights: As of `class_weights.of`, in the labels' cross entropy alone.
+    label_smoothing: As of `losses.cross_entropy`, in the labels' cross entropy
+      alone: what the terms learn from the teacher, soft targets above all, is
+      soft already.
   """
   outputs = taps.logits_and_features(
     network,
@@ -79,27 +87,41 @@ def make_forward(
     if image_size is not None:
       images = image_ops.shrink(images, image_size)
     student_outputs = base.Outputs(*outputs(images, training=True))
-    labels = batch['label']
-    terms = {'cross_entropy': _of_labelled(student_outputs.logits, labels)}
+    terms = {'cross_entropy': _of_labelled(student_outputs.logits, batch)}
     loss = terms['cross_entropy']
     for method in methods:
       loss *= method.labels_weight
     for method, target in zip(methods, signals, strict=True):
       adapted = method.adapt(student_outputs, training=True)
-      terms[method.name] = _mean(method.loss(adapted, target, labels))
+      terms[method.name] = _mean(_term(method, adapted, target, batch))
       loss += method.weight * terms[method.name]
+    correct = mixing.over_labels(
+      batch, lambda labels: step.find_correct(student_outputs.logits, labels)
+    )
     return {
       'loss': loss,
       **terms,
-      'train_accuracy': step.count_correct(student_outputs.logits, labels)
-      / (batch_size * labelled_share),
+      'train_accuracy': tf.reduce_sum(correct) / (batch_size * labelled_share),
     }
 
-  def _of_labelled(logits, labels):
-    each = losses.cross_entropy(logits, tf.maximum(labels, 0), class_weights)
-    if labelled_share < 1:
-      each = tf.where(labels == example_sets.UNLABELLED, 0.0, each)
+  def _of_labelled(logits, batch):
+    def of(labels):
+      each = losses.cross_entropy(
+        logits, tf.maximum(labels, 0), class_weights, label_smoothing
+      )
+      if labelled_share < 1:
+        each = tf.where(labels == example_sets.UNLABELLED, 0.0, each)
+      return each
+
+    each = mixing.over_labels(batch, of)
     return tf.reduce_sum(each) / (batch_size * labelled_share)
+
+  def _term(method, adapted, target, batch):
+    if not method.reads_labels:
+      return method.loss(adapted, target, batch['label'])
+    return mixing.over_labels(
+      batch, lambda labels: method.loss(adapted, target, labels)
+    )
 
   def _mean(each):
     return tf.reduce_sum(each) / batch_size
@@ -115,6 +137,8 @@ def compile_steps(
   forward: step.Forward,
   *,
   jit: bool = False,
+  average: averaging.Average | None = None,
+  generator: keras.random.SeedGenerator | None = None,
 ) -> step.Steps:
   """Returns the compiled loop of student steps; see `loop.Training`.
 
@@ -125,6 +149,8 @@ def compile_steps(
     optimizer: Built on `trained_variables`.
     forward: Of `make_forward`.
     jit: As of `step.compile_steps`.
+    average: Likewise.
+    generator: Likewise.
   """
   return step.compile_steps(
     strategy,
@@ -138,4 +164,6 @@ def compile_steps(
     models=trained_models(student, methods),
     optimizer=optimizer,
     jit=jit,
+    average=average,
+    generator=generator,
   )

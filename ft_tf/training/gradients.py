@@ -19,6 +19,7 @@ def compile_measure(
   student: keras.Model,
   models: Iterable[keras.Model],
   terms: Iterable[str],
+  generator: keras.random.SeedGenerator | None = None,
 ) -> Callable[[Any], dict[str, tuple[tf.Tensor, tf.Tensor]]]:
   """Returns a function that compares terms' gradients with cross entropy's.
 
@@ -28,6 +29,8 @@ def compile_measure(
     student: On whose trainable variables the gradients are.
     models: All that the forward pass may move; nothing is moved here.
     terms: Names of the terms.
+    generator: What random operations without a seed of their own draw from;
+      None: a new one.
 
   Returns:
     From a batch to `{term: (ratio, cosine)}`: the norm of the term's gradient
@@ -37,7 +40,7 @@ def compile_measure(
   every = [v for model in models for v in model.variables]
   trained = {id(v) for v in student.trainable_variables}
   terms = tuple(terms)
-  generator = keras.random.SeedGenerator()
+  generator = generator or keras.random.SeedGenerator()
 
   @tf.function
   def measure(batch):
@@ -71,6 +74,7 @@ def term_figures(
   methods: list[base.Method],
   dataset: datasets.Dataset,
   batch_size: int,
+  generator: keras.random.SeedGenerator | None = None,
 ) -> Callable[[], dict[str, float]]:
   """Returns a function to the figures of the terms' gradients, by name.
 
@@ -83,6 +87,7 @@ def term_figures(
     methods: The terms of the loss besides cross entropy.
     dataset: The images.
     batch_size: The global batch.
+    generator: As of `compile_measure`.
 
   Returns:
     To `{'gradient_ratio_<term>', 'gradient_cosine_<term>'}`: the norm of the
@@ -94,6 +99,7 @@ def term_figures(
     student=student,
     models=distillation.trained_models(student, methods),
     terms=[method.name for method in methods],
+    generator=generator,
   )
   batch = _sample(dataset, batch_size)
   labels_weight = np.prod([method.labels_weight for method in methods])

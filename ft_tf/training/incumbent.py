@@ -10,7 +10,8 @@ import tensorflow as tf
 from keras import distillation
 
 from ft_tf import errors, recipes
-from ft_tf.training import step
+from ft_tf.models import onnx_models
+from ft_tf.training import averaging, step
 
 DISTILLATION = 'distillation'  # the term of the teacher's outputs
 TERMS = ('loss', 'cross_entropy', DISTILLATION)
@@ -23,6 +24,7 @@ def compile_steps(
   student: keras.Model,
   optimizer: keras.optimizers.Optimizer,
   method: str,
+  average: averaging.Average | None = None,
 ) -> step.Steps:
   """Returns the loop of the Distiller's steps; see `loop.Training`.
 
@@ -35,10 +37,16 @@ def compile_steps(
       string 'kl_divergence', which Keras 3.15 takes of clipped raw logits; or
       with a `keras.losses.KLDivergence()`, which it takes of softened
       probabilities, times T^2. Temperature 3 and weight 1/2 are its defaults.
+    average: As of `step.compile_steps`.
 
   Raises:
-    UsageError: there is more than one device, where its updates differ.
+    UsageError: there is more than one device, where its updates differ, or the
+      teacher is not of Keras.
   """
+  if onnx_models.holds(teacher):
+    raise errors.UsageError(
+      f'--method={method} needs a teacher of Keras: give kd, or a .keras file'
+    )
   if strategy.num_replicas_in_sync > 1:
     raise errors.UsageError(
       f'--method={method} trains on one device: give --num_replicas=1'
@@ -67,6 +75,8 @@ def compile_steps(
       metrics = distiller.train_on_batch(
         batch['image'], batch['label'], return_dict=True
       )
+      if average is not None:
+        average.update()
       rows.append(
         {
           'loss': metrics['total_loss'],

@@ -8,6 +8,7 @@ ends where one that was not does.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -21,7 +22,7 @@ import tensorflow as tf
 from ft_tf import errors, recipes, run_dir
 from ft_tf.data import example_sets, stores, views
 from ft_tf.progress import reporter
-from ft_tf.training import monitor
+from ft_tf.training import averaging, monitor
 from ft_tf.training import step as steps
 
 
@@ -85,6 +86,8 @@ class Training:
     train_steps: `(iterator, count)` to `{term: [count]}`: runs that many steps
       and returns each loss term, the mean over the global batch, by step.
     state: What a checkpoint holds, by name: models and the optimizer, built.
+    average: That of the models' weights, if one is kept. It is what is
+      evaluated and shown in their place, and what the models have at the end.
     rate: The learning rate by step.
     evaluate: Returns the figures of the validation images, by name.
     pictures: Returns maps to look at, `[H, W, 3]` uint8, or None.
@@ -106,11 +109,18 @@ class Training:
   evaluate: Callable[[], dict[str, float]]
   pictures: Callable[[], np.ndarray | None]
   images_per_epoch: int | None = None
-  signals: views.Signals | None = None
+  signals: views.Signals | views.Computed | None = None
   keep_best: Callable[[], None] = lambda: None
   precision: str = 'float32'
   teacher: str = ''
   teacher_terms: tuple[str, ...] = ()
+  average: averaging.Average | None = None
+
+  def to_evaluate(self) -> contextlib.AbstractContextManager[None]:
+    """Has in the models, in a block, the weights that are evaluated."""
+    if self.average is None:
+      return contextlib.nullcontext()
+    return self.average.in_models()
 
 
 def run(
@@ -135,7 +145,8 @@ def run(
     part: What the run reports to.
 
   Returns:
-    The run's monitor, to be closed with the result.
+    The run's monitor, to be closed with the result. The models have the weights
+    that are evaluated.
 
   Raises:
     UsageError: the newest checkpoint lacks a part of the run's state.
@@ -186,11 +197,12 @@ def run(
     ends_epoch = step in (epoch_end, total)
     if ends_epoch:
       part.status('validating')
-      row |= training.evaluate()
-      if _accuracy(row) > best:
-        best = _accuracy(row)
-        training.keep_best()
-      picture = training.pictures()
+      with training.to_evaluate():
+        row |= training.evaluate()
+        if _accuracy(row) > best:
+          best = _accuracy(row)
+          training.keep_best()
+        picture = training.pictures()
       if picture is not None:
         watch.pictures(step, picture)
     # The row comes before its checkpoint: a kill in between logs it again,
@@ -203,6 +215,8 @@ def run(
       checkpoint.step.assign(step)
       checkpoint.epoch.assign(step * batch / count)
       manager.save(checkpoint_number=step)
+  if training.average is not None:
+    training.average.put()
   return watch
 
 
@@ -221,6 +235,7 @@ def _restored(
     view_seed=tf.Variable(data.view_seed, dtype=tf.int64),
     **training.state,
     **_random_states(training.state),
+    **({} if training.average is None else {'average': training.average.state}),
   )
   # Two, so that one is whole if the process is killed while it writes.
   manager = tf.train.CheckpointManager(

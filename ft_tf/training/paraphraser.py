@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -20,13 +19,13 @@ from ft_tf import (
 from ft_tf.data import datasets, sampling
 from ft_tf.models import feature_maps, folding, layer_choice, model_files, taps
 from ft_tf.progress import reporter
-from ft_tf.signals import constant
+from ft_tf.signals import compiled, constant
 from ft_tf.training import (
   loop,
   mosaic,
+  optimizers,
   precision,
   reconstruction,
-  sgd,
   stage,
   step,
 )
@@ -201,7 +200,7 @@ class _ParaphraserStage(stage.Stage):
     recipe, dataset = self.recipe, self.dataset
     kind = recipe.paraphraser.reconstruction
     with strategy.scope():
-      optimizer, rate = sgd.make(
+      optimizer, rate = optimizers.make(
         recipe.paraphraser,
         len(dataset.every) / recipe.data.batch_size,
         recipe.precision,
@@ -227,6 +226,7 @@ class _ParaphraserStage(stage.Stage):
       epochs=recipe.paraphraser.epochs,
       examples=dataset.every,
       labels=False,
+      signals=self._feature if self._feature.calls_python else None,
       train_steps=compile_steps(
         strategy,
         self._feature,
@@ -259,7 +259,7 @@ def compile_feature(
   """Returns a frozen teacher's feature map as a function of its images."""
   (image,) = teacher.inputs
   feature = folding.fold(
-    taps.features(teacher, [tap]), keras.DTypePolicy(precision).compute_dtype
+    taps.features(teacher, [tap]), compiled.compute_dtype(teacher, precision)
   )
   return constant.ConstantSignal(
     lambda images: feature(images, training=False)[tap],
@@ -270,7 +270,7 @@ def compile_feature(
 
 def compile_steps(
   strategy: tf.distribute.Strategy,
-  feature: Callable[[tf.Tensor], tf.Tensor],
+  feature: constant.ConstantSignal,
   paraphraser: factors.Paraphraser,
   optimizer: keras.optimizers.Optimizer,
   kind: str,
@@ -282,7 +282,8 @@ def compile_steps(
 
   Args:
     strategy: The devices.
-    feature: From raw images to the frozen teacher's feature map.
+    feature: From raw images to the frozen teacher's feature map; what a batch
+      carries as `signal` is not computed.
     paraphraser: The model to train.
     optimizer: Built on its variables.
     kind: 'l1' or 'l2', the reconstruction loss.
@@ -291,7 +292,11 @@ def compile_steps(
   """
 
   def forward(batch):
-    target = tf.stop_gradient(feature(batch['image']))
+    target = (
+      feature.from_rows(batch['signal'])
+      if 'signal' in batch
+      else tf.stop_gradient(feature(batch['image']))
+    )
     each = losses.reconstruction(paraphraser(target), target, kind)
     loss = tf.reduce_sum(each) / batch_size
     return {'loss': loss, 'reconstruction': loss}

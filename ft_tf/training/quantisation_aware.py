@@ -2,7 +2,8 @@
 
 All terms of the student's loss go on (paper, equation 5), with the feature maps
 that the quantised student has. Weights and ranges of activations are learned;
-batch norm uses its moving statistics, which stand still.
+batch norm uses its moving statistics, which stand still. It is trained by SGD
+whatever trained the student; after AdamW without weight decay.
 """
 
 import dataclasses
@@ -24,9 +25,9 @@ from ft_tf.signals import cache
 from ft_tf.training import (
   beta,
   loop,
+  optimizers,
   paraphraser,
   precision,
-  sgd,
   stage,
   student,
 )
@@ -199,12 +200,15 @@ class _QuantisedStage(student.StudentStage):
 
   def optimizer(self, steps_per_epoch):
     settings, qat = self.recipe.student, self.recipe.qat
-    optimizer, rate = sgd.make(
+    # Always by SGD, of all layers alike: none of them is fresh any more.
+    # Decoupled decay has numbers a hundred times larger: they are not SGD's.
+    decay = settings.weight_decay * (settings.optimizer == recipes.SGD)
+    optimizer, rate = optimizers.make(
       recipes.Optimization(
         epochs=qat.epochs,
         learning_rate=qat.learning_rate,
         momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
+        weight_decay=decay,
         weight_decay_on=settings.weight_decay_on,
         decay='cosine',
       ),
@@ -214,11 +218,14 @@ class _QuantisedStage(student.StudentStage):
       optimizer = _ClippedSGD(
         rate,
         momentum=settings.momentum,
-        coupled_weight_decay=settings.weight_decay,
+        coupled_weight_decay=decay,
         weight_decay_on=settings.weight_decay_on,
         ranges=self._twin.ranges,
       )
     return optimizer, rate
+
+  def average(self):
+    return None  # The student's run has averaged what is continued here.
 
   def settle_beta(self, measure, run):
     # The student's run has measured it.
@@ -267,7 +274,7 @@ class _QuantisedStage(student.StudentStage):
     return scores
 
 
-class _ClippedSGD(sgd.CoupledSGD):
+class _ClippedSGD(optimizers.CoupledSGD):
   """`CoupledSGD` with clipped gradients, and no decay of the ranges.
 
   A decayed range would shrink to nothing where no value reaches its end.

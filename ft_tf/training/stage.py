@@ -248,7 +248,7 @@ def identity(
     'seed': recipe.seed,
     'sync_batch_norm': recipe.sync_batch_norm,
     'precision': recipe.precision,
-    'data': dataclasses.asdict(recipe.data),
+    'data': recorded['data'],
     **{
       field: recorded[field]
       for field in _OWN_NUMBERS[name]

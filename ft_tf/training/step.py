@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from ft_tf.models import graph
+from ft_tf.training import averaging
 
 INPUT_WAIT = 'input_wait'
 
@@ -24,6 +25,8 @@ def compile_steps(
   models: Iterable[keras.Model],
   optimizer: keras.optimizers.Optimizer,
   jit: bool = False,
+  average: averaging.Average | None = None,
+  generator: keras.random.SeedGenerator | None = None,
 ) -> Steps:
   """Returns the compiled loop of a stage's steps; see `loop.Training`.
 
@@ -36,6 +39,10 @@ def compile_steps(
       (batch-norm statistics, states of random layers) the forward pass does.
     optimizer: Built on those trainable variables.
     jit: Whether XLA compiles the terms and their gradients.
+    average: That of the models' weights, which each step moves on; None: of
+      none.
+    generator: Whose seed random operations without one of their own use; None:
+      a new one.
 
   Returns:
     `(iterator, count)` to `{term: [count] float32}`, and with the terms
@@ -44,12 +51,12 @@ def compile_steps(
   models = list(models)
   moved = [v for model in models for v in model.trainable_variables]
   others = [v for model in models for v in model.non_trainable_variables]
-  generator = keras.random.SeedGenerator()
-  seed, _ = generator.state.numpy()
+  generator = generator or keras.random.SeedGenerator()
 
   def differentiate(values, scale, number, batch):
     """Returns terms, gradients and the others' new values: a pure function."""
-    state = tf.stack([tf.cast(seed, number.dtype), number])
+    seed = tf.cast(tf.convert_to_tensor(generator.state.value)[0], number.dtype)
+    state = tf.stack([seed, number])
     scope = keras.StatelessScope(
       [*zip(moved + others, values, strict=True), (generator.state, state)]
     )
@@ -86,15 +93,15 @@ def compile_steps(
 
   @tf.function
   def train_steps(iterator, count):
-    return repeat(strategy, step, terms, iterator, count)
+    return repeat(strategy, step, terms, iterator, count, average=average)
 
   return train_steps
 
 
-def count_correct(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-  """Returns how many of the logits `[B, classes]` have the label on top."""
+def find_correct(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+  """Returns 1 where logits `[B, classes]` have the label on top, else 0."""
   correct = tf.argmax(logits, axis=1, output_type=labels.dtype) == labels
-  return tf.reduce_sum(tf.cast(correct, tf.float32))
+  return tf.cast(correct, tf.float32)
 
 
 def repeat(
@@ -103,6 +110,8 @@ def repeat(
   terms: tuple[str, ...],
   iterator: Iterable[Any],
   count: tf.Tensor,
+  *,
+  average: averaging.Average | None = None,
 ) -> dict[str, tf.Tensor]:
   """Runs `step` on `count` global batches; for use inside a `tf.function`.
 
@@ -113,6 +122,7 @@ def repeat(
     terms: The names of the terms.
     iterator: Of distributed batches.
     count: Number of steps, an int32 tensor.
+    average: Is updated after each step.
 
   Returns:
     `{term: [count] float32}`, and `input_wait`, `[count]` seconds.
@@ -122,6 +132,8 @@ def repeat(
   for i in tf.range(count):
     batch, wait = _next(strategy, iterator)
     values = strategy.run(step, args=(batch,))
+    if average is not None:
+      average.update()
     total = [
       strategy.reduce(tf.distribute.ReduceOp.SUM, values[term], axis=None)
       for term in terms

@@ -1,7 +1,8 @@
 """Stage 3: the student and what its method trains with it."""
 
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import keras
@@ -11,10 +12,11 @@ from ft_tf import errors, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets
 from ft_tf.evaluation import inference, metrics, predictors
 from ft_tf.methods import registry
-from ft_tf.models import folding, fused, model_files, seeds
+from ft_tf.models import folding, fused, model_files, origins, seeds
 from ft_tf.progress import reporter
 from ft_tf.signals import cache, constant, filling
 from ft_tf.training import (
+  averaging,
   beta,
   class_weights,
   distillation,
@@ -22,9 +24,11 @@ from ft_tf.training import (
   incumbent,
   loop,
   maps,
+  optimizers,
   paraphraser,
   precision,
-  sgd,
+  programs,
+  schedule,
   stage,
 )
 
@@ -44,6 +48,7 @@ def train_student(
   signals: cache.Store | None = None,
   label: str | None = None,
   progress: reporter.Progress | None = None,
+  compiled: programs.Programs | None = None,
 ) -> dict[str, Any]:
   """Trains a student by the recipe's method, or returns what is there.
 
@@ -55,13 +60,16 @@ def train_student(
       there are any) and `result.json` are there at the end.
     strategy: The devices.
     options: Intervals.
-    teacher: The trained teacher; for `scratch` it is only compared with.
+    teacher: The trained teacher; for `scratch` and `linear_head` it is only
+      compared with.
     paraphrasers: The teacher's, one for each pair of layers in their order, for
       methods that learn from them.
     signals: Where the teacher's signals are kept; None computes them in every
       step.
     label: What the result calls the method; its own name if None.
     progress: As of `stage.run_stage`.
+    compiled: Of the command's students before this one, which it continues to
+      use and adds its own to; None: there are none.
 
   Returns:
     The result: the figures of `metrics.test_scores` on the test split, last
@@ -74,8 +82,16 @@ def train_student(
       teacher, paraphraser and student do not fit each other or the data.
     TrainingError: a loss term is not finite.
   """
+  stage_class: type[StudentStage] = StudentStage
+  if recipe.student.method == recipes.LINEAR_HEAD:
+    # It imports this module, whose stage it extends.
+    from ft_tf.training import linear_head  # noqa: PLC0415
+
+    stage_class = linear_head.LinearHeadStage
   return stage.run_stage(
-    StudentStage(recipe, dataset, teacher, paraphrasers, signals, label),
+    stage_class(
+      recipe, dataset, teacher, paraphrasers, signals, label, compiled
+    ),
     run=run,
     strategy=strategy,
     options=options,
@@ -98,6 +114,7 @@ class StudentStage(stage.Stage):
     paraphrasers: Sequence[paraphraser.TrainedParaphraser],
     signals: cache.Store | None,
     label: str | None,
+    compiled: programs.Programs | None = None,
   ):
     self.recipe = precision.settle(recipe)
     self.dataset = dataset
@@ -109,12 +126,15 @@ class StudentStage(stage.Stage):
     if recipes.needs_paraphraser(recipe.student.method):
       self.paraphrasers = tuple(paraphrasers)
     self._signals = signals
+    self._programs = compiled or programs.Programs()
     self._check_inputs()
     self._class_weights = class_weights.of(recipe, dataset)
 
   def _check_inputs(self):
     method = self.recipe.student.method
-    inputs = {'teacher': self.teacher is not None or method == recipes.SCRATCH}
+    inputs = {
+      'teacher': self.teacher is not None or method in recipes.WITHOUT_TEACHER
+    }
     if recipes.needs_paraphraser(method):
       inputs['paraphraser'] = bool(self.paraphrasers)
     for name, present in inputs.items():
@@ -131,7 +151,7 @@ class StudentStage(stage.Stage):
 
   def identity(self) -> dict[str, Any]:
     digests = {}
-    if self.recipe.student.method != recipes.SCRATCH:
+    if self.recipe.student.method not in recipes.WITHOUT_TEACHER:
       digests['teacher'] = self.required_teacher().sha256
     for number, trained in enumerate(self.paraphrasers, start=1):
       # The first has no number: most runs have one.
@@ -180,9 +200,21 @@ class StudentStage(stage.Stage):
 
   def optimizer(
     self, steps_per_epoch: float
-  ) -> tuple[keras.optimizers.Optimizer, sgd.Rate]:
+  ) -> tuple[keras.optimizers.Optimizer, schedule.Rate]:
     """Returns the optimizer and its learning rate by step."""
-    return sgd.make(self.recipe.student, steps_per_epoch, self.recipe.precision)
+    return optimizers.make(
+      self.recipe.student,
+      steps_per_epoch,
+      self.recipe.precision,
+      origins.backbone(self.model),
+    )
+
+  def average(self) -> averaging.Average | None:
+    """Returns the average of the weights that is kept; None: of none."""
+    return averaging.make(
+      distillation.trained_models(self.moved, self.methods),
+      self.recipe.student.ema,
+    )
 
   def settle_beta(
     self, measure: Callable[[], dict[str, float]], run: run_dir.RunDir
@@ -197,67 +229,119 @@ class StudentStage(stage.Stage):
     options: loop.Options,
     part: reporter.Running,
   ) -> loop.Training:
-    recipe, dataset, methods = self.recipe, self.dataset, self.methods
+    recipe, dataset = self.recipe, self.dataset
     start = self.describe_start()
     if start:
       part.say_once(f'student: {start}')
-    for method in methods:
+    for method in self.methods:
       if method.summary:
         part.say_once(method.summary)
     with strategy.scope():
       optimizer, rate = self.optimizer(
         len(dataset.every) / recipe.data.batch_size
       )
-      optimizer.build(distillation.trained_variables(self.moved, methods))
-    signal = None
-    if methods:
-      signal = self.required_teacher().signal(methods, recipe.precision)
-    # Nothing but a term learns from images without labels. Who learns from
-    # labels alone has as many steps, of labelled images.
-    examples = dataset.every if methods else dataset.train
-    train_steps, measure = self._compile(
-      strategy, optimizer, signal, examples, options
+      optimizer.build(distillation.trained_variables(self.moved, self.methods))
+      average = self.average()
+    state = programs.State(
+      model=self.model,
+      methods=self.methods,
+      moved=self.moved,
+      optimizer=optimizer,
+      average=average,
+      generators=[keras.random.SeedGenerator() for _ in range(2)],
     )
-    self.settle_beta(measure, run)
-    validate = stage.validation(self.moved, self.seen.validation)
+    program = self._programs.get(
+      self._program_key(strategy, options),
+      state,
+      lambda: self._compile(strategy, state, options),
+    )
+    state = program.state
+    self.model, self.methods = state.model, state.methods
+    self.settle_beta(program.measure, run)
     return loop.Training(
       method=self.method,
       epochs=recipe.student.epochs,
-      examples=examples,
+      examples=self._examples(),
       images_per_epoch=len(dataset.every),
       labels=True,
-      signals=self._kept_signals(signal),
-      train_steps=train_steps,
+      signals=self._kept_signals(program.signal),
+      train_steps=program.train_steps,
       state={
-        'student': self.moved,
-        'adapters': [m.adapter for m in methods if m.adapter is not None],
-        'optimizer': optimizer,
+        'student': state.moved,
+        'adapters': [m.adapter for m in state.methods if m.adapter is not None],
+        'optimizer': state.optimizer,
       },
+      average=state.average,
       rate=rate,
-      evaluate=lambda: validate() | measure(),
-      pictures=maps.compare(
-        self.moved,
-        signal,
-        methods,
-        stage.shown_images(dataset),
-        stage.shown_images(self.seen),
-      ),
+      evaluate=lambda: program.validate() | program.measure(),
+      pictures=program.pictures,
       keep_best=lambda: stage.save(os.path.join(run.path, BEST), self.model),
       precision=recipe.precision,
       teacher=self.teacher.path if self.teacher else '',
-      teacher_terms=(*(m.name for m in methods), incumbent.DISTILLATION),
+      teacher_terms=(*(m.name for m in self.methods), incumbent.DISTILLATION),
     )
 
-  def _compile(self, strategy, optimizer, signal, examples, options):
+  def _examples(self):
+    """Returns what it trains on.
+
+    Nothing but a term learns from images without labels. Who learns from labels
+    alone has as many steps, of labelled images.
+    """
+    return self.dataset.every if self.methods else self.dataset.train
+
+  def _program_key(
+    self, strategy: tf.distribute.Strategy, options: loop.Options
+  ) -> Hashable:
+    """Returns what decides the compiled program, which is not the seed."""
+    recorded = {k: v for k, v in self.identity().items() if k != 'seed'}
+    settings = self.recipe.student
+    # Of beta=auto the weights of terms are constants of the program, and each
+    # seed's own; Keras's Distiller has more state than ours.
+    if settings.beta == recipes.AUTO or settings.method in recipes.INCUMBENTS:
+      recorded['seed'] = self.recipe.seed
+    jit = options.compiles_by_xla(self.recipe)
+    return json.dumps(recorded), strategy, self.dataset, jit
+
+  def _compile(
+    self,
+    strategy: tf.distribute.Strategy,
+    state: programs.State,
+    options: loop.Options,
+  ) -> programs.Program:
+    """Returns the program of a state."""
+    signal = None
+    if self.methods:
+      signal = self.required_teacher().signal(
+        self.methods, self.recipe.precision
+      )
+    train_steps, measure = self._compile_steps(strategy, state, signal, options)
+    return programs.Program(
+      state=state,
+      signal=signal,
+      train_steps=train_steps,
+      measure=measure,
+      validate=stage.validation(self.moved, self.seen.validation),
+      pictures=maps.compare(
+        self.moved,
+        signal,
+        self.methods,
+        stage.shown_images(self.dataset),
+        stage.shown_images(self.seen),
+      ),
+    )
+
+  def _compile_steps(self, strategy, state, signal, options):
     """Returns the compiled steps, and a function to the terms' gradients."""
     recipe, methods = self.recipe, self.methods
+    of_steps, of_measure = state.generators
     if recipe.student.method in recipes.INCUMBENTS:
       train_steps = incumbent.compile_steps(
         strategy,
         teacher=self.required_teacher().model,
         student=self.model,
-        optimizer=optimizer,
+        optimizer=state.optimizer,
         method=recipe.student.method,
+        average=state.average,
       )
       return train_steps, dict
     smaller = self.seen is not self.dataset
@@ -267,30 +351,41 @@ class StudentStage(stage.Stage):
       recipe.data.batch_size,
       signal=signal,
       image_size=self.seen.image_shape[:2] if smaller else None,
-      labelled_share=len(self.dataset.train) / len(examples),
+      labelled_share=len(self.dataset.train) / len(self._examples()),
       class_weights=self._class_weights,
+      label_smoothing=recipe.student.label_smoothing,
     )
     train_steps = distillation.compile_steps(
       strategy,
       self.moved,
       methods,
-      optimizer,
+      state.optimizer,
       forward,
       jit=options.compiles_by_xla(recipe),
+      average=state.average,
+      generator=of_steps,
     )
     if not methods:
       return train_steps, dict
     measure = gradients.term_figures(
-      forward, self.model, methods, self.dataset, recipe.data.batch_size
+      forward,
+      self.model,
+      methods,
+      self.dataset,
+      recipe.data.batch_size,
+      generator=of_measure,
     )
     return train_steps, measure
 
   def _kept_signals(
     self, signal: constant.ConstantSignal | None
-  ) -> cache.Joined | None:
-    """Returns the signals of all views where they are kept; None: nowhere."""
+  ) -> cache.Joined | constant.ConstantSignal | None:
+    """Returns the signals of all views where they are kept.
+
+    Otherwise what computes them ahead of the step; None: the step does.
+    """
     if signal is None or self._signals is None or not self._signals.enabled:
-      return None
+      return signal if signal is not None and signal.calls_python else None
     return filling.fill(
       self._signals,
       signal,

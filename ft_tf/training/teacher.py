@@ -1,6 +1,5 @@
 """Stage 1: the teacher, trained by cross entropy or taken as it is given."""
 
-import dataclasses
 import shutil
 import sys
 from typing import Any
@@ -10,11 +9,19 @@ import numpy as np
 import tensorflow as tf
 
 from ft_tf import losses, recipes, run_dir, specs, teachers
-from ft_tf.data import datasets
+from ft_tf.data import datasets, mixing
 from ft_tf.evaluation import metrics, predictors
-from ft_tf.models import folding, fused
+from ft_tf.models import folding, fused, origins
 from ft_tf.progress import reporter
-from ft_tf.training import class_weights, loop, precision, sgd, stage, step
+from ft_tf.training import (
+  averaging,
+  class_weights,
+  loop,
+  optimizers,
+  precision,
+  stage,
+  step,
+)
 
 TERMS = ('loss', 'cross_entropy', 'train_accuracy')
 _DOUBTFUL = 2.0  # times chance, which a given teacher should be far above
@@ -74,7 +81,7 @@ def _put_into(
   path = teachers.source_file(settings)
   identity = {
     'stage': 'teacher',
-    'data': dataclasses.asdict(recipe.data),
+    'data': recipes.identity(recipe)['data'],
     'teacher': {
       name: getattr(settings, name)
       for name in (
@@ -179,12 +186,14 @@ class _TeacherStage(stage.Stage):
   def prepare(self, run, strategy, options, part):
     recipe, dataset = self.recipe, self.dataset
     with strategy.scope():
-      optimizer, rate = sgd.make(
+      optimizer, rate = optimizers.make(
         recipe.teacher,
         len(dataset.train) / recipe.data.batch_size,
         recipe.precision,
+        origins.backbone(self.model),
       )
       optimizer.build(self.model.trainable_variables)
+      average = averaging.make([self.model], recipe.teacher.ema)
     return loop.Training(
       method=self.method,
       epochs=recipe.teacher.epochs,
@@ -197,7 +206,9 @@ class _TeacherStage(stage.Stage):
         recipe.data.batch_size,
         jit=options.compiles_by_xla(recipe),
         weights=self._class_weights,
+        average=average,
       ),
+      average=average,
       state={'teacher': self.model, 'optimizer': optimizer},
       rate=rate,
       evaluate=stage.validation(self.model, dataset.validation),
@@ -219,6 +230,7 @@ def compile_steps(
   *,
   jit: bool = False,
   weights: np.ndarray | None = None,
+  average: averaging.Average | None = None,
 ) -> step.Steps:
   """Returns the compiled loop of teacher steps; see `loop.Training`.
 
@@ -229,17 +241,23 @@ def compile_steps(
     batch_size: The global batch.
     jit: As of `step.compile_steps`.
     weights: As of `class_weights.of`.
+    average: As of `step.compile_steps`.
   """
   training = fused.fuse(teacher)
 
   def forward(batch):
     logits = training(batch['image'], training=True)
-    cross_entropy = losses.cross_entropy(logits, batch['label'], weights)
+    cross_entropy = mixing.over_labels(
+      batch, lambda labels: losses.cross_entropy(logits, labels, weights)
+    )
+    correct = mixing.over_labels(
+      batch, lambda labels: step.find_correct(logits, labels)
+    )
     loss = tf.reduce_sum(cross_entropy) / batch_size
     return {
       'loss': loss,
       'cross_entropy': loss,
-      'train_accuracy': step.count_correct(logits, batch['label']) / batch_size,
+      'train_accuracy': tf.reduce_sum(correct) / batch_size,
     }
 
   return step.compile_steps(
@@ -249,4 +267,5 @@ def compile_steps(
     models=[teacher],
     optimizer=optimizer,
     jit=jit,
+    average=average,
   )

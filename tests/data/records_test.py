@@ -342,6 +342,30 @@ class StreamTest(absltest.TestCase):
       chosen = [place[label] for label in batch['label']]
       np.testing.assert_array_equal(batch['image'], whole[chosen])
 
+  def test_mixed_images_are_those_of_both_files(self):
+    examples = _source().read('train').take(np.arange(13))
+    data = _recipe(
+      image_size=32, batch_size=13, view_seed=2, **fixtures.AUGMENTED
+    ).data
+    stream = views.stream(examples, data, seed=0, first_step=0, last_step=1)
+    (batch,) = stream.as_numpy_iterator()
+    whole = np.concatenate(
+      list(views.read_view(examples, data, 0).as_numpy_iterator())
+    )
+    place = {label: i for i, label in enumerate(examples.labels)}
+    chosen = [place[label] for label in batch['label']]
+    np.testing.assert_array_equal(batch['image'], whole[chosen])
+    self.assertCountEqual(batch['partner_label'], examples.labels)
+    # Mixed by mixup alone: blue is that of both images by their shares.
+    data = _recipe(image_size=32, batch_size=13, mixup_alpha=1.0).data
+    stream = views.stream(examples, data, seed=0, first_step=0, last_step=1)
+    (batch,) = stream.as_numpy_iterator()
+    share = batch['share']
+    blue = share * batch['label'] + (1 - share) * batch['partner_label']
+    np.testing.assert_allclose(
+      batch['image'][..., 2].mean(axis=(1, 2)), 6 * blue, atol=1.5
+    )
+
 
 class JoinedTest(absltest.TestCase):
   def _joined(self):
@@ -352,6 +376,9 @@ class JoinedTest(absltest.TestCase):
   def test_unlabelled_images_follow_the_labelled_ones(self):
     some, joined = self._joined()
     self.assertLen(joined, 13)
+    self.assertEqual(joined.labelled, 10)
+    self.assertEqual(joined.resized((16, 16)).labelled, 10)
+    self.assertEqual(joined.take(np.array([1, 9, 10])).labelled, 2)
     np.testing.assert_array_equal(joined.labels[:10], some.labels)
     np.testing.assert_array_equal(joined.labels[10:], [-1] * 3)
     np.testing.assert_array_equal(joined.images[:10], some.images[:])

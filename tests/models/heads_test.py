@@ -17,6 +17,41 @@ def _images(count=4):
   return rng.integers(256, size=(count, *_SHAPE)).astype(np.uint8)
 
 
+class LinearLayerTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (lambda: [keras.layers.Flatten(), keras.layers.Dense(3)], (192,)),
+    (lambda: [keras.layers.Conv2D(3, 8)], (8, 8, 3)),
+    (
+      lambda: [
+        keras.layers.GlobalAveragePooling2D(keepdims=True),
+        keras.layers.Conv2D(3, 1, padding='same'),
+        keras.layers.Flatten(),
+      ],
+      (1, 1, 3),
+    ),
+  )
+  def test_last_layer_is_found_with_its_input(self, layers, shape):
+    model = keras.Sequential([keras.Input(_SHAPE), *layers()])
+    features, layer = heads.linear_layer(standard.flatten(model))
+    self.assertEqual(features.shape[1:], shape)
+    self.assertEqual(layer.kernel.shape, (*shape, 3))
+
+  @parameterized.parameters(
+    lambda: [keras.layers.Flatten(), keras.layers.Dense(3, activation='relu')],
+    lambda: [keras.layers.Flatten(), keras.layers.Dense(3, use_bias=False)],
+    lambda: [keras.layers.Dense(3), keras.layers.GlobalAveragePooling2D()],
+    lambda: [keras.layers.Conv2D(3, 7, padding='same', strides=8)],
+    lambda: [
+      keras.layers.Flatten(),
+      keras.layers.Dense(3),
+      keras.layers.Softmax(),
+    ],
+  )
+  def test_other_ends_have_none(self, layers):
+    model = keras.Sequential([keras.Input(_SHAPE), *layers()])
+    self.assertIsNone(heads.linear_layer(standard.flatten(model)))
+
+
 class LogitsTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()

@@ -273,6 +273,26 @@ class NewHeadTest(parameterized.TestCase):
     given.save(self.path)
     self.assertLen(self._build().trainable_weights, 4)
 
+  @parameterized.parameters((3, 'float32'), (7, 'float32'), (7, 'bfloat16'))
+  def test_statistics_of_batch_norm_turn_over_in_tens_of_steps(
+    self, classes, precision
+  ):
+    if precision != 'float32':
+      precision = f'mixed_{precision}'
+    self.spec = dataclasses.replace(self.spec, precision=precision)
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.BatchNormalization(name='slow')(image)
+    x = keras.layers.BatchNormalization(name='quick', momentum=0.5)(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    given = keras.Model(image, keras.layers.Dense(classes)(x))
+    given.save(self.path)
+    self.assertEqual(given.get_layer('slow').momentum, 0.99)
+    ours = self._build()
+    self.assertEqual(ours.get_layer('slow').momentum, 0.9)
+    self.assertEqual(ours.get_layer('quick').momentum, 0.5)
+    config = ours.get_layer('slow').get_config()
+    self.assertEqual(config['momentum'], 0.9)
+
   def test_same_number_of_classes_keeps_its_head(self):
     given = self._save(keras.layers.Dense(3))
     for one, other in zip(

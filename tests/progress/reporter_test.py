@@ -120,6 +120,24 @@ class ReporterTest(parameterized.TestCase):
       ],
     )
 
+  def test_log_gets_a_status_only_after_a_silence(self):
+    def run():
+      progress = self._progress([], mode='lines')
+      with progress.part(self.folder, 'export') as part:
+        status = part.step('student')
+        for image in range(0, 30, 3):
+          self.time.now += 3
+          status(f'measuring, {image} of 30 images')
+
+    self.assertEqual(
+      self._said(run),
+      [
+        'HH:MM:SS export  student',
+        'HH:MM:SS export  student: measuring, 9 of 30 images',
+        'HH:MM:SS export  student: measuring, 21 of 30 images',
+      ],
+    )
+
   def test_second_kind_makes_the_time_sure(self):
     progress = self._progress(mode='lines', estimates=True)
     self._said(lambda: _train(progress, f'{self.folder}/teacher', self.time))

@@ -167,6 +167,19 @@ class CardTest(compression_folder.TestCase):
     training = self._section('Training')
     self.assertIn(f'**Trained from**: small.h5, SHA-256 `{"e" * 64}`', training)
 
+  def test_numbers_of_fine_tuning_are_told_where_they_were_chosen(self):
+    recipe = self.root.read('recipe.json')
+    self.assertNotIn('AdamW', self._section('Training'))
+    chosen = {'optimizer': 'adamw', 'ema': 0.999, 'label_smoothing': 0.1}
+    self.write_json(
+      'recipe.json', {**recipe, 'student': {**recipe['student'], **chosen}}
+    )
+    self.assertRegex(
+      self._section('Training'),
+      r'\*\*Numbers\*\*: AdamW, epochs .*, label smoothing 0.1, moving average '
+      'of the weights by 0.999, seed',
+    )
+
   def test_export_of_another_model_says_nothing_of_the_run(self):
     self.folder.create_file('other.keras', 'other weights')
     self._own('other.keras')

@@ -336,7 +336,22 @@ class VerdictTest(parameterized.TestCase):
     )
     self.assertIn('+2.00 points over 1 paired seed', text)
 
+  def test_student_is_compared_with_a_linear_head_too(self):
+    text = self._verdict(
+      teacher=(0.95,), scratch=(0.88,), linear_head=(0.89,), ft=(0.9,)
+    )
+    self.assertIn(
+      'Compared with the linear head on the frozen pretrained student: '
+      '+1.00 points over 1 paired seed',
+      text,
+    )
+    self.assertIn('teacher): +2.00 points', text)
+
   def test_verdict_without_a_distilled_student(self):
+    self.assertEqual(
+      self._verdict(teacher=(0.95,), linear_head=(0.8,)),
+      'No student that learns from the teacher was trained in this run.',
+    )
     self.assertEqual(
       self._verdict(teacher=(0.95,), scratch=(0.8,)),
       'No student that learns from the teacher was trained in this run.',

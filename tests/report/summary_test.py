@@ -130,6 +130,24 @@ class RunsTest(absltest.TestCase):
 
   def test_baseline_is_what_was_exported_where_no_other_was_trained(self):
     self.assertEqual(summary.exported_method(['teacher', 'scratch']), 'scratch')
+    self.assertEqual(
+      summary.exported_method(['teacher', 'linear_head']), 'linear_head'
+    )
+
+  def test_linear_head_is_no_distilled_student_and_follows_the_baseline(self):
+    self._compression()
+    self._run('comparison/linear_head-0', 'linear_head', 0, 0.65)
+    rows = summary.make_rows(summary.read_runs(self._root))
+    self.assertEqual(
+      [row.label for row in rows],
+      [
+        'teacher',
+        'baseline (no teacher)',
+        'linear head on frozen pretrained weights',
+        'student, factor transfer',
+      ],
+    )
+    self.assertEqual(summary.exported_method(row.method for row in rows), 'ft')
 
   def test_run_without_a_result_is_left_out(self):
     self._compression()

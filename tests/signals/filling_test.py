@@ -54,6 +54,8 @@ class FillingTest(student_runs.StudentCase):
     {'pad': 2},
     {'flip': True},
     {'precision': 'mixed_bfloat16'},
+    {'rand_augment_magnitude': 9.0},
+    {'mixup_alpha': 0.2},
   )
   def test_signals_of_another_setting_are_not_taken(self, **changes):
     store = cache.Store('memory')
@@ -104,6 +106,20 @@ class FillingTest(student_runs.StudentCase):
   def test_signals_are_kept_of_images_without_labels_too(self):
     dataset = fixtures.blobs_and_unlabelled()
     recipe = fixtures.recipe(views=1, method='ft+kd')
+    kept, _ = self.train('kept', recipe, cache.Store('memory'), dataset=dataset)
+    live, _ = self.train('live', recipe, dataset=dataset)
+    for ours, theirs in zip(kept.metrics(), live.metrics(), strict=True):
+      for name in ('factor_transfer', 'kd', 'cross_entropy'):
+        self.assertAlmostEqual(ours[name] / theirs[name], 1, delta=0.02)
+
+  def test_kept_signals_of_mixed_images_give_the_same_loss(self):
+    recipe = fixtures.recipe(
+      views=2,
+      method='ft+kd',
+      student_epochs=1,
+      **fixtures.AUGMENTED,
+    )
+    dataset = fixtures.blobs_and_unlabelled(23)
     kept, _ = self.train('kept', recipe, cache.Store('memory'), dataset=dataset)
     live, _ = self.train('live', recipe, dataset=dataset)
     for ours, theirs in zip(kept.metrics(), live.metrics(), strict=True):

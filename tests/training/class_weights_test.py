@@ -10,7 +10,7 @@ from absl.testing import absltest
 from ft_tf import errors, losses, run_dir, specs
 from ft_tf.data import datasets
 from ft_tf.models import zoo
-from ft_tf.training import class_weights, loop, sgd, teacher
+from ft_tf.training import class_weights, loop, optimizers, teacher
 from tests import fixtures
 
 
@@ -69,7 +69,7 @@ class TeacherTest(absltest.TestCase):
     keras.utils.set_random_seed(0)
     with fixtures.strategy().scope():
       net = zoo.build('resnet8x0.25', specs.spec(recipe, dataset))
-      optimizer, _ = sgd.make(recipe.teacher, 3.0, 'float32')
+      optimizer, _ = optimizers.make(recipe.teacher, 3.0, 'float32')
       optimizer.build(net.trainable_variables)
     each = losses.cross_entropy(net(image, training=True), label).numpy()
     wanted = float(np.mean(each * weights[some.labels]))

@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 from ft_tf import errors, losses, recipes, run_dir, specs, teachers
 from ft_tf.data import views
 from ft_tf.models import zoo
-from ft_tf.training import incumbent, loop, sgd, step, student
+from ft_tf.training import incumbent, loop, optimizers, step, student
 from tests import fixtures
 
 # Plain layers train here: no strided 1x1 convolutions, see models/fused.py.
@@ -22,7 +22,7 @@ def _networks(recipe, strategy):
   keras.utils.set_random_seed(0)
   with strategy.scope():
     teacher, net = (zoo.build(_PLAIN, spec) for _ in range(2))
-    optimizer, _ = sgd.make(recipe.student, 3.0)
+    optimizer, _ = optimizers.make(recipe.student, 3.0)
     optimizer.build(net.trainable_variables)
   return teacher, net, optimizer
 

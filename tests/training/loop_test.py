@@ -11,6 +11,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors, run_dir
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.progress import reporter
 from ft_tf.training import loop, monitor, step, student
 from tests import fixtures, networks, student_runs
@@ -212,7 +213,51 @@ class StudentTest(student_runs.StudentCase):
     self.assertLen(resumed.read('environment.json'), 2)
 
   def test_resumed_run_equals_one_that_was_never_cut_off(self):
-    self._resumes(fixtures.recipe(method='ft'))
+    self._resumes(fixtures.recipe(method='ft', **fixtures.AUGMENTED))
+
+  def _with_average(self):
+    return fixtures.recipe(
+      student_optimizer='adamw',
+      student_learning_rate=0.01,
+      student_ema=0.9,
+      label_smoothing=0.1,
+    )
+
+  def test_resumed_run_by_adamw_with_an_average_is_the_same(self):
+    self._resumes(self._with_average(), exactly=True)
+
+  def test_average_is_what_is_evaluated_and_left(self):
+    recipe, dataset = self._with_average(), fixtures.blobs()
+    with (
+      mock.patch.object(
+        student.StudentStage, 'score', side_effect=KeyboardInterrupt
+      ),
+      self.assertRaises(KeyboardInterrupt),
+    ):
+      self.train('a', recipe)  # All steps are done, nothing is saved.
+    run, result = self.train('a', recipe)
+    saved = keras.models.load_model(run.model)
+    row = run.metrics()[-1]
+    for examples, scores, prefix in (
+      (dataset.validation, row, 'validation_'),
+      (dataset.test, result, ''),
+    ):
+      found = metrics.evaluate(predictors.KerasPredictor(saved), examples)
+      self.assertAlmostEqual(found['accuracy'], scores[f'{prefix}accuracy'])
+    self.assertAlmostEqual(found['loss'], result['loss'], places=4)
+    checkpoint = tf.train.load_checkpoint(run.checkpoints)
+    kept = [
+      checkpoint.get_tensor(name)
+      for name in checkpoint.get_variable_to_shape_map()
+      if name.startswith('average/values/')
+    ]
+    # Of the translator too.
+    self.assertGreater(len(kept), len(saved.weights))
+    for weight in saved.weights:
+      self.assertTrue(
+        any(np.array_equal(weight.numpy(), value) for value in kept),
+        weight.path,
+      )
 
   @parameterized.parameters('ofd', 'sp')
   @pytest.mark.slow

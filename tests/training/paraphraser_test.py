@@ -11,7 +11,7 @@ from absl.testing import absltest, parameterized
 from ft_tf import errors, factors, run_dir, specs, teachers
 from ft_tf.data import datasets, example_sets, views
 from ft_tf.models import model_files, taps, zoo
-from ft_tf.training import loop, paraphraser, sgd
+from ft_tf.training import loop, optimizers, paraphraser
 from tests import fixtures
 
 
@@ -115,7 +115,7 @@ class TrainParaphraserTest(parameterized.TestCase):
         features = taps.features(teacher, ['group3'])
         model = factors.Paraphraser(0.5)
         model.build(features.output['group3'].shape)
-        optimizer, _ = sgd.make(recipe.paraphraser, 3.0)
+        optimizer, _ = optimizers.make(recipe.paraphraser, 3.0)
         optimizer.build(model.trainable_variables)
       stream = views.stream(
         fixtures.blobs().train,

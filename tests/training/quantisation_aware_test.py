@@ -14,7 +14,13 @@ from absl.testing import absltest, parameterized
 from ft_tf import errors, run_dir, teachers
 from ft_tf.models import model_files
 from ft_tf.quantisation import twin
-from ft_tf.training import loop, paraphraser, quantisation_aware, student
+from ft_tf.training import (
+  loop,
+  optimizers,
+  paraphraser,
+  quantisation_aware,
+  student,
+)
 from tests import fixtures, student_runs
 
 _QAT = {'qat_epochs': 2, 'qat_learning_rate': 0.01}
@@ -172,6 +178,27 @@ class TrainQuantisedTest(student_runs.StudentCase):
     ranges = quantisation_aware.read_ranges(two)
     for place, pair in quantisation_aware.read_ranges(one).items():
       np.testing.assert_allclose(ranges[place], pair, atol=1e-5)
+
+  def test_student_by_adamw_with_an_average_is_continued_by_sgd(self):
+    values = {
+      'student_optimizer': 'adamw',
+      'student_learning_rate': 0.01,
+      'student_weight_decay': 0.05,
+      'student_ema': 0.9,
+      'label_smoothing': 0.1,
+    }
+    with (
+      mock.patch.object(loop, 'run', side_effect=KeyboardInterrupt) as run,
+      self.assertRaises(KeyboardInterrupt),
+    ):
+      self._train(values=values)
+    ((training,), _) = run.call_args
+    optimizer = training.state['optimizer']
+    self.assertIsInstance(optimizer, optimizers.CoupledSGD)
+    self.assertEqual(optimizer.momentum, 0.9)
+    self.assertEqual(optimizer.coupled_weight_decay, 0)
+    self.assertIsNone(training.average)
+    self.assertAlmostEqual(float(training.rate(0)), 0.01, places=6)
 
   def test_control_in_float_has_equal_steps_and_no_ranges(self):
     run, result = self._train(in_float=True)

@@ -132,6 +132,22 @@ class IdentityTest(parameterized.TestCase):
     self.assertEqual(student['weight_decay_on'], 'kernels')
     self.assertNotIn('weight_decay_on', recipes.identity(plain)['student'])
 
+  @parameterized.parameters(
+    ('student_optimizer', 'adamw'),
+    ('student_backbone_rate', 0.1),
+    ('student_ema', 0.9),
+    ('label_smoothing', 0.1),
+  )
+  def test_number_of_the_student_counts_where_it_was_chosen(self, flag, value):
+    plain, other = fixtures.recipe(), fixtures.recipe(**{flag: value})
+    name = flag.removeprefix('student_')
+    self.assertEqual(
+      stage.identity('teacher', plain), stage.identity('teacher', other)
+    )
+    self.assertEqual(stage.identity('student', other)['student'][name], value)
+    self.assertNotIn(name, recipes.identity(plain)['student'])
+    self.assertNotIn(name, recipes.identity(plain)['teacher'])
+
   def test_form_of_factors_counts_where_it_was_chosen(self):
     plain, other = (
       fixtures.recipe(**values) for values in ({}, {'factor_form': 'paper'})
@@ -172,6 +188,16 @@ class IdentityTest(parameterized.TestCase):
       {'stage': name}
       | {key: _DIGITS[key] for key in (*every_stage, *layers, name)},
     )
+
+  @parameterized.parameters('teacher', 'paraphraser', 'student', 'qat')
+  def test_augmentations_count_in_every_stage_and_only_if_they_are_on(
+    self, name
+  ):
+    plain = stage.identity(name, fixtures.recipe())['data']
+    for flag, value in fixtures.AUGMENTED.items():
+      self.assertNotIn(flag, plain)
+      data = stage.identity(name, fixtures.recipe(**{flag: value}))['data']
+      self.assertEqual(data, {**plain, flag: value})
 
   def test_other_stages_numbers_do_not_count(self):
     one = stage.identity('teacher', fixtures.recipe())

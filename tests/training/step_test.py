@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf import catalogue
-from ft_tf.training import sgd, step
+from ft_tf.training import optimizers, step
 from tests import fixtures, networks
 
 
@@ -32,7 +32,7 @@ def _train(precision='float32', *, jit=False, replicas=1, count=4, scale=1.0):
     x = keras.layers.BatchNormalization()(x)
     model = keras.Model(inputs, keras.layers.Dense(1, dtype='float32')(x))
     stage = fixtures.recipe(student_learning_rate=0.01).student
-    optimizer, _ = sgd.make(stage, 1.0, precision)
+    optimizer, _ = optimizers.make(stage, 1.0, precision)
     optimizer.build(model.trainable_variables)
 
   def forward(batch):
@@ -145,16 +145,17 @@ class MakeTest(absltest.TestCase):
       ('mixed_bfloat16', False),
       ('mixed_float16', True),
     ):
-      optimizer, _ = sgd.make(stage, 1.0, precision)
+      optimizer, _ = optimizers.make(stage, 1.0, precision)
       self.assertEqual(
         isinstance(optimizer, keras.optimizers.LossScaleOptimizer), scaled
       )
 
 
-class CountCorrectTest(absltest.TestCase):
+class FindCorrectTest(absltest.TestCase):
   def test_known_value(self):
     logits = np.float32([[1, 0], [0, 1], [3, 2]])
-    self.assertEqual(float(step.count_correct(logits, np.int64([0, 1, 1]))), 2)
+    correct = step.find_correct(logits, np.int64([0, 1, 1]))
+    np.testing.assert_array_equal(correct, [1, 1, 0])
 
 
 if __name__ == '__main__':

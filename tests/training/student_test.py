@@ -13,7 +13,7 @@ from ft_tf import errors, run_dir, specs, teachers
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import model_files, zoo
 from ft_tf.training import distillation, loop, student
-from tests import fixtures, student_runs
+from tests import fixtures, networks, student_runs
 
 
 class TrainStudentTest(student_runs.StudentCase):
@@ -299,6 +299,42 @@ class TrainStudentTest(student_runs.StudentCase):
   def test_student_image_size_that_cannot_be_is_refused(self, values, reason):
     with self.assertRaisesRegex(errors.UsageError, reason):
       self.train('a', fixtures.recipe(**values))
+    self.assertEmpty(os.listdir(self.runs))
+
+  def test_backbone_has_its_own_rate_and_the_fresh_head_that_of_all(self):
+    path = os.path.join(self.runs, 'seven.keras')
+    given = networks.random_student((8, 8, 1), 7)
+    (norm,) = (layer for layer in given.layers if 'norm' in layer.name)
+    norm.moving_mean.assign([100.0] * 4)
+    given.save(path)
+    run, _ = self.train(
+      'a',
+      fixtures.recipe(
+        student=path,
+        method='scratch',
+        new_head=True,
+        student_epochs=1,
+        student_backbone_rate=1e-6,
+      ),
+    )
+    trained = model_files.load(run.model)
+    *backbone, kernel, bias = trained.trainable_weights
+    self.assertEqual(kernel.shape[-1], 3)
+    self.assertGreater(np.abs(bias).max(), 1e-3)
+    for weight, first in zip(
+      backbone, given.trainable_weights[:-2], strict=True
+    ):
+      np.testing.assert_allclose(weight, first, atol=1e-5)
+    # The file's own statistics: 3 steps leave 0.9^3 of them, by 0.99 0.97.
+    mean = trained.get_layer(norm.name).moving_mean
+    np.testing.assert_allclose(mean, [72.9] * 4, atol=1)
+
+  def test_rate_of_a_backbone_that_is_not_there_is_refused(self):
+    with self.assertRaisesRegex(
+      errors.UsageError,
+      '^--student_backbone_rate=0.1 is for layers .*: give --student_weights, ',
+    ):
+      self.train('a', fixtures.recipe(student_backbone_rate=0.1))
     self.assertEmpty(os.listdir(self.runs))
 
   def test_same_seed_starts_every_method_from_the_same_student(self):

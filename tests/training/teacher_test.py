@@ -6,11 +6,12 @@ import os
 
 import keras
 import numpy as np
+import tensorflow as tf
 from absl.testing import absltest
 
-from ft_tf import errors, run_dir, teachers
-from ft_tf.models import applications, model_files
-from ft_tf.training import loop, teacher
+from ft_tf import errors, losses, run_dir, specs, teachers
+from ft_tf.models import applications, model_files, zoo
+from ft_tf.training import loop, optimizers, teacher
 from tests import fixtures
 
 
@@ -42,6 +43,38 @@ class TrainTeacherTest(absltest.TestCase):
     ]
     # Three steps: float32 sums in another order grow through batch norm.
     self.assertAlmostEqual(results[0]['loss'], results[1]['loss'], delta=2e-3)
+
+  def test_both_labels_of_a_mixed_image_count_by_their_shares(self):
+    train = fixtures.blobs().train
+    recipe = fixtures.recipe()
+    strategy = fixtures.strategy()
+    with strategy.scope():
+      network = zoo.build('resnet8x0.25', specs.spec(recipe, fixtures.blobs()))
+      optimizer, _ = optimizers.make(recipe.teacher, 3.0, 'float32')
+      optimizer.build(network.trainable_variables)
+    share = np.linspace(0, 1, 16).astype(np.float32)
+    batch = {
+      'image': train.images[:16],
+      'label': train.labels[:16],
+      'partner_label': train.labels[16:32],
+      'share': share,
+    }
+    logits = network(batch['image'], training=True)
+    own, other = (
+      losses.cross_entropy(logits, tf.constant(batch[name]))
+      for name in ('label', 'partner_label')
+    )
+    expected = share * own + (1 - share) * other
+    stream = tf.data.Dataset.from_tensors(batch)
+    train_steps = teacher.compile_steps(strategy, network, optimizer, 16)
+    terms = train_steps(
+      iter(strategy.experimental_distribute_dataset(stream)), tf.constant(1)
+    )
+    self.assertAlmostEqual(
+      float(terms['cross_entropy'][0]),
+      float(tf.reduce_mean(expected)),
+      places=4,
+    )
 
 
 class WeightsTest(absltest.TestCase):
@@ -185,6 +218,39 @@ class NewHeadTest(absltest.TestCase):
     )
     self.assertGreater(np.abs(one - two).max(), 0)
     self.assertGreater(np.corrcoef(one.ravel(), two.ravel())[0, 1], 0.99)
+
+  def test_backbone_has_its_own_rate_and_an_average_is_left(self):
+    run = run_dir.RunDir(os.path.join(self.folder, 'run'))
+    recipe = self._recipe(
+      new_head=True,
+      teacher_optimizer='adamw',
+      teacher_backbone_rate=1e-4,
+      teacher_ema=0.9,
+    )
+    with contextlib.redirect_stderr(io.StringIO()):
+      teacher.train_teacher(
+        recipe,
+        self.dataset,
+        run=run,
+        strategy=fixtures.strategy(),
+        options=loop.Options(),
+      )
+    trained = model_files.load(run.model)
+    maps, first = (
+      net.get_layer('maps').get_weights()[0] for net in (trained, self.file)
+    )
+    # 3 steps of AdamW, each at most about as large as the rate.
+    self.assertBetween(np.abs(maps - first).max(), 1e-9, 5e-7)
+    bias = trained.get_layer('logits').get_weights()[1]
+    self.assertBetween(np.abs(bias).max(), 1e-4, 5e-3)
+    checkpoint = tf.train.load_checkpoint(run.checkpoints)
+    kept = [
+      checkpoint.get_tensor(name)
+      for name in checkpoint.get_variable_to_shape_map()
+      if name.startswith('average/values/')
+    ]
+    self.assertLen(kept, len(trained.weights))
+    self.assertTrue(any(np.array_equal(bias, value) for value in kept))
 
   def test_without_the_flag_the_message_names_it(self):
     with self.assertRaisesRegex(
