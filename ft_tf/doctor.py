@@ -6,6 +6,7 @@ Each finding names the flag that changes it. Nothing is written.
 import dataclasses
 import os
 import resource
+import time
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -23,12 +24,15 @@ from ft_tf import (
   teachers,
 )
 from ft_tf import workshop as workshops
-from ft_tf.data import datasets, example_sets, sampling
+from ft_tf.data import datasets, example_sets, records, sampling, views
 from ft_tf.export import budget, device_limits
 from ft_tf.training import precision
 
 _SAMPLED = 500  # training images whose values are looked at
 _NAMED = 10  # classes
+# What the speed of the input is measured on, and for how long at most.
+_BATCHES = 16
+_INPUT_SECONDS = 5.0
 # Of SGD with momentum: pretrained networks fall apart at 0.1, not at 0.01. A
 # step of AdamW is about as large as its rate, whatever the gradient.
 _HIGH_RATES = {recipes.SGD: 0.03, recipes.ADAMW: 0.003}
@@ -139,12 +143,48 @@ def rehearse(
       * (part['runs'] > 1),
       f'--{stage}_epochs',
     )
+  yield _measure_input(
+    recipe,
+    workshop.open_dataset(),
+    max(part['images_per_second'] for part in parts),
+  )
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
   yield findings.Finding(
     'memory',
     f'{peak / 2**30:.1f} GiB at most in these steps, of '
     f'{_memory() / 2**30:.1f} GiB here',
     '--batch_size',
+  )
+
+
+def _measure_input(
+  recipe: recipes.Recipe, dataset: datasets.Dataset, fastest: float
+) -> findings.Finding:
+  """Returns how fast images are read and augmented, without any network.
+
+  Args:
+    recipe: What is to be run.
+    dataset: The images.
+    fastest: Images per second of the fastest stage.
+  """
+  data = recipe.data
+  stream = views.stream(
+    dataset.every, data, seed=recipe.seed, first_step=0, last_step=_BATCHES
+  )
+  batches = iter(stream)
+  next(batches)  # This makes the graph.
+  start, count = time.monotonic(), 0
+  for _ in batches:
+    count += data.batch_size
+    if time.monotonic() - start > _INPUT_SECONDS:
+      break
+  speed = count / (time.monotonic() - start)
+  return findings.Finding(
+    'input',
+    f'{speed:,.0f} images/s are read and augmented, if nothing else is done; '
+    f'the fastest stage takes {fastest:,.0f} images/s, '
+    f'{fastest / speed:.0%} of that',
+    '--image_size, --resizing',
   )
 
 
@@ -161,7 +201,7 @@ def _check_data(
     f'test on, {findings.show_shape(dataset.image_shape)}, '
     + (
       'read from their files'
-      if data.resizing == 'crop'
+      if isinstance(train, records.StoredExamples)
       else f'{_bytes(dataset) / 2**30:.2f} GiB in memory'
     ),
     '--dataset, --unlabeled, --image_size, --resizing',

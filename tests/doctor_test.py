@@ -281,10 +281,13 @@ class DoctorTest(absltest.TestCase):
     )
     self.assertEqual(
       [each.what for each in found],
-      ['time of the paraphraser', 'time of the student', 'memory'],
+      ['time of the paraphraser', 'time of the student', 'input', 'memory'],
     )
     self.assertIn('s per epoch at', found[1].says)
-    self.assertRegex(found[2].says, r'\d\.\d GiB at most')
+    self.assertRegex(
+      found[2].says, r'^[1-9][\d,]* images/s are read.* [1-9][\d,]* images/s, '
+    )
+    self.assertRegex(found[3].says, r'\d\.\d GiB at most')
     self.assertCountEqual(os.listdir(self._folder), ['teacher.keras'])
 
 

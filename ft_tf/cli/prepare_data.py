@@ -1,11 +1,14 @@
-"""Downloads and prepares a TFDS data set, once.
+"""Downloads and prepares a TFDS data set, or looks at a folder of images, once.
 
   ft-tf prepare-data --dataset=cifar10 --data_dir=DATA
+  ft-tf prepare-data --dataset=folder:IMAGES --data_dir=DATA
 
---file_format=array_record makes files that --resizing=crop can read in any
-order. ImageNet's archives are not downloaded: put ILSVRC2012_img_train.tar and
-ILSVRC2012_img_val.tar into DATA/downloads/manual before. The result has the
-folder, and the number of images in each split.
+ImageNet's archives are not downloaded: put ILSVRC2012_img_train.tar and
+ILSVRC2012_img_val.tar into DATA/downloads/manual before. A folder of images
+stays as it is: its images are decoded once, bad ones are named, and what they
+are is noted in a small index in DATA. Other commands do the same when they
+first see the folder. The result has the folder, and the number of images in
+each split.
 """
 
 from absl import flags
@@ -20,7 +23,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flag_sets.REQUIRED,
     'dataset',
     None,
-    'TFDS name of a data set, or digits',
+    'TFDS name of a data set, digits, or folder:PATH',
   )
   flag_sets.define_data_dir(values)
   flag_sets.define(
@@ -28,7 +31,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flag_sets.DATA,
     'file_format',
     'tfrecord',
-    'TFDS file format; array_record supports random access',
+    'TFDS file format of a data set that is not yet prepared',
     choices=['tfrecord', 'array_record'],
   )
 

@@ -98,6 +98,7 @@ class Dataset:
       count: Maximum number of images per split. At most an eighth of the
         training images is used for validation.
     """
+    self._settle_memory()  # A sample is taken of a split that is read whole.
     unlabelled = self._unlabelled
     return Dataset(
       sources.Sampled(self._source, count),
