@@ -102,7 +102,6 @@ def main() -> None:
     data_dir=arguments.data_dir,
     image_size=size,
     resizing='stretch',
-    trains=False,
   )
   rows = measure(arguments.model, datasets.Dataset(source), arguments.draws)
   header = [

@@ -76,7 +76,6 @@ def main() -> None:
     data_dir=arguments.data_dir,
     image_size=student.input_shape[1],
     resizing='stretch',
-    trains=False,
   )
   header = [
     'weight scales',
