@@ -494,7 +494,9 @@ class StretchTest(parameterized.TestCase):
     self.assertEqual(self.stored.preprocessing, self.in_memory.preprocessing)
 
   def test_training_sees_the_same(self):
-    data = _recipe(image_size=20, resizing='stretch', pad=3).data
+    data = _recipe(
+      image_size=20, resizing='stretch', pad=3, **fixtures.AUGMENTED
+    ).data
     streams = [
       views.stream(each, data, seed=1, first_step=3, last_step=12)
       for each in (self.stored, self.in_memory)
@@ -502,8 +504,8 @@ class StretchTest(parameterized.TestCase):
     for stored, in_memory in zip(
       *(stream.as_numpy_iterator() for stream in streams), strict=True
     ):
-      np.testing.assert_array_equal(stored['image'], in_memory['image'])
-      np.testing.assert_array_equal(stored['label'], in_memory['label'])
+      for name in ('image', 'label', 'partner_label', 'share'):
+        np.testing.assert_array_equal(stored[name], in_memory[name])
 
   @parameterized.parameters((10, 10), (8, 12))
   def test_smaller_ones_are_made_in_the_same_steps(self, *size):
