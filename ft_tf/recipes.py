@@ -165,7 +165,7 @@ class Optimization:
     'momentum of SGD, or beta_1 of AdamW', least=0, default=0.9
   )
   weight_decay: float = fields.field(
-    'L2 weight decay, added to the gradient by SGD, decoupled from it by AdamW',
+    'L2 weight decay, coupled in SGD, decoupled in AdamW',
     least=0,
     default=5e-4,
   )
@@ -200,15 +200,15 @@ class Classifier(Optimization):
   """What teacher and student have besides: they may start from a file."""
 
   optimizer: str = fields.field(
-    'optimizer: sgd (momentum and coupled weight decay, as in the paper) or '
-    'adamw (decoupled weight decay; needs a learning rate of about 0.001)',
+    'sgd (with momentum, as in the paper) or adamw, whose learning rate is '
+    'about 0.001',
     choices=(SGD, ADAMW),
     default=SGD,
     recent=True,
   )
   backbone_rate: float = fields.field(
-    'factor of the learning rate for the layers that start from a file, which '
-    'are all but a fresh head; 1: one rate for all',
+    'factor of the learning rate of layers that start from a file, all but a '
+    'fresh head',
     above=0,
     most=1,
     default=1.0,
@@ -216,7 +216,7 @@ class Classifier(Optimization):
   )
   ema: float = fields.field(
     'decay per step, such as 0.999, of a moving average of the weights, which '
-    'is evaluated, saved and exported in their place; 0: no average',
+    'is saved in their place; 0: none',
     least=0,
     most=0.99999,
     default=0.0,

@@ -99,9 +99,9 @@ class CompressTest(absltest.TestCase):
       opened.append(path)
       return load(path, **options)
 
-    def spy_logits(predict, images):
+    def spy_logits(predict, images, *options):
       tested.append((predict.given, len(images)))
-      return logits(predict, images)
+      return logits(predict, images, *options)
 
     with (
       mock.patch.object(keras.models, 'load_model', spy_load),

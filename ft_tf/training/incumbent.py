@@ -43,13 +43,13 @@ def compile_steps(
     UsageError: there is more than one device, where its updates differ, or the
       teacher is not of Keras.
   """
-  if onnx_models.holds(teacher):
-    raise errors.UsageError(
-      f'--method={method} needs a teacher of Keras: give kd, or a .keras file'
-    )
   if strategy.num_replicas_in_sync > 1:
     raise errors.UsageError(
       f'--method={method} trains on one device: give --num_replicas=1'
+    )
+  if onnx_models.holds(teacher):
+    raise errors.UsageError(
+      f'--method={method} needs a teacher of Keras: give kd, or a .keras file'
     )
   loss = {}
   if method == recipes.KERAS_DISTILLER_KL:

@@ -172,7 +172,7 @@ class LinearHeadStage(student.StudentStage):
       [],
       recipe.data.batch_size,
       signal=None,
-      class_weights=self._class_weights,
+      class_weights=self.class_weights,
     )
     return loop.Training(
       method=self.method,

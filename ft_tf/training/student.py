@@ -128,7 +128,7 @@ class StudentStage(stage.Stage):
     self._signals = signals
     self._programs = compiled or programs.Programs()
     self._check_inputs()
-    self._class_weights = class_weights.of(recipe, dataset)
+    self.class_weights = class_weights.of(recipe, dataset)
 
   def _check_inputs(self):
     method = self.recipe.student.method
@@ -352,7 +352,7 @@ class StudentStage(stage.Stage):
       signal=signal,
       image_size=self.seen.image_shape[:2] if smaller else None,
       labelled_share=len(self.dataset.train) / len(self._examples()),
-      class_weights=self._class_weights,
+      class_weights=self.class_weights,
       label_smoothing=recipe.student.label_smoothing,
     )
     train_steps = distillation.compile_steps(

@@ -169,7 +169,7 @@ class _TeacherStage(stage.Stage):
     self.recipe = precision.settle(recipe)
     self.dataset = dataset
     self._spec = specs.spec(self.recipe, dataset)
-    self._class_weights = class_weights.of(recipe, dataset)
+    self.class_weights = class_weights.of(recipe, dataset)
 
   def identity(self):
     path = teachers.source_file(self.recipe.teacher)
@@ -205,7 +205,7 @@ class _TeacherStage(stage.Stage):
         optimizer,
         recipe.data.batch_size,
         jit=options.compiles_by_xla(recipe),
-        weights=self._class_weights,
+        weights=self.class_weights,
         average=average,
       ),
       average=average,
