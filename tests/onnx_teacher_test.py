@@ -8,9 +8,9 @@ import pytest
 from absl.testing import absltest, parameterized
 
 from ft_tf import (
-  compression,
   errors,
   exporting,
+  recipe_fit,
   run_dir,
   teacher_check,
   teachers,
@@ -85,7 +85,7 @@ class OnnxTeacherTest(parameterized.TestCase):
     dataset = fixtures.blobs((16, 24, 3))
     recipe = _recipe()
     given = teachers.resolve(recipe, dataset)
-    recipe = compression.check_parts(recipe, dataset, given.model)
+    recipe = recipe_fit.check_parts(recipe, dataset, given.model).recipe
     work = {
       'strategy': fixtures.strategy(),
       'options': loop.Options(log_steps=1),
