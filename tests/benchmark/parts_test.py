@@ -49,7 +49,7 @@ class PartsTest(parameterized.TestCase):
 
   @pytest.mark.slow
   def test_students_are_trained_with_and_without_a_cache(self):
-    with mock.patch.object(jobs, 'STUDENT_IMAGES', 16):
+    with mock.patch.object(jobs, 'STUDENT_IMAGES', 32):
       for part in ('students', 'students_cached'):
         run = parts.make(dataclasses.replace(_JOB, part=part))
         run(0)
