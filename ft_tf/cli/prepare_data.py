@@ -1,4 +1,4 @@
-"""Downloads and prepares a TFDS data set, or looks at a folder of images, once.
+"""Prepares a TFDS data set, or looks at a folder of images.
 
   ft-tf prepare-data --dataset=cifar10 --data_dir=DATA
   ft-tf prepare-data --dataset=folder:IMAGES --data_dir=DATA

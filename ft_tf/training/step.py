@@ -53,10 +53,8 @@ def compile_steps(
   others = [v for model in models for v in model.non_trainable_variables]
   generator = generator or keras.random.SeedGenerator()
 
-  def differentiate(values, scale, number, batch):
+  def differentiate(values, scale, state, batch):
     """Returns terms, gradients and the others' new values: a pure function."""
-    seed = tf.cast(tf.convert_to_tensor(generator.state.value)[0], number.dtype)
-    state = tf.stack([seed, number])
     scope = keras.StatelessScope(
       [*zip(moved + others, values, strict=True), (generator.state, state)]
     )
@@ -81,8 +79,11 @@ def compile_steps(
     values = [tf.convert_to_tensor(v.value) for v in moved + others]
     scale = optimizer.scale_loss(tf.constant(1.0))
     number = tf.convert_to_tensor(optimizer.iterations.value)
+    # Read here: XLA reaches no variable of another device.
+    seed = tf.cast(tf.convert_to_tensor(generator.state.value)[0], number.dtype)
+    state = tf.stack([seed, number])
     values_of_terms, gradients, updated = differentiate(
-      values, scale, number, batch
+      values, scale, state, batch
     )
     for variable, value in zip(others, updated, strict=True):
       variable.assign(value)
