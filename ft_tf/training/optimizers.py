@@ -18,14 +18,22 @@ class _Optimizer(keras.optimizers.Optimizer):
     self,
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
     *,
-    weight_decay_on: str,
-    backbone: Iterable[keras.Variable],
-    backbone_rate: float,
-    name: str,
+    weight_decay_on: str = 'all',
+    backbone: Iterable[keras.Variable] = (),
+    backbone_rate: float = 1.0,
     **kwargs: Any,
   ):
-    """Takes the numbers of each optimizer that do not depend on its rule."""
-    super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+    """Takes the numbers of each optimizer that do not depend on its rule.
+
+    Args:
+      learning_rate: The rate, or a schedule of it.
+      weight_decay_on: What decays: 'all' variables; or 'kernels', which are the
+        variables of 2 dimensions and more.
+      backbone: Variables with another rate. The configuration leaves them out.
+      backbone_rate: The factor of their rate.
+      **kwargs: As of Keras's optimizers.
+    """
+    super().__init__(learning_rate=learning_rate, **kwargs)
     self.weight_decay_on = weight_decay_on
     self.backbone_rate = backbone_rate
     # Not the variables themselves: Keras takes those for the optimizer's own.
@@ -53,6 +61,9 @@ class _Optimizer(keras.optimizers.Optimizer):
     factor = self._rate_factors[index]
     return learning_rate if factor == 1 else factor * learning_rate
 
+  def get_config(self) -> dict[str, Any]:
+    return {**super().get_config(), 'weight_decay_on': self.weight_decay_on}
+
 
 @keras.saving.register_keras_serializable('ft_tf')
 class CoupledSGD(_Optimizer):
@@ -71,9 +82,6 @@ class CoupledSGD(_Optimizer):
     *,
     momentum: float,
     coupled_weight_decay: float,
-    weight_decay_on: str = 'all',
-    backbone: Iterable[keras.Variable] = (),
-    backbone_rate: float = 1.0,
     name: str = 'coupled_sgd',
     **kwargs: Any,
   ):
@@ -83,21 +91,10 @@ class CoupledSGD(_Optimizer):
       learning_rate: The rate, or a schedule of it.
       momentum: Of the update.
       coupled_weight_decay: Of what decays.
-      weight_decay_on: What decays: 'all' variables; or 'kernels', which are the
-        variables of 2 dimensions and more.
-      backbone: Variables with another rate. The configuration leaves them out.
-      backbone_rate: The factor of their rate.
       name: As of Keras's optimizers.
-      **kwargs: Likewise.
+      **kwargs: As of `_Optimizer`.
     """
-    super().__init__(
-      learning_rate,
-      weight_decay_on=weight_decay_on,
-      backbone=backbone,
-      backbone_rate=backbone_rate,
-      name=name,
-      **kwargs,
-    )
+    super().__init__(learning_rate, name=name, **kwargs)
     self.momentum = momentum
     self.coupled_weight_decay = coupled_weight_decay
 
@@ -135,7 +132,6 @@ class CoupledSGD(_Optimizer):
       **super().get_config(),
       'momentum': self.momentum,
       'coupled_weight_decay': self.coupled_weight_decay,
-      'weight_decay_on': self.weight_decay_on,
     }
 
 
@@ -163,9 +159,6 @@ class AdamW(_Optimizer):
     beta_1: float = 0.9,
     beta_2: float = 0.999,
     epsilon: float = 1e-7,
-    weight_decay_on: str = 'all',
-    backbone: Iterable[keras.Variable] = (),
-    backbone_rate: float = 1.0,
     name: str = 'adamw',
     **kwargs: Any,
   ):
@@ -177,20 +170,10 @@ class AdamW(_Optimizer):
       beta_1: Decay of the mean gradient m.
       beta_2: Decay of the mean squared gradient v.
       epsilon: Added to the root of v.
-      weight_decay_on: As of `CoupledSGD`, like the others.
-      backbone: Variables with another rate, by which they decay too.
-      backbone_rate: The factor of their rate.
       name: As of Keras's optimizers.
-      **kwargs: Likewise.
+      **kwargs: As of `_Optimizer`. The backbone decays by its own rate too.
     """
-    super().__init__(
-      learning_rate,
-      weight_decay_on=weight_decay_on,
-      backbone=backbone,
-      backbone_rate=backbone_rate,
-      name=name,
-      **kwargs,
-    )
+    super().__init__(learning_rate, name=name, **kwargs)
     self.decoupled_weight_decay = decoupled_weight_decay
     self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
 
@@ -243,7 +226,6 @@ class AdamW(_Optimizer):
       'beta_1': self.beta_1,
       'beta_2': self.beta_2,
       'epsilon': self.epsilon,
-      'weight_decay_on': self.weight_decay_on,
     }
 
 
