@@ -118,23 +118,16 @@ def check(recipe: recipes.Recipe) -> None:
       f'--method={recipes.LINEAR_HEAD} those of the last layer alone; give '
       '--qat_epochs=0, or another --method'
     )
-  if (
-    recipe.class_weights != recipes.NONE
-    and recipe.student.method in recipes.INCUMBENTS
+  for flag, value, without in (
+    ('class_weights', recipe.class_weights, recipes.NONE),
+    ('label_smoothing', recipe.student.label_smoothing, 0),
   ):
-    raise errors.UsageError(
-      f'--class_weights={recipe.class_weights}: '
-      f"--method={recipe.student.method} is Keras's own Distiller, with its "
-      'own cross entropy; give another --method, or --class_weights=none'
-    )
-  if recipe.student.label_smoothing and (
-    recipe.student.method in recipes.INCUMBENTS
-  ):
-    raise errors.UsageError(
-      f'--label_smoothing={recipe.student.label_smoothing}: '
-      f"--method={recipe.student.method} is Keras's own Distiller, with its "
-      'own cross entropy; give another --method, or --label_smoothing=0'
-    )
+    if value != without and recipe.student.method in recipes.INCUMBENTS:
+      raise errors.UsageError(
+        f"--{flag}={value}: --method={recipe.student.method} is Keras's own "
+        'Distiller, with its own cross entropy; give another --method, or '
+        f'--{flag}={without}'
+      )
   for role in ('teacher', 'student'):
     settings = getattr(recipe, role)
     if settings.optimizer == recipes.ADAMW and settings.momentum >= 1:
