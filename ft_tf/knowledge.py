@@ -17,7 +17,7 @@ from ft_tf.data import datasets, sampling
 from ft_tf.evaluation import metrics
 from ft_tf.methods import base, factor_transfer, registry
 from ft_tf.models import folding, layer_choice, model_files, taps
-from ft_tf.training import paraphraser, student
+from ft_tf.training import paraphraser, student_stage
 
 FILE = 'knowledge.json'
 _PROBED = 5000  # training images that the linear probe is fitted to
@@ -183,7 +183,7 @@ def _terms(
   )
   for term in terms:
     if term.adapter is not None:
-      path = os.path.join(run.path, student.ADAPTER.format(term.name))
+      path = os.path.join(run.path, student_stage.ADAPTER.format(term.name))
       term.adapter.set_weights(keras.models.load_model(path).get_weights())
   return terms
 

@@ -12,7 +12,7 @@ from ft_tf import errors, recipe_fit, recipe_flags, run_dir, specs
 from ft_tf.data import example_sets
 from ft_tf.export import device_limits
 from ft_tf.models import applications, layers, zoo
-from ft_tf.training import loop, student
+from ft_tf.training import loop, student, student_stage
 from tests import fixtures
 
 
@@ -86,7 +86,7 @@ class StudentWeightsTest(absltest.TestCase):
     )
 
   def test_content_of_the_file_identifies_the_run(self):
-    identity = student.StudentStage(
+    identity = student_stage.StudentStage(
       self.recipe, self.dataset, None, (), None, None
     ).identity()
     self.assertEqual(identity['student_sha256'], run_dir.digest(self.path))

@@ -25,7 +25,7 @@ from ft_tf import catalogue, errors, recipe_flags, recipes, run_dir, specs
 from ft_tf.data import datasets, example_sets
 from ft_tf.models import folding, heads
 from ft_tf.progress import reporter
-from ft_tf.training import distillation, loop, stage, student
+from ft_tf.training import distillation, loop, stage, student_stage
 
 _AT_ONCE = 64  # images
 # The least deviation of a feature, as a share of the root mean square of all:
@@ -114,7 +114,7 @@ class Scaling:
     return [kernel, bias - self.mean @ kernel]
 
 
-class LinearHeadStage(student.StudentStage):
+class LinearHeadStage(student_stage.StudentStage):
   """The last layer's training, on features that are computed once.
 
   The optimizer's numbers are those of `catalogue.linear_head`, whatever the
@@ -204,7 +204,7 @@ class LinearHeadStage(student.StudentStage):
 
   def _keep_best(self, run: run_dir.RunDir) -> None:
     self._put_back()
-    stage.save(os.path.join(run.path, student.BEST), self.model)
+    stage.save(os.path.join(run.path, student_stage.BEST), self.model)
 
   def _put_back(self) -> None:
     """Gives the student's last layer the weights of the head."""

@@ -29,7 +29,7 @@ from ft_tf.training import (
   paraphraser,
   precision,
   stage,
-  student,
+  student_stage,
 )
 
 _OBSERVED = 512  # training images that set the first ranges
@@ -123,7 +123,7 @@ def train_quantised(
   )
 
 
-class _QuantisedStage(student.StudentStage):
+class _QuantisedStage(student_stage.StudentStage):
   """The student's stage with a quantisation twin as the network that runs."""
 
   def __init__(self, recipe, *parts, trained, in_float):
@@ -180,7 +180,8 @@ class _QuantisedStage(student.StudentStage):
 
   def _continue_adapter(self, method):
     """Gives an adapter the weights that the student's run trained."""
-    path = os.path.join(self._trained.path, student.ADAPTER.format(method.name))
+    file = student_stage.ADAPTER.format(method.name)
+    path = os.path.join(self._trained.path, file)
     if not os.path.exists(path):
       raise errors.UsageError(
         f'{path} is missing, which --qat_epochs continues from: train the '

@@ -11,7 +11,7 @@ from absl.testing import absltest, parameterized
 from ft_tf import catalogue, errors, recipe_flags, run_dir
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import model_files
-from ft_tf.training import linear_head, loop, student
+from ft_tf.training import linear_head, loop, student, student_stage
 from tests import fixtures
 
 
@@ -116,7 +116,7 @@ class LinearHeadTest(parameterized.TestCase):
       scores['loss'], self.result['validation_cross_entropy'], places=4
     )
     best = predictors.open_predictor(
-      os.path.join(self.first.path, student.BEST)
+      os.path.join(self.first.path, student_stage.BEST)
     )
     scores = metrics.evaluate(best, self.dataset.validation)
     self.assertAlmostEqual(

@@ -13,7 +13,7 @@ from absl.testing import absltest, parameterized
 from ft_tf import errors, run_dir
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.progress import reporter
-from ft_tf.training import loop, monitor, step, student
+from ft_tf.training import loop, monitor, step, student_stage
 from tests import fixtures, networks, student_runs
 
 
@@ -230,7 +230,7 @@ class StudentTest(student_runs.StudentCase):
     recipe, dataset = self._with_average(), fixtures.blobs()
     with (
       mock.patch.object(
-        student.StudentStage, 'score', side_effect=KeyboardInterrupt
+        student_stage.StudentStage, 'score', side_effect=KeyboardInterrupt
       ),
       self.assertRaises(KeyboardInterrupt),
     ):
@@ -289,7 +289,7 @@ class StudentTest(student_runs.StudentCase):
     with (
       mock.patch.object(loop, '_random_states', return_value={}),
       mock.patch.object(
-        student.StudentStage, 'score', side_effect=KeyboardInterrupt
+        student_stage.StudentStage, 'score', side_effect=KeyboardInterrupt
       ),
       self.assertRaises(KeyboardInterrupt),
     ):

@@ -8,7 +8,7 @@ import pytest
 from absl.testing import absltest, parameterized
 
 from ft_tf.models import model_files
-from ft_tf.training import programs, student
+from ft_tf.training import programs, student_stage
 from tests import fixtures, student_runs
 
 
@@ -44,7 +44,7 @@ class ProgramsTest(student_runs.StudentCase):
       runs = {}
       for name, kept in (('shared', compiled), ('alone', None)):
         runs[name], _ = self.train(f'{name}-{seed}', recipe, compiled=kept)
-      for file in ('model.keras', student.BEST):
+      for file in ('model.keras', student_stage.BEST):
         one, other = (
           model_files.load(os.path.join(run.path, file)).get_weights()
           for run in runs.values()

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing import event_accumulator
 from ft_tf import errors, run_dir, specs, teachers
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import model_files, zoo
-from ft_tf.training import distillation, loop, student
+from ft_tf.training import distillation, loop, student, student_stage
 from tests import fixtures, networks, student_runs
 
 
@@ -137,7 +137,7 @@ class TrainStudentTest(student_runs.StudentCase):
     best = max(row['validation_accuracy'] for row in rows)
     (first, *_) = (r for r in rows if r['validation_accuracy'] == best)
     self.assertEqual(result['best_epoch'], first['epoch'])
-    kept = predictors.open_predictor(os.path.join(run.path, student.BEST))
+    kept = predictors.open_predictor(os.path.join(run.path, student_stage.BEST))
     scores = metrics.evaluate(kept, fixtures.blobs().validation)
     self.assertAlmostEqual(scores['accuracy'], best)
     self.assertAlmostEqual(
@@ -162,7 +162,9 @@ class TrainStudentTest(student_runs.StudentCase):
       )
     for name in names:
       self.assertTrue(
-        os.path.exists(os.path.join(whole.path, student.ADAPTER.format(name)))
+        os.path.exists(
+          os.path.join(whole.path, student_stage.ADAPTER.format(name))
+        )
       )
     # Cut off behind the second of nine steps; the signals are kept this time.
     with (
