@@ -78,27 +78,23 @@ class Quantiser(keras.layers.Layer):
       self.mode.observed[self.place] = tf.reduce_min(x), tf.reduce_max(x)
     return self.mode.rounded(self.group, x, self._round)
 
-  def grid(self) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the step between two values, and the int8 that is zero."""
-    return _grid(*self._ends())
-
-  def _ends(self):
+  def ends(self) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the range's least and largest value, with zero in between."""
     # A step of training must not take zero out of the range.
     low = tf.minimum(self.low.value, 0.0)
     return low, tf.maximum(self.high.value, low + _LEAST_RANGE)
 
   def _round(self, x):
-    low = self.mode.constant(lambda: self._ends()[0])
-    high = self.mode.constant(lambda: self._ends()[1])
+    low = self.mode.constant(lambda: self.ends()[0])
+    high = self.mode.constant(lambda: self.ends()[1])
     return tf.quantization.fake_quant_with_min_max_vars(x, low, high)
 
 
-def fixed_grid(low: float, high: float) -> tuple[tf.Tensor, tf.Tensor]:
-  """Returns the same as `Quantiser.grid` of a fixed range."""
-  return _grid(tf.constant(low), tf.constant(high))
+def grid(low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+  """Returns the step between two values of a range, and the int8 of zero.
 
-
-def _grid(low, high):
+  As training computes them; those of a file are `kernels.grid`.
+  """
   scale = (high - low) / LEVELS
   return scale, tf.clip_by_value(tf.round(-low / scale), 0, LEVELS) - 128
 

@@ -64,16 +64,24 @@ class Twin:
     while name in names:
       name += '_'
     tensors = {id(source): steps.Image(self.mode, name)(image)}
-    grids: dict[int, steps.Grid | None] = {id(source): steps.image_grid}
+    ranges: dict[int, steps.Range | None] = {id(source): steps.image_range}
     for role in places.plan(model):
       step = operations.make(role, self.mode)
-      step.input_grid = grids.get(id(role.call.inputs[0]))
-      grids[id(role.call.outputs[0])] = step.output_grid(step.input_grid)
+      step.input_ranges = tuple(ranges[id(each)] for each in role.call.inputs)
+      ranges[id(role.call.outputs[0])] = step.output_range()
       values = [tensors[id(tensor)] for tensor in role.call.inputs]
       tensors[id(role.call.outputs[0])] = step(
         values if len(values) > 1 else values[0]
       )
       self.steps.append(step)
+    for number, step in enumerate(self.steps):
+      step.goes_on_in(
+        [
+          later
+          for later in self.steps[number + 1 :]
+          if later.role.group == step.role.group
+        ]
+      )
     (logits,) = model.outputs
     return keras.Model(image, tensors[id(logits)], name=model.name)
 
