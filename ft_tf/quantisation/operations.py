@@ -135,10 +135,12 @@ class Arithmetic(steps.Step):
   def compute_integers(
     self, inputs: Sequence[kernels.Integers], output: kernels.Grid
   ) -> kernels.Integers:
-    kernel = kernels.multiply if self.role.kind == 'product' else kernels.add
     if self._has_constant():
       inputs = [*inputs, kernels.constant(self.constant(self._other))]
-    return kernel(*inputs, output)
+    a, b = inputs
+    if self.role.kind == 'product':
+      return kernels.multiply(a, b, output)
+    return kernels.add(a, b, output)
 
   def _has_constant(self):
     return places.constant(self.role.call) is not None

@@ -76,14 +76,17 @@ class Step(keras.layers.Layer):
       return sigmoid_range
     if self.quantisers:
       return list(self.quantisers.values())[-1].ends
-    is_passing = self.role.kind in (
+    return self.input_range if self.is_passing() else None
+
+  def is_passing(self) -> bool:
+    """Tells whether it writes in the range that it reads."""
+    return self.role.kind in (
       'same',
       'window_mean',
       'dropout',
       'identity',
       'folded',
     )
-    return self.input_range if is_passing else None
 
   def goes_on_in(self, later: Sequence['Step']) -> None:
     """Takes note of the steps behind it that are part of its kernel."""

@@ -102,7 +102,8 @@ class Weighted(activations.Activating):
     if before not in self.quantisers:
       return self.activate(y, inner)
     x = kernels.read(y, self.grid(before))
-    return self.activate_integers(x, inner, output).values()
+    integers = self.activate_integers(x, inner, output)
+    return self.activate(y, inner) if integers is None else integers.values()
 
   def _first_grid(self):
     """Returns the grid that the convolution writes; None: not known."""
@@ -117,6 +118,8 @@ class Weighted(activations.Activating):
 
   def _file_scales(self):
     """Returns the scales of input and weights in a file, float32."""
+    if self.input_range is None:
+      raise ValueError(f'the input of {self.name} is not rounded')
     weights = tf.cast(self._largest_weights(), tf.float64) / 127
     return (
       kernels.grid(*self.input_range()).scale,
@@ -162,7 +165,11 @@ class Weighted(activations.Activating):
 
   def _has_scale_for_tensor(self):
     """Tells whether the weights get one scale, by fake quantisation."""
-    return self.mode.frozen and self.mode.weight_scales == 'tensor'
+    return (
+      self.mode.frozen
+      and self.mode.weight_scales == 'tensor'
+      and self.role.group not in self.mode.in_float
+    )
 
   @property
   def channel_axes(self) -> int:

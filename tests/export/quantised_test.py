@@ -150,6 +150,50 @@ class TFLiteTest(parameterized.TestCase):
     self._check_equal(quantised.tflite(twin), twin, images)
 
 
+class MixedTest(absltest.TestCase):
+  def test_a_layer_left_in_float_restores_the_classes(self):
+    student = quantised_networks.spoiled()
+    images, _ = quantised_networks.images(128)
+    classes = student(images, training=False).numpy().argmax(axis=1)
+    agreements = []
+    for in_float in ((), ('expand',)):
+      twin = _twin(student, weight_scales='tensor', in_float=in_float)
+      raw, source, target = _run(quantised.tflite(twin), images)
+      agreements.append((raw.argmax(axis=1) == classes).mean())
+      self.assertEqual(source['quantization'], (1.0, 0))
+      self.assertEqual((source['dtype'], target['dtype']), (np.uint8,) * 2)
+    self.assertLess(agreements[0], 0.9)
+    self.assertGreaterEqual(agreements[1], 0.97)
+
+  def test_other_layers_are_integers(self):
+    student = quantised_networks.trained()
+    twin = _twin(student, in_float=['expand'])
+    content = quantised.tflite(twin)
+    # The one that reads what the layer writes computes in float too.
+    self.assertEqual(twin.float_groups, {'expand', 'depthwise'})
+    other = _twin(student, in_float=['last'])
+    with self.assertRaisesRegex(errors.UsageError, 'of the layer (ex|dep)'):
+      quantised.check(content, other)
+    with self.assertRaisesRegex(errors.UsageError, 'not integer throughout'):
+      quantised.check(content, _twin(student))
+
+  def test_logits_left_in_float_are_float32(self):
+    twin = _twin(in_float=['logits'])
+    content = quantised.tflite(twin)
+    images, _ = quantised_networks.images(8)
+    interpreter = litert.Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    (source,) = interpreter.get_input_details()
+    (target,) = interpreter.get_output_details()
+    self.assertEqual((source['dtype'], target['dtype']), (np.uint8, np.float32))
+    expected = twin.model(images, training=False)
+    for image, logits in zip(images, expected, strict=True):
+      interpreter.set_tensor(source['index'], image[None])
+      interpreter.invoke()
+      found = interpreter.get_tensor(target['index'])[0]
+      np.testing.assert_allclose(found, logits, atol=0.02 * np.ptp(expected))
+
+
 class CheckTest(parameterized.TestCase):
   def test_other_ranges_are_refused_by_name(self):
     twin = _twin()
