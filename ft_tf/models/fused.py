@@ -165,8 +165,8 @@ def fuse(model: keras.Model) -> keras.Model:
     A functional model with the same layer names. Strided 1x1 convolutions of
     few channels are `SubsampledConvolution`s, on a CPU depthwise ones in
     bfloat16 or of 5x5 and more `DepthwiseConvolution`s. A batch norm that the
-    kernel does not cover stays Keras's: synchronised over replicas, renormalised, of
-    another axis than the last, or not of maps `[B, H, W, C]`.
+    kernel does not cover stays Keras's: synchronised over replicas,
+    renormalised, of another axis than the last, or not of maps `[B, H, W, C]`.
   """
   functional = keras.Model(
     model.inputs[0], graph.outputs(model), name=model.name
