@@ -86,6 +86,25 @@ class FusedBatchNormalizationTest(parameterized.TestCase):
     for weight in model.weights:
       self.assertEqual(weight.dtype, 'float32')
 
+  @parameterized.parameters(6, 16)
+  def test_bfloat16_is_near_float32_whatever_the_channels(self, channels):
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.normal(1.0, 3.0, (8, 5, 4, channels)), tf.float32)
+    found = []
+    for dtype in ('mixed_bfloat16', 'float32'):
+      inputs = keras.Input((5, 4, channels))
+      model = keras.Model(
+        inputs, keras.layers.BatchNormalization(dtype=dtype)(inputs)
+      )
+      twin = fused.fuse(model)
+      y, gradients, after = _train(twin, x, model.weights)
+      self.assertEqual(y.dtype, keras.DTypePolicy(dtype).compute_dtype)
+      found.append([tf.cast(y, tf.float32), *gradients, *after])
+    for half, full in zip(*found, strict=True):
+      self.assertLess(
+        float(tf.norm(half - full)), 0.02 * float(tf.norm(full)) + 1e-3
+      )
+
   def test_frozen_batch_norm_keeps_its_statistics(self):
     model = _norm(trainable=False)
     before = [w.numpy() for w in model.weights]
