@@ -15,7 +15,6 @@ import tensorflow as tf
 
 from ft_tf.models import graph
 
-
 # Channels that oneDNN computes at once: 8 on AVX2, 16 on AVX-512. The larger is
 # right for both.
 _BLOCK = 16
