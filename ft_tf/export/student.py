@@ -23,6 +23,7 @@ from ft_tf.export import folder as export_folder
 from ft_tf.models import checks, model_files, standard
 
 _LOOKED_AT = 64  # images that tell whether a student is dead
+_STUDYING = 'looking for the layers that lose most in int8'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,6 +225,8 @@ def _makeable(
   """Returns the formats that there is a use for; tells of the others."""
   makeable = []
   for each in chosen:
+    if each.untrained is not None:
+      status(_STUDYING)
     reason = each.why_needless(source)
     if reason:
       status(f'{each.file} is not made: {reason}')
@@ -275,7 +278,7 @@ def _study(
   written: run_dir.RunDir,
 ) -> None:
   """Writes which layers lose most in int8, if the twin knows them all."""
-  status('looking for the layers that lose most in int8')
+  status(_STUDYING)
   try:
     studied = source.studied
   except errors.UsageError as error:
