@@ -258,11 +258,8 @@ def _claimed(
   if path:
     identity['teacher_sha256'] = run_dir.digest(path)
   identity |= stage.images_identity(dataset)
-  run.claim(identity)
-  try:
+  with run.held(identity):
     yield
-  finally:
-    run.release()
 
 
 def _train(

@@ -168,7 +168,7 @@ class RunDir:
       self._lock = open(os.path.join(self.path, '.lock'), 'w')
     except OSError as error:
       if storage.is_full(error):
-        raise storage.StorageError.about(self.path, error.errno) from error
+        raise storage.StorageError.about(self.path, error.errno or 0) from error
       raise errors.UsageError(
         f'cannot write to {self.path} ({error.strerror}): give another '
         '--workdir'
@@ -342,7 +342,9 @@ class RunDir:
     except (FileNotFoundError, NotADirectoryError):
       return None
     except (OSError, ValueError, RecursionError) as error:
-      reason = error.strerror if isinstance(error, OSError) else 'not JSON'
+      reason = 'not JSON'
+      if isinstance(error, OSError):
+        reason = error.strerror or 'not readable'
       raise _damaged(path, reason) from error
     kind = {RECIPE: dict, RESULT: dict, _ENVIRONMENT: list}.get(base)
     if kind is not None and not isinstance(value, kind):

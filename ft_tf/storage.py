@@ -233,31 +233,35 @@ def size(path: str) -> int:
   return total
 
 
-def check_free(path: str, needed: Mapping[str, int], fix: str) -> None:
-  """Raises `UsageError` if a disk has less space than a folder will take.
+def check_free(needed: Mapping[str, Mapping[str, int]], fix: str) -> None:
+  """Raises `UsageError` if disks have less space than folders will take.
 
   Args:
-    path: The folder, which need not be there. What it holds already counts as
-      written.
-    needed: Bytes by what they are for.
+    needed: Bytes by what they are for, by folder. A folder need not be there;
+      what it holds already counts as written.
     fix: What to do besides freeing space.
   """
-  existing = os.path.abspath(path)
-  while not os.path.exists(existing):
-    existing = os.path.dirname(existing)
-  total = sum(needed.values())
-  missing = max(total - size(path), 0)
-  free = shutil.disk_usage(existing).free
-  if missing <= free:
-    return
-  parts = ', '.join(
-    f'{what} {format_bytes(count)}' for what, count in needed.items() if count
-  )
-  raise errors.UsageError(
-    f'{path} will take about {format_bytes(total)} ({parts}), of which '
-    f'{format_bytes(missing)} are not written yet, and {format_bytes(free)} '
-    f'are free there: free some space, or {fix}'
-  )
+  missing: dict[int, int] = {}
+  for path, kinds in needed.items():
+    existing = os.path.abspath(path)
+    while not os.path.exists(existing):
+      existing = os.path.dirname(existing)
+    total = sum(kinds.values())
+    device = os.stat(existing).st_dev
+    left = max(total - size(path), 0)
+    missing[device] = missing.get(device, 0) + left
+    free = shutil.disk_usage(existing).free
+    if missing[device] > free:
+      parts = ', '.join(
+        f'{what} {format_bytes(count)}'
+        for what, count in kinds.items()
+        if count
+      )
+      raise errors.UsageError(
+        f'{path} will take about {format_bytes(total)} ({parts}), of which '
+        f'{format_bytes(left)} are not written yet, and {format_bytes(free)} '
+        f'are free on its disk: free some space, or {fix}'
+      )
 
 
 def format_bytes(count: int) -> str:

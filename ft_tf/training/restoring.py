@@ -136,7 +136,7 @@ class Checkpoints:
       names = self._names(step)
       if not any(name.endswith(('.index', '.json')) for name in names):
         # Written last: the process was killed before the checkpoint was one.
-        self._remove(lambda name, names=names: name in names)
+        self._remove(names.__contains__)
         continue
       damaged = True
       asides = [
