@@ -350,7 +350,7 @@ class StudentStage(stage.Stage):
     outputs = metrics.logits(_folded(self.model), test.images)
     scores = stage.score_test_split(run, outputs, self.seen)
     rows = [r for r in run.metrics() if 'validation_accuracy' in r]
-    best = _load_best(run) if rows else None
+    best = load_best(run) if rows else None
     if best is not None:
       kept = metrics.evaluate(_folded(best), test)
       scores['best_accuracy'] = kept['accuracy']
@@ -364,7 +364,7 @@ class StudentStage(stage.Stage):
     return scores
 
 
-def _load_best(run: run_dir.RunDir) -> keras.Model | None:
+def load_best(run: run_dir.RunDir) -> keras.Model | None:
   """Returns the student of the best epoch; None, with a line, if it is lost.
 
   What counts is the student of the last epoch, which does not need it.
