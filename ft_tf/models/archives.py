@@ -6,7 +6,6 @@ runs that were made from it, which know its SHA-256, still belong to it.
 
 import json
 import os
-import re
 import shutil
 import zipfile
 from typing import Any
@@ -48,26 +47,11 @@ def _write_undated(source: str, target: str) -> None:
       if entry.filename in (_CONFIG, _METADATA):
         value = json.loads(old.read(entry))
         value.pop('date_saved', None)
-        _drop_number(value)
         _number_shared(value, {})
         new.writestr(written, json.dumps(value))
       else:
         with old.open(entry) as member, new.open(written, 'w') as copy:
           shutil.copyfileobj(member, copy, _COPIED)
-
-
-def _drop_number(value: dict[str, Any]) -> None:
-  """Drops the number from a name that Keras gave a model: `paraphraser_2`.
-
-  It tells how many models the process has made before.
-  """
-  config = value.get('config')
-  if not isinstance(config, dict) or not isinstance(config.get('name'), str):
-    return
-  name, _, number = config['name'].rpartition('_')
-  given = re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', str(value.get('class_name')))
-  if number.isdecimal() and name == given.lower():
-    config['name'] = name
 
 
 def _number_shared(value: Any, numbers: dict[Any, int]) -> None:

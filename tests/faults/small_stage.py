@@ -34,7 +34,7 @@ class SmallStage(stage.Stage):
     image = keras.Input((8, 8, 1), name='image')
     x = keras.layers.Flatten(name='flat')(image)
     x = keras.layers.Dense(3, name='logits')(x)
-    self.model = keras.Model(image, x)
+    self.model = keras.Model(image, x, name='small')
     self._momentum = tf.Variable(tf.zeros([64, 3]))
 
   def prepare(self, run, strategy, options, part):
