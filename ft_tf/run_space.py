@@ -59,10 +59,8 @@ def check(
     *[space.of_export(student)] * (1 + baseline),
   ]
   folders = {run.path: space.total(needed)}
-  if signals is not None and signals.enabled and terms:
-    views, view_bytes = filling.estimate(terms, teacher_model, recipe, dataset)
-    # What an earlier run has kept of them is known once the teacher is trained.
-    signals.check(views, views, view_bytes, used=0)
+  if signals is not None:
+    kept = filling.check(signals, terms, teacher_model, recipe, dataset)
     if signals.folder is not None:
-      folders[signals.folder] = {'teacher outputs': views * view_bytes}
+      folders[signals.folder] = {'teacher outputs': kept}
   space.check(folders)

@@ -14,6 +14,33 @@ from ft_tf.models import feature_maps
 from ft_tf.signals import cache, constant
 
 
+def check(
+  store: cache.Store,
+  methods: list[base.Method],
+  teacher: keras.Model,
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+) -> int:
+  """Returns the bytes of a student's signals, before anything is trained.
+
+  Args:
+    store: Where they will be kept.
+    methods: As of `estimate`, like the others.
+    teacher: The teacher's model.
+    recipe: The student's.
+    dataset: The images.
+
+  Raises:
+    UsageError: they alone are more than the store may take. How many of them an
+      earlier run has kept is known once the teacher is trained.
+  """
+  if not store.enabled or not methods:
+    return 0
+  count, view_bytes = estimate(methods, teacher, recipe, dataset)
+  store.check(count, count, view_bytes, used=0)
+  return count * view_bytes
+
+
 def estimate(
   methods: list[base.Method],
   teacher: keras.Model,
