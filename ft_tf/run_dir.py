@@ -10,16 +10,12 @@ split) and, once it is complete, `result.json`.
 import contextlib
 import fcntl
 import hashlib
-import json
-import math
 import os
-import shutil
-import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
-from ft_tf import environment, errors, paths, storage
+from ft_tf import claims, environment, errors, json_files, paths, storage
 
 # The files of an export folder that are always there, in the order in which
 # they are measured; `export.formats` adds others.
@@ -56,11 +52,7 @@ _REFUSED = 'refused.json'
 # What a run has trained. A folder with one of these and no recipe is not taken.
 _TRAINED = (RESULT, 'metrics.jsonl', 'model.keras', 'best.keras', 'checkpoints')
 _OF_WHOLE = ('comparison.json', 'samples.json', 'report.html')
-_CHECKSUM = 'checksum'  # in a result: of its other values
-_FIXES = {
-  RECIPE: 'put back a copy of it, or give another --workdir',
-}
-_FIX = 'delete it, and run the command that wrote it again'
+_PUT_BACK = 'put back a copy of it, or give another --workdir'
 
 
 class RunDir:
@@ -74,7 +66,7 @@ class RunDir:
     self.pictures = os.path.join(self.path, 'maps')
     self._metrics = os.path.join(self.path, 'metrics.jsonl')
     self._lock: TextIO | None = None
-    self._made: _Made | None = None
+    self._made: claims.Made | None = None
 
   def child(self, name: str) -> 'RunDir':
     """Returns the run folder of that name inside this one."""
@@ -112,7 +104,9 @@ class RunDir:
     if written is None:
       self._check_unclaimed()
       return
-    changed = _differences(written, _as_json(recipe, written, addable))
+    changed = claims.differences(
+      written, claims.as_json(recipe, written, addable)
+    )
     if changed and not self._may_change(written, recipe):
       raise errors.UsageError(
         f'{self.path} holds a run of another recipe ({"; ".join(changed)}): '
@@ -127,7 +121,7 @@ class RunDir:
       if os.path.isfile(path) or (os.path.isdir(path) and os.listdir(path)):
         raise errors.UsageError(
           f'{self.path} holds {name} of a run and no {RECIPE}, so that nobody '
-          f'knows what it is of: {_FIXES[RECIPE]}'
+          f'knows what it is of: {_PUT_BACK}'
         )
 
   def _may_change(self, written: dict[str, Any], given: dict[str, Any]) -> bool:
@@ -162,7 +156,7 @@ class RunDir:
       StorageError: the disk is full.
     """
     self.check(recipe, addable=addable)
-    made = _Made(self.path)
+    made = claims.Made(self.path)
     try:
       os.makedirs(self.path, exist_ok=True)
       self._lock = open(os.path.join(self.path, '.lock'), 'w')
@@ -180,7 +174,7 @@ class RunDir:
       raise
 
   def _begin(
-    self, recipe: dict[str, Any], addable: Iterable[str], made: '_Made'
+    self, recipe: dict[str, Any], addable: Iterable[str], made: 'claims.Made'
   ) -> None:
     """Does what `claim` does in a folder that is there."""
     assert self._lock is not None
@@ -202,7 +196,9 @@ class RunDir:
     if written is None:
       self.write(RECIPE, recipe)
     else:
-      corrected = _differences(written, _as_json(recipe, written, addable))
+      corrected = claims.differences(
+        written, claims.as_json(recipe, written, addable)
+      )
       if corrected or set(addable) & recipe.keys() - written.keys():
         self.remove(RESULT)
         self.write(RECIPE, recipe)
@@ -226,7 +222,7 @@ class RunDir:
       except errors.UsageError:
         damaged = True
       if damaged:
-        say_damaged(path, consequence)
+        storage.say_damaged(path, consequence)
 
   @contextlib.contextmanager
   def held(
@@ -334,37 +330,22 @@ class RunDir:
 
   def _load(self, name: str) -> Any:
     """Returns what `read` does; of a damaged result, too, raises."""
-    path = os.path.join(self.path, name)
-    base = os.path.basename(name)
-    try:
-      with open(path, encoding='utf-8') as file:
-        value = json.load(file)
-    except (FileNotFoundError, NotADirectoryError):
-      return None
-    except (OSError, ValueError, RecursionError) as error:
-      reason = 'not JSON'
-      if isinstance(error, OSError):
-        reason = error.strerror or 'not readable'
-      raise _damaged(path, reason) from error
-    kind = {RECIPE: dict, RESULT: dict, _ENVIRONMENT: list}.get(base)
-    if kind is not None and not isinstance(value, kind):
-      raise _damaged(path, f'no {kind.__name__}')
-    if base == RESULT and value.pop(_CHECKSUM, None) not in (
-      None,  # of an earlier version
-      _checksum(value),
-    ):
-      raise _damaged(path, 'its checksum differs')
-    return value
+    path, base = os.path.join(self.path, name), os.path.basename(name)
+    if base == RESULT:
+      return json_files.load_checked(path)
+    if base == RECIPE:
+      return json_files.load(path, dict, _PUT_BACK)
+    return json_files.load(path, list if base == _ENVIRONMENT else None)
 
   def write(self, name: str, value: Any, *, indent: int | None = 2) -> None:
     """Writes a JSON file, whole or not at all; on one line without indent."""
     self.check_there()
     path = os.path.join(self.path, name)
     if os.path.basename(name) == RESULT:
-      value = {**value, _CHECKSUM: _checksum(value)}
+      value = json_files.with_checksum(value)
     with replacing(path) as temporary:
       with open(temporary, 'w', encoding='utf-8') as file:
-        file.write(to_json(value, indent=indent) + '\n')
+        file.write(json_files.to_json(value, indent=indent) + '\n')
 
   def remove(self, name: str) -> None:
     """Removes a file, if it is there."""
@@ -386,7 +367,7 @@ class RunDir:
       storage.explained(self._metrics),
       open(self._metrics, 'a', encoding='utf-8') as file,
     ):
-      file.write(to_json(row) + '\n')
+      file.write(json_files.to_lines([row]))
 
   def metrics(self) -> list[dict[str, Any]]:
     """Returns the rows of metrics.jsonl, in the order of their steps.
@@ -394,14 +375,7 @@ class RunDir:
     A crash may cut the last row short; such a row is left out, and so are lines
     that are no rows.
     """
-    rows: list[dict[str, Any]] = []
-    with contextlib.suppress(FileNotFoundError, IsADirectoryError):
-      with open(self._metrics, 'rb') as file:
-        for line in file:
-          row = _read_row(line)
-          if row is not None and (not rows or row['step'] > rows[-1]['step']):
-            rows.append(row)
-    return rows
+    return json_files.load_rows(self._metrics)
 
   def rewind_metrics(
     self, step: int, known: Iterable[dict[str, Any]] = ()
@@ -417,126 +391,12 @@ class RunDir:
     by_step = {row['step']: row for row in (*self.metrics(), *known)}
     rows = [by_step[each] for each in sorted(by_step) if each <= step]
     if os.path.isdir(self._metrics):
-      say_damaged(self._metrics, 'its rows are lost')
+      storage.say_damaged(self._metrics, 'its rows are lost')
     if rows or os.path.exists(self._metrics):
       with replacing(self._metrics) as path:
         with open(path, 'w', encoding='utf-8') as file:
-          file.writelines(to_json(row) + '\n' for row in rows)
+          file.write(json_files.to_lines(rows))
     return rows
-
-
-class _Made:
-  """What a claim finds, so that what it made can be removed again.
-
-  Nothing else is removed, whatever lies in the folder.
-  """
-
-  # The files and folders of a run that has trained nothing.
-  _NAMES = (
-    RECIPE,
-    _ENVIRONMENT,
-    _REFUSED,
-    CANDIDATES,
-    '.lock',
-    'beta.json',
-    'metrics.jsonl',
-    'methods.json',
-    'plan.json',
-    'checkpoints',
-    'maps',
-    'tensorboard',
-  )
-
-  def __init__(self, path: str):
-    self._path = path
-    self._names = os.listdir(path) if os.path.isdir(path) else []
-    self._folders = []
-    while not os.path.exists(path):
-      self._folders.append(path)
-      path = os.path.dirname(path)
-
-  def remove(self) -> None:
-    """Removes what a run made since; folders only if they are empty then."""
-    for name in self._NAMES:
-      path = os.path.join(self._path, name)
-      if name in self._names:
-        continue
-      if os.path.isdir(path):
-        shutil.rmtree(path, ignore_errors=True)
-      else:
-        with contextlib.suppress(FileNotFoundError):
-          os.remove(path)
-    for folder in self._folders:
-      with contextlib.suppress(OSError):
-        os.rmdir(folder)
-
-
-def say_damaged(path: str, consequence: str) -> None:
-  """Sets a damaged file aside, and says so.
-
-  Args:
-    path: The file.
-    consequence: What follows from it, as the end of the line.
-  """
-  aside = os.path.basename(storage.set_aside(path))
-  print(
-    f'{path} is damaged and was renamed to {aside}: {consequence}',
-    file=sys.stderr,
-    flush=True,
-  )
-
-
-def _damaged(path: str, reason: str) -> errors.UsageError:
-  fix = _FIXES.get(os.path.basename(path), _FIX)
-  return errors.UsageError(f'{path} is damaged ({reason}): {fix}')
-
-
-def _checksum(value: dict[str, Any]) -> str:
-  return hashlib.sha256(to_json(value).encode()).hexdigest()[:16]
-
-
-def _read_row(line: bytes) -> dict[str, Any] | None:
-  """Returns the row of a line; None if it is none."""
-  try:
-    row = json.loads(line) if line.endswith(b'\n') else None
-  except (ValueError, RecursionError):
-    return None
-  whole = isinstance(row, dict) and type(row.get('step')) is int
-  return row if whole else None
-
-
-def _as_json(
-  recipe: dict[str, Any], written: dict[str, Any], addable: Iterable[str]
-) -> dict[str, Any]:
-  """Returns a recipe to be compared with one that was read from JSON.
-
-  Args:
-    recipe: As of `RunDir.claim`; its tuples become lists.
-    written: What was read.
-    addable: Names that are left out where `written` lacks them.
-  """
-  left_out = set(addable) - written.keys()
-  given = json.loads(json.dumps(recipe))
-  return {name: given[name] for name in given if name not in left_out}
-
-
-def to_json(value: Any, *, indent: int | None = None) -> str:
-  """Returns a value as JSON; numbers that are not finite become null.
-
-  JSON has no NaN and no infinity. Python's own writer writes them as words that
-  other JSON readers refuse.
-  """
-  return json.dumps(_finite(value), indent=indent, allow_nan=False)
-
-
-def _finite(value):
-  if isinstance(value, dict):
-    return {key: _finite(inner) for key, inner in value.items()}
-  if isinstance(value, (list, tuple)):
-    return [_finite(inner) for inner in value]
-  if isinstance(value, float) and not math.isfinite(value):
-    return None
-  return value
 
 
 def check_writable(path: str) -> None:
@@ -596,17 +456,3 @@ def digest(path: str) -> str:
     raise errors.UsageError(
       f'cannot read {path} ({error.strerror}): give the path of a file'
     ) from error
-
-
-def _differences(
-  old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ''
-) -> list[str]:
-  """Returns 'field: old saved, new given' for each leaf that differs."""
-  lines = []
-  for key in sorted(old.keys() | new.keys()):
-    was, now = old.get(key), new.get(key)
-    if isinstance(was, dict) and isinstance(now, dict):
-      lines += _differences(was, now, f'{prefix}{key}.')
-    elif was != now:
-      lines.append(f'{prefix}{key}: {was} saved, {now} given')
-  return lines

@@ -6,6 +6,7 @@ import fcntl
 import itertools
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping
 
@@ -121,6 +122,21 @@ def set_aside(path: str) -> str:
       os.rename(path, aside)
       return aside
   raise AssertionError
+
+
+def say_damaged(path: str, consequence: str) -> None:
+  """Sets a damaged file aside, and says so.
+
+  Args:
+    path: The file.
+    consequence: What follows from it, as the end of the line.
+  """
+  aside = os.path.basename(set_aside(path))
+  print(
+    f'{path} is damaged and was renamed to {aside}: {consequence}',
+    file=sys.stderr,
+    flush=True,
+  )
 
 
 @contextlib.contextmanager

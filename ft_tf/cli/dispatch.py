@@ -23,7 +23,7 @@ import tensorflow_datasets as tfds
 from absl import flags, logging
 
 import ft_tf
-from ft_tf import errors, native_output, paths, run_dir, storage
+from ft_tf import errors, json_files, native_output, paths, storage
 from ft_tf.cli import flag_sets, help_text, lazy, outcome
 from ft_tf.models import model_files
 
@@ -238,7 +238,7 @@ def _print(result: outcome.Outcome, as_json: bool) -> None:
   if result.text:
     print(result.text, file=sys.stderr if as_json else sys.stdout, flush=True)
   if as_json:
-    print(run_dir.to_json(result.values), flush=True)
+    print(json_files.to_json(result.values), flush=True)
 
 
 def _say(name: str, reason: Any, code: int) -> int:

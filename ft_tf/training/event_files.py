@@ -38,7 +38,7 @@ def _cut_file(path: str, step: int) -> bool:
   events, whole = _read(path)
   kept = [event for event in events if _stays(event, step)]
   if not whole and os.path.isdir(path):
-    run_dir.say_damaged(path, 'its curves are lost in TensorBoard')
+    storage.say_damaged(path, 'its curves are lost in TensorBoard')
     return False
   if not whole or len(kept) < len(events):
     with (

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import run_dir
+from ft_tf import json_files, run_dir
 from ft_tf.training import tensorboard
 
 _BY = 'validation_accuracy'  # of which the best row is told
@@ -92,7 +92,7 @@ class Monitor:
   def _note(self, row: dict[str, Any]) -> None:
     """Takes a row that was written into what is recorded of them."""
     self._count += 1
-    self._hash.update(run_dir.to_json(row).encode())
+    self._hash.update(json_files.to_json(row).encode())
     self._last = row
     best = (self._best or {}).get(_BY, -1.0)
     if (row.get(_BY) or -1.0) > best:
@@ -147,7 +147,7 @@ def _say_lost(
 
 
 def _hash(rows: list[dict[str, Any]]) -> str:
-  text = ''.join(map(run_dir.to_json, rows))
+  text = ''.join(map(json_files.to_json, rows))
   return hashlib.sha256(text.encode()).hexdigest()
 
 

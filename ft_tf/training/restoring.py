@@ -17,7 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ft_tf import errors, run_dir, storage
+from ft_tf import errors, json_files, run_dir, storage
 
 _KEPT = 2  # one of them is whole if the process is killed while it writes
 _PREFIX = 'ckpt'
@@ -121,7 +121,7 @@ class Checkpoints:
     record = {'step': step, 'files': digests, 'logged': logged}
     with run_dir.replacing(f'{self._path(step)}.json') as path:
       with open(path, 'w', encoding='utf-8') as file:
-        file.write(run_dir.to_json(record))
+        file.write(json_files.to_json(record))
 
   def _set_damaged_aside(self) -> bool:
     """Renames newest checkpoints until one is whole; tells whether it did."""
@@ -188,7 +188,7 @@ class Checkpoints:
     """Has TensorFlow's state file name the checkpoints that are there."""
     path = os.path.join(self._folder, _STATE)
     if os.path.isdir(path):
-      run_dir.say_damaged(path, 'it is written again')
+      storage.say_damaged(path, 'it is written again')
     if not steps:
       with contextlib.suppress(FileNotFoundError):
         os.remove(path)

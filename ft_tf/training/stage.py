@@ -26,7 +26,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import recipes, run_dir, specs
+from ft_tf import recipes, run_dir, specs, storage
 from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import archives, model_files
@@ -266,7 +266,7 @@ def claim(
     complete = _result(run, recipe_json)
     is_there = os.path.lexists(run.model)
     if complete is None and is_there and not archives.is_whole(run.model):
-      run_dir.say_damaged(run.model, 'it is written again')
+      storage.say_damaged(run.model, 'it is written again')
     yield complete
 
 

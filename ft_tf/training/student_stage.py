@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ft_tf import errors, recipes, run_dir, specs, teachers
+from ft_tf import errors, recipes, run_dir, specs, storage, teachers
 from ft_tf.data import datasets
 from ft_tf.evaluation import inference, metrics, predictors
 from ft_tf.methods import registry
@@ -379,7 +379,7 @@ def load_best(run: run_dir.RunDir) -> keras.Model | None:
   if archives.is_whole(path):
     with contextlib.suppress(errors.UsageError):
       return model_files.load(path)
-  run_dir.say_damaged(path, consequence)
+  storage.say_damaged(path, consequence)
   return None
 
 
