@@ -156,13 +156,13 @@ def run(
   count = training.images_per_epoch or len(training.examples)
   batch = data.batch_size
   total = views.count_steps(count, batch_size=batch, epochs=training.epochs)
-  checkpoint = _checkpoint(training, data, seed)
-  saved = restoring.Checkpoints(checkpoint, run)
-  step = saved.restore()
+  checkpoint, manager = _restored(training, data, seed, run)
+  step = int(checkpoint.step)
   # Drops the rows after the checkpoint: they are logged again.
   watch = monitor.Monitor(
-    run, method=training.method, step=step, steps=total, logged=saved.logged
+    run, method=training.method, step=step, steps=total, logged=manager.logged
   )
+  manager.describe_log = watch.describe_log
   part.start(step=step, steps=total, epochs=training.epochs)
   best = max((_accuracy(row) for row in run.metrics()), default=-1.0)
   stream = views.stream(
@@ -194,7 +194,7 @@ def run(
       _next_multiple(step, options.checkpoint_steps),
     )
     terms, speed = turn(after - step)
-    _check_finite(training, terms, step, saved.newest)
+    _check_finite(training, terms, step, manager.latest_checkpoint)
     row = {
       'step': after,
       'epoch': after * batch / count,
@@ -223,17 +223,21 @@ def run(
     if step % options.checkpoint_steps == 0 or step == total:
       checkpoint.step.assign(step)
       checkpoint.epoch.assign(step * batch / count)
-      saved.save(step, watch.logged)
+      manager.save(checkpoint_number=step)
   if training.average is not None:
     training.average.put()
   return watch
 
 
-def _checkpoint(
-  training: Training, data: recipes.Data, seed: int
-) -> tf.train.Checkpoint:
-  """Returns what is checkpointed: all that the steps move, and their number."""
-  return tf.train.Checkpoint(
+def _restored(
+  training: Training, data: recipes.Data, seed: int, run: run_dir.RunDir
+) -> tuple[tf.train.Checkpoint, restoring.Checkpoints]:
+  """Returns what is checkpointed, as the newest whole checkpoint has it.
+
+  Raises:
+    UsageError: the checkpoint lacks a part of the run's state.
+  """
+  checkpoint = tf.train.Checkpoint(
     step=tf.Variable(0, dtype=tf.int64),
     epoch=tf.Variable(0.0, dtype=tf.float64),
     seed=tf.Variable(seed, dtype=tf.int64),
@@ -242,6 +246,9 @@ def _checkpoint(
     **_random_states(training.state),
     **({} if training.average is None else {'average': training.average.state}),
   )
+  manager = restoring.Checkpoints(checkpoint, run)
+  manager.restore()
+  return checkpoint, manager
 
 
 class _Turn:

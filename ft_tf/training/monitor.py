@@ -34,9 +34,9 @@ class Monitor:
       method: What the run's result calls its method.
       step: The step that the run continues from.
       steps: The step that it ends at.
-      logged: The value of `logged` at that step; None: it is not known. Rows
-        that are lost are missed by it, which is said, and those that the result
-        needs are put back.
+      logged: The value of `describe_log` at that step; None: it is not known.
+        Rows that are lost are missed by it, which is said, and those that the
+        result needs are put back.
     """
     known = [
       row for name in ('best', 'last') if (row := (logged or {}).get(name))
@@ -68,8 +68,7 @@ class Monitor:
     """Returns the step of the last row; 0: there is none."""
     return self._last['step'] if self._last else 0
 
-  @property
-  def logged(self) -> dict[str, Any]:
+  def describe_log(self) -> dict[str, Any]:
     """Returns what a checkpoint records of the rows up to now, as JSON.
 
     Their number and SHA-256, the last, and the first with the best accuracy on

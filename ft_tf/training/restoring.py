@@ -42,7 +42,9 @@ class Checkpoints:
     self._folder = run.checkpoints
     self._manager: tf.train.CheckpointManager | None = None
     self.logged: dict[str, Any] | None = None
-    """What the run had logged by the restored step, as `save` was given it."""
+    """What the run had logged by the restored step; None: it is not known."""
+    self.describe_log: Callable[[], dict[str, Any]] = dict
+    """Returns what the run has logged up to now, as JSON values."""
 
   def restore(self) -> int:
     """Restores the newest checkpoint that is whole; returns its step, or 0.
@@ -81,26 +83,31 @@ class Checkpoints:
     return step
 
   @property
-  def newest(self) -> str | None:
+  def latest_checkpoint(self) -> str | None:
     """The path of the newest checkpoint, without an ending; None: of none."""
     return self._manager and self._manager.latest_checkpoint
 
-  def save(self, step: int, logged: dict[str, Any]) -> None:
-    """Saves a step; returns when the disk has it.
+  @property
+  def checkpoints(self) -> list[str]:
+    """The paths of the checkpoints, oldest first."""
+    return self._manager.checkpoints if self._manager else []
+
+  def save(self, checkpoint_number: int) -> None:
+    """Saves a checkpoint; returns when the disk has it.
 
     Args:
-      step: Number of the last step.
-      logged: What the run has logged up to it, as JSON values.
+      checkpoint_number: The number of the last step.
 
     Raises:
       StorageError: the disk does not take it. Nothing is left of it then.
     """
+    step = checkpoint_number
     assert self._manager is not None
     self._run.check_there()
     try:
       with storage.explained(self._folder):
         self._manager.save(checkpoint_number=step)
-        self._write_record(step, logged)
+        self._write_record(step)
     except BaseException:
       self._run.check_there()
       self._remove(lambda name: name.startswith(f'{_PREFIX}-{step}'))
@@ -111,14 +118,14 @@ class Checkpoints:
       lambda name: name.endswith('.json') and _step_of(name) not in steps
     )
 
-  def _write_record(self, step: int, logged: dict[str, Any]) -> None:
+  def _write_record(self, step: int) -> None:
     files = [name for name in self._names(step) if not name.endswith('.json')]
     for name in (*files, _STATE):
       storage.sync(os.path.join(self._folder, name))
     digests = {
       name: run_dir.digest(os.path.join(self._folder, name)) for name in files
     }
-    record = {'step': step, 'files': digests, 'logged': logged}
+    record = {'step': step, 'files': digests, 'logged': self.describe_log()}
     with run_dir.replacing(f'{self._path(step)}.json') as path:
       with open(path, 'w', encoding='utf-8') as file:
         file.write(json_files.to_json(record))
