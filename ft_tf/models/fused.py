@@ -3,8 +3,9 @@
 Keras computes batch norm on TensorFlow as moments, then a product and a sum.
 TensorFlow's fused kernel does the same in one operation, and so does its
 gradient. Strided 1x1 convolutions of few channels have a gradient that oneDNN
-computes wrong. The given model stays plain Keras, and is the one that is
-evaluated and saved; any model fits, a user's own included.
+computes wrong, large depthwise ones a gradient that it computes slowly. The
+given model stays plain Keras, and is the one that is evaluated and saved; any
+model fits, a user's own included.
 """
 
 from typing import Self
@@ -95,6 +96,62 @@ class SubsampledConvolution(keras.layers.Layer):
     return self.convolution.activation(y)
 
 
+class DepthwiseConvolution(keras.layers.Layer):
+  """A depthwise convolution with the gradient of its filter in other numbers.
+
+  oneDNN computes that gradient for blocks of 16x16 channels, of which it needs
+  the diagonal: the 5x5 filters of 576 channels take 15 MB. In bfloat16 it is
+  slower than in float32. It has no kernel for float64, so TensorFlow's own
+  takes over, which is faster for 5x5 filters of small maps. The value is the
+  same or more precise.
+  """
+
+  def __init__(self, convolution: keras.layers.DepthwiseConv2D):
+    """Wraps a layer that is built and shares its variables."""
+    super().__init__(
+      name=convolution.name,
+      trainable=convolution.trainable,
+      dtype=convolution.dtype_policy,
+    )
+    self.convolution = convolution
+    self.built = True
+
+  def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    """Returns maps `[B, H', W', C * multiplier]`."""
+    layer = self.convolution
+    setting = {
+      'strides': [1, *layer.strides, 1],
+      'padding': layer.padding.upper(),
+    }
+    precise = 'float64' if max(layer.kernel_size) == 5 else 'float32'
+
+    @tf.custom_gradient
+    def convolve(x, kernel):
+      def differentiate(dy):
+        return (
+          tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
+            input_sizes=tf.shape(x), filter=kernel, out_backprop=dy, **setting
+          ),
+          tf.cast(
+            tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
+              input=tf.cast(x, precise),
+              filter_sizes=kernel.shape,
+              out_backprop=tf.cast(dy, precise),
+              **setting,
+            ),
+            kernel.dtype,
+          ),
+        )
+
+      y = tf.raw_ops.DepthwiseConv2dNative(input=x, filter=kernel, **setting)
+      return y, differentiate
+
+    y = convolve(inputs, tf.convert_to_tensor(layer.kernel))
+    if layer.use_bias:
+      y += layer.bias
+    return layer.activation(y)
+
+
 def fuse(model: keras.Model) -> keras.Model:
   """Returns a model that computes the same and shares every weight.
 
@@ -104,7 +161,8 @@ def fuse(model: keras.Model) -> keras.Model:
 
   Returns:
     A functional model with the same layer names. Strided 1x1 convolutions of
-    few channels are `SubsampledConvolution`s. A batch norm that the kernel
+    few channels are `SubsampledConvolution`s, on a CPU depthwise ones of 5x5
+    and more `DepthwiseConvolution`s. A batch norm that the kernel
     does not cover stays Keras's: synchronised over replicas, renormalised, of
     another axis than the last, or not of maps `[B, H, W, C]`.
   """
@@ -128,6 +186,8 @@ def _with_other_kernel(layer):
     return fuse(layer) if single else layer
   if is_subsampling(layer):
     return SubsampledConvolution(layer)
+  if _is_slow_depthwise(layer):
+    return DepthwiseConvolution(layer)
   if (
     type(layer) is not keras.layers.BatchNormalization
     or layer.input_spec.ndim != 4
@@ -149,4 +209,18 @@ def is_subsampling(layer: keras.Operation) -> bool:
     and layer.groups == 1
     and layer.data_format == 'channels_last'
     and layer.kernel.shape[2] < _BLOCK
+  )
+
+
+def _is_slow_depthwise(layer: keras.Operation) -> bool:
+  """Tells whether `DepthwiseConvolution` replaces a layer."""
+  return (
+    type(layer) is keras.layers.DepthwiseConv2D
+    and layer.kernel_size[0] == layer.kernel_size[1] > 3
+    and layer.strides[0] == layer.strides[1]
+    and tuple(layer.dilation_rate) == (1, 1)
+    and layer.data_format == 'channels_last'
+    # Other devices have other libraries, and hardly any float64.
+    and not tf.config.list_logical_devices('GPU')
+    and not tf.config.list_logical_devices('TPU')
   )

@@ -167,6 +167,74 @@ class SubsampledConvolutionTest(parameterized.TestCase):
     self.assertLen(twin.variables, 2)
 
 
+class DepthwiseConvolutionTest(parameterized.TestCase):
+  """Its values and gradients are those of Keras's layer in float64."""
+
+  def _layer(self, dtype='float32', **config):
+    inputs = keras.Input(
+      (9, 9, 6), dtype='float64' if dtype == 'float64' else 'float32'
+    )
+    layer = keras.layers.DepthwiseConv2D(
+      name='depthwise',
+      bias_initializer='normal',
+      **{'kernel_size': 5, 'dtype': dtype, **config},
+    )
+    return keras.Model(inputs, layer(inputs))
+
+  @parameterized.parameters(
+    {},
+    {'strides': 2, 'padding': 'same'},
+    {'kernel_size': 7, 'padding': 'same', 'activation': 'relu'},
+    {'depth_multiplier': 2, 'use_bias': False},
+  )
+  def test_pass_and_gradients_are_those_of_the_definition(self, **config):
+    model = self._layer(**config)
+    exact = self._layer('float64', **config)
+    exact.set_weights(model.get_weights())
+    twin = fused.fuse(model)
+    self.assertIsInstance(
+      twin.get_layer('depthwise'), fused.DepthwiseConvolution
+    )
+    images = np.random.default_rng(0).normal(size=(4, 9, 9, 6))
+    found = _train(twin, tf.constant(images, tf.float32), model.weights)
+    wanted = _train(exact, tf.constant(images), exact.weights)
+    self.assertEqual(twin.output_shape, model.output_shape)
+    for one, other in zip(
+      [found[0], *found[1]], [wanted[0], *wanted[1]], strict=True
+    ):
+      np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+  def test_mixed_precision_is_kept_and_its_gradient_is_as_good(self):
+    model = self._layer(dtype='mixed_bfloat16', padding='same')
+    twin = fused.fuse(model)
+    images = np.random.default_rng(0).normal(size=(4, 9, 9, 6))
+    x = tf.constant(images, tf.float32)
+    self.assertEqual(twin(x).dtype, tf.bfloat16)
+    _, (_, found, _), _ = _train(twin, x, model.weights)
+    _, (_, plain, _), _ = _train(model, x, model.weights)
+    exact = self._layer('float64', padding='same')
+    exact.set_weights(model.get_weights())
+    _, (_, wanted, _), _ = _train(
+      exact, tf.constant(images, tf.float64), exact.weights
+    )
+    self.assertEqual(found.dtype, tf.float32)
+
+    def error(gradient):
+      return float(tf.norm(tf.cast(gradient, tf.float64) - wanted))
+
+    self.assertLess(error(found), 0.02 * float(tf.norm(wanted)))
+    self.assertLess(error(found), 1.01 * error(plain))
+
+  def test_others_stay_keras(self):
+    for config in (
+      {'kernel_size': 3},
+      {'kernel_size': (5, 3)},
+      {'dilation_rate': 2},
+    ):
+      layer = fused.fuse(self._layer(**config)).get_layer('depthwise')
+      self.assertIs(type(layer), keras.layers.DepthwiseConv2D)
+
+
 class FuseTest(parameterized.TestCase):
   @parameterized.parameters('resnet8', 'resnet8x0.25', 'wrn-10-1', 'vgg13')
   def test_network_trains_as_its_plain_form_does(self, name):
