@@ -13,7 +13,6 @@ _REFUSED = (
   ('--rate=0.001',),
   ('--teacher_layer=nosuch',),
   ('--student_layer=group1,group2',),
-  ('--method=ofd', '--teacher_layer=nosuch'),
   ('--formats=nosuch',),
   ('--qat_epochs=1', '--student=nosuch'),
   ('--batch_size=1024', '--train_split=train[:0]'),
