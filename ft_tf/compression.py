@@ -146,9 +146,9 @@ def compress(
   with stage.claim(
     run, identity, strategy, recipe, dataset, addable
   ) as complete:
-    folders = ('teacher', *students, *continued)
-    lost = [f for f in folders if run.child(f).read(run_dir.RESULT) is None]
-    if complete and not lost:
+    stages = [run.child(name) for name in ('teacher', *students, *continued)]
+    stages += [p for p in run.child('paraphraser').parts() if p.begun()]
+    if complete and not any(map(stage.has_lost, stages)):
       _print(f'{run.path} is complete')
       if export.formats:
         exporting.export_student(recipe, dataset, run, export)

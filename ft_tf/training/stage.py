@@ -205,6 +205,15 @@ def _keep(model: keras.Model, run: run_dir.RunDir) -> None:
   save(run.model, model)
 
 
+def has_lost(run: run_dir.RunDir) -> bool:
+  """Tells whether a run that was complete has no result, or a damaged model.
+
+  A model that is not there was deleted to save space.
+  """
+  damaged = os.path.lexists(run.model) and not archives.is_whole(run.model)
+  return damaged or run.read(run_dir.RESULT) is None
+
+
 def _result(run: run_dir.RunDir, identity: dict[str, Any]) -> Any:
   """Returns the result of a complete run; None: there is work left.
 
