@@ -8,13 +8,16 @@ import functools
 import io
 import json
 import os
+import shutil
 import tempfile
+from unittest import mock
 
 import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
+from ft_tf.training import monitor, restoring
 from tests.faults import event_steps, small_stage, storage_faults
 
 _STEPS = 9
@@ -264,6 +267,36 @@ class RowsTest(FolderCase):
     self.run_again()
     steps = event_steps.by_tag(os.path.join(self.path, 'tensorboard'))
     self.assertEqual(steps['accuracy/test'], [_STEPS])
+
+
+class GoneTest(FolderCase):
+  @parameterized.parameters(
+    'monitor.Monitor.row',
+    'monitor.Monitor.pictures',
+    'restoring.Checkpoints.save',
+  )
+  def test_folder_deleted_while_it_trains_is_a_line(self, place):
+    self.take(self.cut)
+
+    def delete(*arguments, **options):
+      shutil.rmtree(self.path, ignore_errors=True)
+      return call(*arguments, **options)
+
+    module, owner, name = place.split('.')
+    target = getattr(
+      {'monitor': monitor, 'restoring': restoring}[module], owner
+    )
+    call = getattr(target, name)
+    with (
+      mock.patch.object(target, name, delete),
+      self.assertRaisesRegex(
+        errors.TrainingError, '/run was deleted or moved .*the same command'
+      ),
+    ):
+      self.run_again()
+    self.assertFalse(os.path.exists(self.path))
+    # It can begin anew.
+    self.assert_same(self.run_again()[0])
 
 
 class ModelTest(FolderCase):
