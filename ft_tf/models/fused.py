@@ -15,6 +15,10 @@ import tensorflow as tf
 
 from ft_tf.models import graph
 
+# Channels that oneDNN computes at once: 8 on AVX2, 16 on AVX-512. The larger is
+# right for both.
+_BLOCK = 16
+
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
   """Keras's layer with its training pass in one `FusedBatchNormV3`.
@@ -40,6 +44,10 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     if not (training and self.trainable) or mask is not None:
       return super().call(inputs, training=training, mask=mask)
     channels = self.moving_mean.shape[0]
+    dtype = inputs.dtype
+    if channels % _BLOCK and not _has_accelerator():
+      # oneDNN takes 3 to 5 times as long for such maps in bfloat16.
+      inputs = tf.cast(inputs, tf.float32)
     y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
       x=inputs,
       scale=self.gamma.value if self.scale else tf.ones([channels]),
@@ -57,12 +65,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
       (self.moving_variance, variance * ((count - 1) / count)),
     ):
       moving.assign(moving * self.momentum + value * (1 - self.momentum))
-    return y
-
-
-# Channels that oneDNN computes at once: 8 on AVX2, 16 on AVX-512. The larger is
-# right for both.
-_BLOCK = 16
+    return tf.cast(y, dtype)
 
 
 class SubsampledConvolution(keras.layers.Layer):
@@ -97,13 +100,14 @@ class SubsampledConvolution(keras.layers.Layer):
 
 
 class DepthwiseConvolution(keras.layers.Layer):
-  """A depthwise convolution with the gradient of its filter in other numbers.
+  """A depthwise convolution with its gradients in other numbers.
 
-  oneDNN computes that gradient for blocks of 16x16 channels, of which it needs
-  the diagonal: the 5x5 filters of 576 channels take 15 MB. In bfloat16 it is
-  slower than in float32. It has no kernel for float64, so TensorFlow's own
-  takes over, which is faster for 5x5 filters of small maps. The value is the
-  same or more precise.
+  oneDNN takes 15 times as long for the gradient of the maps in bfloat16 as in
+  float32. It computes that of large filters for blocks of 16x16 channels, of
+  which it needs the diagonal: the 5x5 filters of 576 channels take 15 MB, and
+  longer still in bfloat16. It has no kernel for float64, so TensorFlow's own
+  takes over, which is faster for 5x5 filters. The values are the same or more
+  precise.
   """
 
   def __init__(self, convolution: keras.layers.DepthwiseConv2D):
@@ -123,25 +127,26 @@ class DepthwiseConvolution(keras.layers.Layer):
       'strides': [1, *layer.strides, 1],
       'padding': layer.padding.upper(),
     }
-    precise = 'float64' if max(layer.kernel_size) == 5 else 'float32'
+    size = max(layer.kernel_size)
+    of_filter = {5: 'float64'}.get(size, 'float32' if size > 5 else None)
 
     @tf.custom_gradient
     def convolve(x, kernel):
       def differentiate(dy):
-        return (
-          tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
-            input_sizes=tf.shape(x), filter=kernel, out_backprop=dy, **setting
-          ),
-          tf.cast(
-            tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
-              input=tf.cast(x, precise),
-              filter_sizes=kernel.shape,
-              out_backprop=tf.cast(dy, precise),
-              **setting,
-            ),
-            kernel.dtype,
-          ),
+        dx = tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
+          input_sizes=tf.shape(x),
+          filter=tf.cast(kernel, tf.float32),
+          out_backprop=tf.cast(dy, tf.float32),
+          **setting,
         )
+        dtype = of_filter or x.dtype
+        dkernel = tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
+          input=tf.cast(x, dtype),
+          filter_sizes=kernel.shape,
+          out_backprop=tf.cast(dy, dtype),
+          **setting,
+        )
+        return tf.cast(dx, x.dtype), tf.cast(dkernel, kernel.dtype)
 
       y = tf.raw_ops.DepthwiseConv2dNative(input=x, filter=kernel, **setting)
       return y, differentiate
@@ -161,10 +166,10 @@ def fuse(model: keras.Model) -> keras.Model:
 
   Returns:
     A functional model with the same layer names. Strided 1x1 convolutions of
-    few channels are `SubsampledConvolution`s, on a CPU depthwise ones of 5x5
-    and more `DepthwiseConvolution`s. A batch norm that the kernel
-    does not cover stays Keras's: synchronised over replicas, renormalised, of
-    another axis than the last, or not of maps `[B, H, W, C]`.
+    few channels are `SubsampledConvolution`s, on a CPU depthwise ones in
+    bfloat16 or of 5x5 and more `DepthwiseConvolution`s. A batch norm that the
+    kernel does not cover stays Keras's: synchronised over replicas,
+    renormalised, of another axis than the last, or not of maps `[B, H, W, C]`.
   """
   functional = keras.Model(
     model.inputs[0], graph.outputs(model), name=model.name
@@ -216,11 +221,15 @@ def _is_slow_depthwise(layer: keras.Operation) -> bool:
   """Tells whether `DepthwiseConvolution` replaces a layer."""
   return (
     type(layer) is keras.layers.DepthwiseConv2D
-    and layer.kernel_size[0] == layer.kernel_size[1] > 3
+    and (max(layer.kernel_size) > 3 or layer.compute_dtype == 'bfloat16')
     and layer.strides[0] == layer.strides[1]
     and tuple(layer.dilation_rate) == (1, 1)
     and layer.data_format == 'channels_last'
-    # Other devices have other libraries, and hardly any float64.
-    and not tf.config.list_logical_devices('GPU')
-    and not tf.config.list_logical_devices('TPU')
+    and not _has_accelerator()
   )
+
+
+def _has_accelerator() -> bool:
+  """Tells whether a device has another library than oneDNN."""
+  devices = tf.config.list_logical_devices()
+  return any(device.device_type in ('GPU', 'TPU') for device in devices)

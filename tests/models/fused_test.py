@@ -86,6 +86,25 @@ class FusedBatchNormalizationTest(parameterized.TestCase):
     for weight in model.weights:
       self.assertEqual(weight.dtype, 'float32')
 
+  @parameterized.parameters(6, 16)
+  def test_bfloat16_is_near_float32_whatever_the_channels(self, channels):
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.normal(1.0, 3.0, (8, 5, 4, channels)), tf.float32)
+    found = []
+    for dtype in ('mixed_bfloat16', 'float32'):
+      inputs = keras.Input((5, 4, channels))
+      model = keras.Model(
+        inputs, keras.layers.BatchNormalization(dtype=dtype)(inputs)
+      )
+      twin = fused.fuse(model)
+      y, gradients, after = _train(twin, x, model.weights)
+      self.assertEqual(y.dtype, keras.DTypePolicy(dtype).compute_dtype)
+      found.append([tf.cast(y, tf.float32), *gradients, *after])
+    for half, full in zip(*found, strict=True):
+      self.assertLess(
+        float(tf.norm(half - full)), 0.02 * float(tf.norm(full)) + 1e-3
+      )
+
   def test_frozen_batch_norm_keeps_its_statistics(self):
     model = _norm(trainable=False)
     before = [w.numpy() for w in model.weights]
@@ -204,31 +223,33 @@ class DepthwiseConvolutionTest(parameterized.TestCase):
     ):
       np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
-  def test_mixed_precision_is_kept_and_its_gradient_is_as_good(self):
-    model = self._layer(dtype='mixed_bfloat16', padding='same')
+  @parameterized.parameters(3, 5)
+  def test_mixed_precision_is_kept_and_its_gradients_are_as_good(self, size):
+    config = {'padding': 'same', 'kernel_size': size}
+    model = self._layer(dtype='mixed_bfloat16', **config)
+    exact = self._layer('float64', **config)
+    exact.set_weights(model.get_weights())
     twin = fused.fuse(model)
     images = np.random.default_rng(0).normal(size=(4, 9, 9, 6))
     x = tf.constant(images, tf.float32)
     self.assertEqual(twin(x).dtype, tf.bfloat16)
-    _, (_, found, _), _ = _train(twin, x, model.weights)
-    _, (_, plain, _), _ = _train(model, x, model.weights)
-    exact = self._layer('float64', padding='same')
-    exact.set_weights(model.get_weights())
-    _, (_, wanted, _), _ = _train(
-      exact, tf.constant(images, tf.float64), exact.weights
+    (_, found, _), (_, plain, _) = (
+      _train(each, x, model.weights) for each in (twin, model)
     )
-    self.assertEqual(found.dtype, tf.float32)
-
-    def error(gradient):
-      return float(tf.norm(tf.cast(gradient, tf.float64) - wanted))
-
-    self.assertLess(error(found), 0.02 * float(tf.norm(wanted)))
-    self.assertLess(error(found), 1.01 * error(plain))
+    _, wanted, _ = _train(exact, tf.constant(images), exact.weights)
+    for ours, keras_own, right in zip(found, plain, wanted, strict=True):
+      self.assertEqual(ours.dtype, tf.float32)
+      one, other = (
+        float(tf.norm(tf.cast(each, tf.float64) - right))
+        for each in (ours, keras_own)
+      )
+      self.assertLess(one, 0.02 * float(tf.norm(right)))
+      self.assertLess(one, 1.1 * other)
 
   def test_others_stay_keras(self):
     for config in (
       {'kernel_size': 3},
-      {'kernel_size': (5, 3)},
+      {'strides': 2, 'kernel_size': 3},
       {'dilation_rate': 2},
     ):
       layer = fused.fuse(self._layer(**config)).get_layer('depthwise')
