@@ -20,7 +20,7 @@ from typing import Any
 
 from absl import flags
 
-from ft_tf import run_dir
+from ft_tf import json_files, run_dir
 from ft_tf.benchmark import markdown, measurements, sections
 from ft_tf.cli import flag_sets, outcome, settings
 
@@ -72,7 +72,7 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
   def write(results: dict[str, Any]) -> None:
     os.makedirs(workdir, exist_ok=True)
     for name, content in (
-      ('benchmark.json', run_dir.to_json(results, indent=2)),
+      ('benchmark.json', json_files.to_json(results, indent=2)),
       ('benchmark.md', markdown.to_markdown(results)),
     ):
       with (
