@@ -7,7 +7,7 @@ A command is a module of this package with
   `run(values)`, which makes one call of the library and returns an `Outcome`.
 
 Exit codes: 0 success; 2 a usage error, with the fix on one line and nothing
-written; 1 a failed run, one line; 130 after Ctrl-C.
+written; 1 a failed run, one line; 130 after Ctrl-C; 143 after SIGTERM.
 """
 
 import importlib
@@ -23,7 +23,7 @@ import tensorflow_datasets as tfds
 from absl import flags, logging
 
 import ft_tf
-from ft_tf import errors, native_output, paths, run_dir
+from ft_tf import errors, interrupts, native_output, paths, run_dir
 from ft_tf.cli import flag_sets, help_text, lazy, outcome
 from ft_tf.models import model_files
 
@@ -105,14 +105,17 @@ def run(command: str, arguments: Sequence[str], *, name: str) -> int:
       return 0
     if not _reads_files_alone(command, values):
       _import_everything(values)
+    interrupts.raise_from_here()
     _print(module.run(values), values.json)
     return 0
   except errors.UsageError as error:
     return _say(name, error, 2)
   except errors.TrainingError as error:
     return _say(name, error, 1)
-  except KeyboardInterrupt:
-    return _say(name, 'stopped; the same command continues', 130)
+  except KeyboardInterrupt as stop:
+    interrupts.told()
+    reason = str(stop) or 'stopped; the same command continues'
+    return _say(name, reason, interrupts.exit_code())
 
 
 def _module(command: str) -> types.ModuleType:

@@ -289,6 +289,13 @@ def define_devices(values: flags.FlagValues) -> None:
     define(values, TRAINING, name, getattr(defaults, name), text, lower_bound=1)
   define(
     values,
+    TRAINING,
+    'checkpoint_minutes',
+    defaults.checkpoint_minutes,
+    'minutes after which a checkpoint is written if none was',
+  )
+  define(
+    values,
     OTHER,
     'progress',
     defaults.progress,
