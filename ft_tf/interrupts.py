@@ -25,7 +25,15 @@ _CONTINUES = '; the same command continues'
 
 
 class Stopped(KeyboardInterrupt):
-  """A signal has stopped the work; the text says where it stands."""
+  """A signal has stopped the work; the text says where it stands.
+
+  Attributes:
+    place: Where, without the signal and what to do; '' if nothing was reached.
+  """
+
+  def __init__(self, message: str, place: str = ''):
+    super().__init__(message)
+    self.place = place
 
 
 class _State:
@@ -95,13 +103,19 @@ def requested() -> bool:
   return bool(_state.first)
 
 
-def stopped(where: str) -> Stopped:
+def stopped(place: str = '') -> Stopped:
   """Returns what a block of `deferred` raises once a signal has come.
 
   Args:
-    where: Where the work stands and how it goes on.
+    place: Where the work stands, such as 'at step 40 of 100'; '' if nothing was
+      reached that the same command continues from.
   """
-  return Stopped(f'stopped by {_signal_name(_state.first)}{where}')
+  signal_name = _signal_name(_state.first)
+  if not place:
+    return Stopped(f'stopped by {signal_name}{_CONTINUES}')
+  return Stopped(
+    f'stopped by {signal_name} {place}{_CONTINUES} from there', place
+  )
 
 
 @contextlib.contextmanager
@@ -140,7 +154,7 @@ def told() -> None:
 
 def _raise_if_requested() -> None:
   if _state.first:
-    raise stopped(_CONTINUES)
+    raise stopped()
 
 
 def _handle(number: int, frame: FrameType | None) -> None:

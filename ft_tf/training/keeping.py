@@ -87,8 +87,8 @@ class Kept:
       total: The steps of the whole run.
     """
     return interrupts.stopped(
-      f' at step {self.step:,} of {total:,} (epoch {self._epoch():.2f}) in '
-      f'{self._run.path}; the same command continues from there'
+      f'at step {self.step:,} of {total:,} (epoch {self._epoch():.2f}) in '
+      f'{self._run.path}'
     )
 
   def _epoch(self) -> float:
