@@ -104,7 +104,7 @@ def read_recipe(values: flags.FlagValues) -> recipes.Recipe:
       f'--config={values.config} has a recipe: leave out --recipe'
     )
   recipe = (
-    _read_config(values.config)
+    read_config(values.config)
     if values.config
     else catalogue.get(values.recipe or catalogue.DEFAULT)
   )
@@ -123,7 +123,7 @@ def read_recipe(values: flags.FlagValues) -> recipes.Recipe:
   return recipe
 
 
-def _read_config(path: str) -> recipes.Recipe:
+def read_config(path: str) -> recipes.Recipe:
   """Returns the recipe that a run wrote as its `recipe.json`.
 
   That of one stage has the numbers of that stage; the others' are those of the
