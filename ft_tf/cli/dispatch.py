@@ -11,6 +11,7 @@ written; 1 a failed run, one line; 130 after Ctrl-C; 143 after SIGTERM.
 """
 
 import importlib
+import math
 import os
 import shutil
 import sys
@@ -193,6 +194,11 @@ def _parse(
     raise errors.UsageError(f'{rest[1]!r} is not a flag: write --name=value')
   for name in values:
     flag = values[name]
+    if isinstance(flag.value, float) and not math.isfinite(flag.value):
+      # absl's bounds let NaN pass.
+      raise errors.UsageError(
+        f'--{name}={flag.value}: {flag.help}; give a finite number'
+      )
     if isinstance(flag.value, str):
       flag.value = paths.expand(flag.value)
     elif isinstance(flag.value, list):

@@ -35,6 +35,8 @@ GROUPS = (
   CHECKS,
   OTHER,
 )
+MOST_SEEDS = 1000
+_MOST_REPLICAS = 256
 ALL_STAGES = ('data', 'teacher', 'paraphraser', 'student')
 
 _MODEL_FIELDS = {
@@ -219,6 +221,8 @@ def define_source(values: flags.FlagValues, *, required: bool = True) -> None:
     'max_bad_files',
     max_bad_files.default,
     max_bad_files.metadata['help'],
+    lower_bound=max_bad_files.metadata['least'],
+    upper_bound=max_bad_files.metadata['most'],
   )
 
 
@@ -253,6 +257,7 @@ def define_students(values: flags.FlagValues, *, seeds: int = 1) -> None:
     seeds,
     'number of seeds to train, starting at --seed',
     lower_bound=1,
+    upper_bound=MOST_SEEDS,
   )
   define(
     values,
@@ -281,6 +286,8 @@ def define_devices(values: flags.FlagValues) -> None:
     'num_replicas',
     0,
     'number of devices to train on; 0: all GPUs, or one CPU if there is none',
+    lower_bound=0,
+    upper_bound=_MOST_REPLICAS,
   )
   for name, text in {
     'log_steps': 'number of steps between rows of metrics',
@@ -367,6 +374,8 @@ def define_checks(values: flags.FlagValues) -> None:
     'expected teacher test accuracy (0-1); abort if the measured accuracy is '
     'lower',
     kind=flags.DEFINE_float,
+    lower_bound=0.0,
+    upper_bound=1.0,
   )
   for name, text in (
     ('max_bytes', 'maximum size of the file in bytes'),

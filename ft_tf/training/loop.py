@@ -25,6 +25,7 @@ from ft_tf.training import averaging, keeping, monitor, pending, turns
 from ft_tf.training import step as steps
 
 _MOST_MINUTES = 7 * 24 * 60
+_MOST_STEPS = 10**9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +51,10 @@ class Options:
 
   def __post_init__(self) -> None:
     for name in ('log_steps', 'checkpoint_steps'):
-      if getattr(self, name) < 1:
+      if not 1 <= getattr(self, name) <= _MOST_STEPS:
         raise errors.UsageError(
-          f'--{name}={getattr(self, name)}: give 1 or more'
+          f'--{name}={getattr(self, name)}: give 1 or more, at most '
+          f'{_MOST_STEPS}'
         )
     if not 0 < self.checkpoint_minutes <= _MOST_MINUTES:
       raise errors.UsageError(
