@@ -26,7 +26,7 @@ from ft_tf import (
 from ft_tf import workshop as workshops
 from ft_tf.data import datasets, example_sets, records, sampling, views
 from ft_tf.export import budget, device_limits
-from ft_tf.training import precision
+from ft_tf.training import linear_head, precision
 
 _SAMPLED = 500  # training images whose values are looked at
 _NAMED = 10  # classes
@@ -45,6 +45,7 @@ def examine(
   *,
   given: teachers.Teacher | None = None,
   expected: float | None = None,
+  has_linear_head: bool = False,
 ) -> Iterator[findings.Finding]:
   """Yields what is found of data, teacher, layers and student.
 
@@ -56,6 +57,7 @@ def examine(
     dataset: The images.
     given: The value of `teachers.resolve` for these; None: it is resolved here.
     expected: The accuracy (0..1) that a given teacher is known to have.
+    has_linear_head: Whether the last layer of the student is trained alone too.
 
   Raises:
     UsageError: something does not fit, the student does not convert, or the
@@ -69,11 +71,13 @@ def examine(
   student_model = specs.build_student(recipe, dataset)
   fit = recipe_fit.check_parts(recipe, dataset, teacher_model, student_model)
   recipe = fit.recipe
+  if has_linear_head:
+    linear_head.check(recipe, student_model)
   yield from _check_data(recipe, dataset)
   if given is not None:
     yield from teacher_check.check(recipe, dataset, given, expected)
   else:
-    start = teachers.describe_start(recipe.teacher)
+    start = teachers.describe_start(recipe.teacher, dataset)
     yield findings.Finding(
       'teacher',
       f'{recipe.teacher.model}, to be trained for {recipe.teacher.epochs} '
@@ -234,6 +238,8 @@ def _check_rates(
     'teacher': '' if given else teachers.source_file(recipe.teacher),
     'student': specs.student_file(recipe.student),
   }
+  if recipe.student.method == recipes.LINEAR_HEAD:
+    del starts['student']  # What is pretrained stays as it is.
   for role, path in starts.items():
     settings = getattr(recipe, role)
     rate, optimizer = settings.learning_rate, settings.optimizer

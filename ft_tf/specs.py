@@ -108,6 +108,8 @@ def build_student(
     spec(recipe, seen),
     weights=recipe.student.student_weights,
     new_head=recipe.new_head,
+    # A file may be for smaller images than the teacher's.
+    resized=bool(recipe.student.student_image_size),
   )
   origins.check_rate(model, recipe.student.backbone_rate, 'student')
   return model
@@ -134,16 +136,9 @@ def describe_start(recipe: recipes.Recipe, dataset: datasets.Dataset) -> str:
   path, wanted = student_file(settings), len(dataset.label_names)
   if not path:
     return ''
-  if not settings.student_weights:
-    if recipe.new_head:
-      (outputs,) = model_files.load(path).outputs
-      if outputs.shape[-1] != wanted:
-        return (
-          f'{path} is where training starts, but for a fresh last layer of '
-          f'{wanted} classes (it has {outputs.shape[-1]})'
-        )
-    return f'{path} is where training starts'
   seen = student_dataset(recipe, dataset)
+  if not settings.student_weights:
+    return describe_file(path, seen)
   classes = pretrained.classes_of(
     settings.model, shape_alone(seen), path, 'student'
   )
@@ -157,6 +152,27 @@ def describe_start(recipe: recipes.Recipe, dataset: datasets.Dataset) -> str:
     f'{path} is where training starts, {head}; images are '
     f'normalised as {settings.model} has them in keras.applications'
   )
+
+
+def describe_file(path: str, dataset: datasets.Dataset) -> str:
+  """Returns what training takes from a `.keras` file, in words.
+
+  Args:
+    path: The file, from which a network can be trained for the images.
+    dataset: The images as the network sees them.
+  """
+  model, wanted = model_files.load(path), len(dataset.label_names)
+  (image,), (outputs,) = model.inputs, model.outputs
+  said, own = f'{path} is where training starts', image.shape[1:3]
+  if outputs.shape[-1] != wanted:
+    said += (
+      f', but for a fresh last layer of {wanted} classes (it has '
+      f'{outputs.shape[-1]})'
+    )
+  if own not in ((None, None), dataset.image_shape[:2]):
+    height, width = dataset.image_shape[:2]
+    said += f'; it sees {height}x{width} pixels in place of {own[0]}x{own[1]}'
+  return said
 
 
 def count_parameters(model: keras.Model) -> int:

@@ -348,12 +348,10 @@ def network(
   return build(recipe, specs.spec(recipe, dataset))
 
 
-def describe_start(settings: recipes.Teacher) -> str:
+def describe_start(settings: recipes.Teacher, dataset: datasets.Dataset) -> str:
   """Returns what a teacher's training starts from, in words; '' if fresh."""
   if model_files.is_file(settings.model):
-    return (
-      f'{settings.model} is where training starts, but for a fresh last layer'
-    )
+    return specs.describe_file(settings.model, dataset)
   if not settings.teacher_weights:
     return ''
   return weights_note(

@@ -125,6 +125,28 @@ class DoctorTest(absltest.TestCase):
       says['learning rate of the student'].says,
       '0.01 is high if .*: give --student_learning_rate=0.0003$',
     )
+    # Of a linear head the pretrained weights stay as they are.
+    head = {**catalogue.linear_head(), 'method': 'linear_head'}
+    self.assertNotIn(
+      'learning rate of the student', _says(recipe_flags.override(recipe, head))
+    )
+
+  def test_linear_head_is_checked_in_the_precision_of_this_machine(self):
+    _teacher(self._file)
+    recipe = self._recipe(preprocessing='-1..1', precision='auto')
+    with self.assertRaisesRegex(
+      errors.UsageError, '^linear_head: --student=.* has fresh weights'
+    ):
+      _says(recipe, has_linear_head=True)
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.GlobalAveragePooling2D()(image)
+    student = os.path.join(self._folder, 'student.keras')
+    keras.Model(image, keras.layers.Dense(3)(x)).save(student)
+    says = _says(
+      recipe_flags.override(recipe, {'student': student, 'method': 'kd'}),
+      has_linear_head=True,
+    )
+    self.assertIn('is where training starts', says['start of the student'].says)
 
   @pytest.mark.slow
   def test_students_own_size_and_images_without_labels_are_said(self):

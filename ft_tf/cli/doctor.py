@@ -12,16 +12,13 @@ something does not fit: compress would not begin either.
 """
 
 import dataclasses
-import functools
 import itertools
 import sys
 
 from absl import flags
 
-from ft_tf import doctor, specs, workshop
+from ft_tf import doctor, workshop
 from ft_tf.cli import compress, flag_sets, outcome, settings
-from ft_tf.data import datasets
-from ft_tf.training import linear_head
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -35,15 +32,13 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
   setting = settings.read_setting(values)
   settings.read_signals(values)  # refused if wrong; the rehearsal has no cache
   recipe, choice = settings.choose_student(values, setting)
-  if values.linear_head:
-    student_model = specs.build_student(recipe, setting.dataset)
-    linear_head.check(recipe, student_model)
   checks = itertools.chain(
     doctor.examine(
       recipe,
       setting.dataset,
       given=setting.given,
       expected=values.expect_teacher_accuracy,
+      has_linear_head=values.linear_head,
     ),
     doctor.rehearse(
       recipe,
@@ -52,9 +47,8 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
       devices=setting.strategy,
       given=setting.given,
       workshop=workshop.Workshop(
-        open_dataset=functools.partial(
-          datasets.Dataset.from_recipe, recipe.data, values.data_dir
-        ),
+        # Opened once more, a folder would say once more what it is.
+        open_dataset=lambda: setting.dataset,
         options=setting.options,
         num_replicas=values.num_replicas,
       ),

@@ -5,56 +5,21 @@ Warnings go to standard error; errors name the fix.
 
 import collections
 import statistics
-import sys
-import time
 from collections.abc import Iterable, Mapping
 
 from ft_tf import errors
-from ft_tf.data import folder_names, folder_tree, image_files, messages
+from ft_tf.data import (
+  folder_names,
+  folder_tree,
+  image_files,
+  messages,
+  progress,
+)
 
 _LISTED = 100  # bad files
-_PRINT_SECONDS = 5.0  # between two lines about progress
 
 # For each split its images: path below the root, class, SHA-256 of the bytes.
 Kept = Mapping[str, tuple[tuple[str, str, str], ...]]
-
-
-def log(line: str) -> None:
-  """Prints a line on standard error; standard output is for results."""
-  print(line, file=sys.stderr, flush=True)
-
-
-class Progress:
-  """Prints how far something has come, if it takes long."""
-
-  def __init__(self, what: str, total: int = 0):
-    """Prints nothing yet.
-
-    Args:
-      what: What is done, in front of the number.
-      total: How many images there are; 0 if that is not known.
-    """
-    self._what = what
-    self._total = total
-    self._count = 0
-    self._started = time.monotonic()
-    self._next = self._started + _PRINT_SECONDS
-
-  def step(self) -> None:
-    """Counts an image."""
-    self._count += 1
-    now = time.monotonic()
-    if now < self._next or self._count == self._total:
-      return
-    self._next = now + _PRINT_SECONDS
-    rate = self._count / (now - self._started)
-    line = f'{self._what} {self._count:,}'
-    if self._total:
-      line += f' of {self._total:,}'
-    line += f' images, {rate:,.0f} images/s'
-    if self._total:
-      line += f', {(self._total - self._count) / rate:,.0f} s left'
-    log(line)
 
 
 def report_bad_images(
@@ -72,11 +37,15 @@ def report_bad_images(
   """
   if not bad:
     return
-  log(f'{messages.count(len(bad), "bad image")} in {messages.printable(root)}:')
+  progress.log(
+    f'{messages.count(len(bad), "bad image")} in {messages.printable(root)}:'
+  )
   for path in [*bad][:_LISTED]:
-    log(f'  {messages.printable(path)}: {messages.printable(bad[path])}')
+    progress.log(
+      f'  {messages.printable(path)}: {messages.printable(bad[path])}'
+    )
   if len(bad) > _LISTED:
-    log(f'  and {len(bad) - _LISTED} more')
+    progress.log(f'  and {len(bad) - _LISTED} more')
   if len(bad) > max_bad_files:
     first = next(iter(bad))
     raise errors.UsageError(
@@ -101,7 +70,7 @@ def check_kept(listing: folder_tree.Listing, kept: Kept, good: int) -> None:
   root = messages.printable(listing.root)
   left_out = good - sum(map(len, kept.values()))
   if left_out:
-    log(
+    progress.log(
       f'{root}: left out {left_out} of {good} images without labels, because '
       'the data set has them too (training must not use test images)'
     )
@@ -138,7 +107,7 @@ def _log_balance(
     for name in listing.classes[:10]
   )
   more = ', ...' if len(listing.classes) > 10 else ''
-  log(
+  progress.log(
     f'{messages.printable(listing.root)}: {len(listing.classes)} classes, '
     f'{sum(counts.values())} training images ({per_class}{more})'
     + (
@@ -154,7 +123,7 @@ def log_frames(root: str, used: Iterable[image_files.Inspection]) -> None:
   """Prints how many files hold several images, of which one is used."""
   several = sum(image.frames > 1 for image in used)
   if several:
-    log(
+    progress.log(
       f'{messages.printable(root)}: only the first image is used of '
       f'{messages.count(several, "file")} with several (animations, pages)'
     )
@@ -224,7 +193,7 @@ def find_bits(
         f'{labelled_bits} bits: give --unlabeled images of the same range'
       )
     bits = labelled_bits
-  log(
+  progress.log(
     f'{messages.printable(root)}: 16-bit values in '
     f'{messages.count(len(highest), "image")}, up to {max(highest)} (the '
     f'median of their maxima is {statistics.median_low(highest)}): read as '

@@ -17,6 +17,7 @@ from ft_tf.data import (
   folder_tree,
   image_files,
   messages,
+  progress,
   stores,
 )
 
@@ -51,7 +52,7 @@ def open_folder(
     UsageError: more images are bad, or too few are left.
   """
   for note in listing.notes:
-    folder_checks.log(note)
+    progress.log(note)
   index = folder_index.Index(
     listing, data_dir or str(tfds.core.constants.DATA_DIR)
   )
@@ -100,7 +101,7 @@ def _select(
   }
   folder_checks.check_kept(listing, kept, len(listing.statuses) - len(bad))
   for warning in folder_checks.find_duplicates(listing, kept):
-    folder_checks.log(warning)
+    progress.log(warning)
   return kept
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ft_tf import errors, run_dir
-from ft_tf.data import folder_checks, folder_tree, image_files, messages
+from ft_tf.data import folder_tree, image_files, messages, progress
 
 NAME = 'folder'  # of the folder with all indices, in the data directory
 # A new number has all images looked at again.
@@ -93,15 +93,15 @@ class Index:
     }
     root = messages.printable(self._listing.root)
     of_all = f' of {len(statuses):,}, new or changed' if kept else ''
-    folder_checks.log(
+    progress.log(
       f'{root}: decoding {messages.count(len(new), "image")}{of_all}'
     )
-    progress = folder_checks.Progress(f'{root}: decoded', len(new))
+    decoded = progress.Progress(f'{root}: decoded', len(new))
     next_save = time.monotonic() + _SAVE_SECONDS
     for path, entry in self._look(new, known):
       kept[path] = entry
       self._saved = False
-      progress.step()
+      decoded.step()
       if time.monotonic() > next_save:
         self.save()
         next_save = time.monotonic() + _SAVE_SECONDS

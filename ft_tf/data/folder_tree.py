@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from ft_tf import errors
-from ft_tf.data import folder_names, image_files, messages
+from ft_tf.data import folder_names, image_files, messages, progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Tree:
     self._links: list[str] = []
     self._statuses: dict[str, image_files.Status | None] = {}  # of images
     self._entries: dict[str, tuple[list[str], list[str]]] = {}
+    self._progress = progress.Progress(f'{messages.printable(root)}: listed')
 
   def entries(self, parent: str) -> tuple[list[str], list[str]]:
     """Returns the names of the folders and images directly in a folder, sorted.
@@ -86,6 +87,7 @@ class Tree:
       elif image_files.is_image(entry.path):
         images.append(entry.name)
         self._statuses[path] = status and image_files.status_of(status)
+        self._progress.step()
       elif status is None:
         self._links.append(path)
       else:

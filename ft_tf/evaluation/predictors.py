@@ -1,6 +1,7 @@
 """A Keras model, a SavedModel or a .tflite file, run on raw images."""
 
 import os
+from typing import Any
 
 import keras
 import numpy as np
@@ -27,14 +28,21 @@ class KerasPredictor(inference.Predictor):
     self.given = given
     model = onnx_models.pruned(model)
 
-    @tf.function(reduce_retracing=True)
     def predict(images):
       return tf.cast(model(images, training=False), tf.float32)
 
-    self._predict = predict
+    # Not called itself: TensorFlow takes several predictors for one function
+    # that is traced too often, and warns.
+    self._predict = tf.function(predict)
+    self._compiled: dict[tf.DType, Any] = {}
 
   def __call__(self, images: np.ndarray) -> np.ndarray:
-    return self._predict(tf.constant(images)).numpy()
+    batch = tf.constant(images)
+    if batch.dtype not in self._compiled:
+      self._compiled[batch.dtype] = self._predict.get_concrete_function(
+        tf.TensorSpec([None, *batch.shape[1:]], batch.dtype)
+      )
+    return self._compiled[batch.dtype](batch).numpy()
 
 
 class SavedModelPredictor(inference.Predictor):

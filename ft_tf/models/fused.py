@@ -3,8 +3,9 @@
 Keras computes batch norm on TensorFlow as moments, then a product and a sum.
 TensorFlow's fused kernel does the same in one operation, and so does its
 gradient. Strided 1x1 convolutions of few channels have a gradient that oneDNN
-computes wrong. The given model stays plain Keras, and is the one that is
-evaluated and saved; any model fits, a user's own included.
+computes wrong, large depthwise ones a gradient that it computes slowly. The
+given model stays plain Keras, and is the one that is evaluated and saved; any
+model fits, a user's own included.
 """
 
 from typing import Self
@@ -13,6 +14,10 @@ import keras
 import tensorflow as tf
 
 from ft_tf.models import graph
+
+# Channels that oneDNN computes at once: 8 on AVX2, 16 on AVX-512. The larger is
+# right for both.
+_BLOCK = 16
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
@@ -39,6 +44,10 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     if not (training and self.trainable) or mask is not None:
       return super().call(inputs, training=training, mask=mask)
     channels = self.moving_mean.shape[0]
+    dtype = inputs.dtype
+    if channels % _BLOCK and not _has_accelerator():
+      # oneDNN takes 3 to 5 times as long for such maps in bfloat16.
+      inputs = tf.cast(inputs, tf.float32)
     y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
       x=inputs,
       scale=self.gamma.value if self.scale else tf.ones([channels]),
@@ -56,12 +65,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
       (self.moving_variance, variance * ((count - 1) / count)),
     ):
       moving.assign(moving * self.momentum + value * (1 - self.momentum))
-    return y
-
-
-# Channels that oneDNN computes at once: 8 on AVX2, 16 on AVX-512. The larger is
-# right for both.
-_BLOCK = 16
+    return tf.cast(y, dtype)
 
 
 class SubsampledConvolution(keras.layers.Layer):
@@ -95,6 +99,64 @@ class SubsampledConvolution(keras.layers.Layer):
     return self.convolution.activation(y)
 
 
+class DepthwiseConvolution(keras.layers.Layer):
+  """A depthwise convolution with its gradients in other numbers.
+
+  oneDNN takes 15 times as long for the gradient of the maps in bfloat16 as in
+  float32. It computes that of large filters for blocks of 16x16 channels, of
+  which it needs the diagonal: the 5x5 filters of 576 channels take 15 MB, and
+  longer still in bfloat16. It has no kernel for float64, so TensorFlow's own
+  takes over, which is faster for 5x5 filters. The values are the same or more
+  precise.
+  """
+
+  def __init__(self, convolution: keras.layers.DepthwiseConv2D):
+    """Wraps a layer that is built and shares its variables."""
+    super().__init__(
+      name=convolution.name,
+      trainable=convolution.trainable,
+      dtype=convolution.dtype_policy,
+    )
+    self.convolution = convolution
+    self.built = True
+
+  def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    """Returns maps `[B, H', W', C * multiplier]`."""
+    layer = self.convolution
+    setting = {
+      'strides': [1, *layer.strides, 1],
+      'padding': layer.padding.upper(),
+    }
+    size = max(layer.kernel_size)
+    of_filter = {5: 'float64'}.get(size, 'float32' if size > 5 else None)
+
+    @tf.custom_gradient
+    def convolve(x, kernel):
+      def differentiate(dy):
+        dx = tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
+          input_sizes=tf.shape(x),
+          filter=tf.cast(kernel, tf.float32),
+          out_backprop=tf.cast(dy, tf.float32),
+          **setting,
+        )
+        dtype = of_filter or x.dtype
+        dkernel = tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
+          input=tf.cast(x, dtype),
+          filter_sizes=kernel.shape,
+          out_backprop=tf.cast(dy, dtype),
+          **setting,
+        )
+        return tf.cast(dx, x.dtype), tf.cast(dkernel, kernel.dtype)
+
+      y = tf.raw_ops.DepthwiseConv2dNative(input=x, filter=kernel, **setting)
+      return y, differentiate
+
+    y = convolve(inputs, tf.convert_to_tensor(layer.kernel))
+    if layer.use_bias:
+      y += layer.bias
+    return layer.activation(y)
+
+
 def fuse(model: keras.Model) -> keras.Model:
   """Returns a model that computes the same and shares every weight.
 
@@ -104,9 +166,10 @@ def fuse(model: keras.Model) -> keras.Model:
 
   Returns:
     A functional model with the same layer names. Strided 1x1 convolutions of
-    few channels are `SubsampledConvolution`s. A batch norm that the kernel
-    does not cover stays Keras's: synchronised over replicas, renormalised, of
-    another axis than the last, or not of maps `[B, H, W, C]`.
+    few channels are `SubsampledConvolution`s, on a CPU depthwise ones in
+    bfloat16 or of 5x5 and more `DepthwiseConvolution`s. A batch norm that the
+    kernel does not cover stays Keras's: synchronised over replicas,
+    renormalised, of another axis than the last, or not of maps `[B, H, W, C]`.
   """
   functional = keras.Model(
     model.inputs[0], graph.outputs(model), name=model.name
@@ -128,6 +191,8 @@ def _with_other_kernel(layer):
     return fuse(layer) if single else layer
   if is_subsampling(layer):
     return SubsampledConvolution(layer)
+  if _is_slow_depthwise(layer):
+    return DepthwiseConvolution(layer)
   if (
     type(layer) is not keras.layers.BatchNormalization
     or layer.input_spec.ndim != 4
@@ -150,3 +215,21 @@ def is_subsampling(layer: keras.Operation) -> bool:
     and layer.data_format == 'channels_last'
     and layer.kernel.shape[2] < _BLOCK
   )
+
+
+def _is_slow_depthwise(layer: keras.Operation) -> bool:
+  """Tells whether `DepthwiseConvolution` replaces a layer."""
+  return (
+    type(layer) is keras.layers.DepthwiseConv2D
+    and (max(layer.kernel_size) > 3 or layer.compute_dtype == 'bfloat16')
+    and layer.strides[0] == layer.strides[1]
+    and tuple(layer.dilation_rate) == (1, 1)
+    and layer.data_format == 'channels_last'
+    and not _has_accelerator()
+  )
+
+
+def _has_accelerator() -> bool:
+  """Tells whether a device has another library than oneDNN."""
+  devices = tf.config.list_logical_devices()
+  return any(device.device_type in ('GPU', 'TPU') for device in devices)

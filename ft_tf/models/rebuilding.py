@@ -8,16 +8,16 @@ from ft_tf.models import graph
 def rebuild(
   model: keras.Model,
   *,
-  precision: str,
+  precision: str | None = None,
   synchronized: bool | None = None,
   image: keras.KerasTensor | None = None,
 ) -> keras.Model:
-  """Returns a copy that computes in another precision.
+  """Returns a copy in another precision, or for images of another size.
 
   Args:
     model: A functional or Sequential classifier of raw images.
     precision: Keras's dtype policy of its layers; outputs that are float32 stay
-      float32.
+      float32. None: as in the model.
     synchronized: Whether batch norm takes statistics over all replicas; None:
       as in the model.
     image: The input of the copy; None: a new one like the model's.
@@ -25,6 +25,9 @@ def rebuild(
   Returns:
     The model, with weights of its own. A layer inside a layer keeps its
     precision if that layer's configuration says so.
+
+  Raises:
+    ValueError: the image has another size, which a layer's weights depend on.
   """
   last = {graph.producer(tensor).operation for tensor in model.outputs}
 
@@ -32,7 +35,11 @@ def rebuild(
     config = layer.get_config()
     # An operation, such as a sum, has no dtype, nor has a user's own layer that
     # leaves it to the default.
-    if 'dtype' in config and not isinstance(layer, keras.layers.InputLayer):
+    if (
+      precision is not None
+      and 'dtype' in config
+      and not isinstance(layer, keras.layers.InputLayer)
+    ):
       is_precise = layer in last and layer.compute_dtype == 'float32'
       config['dtype'] = 'float32' if is_precise else precision
     if synchronized is not None and isinstance(
@@ -43,7 +50,7 @@ def rebuild(
 
   # The default policy reaches layers whose config has no dtype.
   before = keras.config.dtype_policy()
-  keras.config.set_dtype_policy(precision)
+  keras.config.set_dtype_policy(precision or before)
   try:
     copy = keras.models.clone_model(
       model, input_tensors=image, clone_function=clone

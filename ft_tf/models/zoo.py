@@ -50,6 +50,7 @@ def build(
   weights: str = '',
   preprocessing: str = 'none',
   new_head: bool = False,
+  resized: bool = True,
   role: str = 'student',
 ) -> keras.Model:
   """Returns a network with fresh weights, or with those that are given.
@@ -65,6 +66,8 @@ def build(
       see `pretrained.build`; or a `.keras` file of other classes.
     new_head: Whether the last layer of a `.keras` file is replaced by a fresh
       one if it has other classes.
+    resized: Whether a `.keras` file that takes images of one size alone is
+      built again for the images of `spec`.
     role: What the network is, 'teacher' or 'student', whose flags messages
       name.
 
@@ -78,7 +81,7 @@ def build(
   """
   check_weights(name, weights, role)
   if model_files.is_file(name):
-    return _build_from_file(name, spec, preprocessing, new_head, role)
+    return _build_from_file(name, spec, preprocessing, new_head, resized, role)
   before = keras.config.dtype_policy()
   keras.config.set_dtype_policy(spec.precision)
   try:
@@ -104,12 +107,16 @@ def check_weights(name: str, weights: str, role: str) -> None:
     )
 
 
-def _build_from_file(path, spec, preprocessing, new_head, role):
+def _build_from_file(path, spec, preprocessing, new_head, resized, role):
   model, what = model_files.load(path), f'--{role}={path}'
   size_flags = {
     'teacher': '--image_size and --channels',
-    'student': '--student_image_size (at most --image_size) and --channels',
+    'student': '--student_image_size (at most --image_size: its own, or that '
+    'of the images to train it for them) and --channels',
   }[role]
+  checks.check_classifier(model, what)
+  if resized:
+    model = _at_size(model, spec.image_shape, what)
   checks.check_fits_images(
     model, what, image_shape=spec.image_shape, size_flags=size_flags
   )
@@ -133,6 +140,29 @@ def _build_from_file(path, spec, preprocessing, new_head, role):
   model = _as_specified(model, spec, what)
   origins.note(model, fresh)
   return model
+
+
+def _at_size(model, image_shape, what):
+  """Returns a file's model for images of another size than its own."""
+  image = model.inputs[0]
+  own, size = image.shape[1:3], image_shape[:2]
+  if image.shape[-1] != image_shape[-1] or None in own or own == size:
+    return model  # If it does not fit, the check after this says why.
+  if standard.is_nested(model):
+    model = standard.flatten(model)
+  try:
+    return rebuilding.rebuild(
+      model,
+      image=keras.Input(
+        (*size, image.shape[-1]), dtype=image.dtype, name=image.name
+      ),
+    )
+  except Exception as error:  # A user's own code may raise anything.
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    raise errors.UsageError(
+      f'{what} takes images of {own[0]}x{own[1]}, and cannot be rebuilt for '
+      f'{size[0]}x{size[1]} ({reason[0]}): give images of its own size'
+    ) from error
 
 
 def _as_specified(model, spec, what):

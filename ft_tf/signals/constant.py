@@ -8,13 +8,18 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import convert_to_constants
 
+# TensorFlow keeps some 14 copies of what is constant in a nested graph, and no
+# graph may have 2 GB.
+_MOST_CONSTANT_BYTES = 2**27
+
 
 class ConstantSignal:
   """A frozen function of images, compiled once, its variables constants.
 
   TensorFlow then computes once what follows from weights alone, such as their
-  casts, joins bias and activation to the convolution before, and keeps nothing
-  for a gradient. Later changes of the variables do not reach it.
+  casts and the order that convolutions read them in, joins bias and activation
+  to the convolution before, and keeps nothing for a gradient. Variables of more
+  than 128 MiB stay variables, and must not change.
 
   Attributes:
     width: Number of values for each image.
@@ -44,12 +49,15 @@ class ConstantSignal:
     )
     self._structure = concrete.structured_outputs
     self._shapes = [t.shape[1:] for t in tf.nest.flatten(self._structure)]
-    self._frozen = convert_to_constants.convert_variables_to_constants_v2(
-      concrete
-    )
+    if _size(concrete.variables) > _MOST_CONSTANT_BYTES:
+      self._function = function  # It owns the variables.
+      graph = concrete.graph
+      self._frozen = lambda images: tf.nest.flatten(concrete(images))
+    else:
+      frozen = convert_to_constants.convert_variables_to_constants_v2(concrete)
+      graph, self._frozen = frozen.graph, frozen
     self.calls_python = any(
-      operation.type == 'PyFunc'
-      for operation in self._frozen.graph.get_operations()
+      operation.type == 'PyFunc' for operation in graph.get_operations()
     )
     self._sizes = [math.prod(shape) for shape in self._shapes]
     self.width = sum(self._sizes)
@@ -93,3 +101,8 @@ class ConstantSignal:
 
   def _pack(self, values):
     return tf.nest.pack_sequence_as(self._structure, values)
+
+
+def _size(variables):
+  """Returns the bytes of some variables."""
+  return sum(each.dtype.size * each.shape.num_elements() for each in variables)

@@ -177,7 +177,7 @@ class _TeacherStage(stage.Stage):
     return stage.identity('teacher', self.recipe, **digests)
 
   def build(self, strategy):
-    start = teachers.describe_start(self.recipe.teacher)
+    start = teachers.describe_start(self.recipe.teacher, self.dataset)
     if start:
       print(f'teacher: {start}', file=sys.stderr, flush=True)
     with strategy.scope():

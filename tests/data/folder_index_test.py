@@ -10,7 +10,7 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.data import folder, folder_checks, folder_index, image_files
+from ft_tf.data import folder, folder_index, image_files, progress
 from tests import image_folders
 
 
@@ -147,7 +147,7 @@ class IndexTest(image_folders.FolderCase):
   def test_long_inspection_says_how_far_it_is(self):
     printed = io.StringIO()
     with (
-      mock.patch.object(folder_checks, '_PRINT_SECONDS', 0),
+      mock.patch.object(progress, '_PRINT_SECONDS', 0),
       contextlib.redirect_stderr(printed),
     ):
       folder_index.Index(folder.scan(self.root), self.data_dir).update()
@@ -155,6 +155,7 @@ class IndexTest(image_folders.FolderCase):
       printed.getvalue(),
       r'decoded 4 of 10 images, [\d,]+ images/s, \d+ s left\n',
     )
+    self.assertRegex(printed.getvalue(), r': listed 4 images, [\d,]+ images/s')
 
   def test_long_inspection_is_saved_even_if_it_is_refused(self):
     self.file('cat/bad.png', b'no image')

@@ -86,6 +86,25 @@ class FusedBatchNormalizationTest(parameterized.TestCase):
     for weight in model.weights:
       self.assertEqual(weight.dtype, 'float32')
 
+  @parameterized.parameters(6, 16)
+  def test_bfloat16_is_near_float32_whatever_the_channels(self, channels):
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.normal(1.0, 3.0, (8, 5, 4, channels)), tf.float32)
+    found = []
+    for dtype in ('mixed_bfloat16', 'float32'):
+      inputs = keras.Input((5, 4, channels))
+      model = keras.Model(
+        inputs, keras.layers.BatchNormalization(dtype=dtype)(inputs)
+      )
+      twin = fused.fuse(model)
+      y, gradients, after = _train(twin, x, model.weights)
+      self.assertEqual(y.dtype, keras.DTypePolicy(dtype).compute_dtype)
+      found.append([tf.cast(y, tf.float32), *gradients, *after])
+    for half, full in zip(*found, strict=True):
+      self.assertLess(
+        float(tf.norm(half - full)), 0.02 * float(tf.norm(full)) + 1e-3
+      )
+
   def test_frozen_batch_norm_keeps_its_statistics(self):
     model = _norm(trainable=False)
     before = [w.numpy() for w in model.weights]
@@ -165,6 +184,76 @@ class SubsampledConvolutionTest(parameterized.TestCase):
     self.assertEqual(twin(np.zeros((1, 8, 8, 4))).dtype, 'bfloat16')
     self.assertEmpty(twin.trainable_variables)
     self.assertLen(twin.variables, 2)
+
+
+class DepthwiseConvolutionTest(parameterized.TestCase):
+  """Its values and gradients are those of Keras's layer in float64."""
+
+  def _layer(self, dtype='float32', **config):
+    inputs = keras.Input(
+      (9, 9, 6), dtype='float64' if dtype == 'float64' else 'float32'
+    )
+    layer = keras.layers.DepthwiseConv2D(
+      name='depthwise',
+      bias_initializer='normal',
+      **{'kernel_size': 5, 'dtype': dtype, **config},
+    )
+    return keras.Model(inputs, layer(inputs))
+
+  @parameterized.parameters(
+    {},
+    {'strides': 2, 'padding': 'same'},
+    {'kernel_size': 7, 'padding': 'same', 'activation': 'relu'},
+    {'depth_multiplier': 2, 'use_bias': False},
+  )
+  def test_pass_and_gradients_are_those_of_the_definition(self, **config):
+    model = self._layer(**config)
+    exact = self._layer('float64', **config)
+    exact.set_weights(model.get_weights())
+    twin = fused.fuse(model)
+    self.assertIsInstance(
+      twin.get_layer('depthwise'), fused.DepthwiseConvolution
+    )
+    images = np.random.default_rng(0).normal(size=(4, 9, 9, 6))
+    found = _train(twin, tf.constant(images, tf.float32), model.weights)
+    wanted = _train(exact, tf.constant(images), exact.weights)
+    self.assertEqual(twin.output_shape, model.output_shape)
+    for one, other in zip(
+      [found[0], *found[1]], [wanted[0], *wanted[1]], strict=True
+    ):
+      np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+  @parameterized.parameters(3, 5)
+  def test_mixed_precision_is_kept_and_its_gradients_are_as_good(self, size):
+    config = {'padding': 'same', 'kernel_size': size}
+    model = self._layer(dtype='mixed_bfloat16', **config)
+    exact = self._layer('float64', **config)
+    exact.set_weights(model.get_weights())
+    twin = fused.fuse(model)
+    images = np.random.default_rng(0).normal(size=(4, 9, 9, 6))
+    x = tf.constant(images, tf.float32)
+    self.assertEqual(twin(x).dtype, tf.bfloat16)
+    (_, found, _), (_, plain, _) = (
+      _train(each, x, model.weights) for each in (twin, model)
+    )
+    _, wanted, _ = _train(exact, tf.constant(images), exact.weights)
+    for ours, keras_own, right in zip(found, plain, wanted, strict=True):
+      self.assertEqual(ours.dtype, tf.float32)
+      one, other = (
+        float(tf.norm(tf.cast(each, tf.float64) - right))
+        for each in (ours, keras_own)
+      )
+      self.assertLess(one, 0.02 * float(tf.norm(right)))
+      self.assertLess(one, 1.1 * other)
+
+  def test_others_stay_keras(self):
+    for config in (
+      {'kernel_size': 3},
+      {'strides': 2, 'kernel_size': 3},
+      {'dilation_rate': 2},
+    ):
+      layer = fused.fuse(self._layer(**config)).get_layer('depthwise')
+      self.assertIs(type(layer), keras.layers.DepthwiseConv2D)
 
 
 class FuseTest(parameterized.TestCase):

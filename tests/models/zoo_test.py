@@ -180,6 +180,56 @@ class OpenStudentTest(absltest.TestCase):
     )
 
 
+class OtherSizeTest(parameterized.TestCase):
+  """A file for images of 8x8 becomes a network for 12x10."""
+
+  def setUp(self):
+    super().setUp()
+    self.path = os.path.join(self.create_tempdir().full_path, 'small.keras')
+    self.spec = dataclasses.replace(classifiers.spec(), image_shape=(12, 10, 3))
+
+  def test_weights_are_the_files_and_logits_those_of_its_layers(self):
+    image = keras.Input((8, 8, 3), dtype='uint8')
+    inner = classifiers.classifier((8, 8, 3))
+    given = networks.disturb(
+      keras.Model(image, inner(keras.ops.cast(image, 'float32')))
+    )
+    given.save(self.path)
+    ours = zoo.build(self.path, self.spec)
+    self.assertEqual(ours.input_shape, (None, 12, 10, 3))
+    open_size = classifiers.classifier((None, None, 3))
+    open_size.set_weights(given.get_weights())
+    images = np.random.default_rng(0).integers(0, 256, (5, 12, 10, 3))
+    np.testing.assert_allclose(
+      ours(images.astype(np.uint8)),
+      open_size(images.astype(np.float32)),
+      atol=1e-5,
+    )
+
+  def test_weights_that_depend_on_the_size_are_refused_in_a_line(self):
+    image = keras.Input((8, 8, 3))
+    keras.Model(
+      image, keras.layers.Dense(3)(keras.layers.Flatten()(image))
+    ).save(self.path)
+    with self.assertRaisesRegex(
+      errors.UsageError,
+      '^--student=.* takes images of 8x8, and cannot be rebuilt for 12x10 '
+      r'\(.+\): give images of its own size$',
+    ):
+      zoo.build(self.path, self.spec)
+
+  def test_other_channels_and_a_kept_size_are_refused_as_before(self):
+    classifiers.classifier((8, 8, 3)).save(self.path)
+    for spec, options in (
+      (dataclasses.replace(self.spec, image_shape=(12, 10, 1)), {}),
+      (self.spec, {'resized': False}),
+    ):
+      with self.assertRaisesRegex(
+        errors.UsageError, r'takes images of \(8, 8, 3\), the data set has'
+      ):
+        zoo.build(self.path, spec, **options)
+
+
 class NewHeadTest(parameterized.TestCase):
   """A file of 7 classes becomes a network of 3."""
 

@@ -1,5 +1,8 @@
 """The constant signal: a function's values from a graph of constants."""
 
+import gc
+from unittest import mock
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -93,6 +96,21 @@ class ConstantSignalTest(absltest.TestCase):
     )
     operations = {op.type for op in signal._frozen.graph.get_operations()}
     self.assertNoCommonElements(operations, {'MatMul', 'Mean', 'Rsqrt'})
+
+  def test_large_networks_stay_variables_and_say_the_same(self):
+    images = _images()
+    with mock.patch.object(constant, '_MOST_CONSTANT_BYTES', 0):
+      signal = constant.ConstantSignal(
+        # Nothing else holds the folded network.
+        folding.fold(taps.features(self.model, ['group3'])).__call__,
+        (16, 16, 1),
+      )
+    gc.collect()
+    self.assertFalse(signal.calls_python)
+    np.testing.assert_allclose(
+      signal(images)['group3'], self._function(images)[0], atol=1e-5
+    )
+    self.assertLen(signal.rows(_images(5)), 5)
 
   def test_any_batch_size_fits(self):
     for count in (1, 5):

@@ -1,5 +1,7 @@
 """The student's step: its loss, its gradients, what moves and what is equal."""
 
+from unittest import mock
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from absl.testing import absltest, parameterized
 
 from ft_tf import losses
 from ft_tf.models import fused, taps
-from ft_tf.signals import compiled
+from ft_tf.signals import compiled, constant
 from ft_tf.training import distillation
 from tests import fixtures, student_steps
 
@@ -304,6 +306,16 @@ class StepTest(parameterized.TestCase):
         ),
         rtol=1e-4,
       )
+
+  def test_large_teacher_stays_variables_and_two_replicas_equal_one(self):
+    recipe = fixtures.recipe(method='ft+kd', sync_batch_norm=True)
+    weights, terms = student_steps.train(recipe, fixtures.strategy(), 1)
+    with mock.patch.object(constant, '_MOST_CONSTANT_BYTES', 0):
+      same, as_variables = student_steps.train(recipe, fixtures.strategy(2), 1)
+    for one, other in zip(weights, same, strict=True):
+      np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-4)
+    for name, values in terms.items():
+      np.testing.assert_allclose(as_variables[name], values, rtol=1e-3)
 
   def test_two_replicas_differ_when_each_normalises_its_own_half(self):
     recipe = fixtures.recipe(method='scratch')
