@@ -23,6 +23,7 @@ from ft_tf.data import datasets
 from ft_tf.progress import plan, reporter
 from ft_tf.report import comparison as report
 from ft_tf.report import comparison_table
+from ft_tf.signals import cache
 from ft_tf.training import paraphraser, parts, precision, stage, teacher
 
 
@@ -74,6 +75,9 @@ def compare(
     teacher_model=teachers.network(recipe, dataset, given),
     chosen=chosen,
     seeds=seeds,
+    signals=cache.Store(
+      workshop.signal_cache, budget_gib=workshop.signal_cache_gib
+    ),
   )
   if jobs > 1 and workshop.signal_cache == 'memory':
     raise errors.UsageError(
@@ -258,11 +262,8 @@ def _claimed(
   if path:
     identity['teacher_sha256'] = run_dir.digest(path)
   identity |= stage.images_identity(dataset)
-  run.claim(identity)
-  try:
+  with run.held(identity):
     yield
-  finally:
-    run.release()
 
 
 def _train(

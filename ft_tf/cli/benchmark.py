@@ -20,7 +20,7 @@ from typing import Any
 
 from absl import flags
 
-from ft_tf import run_dir, sizes
+from ft_tf import json_files, run_dir, sizes
 from ft_tf.benchmark import markdown, measurements, sections
 from ft_tf.cli import flag_sets, outcome, settings
 
@@ -56,7 +56,7 @@ def define_flags(values: flags.FlagValues) -> None:
   for names, defaults in ((_JOB, default.job), (_SETTING, default)):
     for name, text in names.items():
       value = getattr(defaults, name)
-      bounds = {}
+      bounds: dict[str, Any] = {}
       if isinstance(value, int):
         bounds = {'upper_bound': _MOST[name]}
       flag_sets.define(values, flag_sets.OTHER, name, value, text, **bounds)
@@ -83,7 +83,7 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
   def write(results: dict[str, Any]) -> None:
     os.makedirs(workdir, exist_ok=True)
     for name, content in (
-      ('benchmark.json', run_dir.to_json(results, indent=2)),
+      ('benchmark.json', json_files.to_json(results, indent=2)),
       ('benchmark.md', markdown.to_markdown(results)),
     ):
       with (

@@ -24,7 +24,14 @@ import tensorflow_datasets as tfds
 from absl import flags, logging
 
 import ft_tf
-from ft_tf import errors, interrupts, native_output, paths, run_dir
+from ft_tf import (
+  errors,
+  interrupts,
+  json_files,
+  native_output,
+  paths,
+  storage,
+)
 from ft_tf.cli import flag_sets, help_text, lazy, outcome
 from ft_tf.models import model_files
 
@@ -85,9 +92,9 @@ def run(command: str, arguments: Sequence[str], *, name: str) -> int:
     arguments: What stands after the command.
     name: What error messages call the program.
   """
+  values = flags.FlagValues()
   try:
     module = _module(command)
-    values = flags.FlagValues()
     module.define_flags(values)
     _define_json(values)
     if any(argument in _HELP for argument in arguments):
@@ -113,10 +120,29 @@ def run(command: str, arguments: Sequence[str], *, name: str) -> int:
     return _say(name, error, 2)
   except errors.TrainingError as error:
     return _say(name, error, 1)
+  except Exception as error:
+    reason = _describe_disk_error(error, values)
+    if reason is None:
+      raise
+    return _say(name, reason, 1)
   except KeyboardInterrupt as stop:
     interrupts.told()
     reason = str(stop) or 'stopped; the same command continues'
     return _say(name, reason, interrupts.exit_code())
+
+
+def _describe_disk_error(
+  error: Exception, values: flags.FlagValues
+) -> Any | None:
+  """Returns the line for a file that the system refused, wherever it lies."""
+  workdir = values.workdir if 'workdir' in values else None
+  known = storage.explain(error, workdir or os.curdir, within=os.sep)
+  if known is None and isinstance(error, FileNotFoundError) and error.filename:
+    return (
+      f'{error.filename} disappeared while this command used it: put it back, '
+      'and run the same command again'
+    )
+  return known
 
 
 def _module(command: str) -> types.ModuleType:
@@ -228,7 +254,7 @@ def _print(result: outcome.Outcome, as_json: bool) -> None:
   if result.text:
     print(result.text, file=sys.stderr if as_json else sys.stdout, flush=True)
   if as_json:
-    print(run_dir.to_json(result.values), flush=True)
+    print(json_files.to_json(result.values), flush=True)
 
 
 def _say(name: str, reason: Any, code: int) -> int:

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from ft_tf import errors
-from ft_tf.data import folder_checks, stores, tfrecord_files
+from ft_tf.data import progress, stores, tfrecord_files
 
 _AT_ONCE = 1024  # records
 
@@ -170,7 +170,7 @@ def _only_one(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-      folder_checks.log(
+      progress.log(
         f'{builder.name}: another process is preparing it in {root}; waiting'
       )
       fcntl.flock(lock, fcntl.LOCK_EX)

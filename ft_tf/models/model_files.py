@@ -10,7 +10,7 @@ import h5py
 import keras
 
 from ft_tf import errors
-from ft_tf.models import checks, onnx_files, onnx_models, seeds
+from ft_tf.models import archives, checks, onnx_files, onnx_models, seeds
 
 _HDF5 = ('.h5', '.hdf5')
 _OTHER_FILES = (
@@ -115,6 +115,11 @@ def load(path: str) -> keras.Model:
   if not os.path.isfile(path):
     raise errors.UsageError(
       f'there is no file {path}: give the path of a trained .keras model'
+    )
+  if zipfile.is_zipfile(path) and not archives.is_whole(path):
+    raise errors.UsageError(
+      f'{path} is damaged (a checksum differs): give a whole copy, or write it '
+      'again'
     )
   try:
     with seeds.counted_draws() as draws:

@@ -5,7 +5,7 @@ import time
 import tensorflow as tf
 
 from ft_tf import interrupts, run_dir
-from ft_tf.training import pending
+from ft_tf.training import pending, restoring
 
 
 class Kept:
@@ -18,7 +18,7 @@ class Kept:
   def __init__(
     self,
     checkpoint: tf.train.Checkpoint,
-    manager: tf.train.CheckpointManager,
+    manager: restoring.Checkpoints,
     run: run_dir.RunDir,
     batch_size: int,
     images_per_epoch: int,
@@ -27,7 +27,7 @@ class Kept:
 
     Args:
       checkpoint: With `step`, `epoch` and the run's state.
-      manager: That of the run's checkpoints.
+      manager: The run's checkpoints.
       run: The claimed run folder.
       batch_size: Images per step.
       images_per_epoch: Images per epoch.

@@ -21,7 +21,14 @@ import tensorflow as tf
 from ft_tf import errors, interrupts, recipes, run_dir
 from ft_tf.data import example_sets, views
 from ft_tf.progress import reporter
-from ft_tf.training import averaging, keeping, monitor, pending, turns
+from ft_tf.training import (
+  averaging,
+  keeping,
+  monitor,
+  pending,
+  restoring,
+  turns,
+)
 from ft_tf.training import step as steps
 
 _MOST_MINUTES = 7 * 24 * 60
@@ -168,11 +175,17 @@ def run(
   count = training.images_per_epoch or len(training.examples)
   batch = data.batch_size
   total = views.count_steps(count, batch_size=batch, epochs=training.epochs)
-  kept = keeping.Kept(*_restored(training, data, seed, run), run, batch, count)
+  checkpoint, manager = _restored(training, data, seed, run)
+  kept = keeping.Kept(checkpoint, manager, run, batch, count)
   # Drops the rows after the checkpoint: they are logged again.
   watch = monitor.Monitor(
-    run, method=training.method, step=kept.step, steps=total
+    run,
+    method=training.method,
+    step=kept.step,
+    steps=total,
+    logged=manager.logged,
   )
+  manager.describe_log = watch.describe_log
   part.start(step=kept.step, steps=total, epochs=training.epochs)
   best = max((_accuracy(row) for row in run.metrics()), default=-1.0)
   stream = views.stream(
@@ -187,6 +200,12 @@ def run(
   batches = iter(strategy.experimental_distribute_dataset(stream))
   turn = turns.Turn(training.train_steps, batches, part.compiled)
   since = pending.load(run, kept.step)
+  if since.first == total and watch.last_step != total:
+    # Its row was lost, of which the result is made.
+    with training.to_evaluate():
+      watch.row(
+        {'step': total, 'epoch': total * batch / count, **training.evaluate()}
+      )
   with interrupts.deferred():
     while since.first < total:
       epoch_end = views.count_steps(
@@ -251,8 +270,8 @@ def run(
 
 def _restored(
   training: Training, data: recipes.Data, seed: int, run: run_dir.RunDir
-) -> tuple[tf.train.Checkpoint, tf.train.CheckpointManager]:
-  """Returns what is checkpointed, as the newest checkpoint has it, if any.
+) -> tuple[tf.train.Checkpoint, restoring.Checkpoints]:
+  """Returns what is checkpointed, as the newest whole checkpoint has it.
 
   Raises:
     UsageError: the checkpoint lacks a part of the run's state.
@@ -266,12 +285,8 @@ def _restored(
     **_random_states(training.state),
     **({} if training.average is None else {'average': training.average.state}),
   )
-  # Two, so that one is whole if the process is killed while it writes.
-  manager = tf.train.CheckpointManager(
-    checkpoint, run.checkpoints, max_to_keep=2
-  )
-  if manager.latest_checkpoint:
-    _restore(checkpoint, manager.latest_checkpoint)
+  manager = restoring.Checkpoints(checkpoint, run)
+  manager.restore()
   return checkpoint, manager
 
 
@@ -289,22 +304,6 @@ def _random_states(state: dict[str, Any]) -> dict[str, list[tf.Variable]]:
     if id(variable) not in weights
   ]
   return {'random_states': states} if states else {}
-
-
-def _restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
-  """Restores a checkpoint, whole.
-
-  Raises:
-    UsageError: it does not hold all that the run's steps move.
-  """
-  try:
-    checkpoint.restore(path).assert_consumed()
-  except (AssertionError, ValueError) as error:
-    raise errors.UsageError(
-      f'{path} lacks a part of the state of this run, since another version of '
-      'this program or of Keras wrote it; continuing from it would give other '
-      'results: give another --workdir'
-    ) from error
 
 
 def _accuracy(row: Mapping[str, float]) -> float:
