@@ -178,8 +178,9 @@ def define_loading(values: flags.FlagValues) -> None:
     MODELS,
     'allow_unsafe_model',
     False,
-    'run the code of Lambda layers in .keras files; the code has your access '
-    'rights, so use it only for files that you trust',
+    'run the code of Lambda layers in .keras files, and any operation of a '
+    'SavedModel; the code has your access rights, so use it only for files '
+    'that you trust',
   )
 
 

@@ -16,6 +16,7 @@ from absl import flags
 from ft_tf import (
   catalogue,
   errors,
+  paths,
   recipe_fit,
   recipe_flags,
   recipes,
@@ -132,6 +133,7 @@ def read_config(path: str) -> recipes.Recipe:
   Raises:
     UsageError: it is no such file.
   """
+  paths.check_regular(path, '--config=')
   try:
     with open(path, encoding='utf-8') as file:
       written = json.load(file)
