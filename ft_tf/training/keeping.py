@@ -75,9 +75,10 @@ class Kept:
       Stopped: a signal has come.
     """
     passed = (time.monotonic() - self._saved) / 60
-    if passed >= minutes or interrupts.requested():
+    stops = interrupts.requested()
+    if passed >= minutes or stops:
       self.save(since)
-    if interrupts.requested():
+    if stops:
       raise self.describe(total)
 
   def describe(self, total: int) -> interrupts.Stopped:

@@ -18,8 +18,9 @@ import numpy as np
 
 from ft_tf import run_dir
 
-_NAME = 'pending-{}.json'
-_PATTERN = re.compile(r'pending-(\d+)\.json')
+# JSON, by a name of its own: those that end in .json go with TensorFlow's.
+_NAME = 'pending-{}.steps'
+_PATTERN = re.compile(r'pending-(\d+)\.steps')
 
 
 class Time(NamedTuple):
