@@ -170,7 +170,7 @@ class CompareTest(parameterized.TestCase):
     self.assertEmpty(found['failures'])
 
   @pytest.mark.slow
-  def test_killed_process_fails_only_its_student(self):
+  def test_student_of_a_killed_process_is_trained_at_the_end(self):
     recipe = recipe_flags.override(
       catalogue.digits(),
       {
@@ -213,12 +213,6 @@ class CompareTest(parameterized.TestCase):
     killer.start()
     found = compare()
     killer.join()
-    ((name, reason),) = found['failures'].items()
-    self.assertIn('memory ran out', reason)
-    self.assertIn('--jobs=1', reason)
-    trained = found['rows'][1]['seed_numbers']
-    self.assertCountEqual([*trained, int(name[-1])], [0, 1, 2])
-    found = compare()
     self.assertEqual(found['failures'], {})
     self.assertEqual(found['rows'][1]['seed_numbers'], [0, 1, 2])
 
