@@ -4,7 +4,8 @@ A run folder holds `recipe.json` (what decides its outcome), `environment.json`
 (each command that worked on it, with versions), `metrics.jsonl` (a row per log
 step), `maps/` (an image of feature maps per epoch), `checkpoints/`,
 `tensorboard/`, `model.keras`, `predictions.json` (of a network, on the test
-split) and, once it is complete, `result.json`.
+split) and, once it is complete, `result.json`. `refused.json` says that its
+last command was refused, so that the recipe may be corrected.
 """
 
 import contextlib

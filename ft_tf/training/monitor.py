@@ -129,7 +129,7 @@ def _say_lost(
     if last < step:
       _print(
         f'{path} ends at step {last}, before the checkpoint of step {step}: '
-        'the rows between are lost; weights and result are not affected'
+        'rows between may be lost; weights and result are not affected'
       )
     return
   missing = logged['rows'] - len(there)

@@ -14,7 +14,7 @@ from ft_tf.cli import dispatch
 from tests.cli import commands
 from tests.faults import storage_faults
 
-_CASES = int(os.environ.get('FT_TF_FAULTS_CASES', '24'))
+_CASES = int(os.environ.get('FT_TF_FAULTS_CASES', '12'))
 # Figures of a clock, and pages with them.
 _TIMED = ('wall_seconds', 'table')
 _UNEXPECTED = 'unexpected'

@@ -21,11 +21,18 @@ from ft_tf.signals import cache
 from ft_tf.training import space
 from tests.faults import small_stage, storage_faults
 
+_SIZES = 24
 _REFUSALS = {
   errno.ENOSPC: 'free some space',
   errno.EDQUOT: 'free some space',
   errno.EROFS: 'make it writable',
   errno.EACCES: 'make it accessible',
+}
+_PLACES = {
+  'os.fsync': 'os.fsync',
+  'os.replace': 'os.replace',
+  'model.save': 'keras.Model.save',
+  'checkpoint': 'tensorflow.train.CheckpointManager.save',
 }
 
 
@@ -61,21 +68,20 @@ class RaisedTest(parameterized.TestCase):
     self._path = os.path.join(self.create_tempdir().full_path, 'run')
 
   @parameterized.parameters(
-    (errno.ENOSPC, 'os.fsync'),
     (errno.ENOSPC, 'model.save'),
     (errno.ENOSPC, 'checkpoint'),
-    (errno.EDQUOT, 'os.replace'),
     (errno.EROFS, 'os.fsync'),
-    (errno.EACCES, 'checkpoint'),
   )
   def test_refusal_is_a_line_and_the_same_call_ends(self, code, place):
+    self._ends_in_a_line(code, place)
+
+  @parameterized.product(code=list(_REFUSALS), place=list(_PLACES))
+  @pytest.mark.slow
+  def test_every_refusal_at_every_place(self, code, place):
+    self._ends_in_a_line(code, place)
+
+  def _ends_in_a_line(self, code, place):
     error = OSError(code, os.strerror(code))
-    target = {
-      'os.fsync': 'os.fsync',
-      'os.replace': 'os.replace',
-      'model.save': 'keras.Model.save',
-      'checkpoint': 'tensorflow.train.CheckpointManager.save',
-    }[place]
     if place == 'checkpoint':
       error = tf.errors.ResourceExhaustedError(
         None,
@@ -84,7 +90,7 @@ class RaisedTest(parameterized.TestCase):
       )
     with (
       self.assertRaises(storage.StorageError) as caught,
-      mock.patch(target, side_effect=error),
+      mock.patch(_PLACES[place], side_effect=error),
     ):
       small_stage.run_stage(self._path)
     message = str(caught.exception)
@@ -173,18 +179,12 @@ class SmallDiskTest(absltest.TestCase):
 
   @pytest.mark.slow
   def test_run_ends_in_a_line_and_continues_with_more_space(self):
-    self._try(24)
-
-  def test_some_sizes(self):
-    self._try(3)
-
-  def _try(self, count):
     whole = self.create_tempdir().full_path
     small_stage.run_stage(whole)
     taken = storage.size(whole) // 1024
     rng = storage_faults.chance('disk')
     failed = 0
-    for _ in range(count):
+    for _ in range(_SIZES):
       kib = rng.randint(8, taken)
       with self.subTest(kib), small_disk(kib) as (disk, resize):
         path = os.path.join(disk, 'run')

@@ -4,20 +4,34 @@ The stage is the real skeleton with steps that cost nothing.
 """
 
 import contextlib
+import functools
 import io
 import json
 import os
+import shutil
 import tempfile
+from unittest import mock
 
 import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
+from ft_tf.training import monitor, restoring
 from tests.faults import event_steps, small_stage, storage_faults
 
 _STEPS = 9
-_FAST, _SLOW = 12, 200  # cases
+_FAST, _SLOW = 8, 60  # cases
+
+
+@functools.cache
+def _make_runs() -> tuple[tempfile.TemporaryDirectory, dict]:
+  """Returns a folder with both runs, which is kept, and the whole's result."""
+  folder = tempfile.TemporaryDirectory()
+  result = small_stage.run_stage(f'{folder.name}/whole')
+  with contextlib.suppress(KeyboardInterrupt):
+    small_stage.run_stage(f'{folder.name}/cut', stop_after=7)
+  return folder, result
 
 
 class FolderCase(parameterized.TestCase):
@@ -26,13 +40,11 @@ class FolderCase(parameterized.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    cls.folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+    folder, cls.result = _make_runs()
+    cls.folder = folder.name
     cls.whole, cls.cut = (
       os.path.join(cls.folder, name) for name in ('whole', 'cut')
     )
-    cls.result = small_stage.run_stage(cls.whole)
-    with contextlib.suppress(KeyboardInterrupt):
-      small_stage.run_stage(cls.cut, stop_after=7)
     cls.weights = small_stage.weights(cls.whole)
 
   def setUp(self):
@@ -117,17 +129,25 @@ class CheckpointTest(FolderCase):
       storage_faults.damage(path, kind, storage_faults.chance(name))
 
   @parameterized.parameters(
-    ('ckpt-6.index', 'cut', True),
     ('ckpt-6.index', 'delete', True),
-    ('ckpt-6.index', 'delete', False),
-    ('ckpt-6.index', 'empty', False),
     ('ckpt-6.data-00000-of-00001', 'flip', True),
     ('ckpt-6.data-00000-of-00001', 'flip', False),
-    ('ckpt-6.data-00000-of-00001', 'folder', False),
   )
   def test_damaged_newest_is_set_aside_for_the_one_before(
     self, name, kind, has_record
   ):
+    self._continues_from_the_one_before(name, kind, has_record)
+
+  @parameterized.product(
+    name=('ckpt-6.index', 'ckpt-6.data-00000-of-00001'),
+    kind=storage_faults.KINDS,
+    has_record=(True, False),
+  )
+  @pytest.mark.slow
+  def test_damaged_newest_of_every_kind(self, name, kind, has_record):
+    self._continues_from_the_one_before(name, kind, has_record)
+
+  def _continues_from_the_one_before(self, name, kind, has_record):
     self.take(self.cut)
     if not has_record:  # of an earlier version
       os.remove(os.path.join(self.path, 'checkpoints', 'ckpt-6.json'))
@@ -138,14 +158,13 @@ class CheckpointTest(FolderCase):
       self.assertRegex(said, r'ckpt-6 is damaged \(.*renamed to .*\.damaged')
       self.assertIn('training continues from step 4', said)
 
-  @parameterized.parameters('cut', 'empty', 'delete', 'folder')
+  @parameterized.parameters('empty', 'delete')
   def test_missing_state_file_is_made_again_and_nothing_lost(self, kind):
     self.take(self.cut)
     self._damage('checkpoint', kind=kind)
     result, said = self.run_again()
     self.assert_same(result)
-    if kind != 'cut':  # which may leave what serves
-      self.assertIn('checkpoints/checkpoint is', said)
+    self.assertIn('checkpoints/checkpoint is', said)
     self.assertNotIn('step 0', said)
 
   def test_without_a_whole_one_the_start_is_said_and_the_end_is_the_same(self):
@@ -250,6 +269,36 @@ class RowsTest(FolderCase):
     self.assertEqual(steps['accuracy/test'], [_STEPS])
 
 
+class GoneTest(FolderCase):
+  @parameterized.parameters(
+    'monitor.Monitor.row',
+    'monitor.Monitor.pictures',
+    'restoring.Checkpoints.save',
+  )
+  def test_folder_deleted_while_it_trains_is_a_line(self, place):
+    self.take(self.cut)
+
+    def delete(*arguments, **options):
+      shutil.rmtree(self.path, ignore_errors=True)
+      return call(*arguments, **options)
+
+    module, owner, name = place.split('.')
+    target = getattr(
+      {'monitor': monitor, 'restoring': restoring}[module], owner
+    )
+    call = getattr(target, name)
+    with (
+      mock.patch.object(target, name, delete),
+      self.assertRaisesRegex(
+        errors.TrainingError, '/run was deleted or moved .*the same command'
+      ),
+    ):
+      self.run_again()
+    self.assertFalse(os.path.exists(self.path))
+    # It can begin anew.
+    self.assert_same(self.run_again()[0])
+
+
 class ModelTest(FolderCase):
   def test_lost_model_is_written_again_with_the_same_bytes(self):
     self.take(self.whole)
@@ -265,7 +314,7 @@ class ModelTest(FolderCase):
       {**result, 'wall_seconds': 0}, {**self.result, 'wall_seconds': 0}
     )
 
-  @parameterized.parameters(*storage_faults.KINDS)
+  @parameterized.parameters('flip', 'delete')
   def test_damaged_best_does_not_lose_the_model(self, kind):
     self.take(self.cut)
     path = os.path.join(self.path, 'best.keras')
