@@ -32,6 +32,9 @@ SGD, ADAMW = 'sgd', 'adamw'  # as of `Classifier.optimizer`
 # Keras's seeds have 32 bits; those of further students are higher.
 LARGEST_SEED = 2**31 - 1
 MOST_EPOCHS = 100_000
+LARGEST_RATE = (
+  1e30  # What diverges is a matter of the run; float32 ends at 3e38.
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -180,7 +183,7 @@ class Optimization:
   learning_rate: float = fields.field(
     'learning rate after warm-up and before any decay',
     above=0,
-    most=1000,
+    most=LARGEST_RATE,
     default=0.1,
   )
   momentum: float = fields.field(
@@ -439,7 +442,7 @@ class Quantisation:
     'learning rate at the start of quantisation-aware training; it falls as a '
     'cosine to 0',
     above=0,
-    most=1000,
+    most=LARGEST_RATE,
     default=0.003,
   )
   # LiteRT's quantisation specification: weights per channel; accelerators may

@@ -12,7 +12,10 @@ from typing import Any
 Size = int | str
 # What messages ask for.
 LARGEST = 8192
-FORMS = f'0 to {LARGEST}, such as 96, or height and width, such as 96x160'
+FORMS = (
+  f'0 or more, at most {LARGEST}, such as 96, or height and width, such as '
+  '96x160'
+)
 
 _TEXT = re.compile(r'(\d+)(?:x(\d+))?')
 
