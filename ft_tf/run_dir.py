@@ -451,6 +451,7 @@ def digest(path: str) -> str:
   Raises:
     UsageError: the file cannot be read.
   """
+  paths.check_regular(path)
   try:
     with open(path, 'rb') as file:
       return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -18,6 +18,7 @@ _ROOMS = (
   'errors',
   'paths',
   'native_output',
+  'interrupts',
   'processes',
   'sizes',
   'fields',

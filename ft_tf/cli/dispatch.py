@@ -7,10 +7,11 @@ A command is a module of this package with
   `run(values)`, which makes one call of the library and returns an `Outcome`.
 
 Exit codes: 0 success; 2 a usage error, with the fix on one line and nothing
-written; 1 a failed run, one line; 130 after Ctrl-C.
+written; 1 a failed run, one line; 130 after Ctrl-C; 143 after SIGTERM.
 """
 
 import importlib
+import math
 import os
 import shutil
 import sys
@@ -23,7 +24,14 @@ import tensorflow_datasets as tfds
 from absl import flags, logging
 
 import ft_tf
-from ft_tf import errors, json_files, native_output, paths, storage
+from ft_tf import (
+  errors,
+  interrupts,
+  json_files,
+  native_output,
+  paths,
+  storage,
+)
 from ft_tf.cli import flag_sets, help_text, lazy, outcome
 from ft_tf.models import model_files
 
@@ -105,6 +113,7 @@ def run(command: str, arguments: Sequence[str], *, name: str) -> int:
       return 0
     if not _reads_files_alone(command, values):
       _import_everything(values)
+    interrupts.raise_from_here()
     _print(module.run(values), values.json)
     return 0
   except errors.UsageError as error:
@@ -116,8 +125,10 @@ def run(command: str, arguments: Sequence[str], *, name: str) -> int:
     if reason is None:
       raise
     return _say(name, reason, 1)
-  except KeyboardInterrupt:
-    return _say(name, 'stopped; the same command continues', 130)
+  except KeyboardInterrupt as stop:
+    interrupts.told()
+    reason = str(stop) or 'stopped; the same command continues'
+    return _say(name, reason, interrupts.exit_code())
 
 
 def _describe_disk_error(
@@ -209,6 +220,11 @@ def _parse(
     raise errors.UsageError(f'{rest[1]!r} is not a flag: write --name=value')
   for name in values:
     flag = values[name]
+    if isinstance(flag.value, float) and not math.isfinite(flag.value):
+      # absl's bounds let NaN pass.
+      raise errors.UsageError(
+        f'--{name}={flag.value}: {flag.help}; give a finite number'
+      )
     if isinstance(flag.value, str):
       flag.value = paths.expand(flag.value)
     elif isinstance(flag.value, list):

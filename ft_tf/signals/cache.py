@@ -27,6 +27,8 @@ _DTYPE = np.dtype(np.float16)
 _DEAD_SECONDS = 3600.0
 _DIGEST = hashlib.sha256().digest_size
 
+_MOST_GIB = 2**20
+
 
 class Store:
   """Where teacher signals are kept: nowhere, in memory or in a folder.
@@ -42,15 +44,17 @@ class Store:
       budget_gib: What all that is kept there may take, in GiB.
 
     Raises:
-      UsageError: there is no place of that name, or the budget is not above 0.
+      UsageError: there is no place of that name, or the budget is out of
+        bounds.
     """
     if not where:
       raise errors.UsageError(
         '--signal_cache is empty: give off, memory or a folder'
       )
-    if not budget_gib > 0:
+    if not 0 < budget_gib <= _MOST_GIB:
       raise errors.UsageError(
-        f'--signal_cache_gib={budget_gib}: give a number of GiB above 0'
+        f'--signal_cache_gib={budget_gib}: give a number of GiB above 0, at '
+        f'most {_MOST_GIB}'
       )
     self.enabled = where != 'off'
     self._folder = None if where in ('off', 'memory') else where
