@@ -17,6 +17,7 @@ from ft_tf import (
   specs,
 )
 from ft_tf.data import datasets
+from ft_tf.signals import cache, filling
 
 # What comparisons have flags of their own for: --seeds, --methods.
 _OWN_FLAG = ('seed', 'method')
@@ -146,6 +147,7 @@ def plan(
   teacher_model: keras.Model,
   chosen: list[Arm],
   seeds: int,
+  signals: cache.Store | None = None,
 ) -> list[Task]:
   """Returns the students to train, all arms of a seed before the next seed.
 
@@ -155,6 +157,7 @@ def plan(
     teacher_model: The value of `teachers.network`.
     chosen: The arms.
     seeds: Number of students of each arm, of the seeds from `recipe.seed` on.
+    signals: Where the teacher's signals will be kept, if they are.
 
   Raises:
     UsageError: a part does not fit; nothing has been written.
@@ -176,11 +179,12 @@ def plan(
     )
     if network not in students:
       students[network] = specs.build_student(arm_recipe, dataset)
-    checked.append(
-      recipe_fit.check_parts(
-        arm_recipe, dataset, teacher_model, students[network]
-      ).recipe
+    fit = recipe_fit.check_parts(
+      arm_recipe, dataset, teacher_model, students[network]
     )
+    if signals is not None:
+      filling.check(signals, fit.loss_terms, teacher_model, fit.recipe, dataset)
+    checked.append(fit.recipe)
   return [
     Task(
       f'{arm.name}-{seed}',

@@ -23,6 +23,7 @@ from ft_tf.data import datasets
 from ft_tf.progress import plan, reporter
 from ft_tf.report import comparison as report
 from ft_tf.report import comparison_table
+from ft_tf.signals import cache
 from ft_tf.training import paraphraser, parts, precision, stage, teacher
 
 
@@ -74,6 +75,9 @@ def compare(
     teacher_model=teachers.network(recipe, dataset, given),
     chosen=chosen,
     seeds=seeds,
+    signals=cache.Store(
+      workshop.signal_cache, budget_gib=workshop.signal_cache_gib
+    ),
   )
   if jobs > 1 and workshop.signal_cache == 'memory':
     raise errors.UsageError(
@@ -258,11 +262,8 @@ def _claimed(
   if path:
     identity['teacher_sha256'] = run_dir.digest(path)
   identity |= stage.images_identity(dataset)
-  run.claim(identity)
-  try:
+  with run.held(identity):
     yield
-  finally:
-    run.release()
 
 
 def _train(
@@ -277,19 +278,37 @@ def _train(
     for order in orders:
       yield order.task, bench.train(order)
     return
-  for number, failure in processes.run_each(
+  died: list[workshops.Order] = []
+  for order, outcome in _in_processes(orders, workshop, jobs, planned):
+    if isinstance(outcome, processes.Died):
+      died.append(order)
+      _print(f'{order.task.name}: {outcome}; it is tried again at the end')
+    else:
+      yield order.task, outcome
+  # One at a time: then each has all of the memory.
+  for order, outcome in _in_processes(died, workshop, 1, planned):
+    if isinstance(outcome, processes.Died):
+      fewer = ', with --jobs=1' if outcome.killed else ''
+      outcome = f'{outcome}, twice: run the same command again{fewer}'
+      _print(f'{order.task.name} failed: {outcome}')
+    yield order.task, outcome
+
+
+def _in_processes(
+  orders: list[workshops.Order],
+  workshop: workshops.Workshop,
+  jobs: int,
+  planned: list[plan.Part],
+) -> Iterator[tuple[workshops.Order, str | processes.Died]]:
+  """Yields each order when its process is through with it, with the outcome."""
+  for number, outcome in processes.run_each(
     workshops.train,
     [{'order': order} for order in orders],
     workers=jobs,
     start=workshops.open_bench,
     start_arguments=(workshop, jobs, planned),
   ):
-    task = orders[number].task
-    if isinstance(failure, processes.Died):
-      fewer = f', with --jobs={jobs - 1}' if failure.killed else ''
-      failure = f'{failure}: run the same command again{fewer}'
-      _print(f'{task.name} failed: {failure}')
-    yield task, failure
+    yield orders[number], outcome
 
 
 def _export(

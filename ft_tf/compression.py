@@ -18,6 +18,7 @@ from ft_tf import (
   recipe_flags,
   recipes,
   run_dir,
+  run_space,
   specs,
   teachers,
 )
@@ -102,9 +103,9 @@ def compress(
   if given is None:
     given = teachers.resolve(recipe, dataset)
   student_model = specs.build_student(recipe, dataset)
-  recipe = recipe_fit.check_parts(
-    recipe, dataset, teachers.network(recipe, dataset, given), student_model
-  ).recipe
+  teacher_model = teachers.network(recipe, dataset, given)
+  fit = recipe_fit.check_parts(recipe, dataset, teacher_model, student_model)
+  recipe = fit.recipe
   if linear_head:
     linear_heads.check(recipe, student_model)
   if baseline and recipe.student.method == recipes.LINEAR_HEAD:
@@ -112,9 +113,23 @@ def compress(
       f'--baseline with --method={recipes.LINEAR_HEAD} leaves open which of '
       f'both is exported: give --method={recipes.SCRATCH} --linear_head'
     )
-  if not run.begun():
+  if not run.settled():
     seen = specs.student_dataset(recipe, dataset)
     export_student.check_untrained(student_model, seen, export)
+  students = _students(recipe, seeds, baseline, linear_head)
+  continued = _continued(recipe, baseline)
+  run_space.check(
+    run,
+    fit,
+    dataset,
+    teacher_model,
+    student_model,
+    given=given is not None,
+    students=len(students),
+    continued=len(continued),
+    baseline=baseline,
+    signals=signals,
+  )
   identity = {
     **recipes.identity(recipe),
     'seeds': seeds,
@@ -131,7 +146,9 @@ def compress(
   with stage.claim(
     run, identity, strategy, recipe, dataset, addable
   ) as complete:
-    if complete:
+    stages = [run.child(name) for name in ('teacher', *students, *continued)]
+    stages += [p for p in run.child('paraphraser').parts() if p.begun()]
+    if complete and not any(map(stage.has_lost, stages)):
       _print(f'{run.path} is complete')
       if export.formats:
         exporting.export_student(recipe, dataset, run, export)
@@ -140,8 +157,6 @@ def compress(
       return complete
     if choice is not None:
       run.write(run_dir.CANDIDATES, choice)
-    students = _students(recipe, seeds, baseline, linear_head)
-    continued = _continued(recipe, baseline)
     progress = reporter.Progress(
       _plan(recipe, dataset, run, students, continued, given=given is not None),
       mode=options.progress,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import keras
 
-from ft_tf import recipes, run_dir, teachers
+from ft_tf import recipes, run_dir, storage, teachers
 from ft_tf.data import datasets
 from ft_tf.export import folder as export_folder
 from ft_tf.export import measuring, student
@@ -125,7 +125,11 @@ def export_compared(
       is_compared=True,
       ranges=quantisation_aware.read_ranges(exported),
     )
+  except storage.StorageError:
+    raise
   except Exception as error:  # The converter's own class is not public.
+    if (known := storage.explain(error, run.path)) is not None:
+      raise known from error
     # The last line is the reason where the first names a place in the code.
     reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
     _print(f'{run.path}: no TFLite file to compare with ({reason})')

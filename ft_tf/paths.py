@@ -1,6 +1,7 @@
 """Paths as users write them."""
 
 import os
+import stat
 
 from ft_tf import errors
 
@@ -29,3 +30,30 @@ def expand(text: str) -> str:
       'the name begins with ~'
     )
   return prefix + path
+
+
+def check_regular(path: str, flag: str = '') -> None:
+  """Raises `UsageError` for what is no file and no folder.
+
+  To open a FIFO waits until another process writes to it; devices and sockets
+  have no end.
+
+  Args:
+    path: Of a file or folder; one that is missing is for who opens it.
+    flag: What the message calls it, such as '--config='.
+  """
+  try:
+    mode = os.stat(path).st_mode
+  except (OSError, ValueError):  # ValueError: a null byte is in it.
+    return
+  if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+    kinds = {
+      stat.S_IFIFO: 'a pipe (FIFO)',
+      stat.S_IFSOCK: 'a socket',
+      stat.S_IFCHR: 'a device',
+      stat.S_IFBLK: 'a device',
+    }
+    raise errors.UsageError(
+      f'{flag}{path} is {kinds.get(stat.S_IFMT(mode), "no file")}: give the '
+      'path of a file'
+    )

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import ctypes
 import dataclasses
 import multiprocessing
 import multiprocessing.connection
@@ -13,7 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.process import BaseProcess
 from typing import Any, cast
 
-from ft_tf import native_output
+from ft_tf import interrupts, native_output
+
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +55,8 @@ def run_each(
   A worker process runs one call after another. If it dies, only the call that
   it was running is lost, and the next call gets a new process. All processes
   end when the iterator is closed, and when this process ends, even if it is
-  killed.
+  killed. A signal to this process is sent on to them, and they may write a
+  checkpoint before they end.
 
   Args:
     function: The function to call. The function, its arguments, its results and
@@ -68,37 +72,60 @@ def run_each(
 
   Raises:
     Exception: the exception that the function raised.
+    Stopped: by a signal; it names where each call stands.
   """
   waiting = collections.deque(enumerate(calls))
   idle: list[_Worker] = []
   busy: dict[multiprocessing.connection.Connection, tuple[_Worker, int]] = {}
-  try:
-    while waiting or busy:
-      while waiting and len(busy) < workers:
-        worker = idle.pop() if idle else None
-        if worker is None or not worker.process.is_alive():
-          worker = _Worker(function, start, start_arguments)
-        number, call = waiting.popleft()
-        # If the process has died in the meantime, `recv` below reports it.
-        with contextlib.suppress(OSError):
-          worker.connection.send(call)
-        busy[worker.connection] = worker, number
-      ready = multiprocessing.connection.wait(list(busy))
-      for connection in [each for each in busy if each in ready]:
-        worker, number = busy.pop(connection)
-        try:
-          returned, value = connection.recv()
-        except (EOFError, OSError):
-          yield number, Died(worker.end())
-          continue
-        idle.append(worker)
-        if not returned:
-          raise value
-        yield number, value
-  finally:
-    for worker in [*idle, *(worker for worker, _ in busy.values())]:
-      worker.process.terminate()
-      worker.end()
+  with interrupts.deferred():
+    try:
+      while waiting or busy:
+        while waiting and len(busy) < workers:
+          number, call = waiting.popleft()
+          worker = idle.pop() if idle else None
+          if worker is None or not worker.process.is_alive():
+            try:
+              worker = _Worker(function, start, start_arguments)
+            except BrokenPipeError:  # It died before it had read what to do.
+              yield number, Died(-signal.SIGKILL)
+              continue
+          # If the process has died in the meantime, `recv` below reports it.
+          with contextlib.suppress(OSError):
+            worker.connection.send(call)
+          busy[worker.connection] = worker, number
+        with interrupts.deferred(False):
+          ready = multiprocessing.connection.wait(list(busy))
+        for connection in [each for each in busy if each in ready]:
+          worker, number = busy.pop(connection)
+          try:
+            returned, value = connection.recv()
+          except (EOFError, OSError):
+            yield number, Died(worker.end())
+            continue
+          idle.append(worker)
+          if not returned:
+            raise value
+          yield number, value
+    except interrupts.Stopped:
+      places = _stop([worker for worker, _ in busy.values()])
+      raise interrupts.stopped(', '.join(places)) from None
+    finally:
+      for worker in [*idle, *(worker for worker, _ in busy.values())]:
+        worker.process.terminate()
+        worker.end()
+
+
+def _stop(workers: 'list[_Worker]') -> list[str]:
+  """Stops processes at work; returns where their calls stand, where known."""
+  for worker in workers:
+    worker.process.terminate()
+  places = []
+  for worker in workers:
+    with contextlib.suppress(EOFError, OSError):
+      _, value = worker.connection.recv()
+      if isinstance(value, interrupts.Stopped) and value.place:
+        places.append(value.place)
+  return places
 
 
 class _Worker:
@@ -136,23 +163,31 @@ def _work(
     job: The function, the function to call first and the latter's positional
       arguments, pickled.
   """
-  # Ctrl-C reaches all processes of the terminal; the parent handles it.
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
-  threading.Thread(target=_end_with_parent, daemon=True).start()
+  interrupts.install_in_worker()
+  _die_with_parent()
   # TensorFlow prints notes while it is imported and while it looks for devices.
   with native_output.held():
     function, start, start_arguments = pickle.loads(job)
     start(*start_arguments)
-  while True:
-    try:
+  interrupts.raise_from_here()
+  with contextlib.suppress(interrupts.Stopped, EOFError):
+    while True:
       call = connection.recv()
-    except EOFError:
-      return
-    try:
-      answer = True, function(**call)
-    except Exception as error:  # The parent raises it.
-      answer = False, error
-    connection.send(answer)
+      try:
+        answer = True, function(**call)
+      except (Exception, interrupts.Stopped) as error:  # The parent raises it.
+        answer = False, error
+      with interrupts.deferred():
+        connection.send(answer)
+
+
+def _die_with_parent() -> None:
+  """Has the kernel end this process with its parent.
+
+  It does so even while C++ code keeps Python's threads from running.
+  """
+  ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+  threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:

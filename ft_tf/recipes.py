@@ -29,6 +29,12 @@ INCUMBENTS = (KERAS_DISTILLER, KERAS_DISTILLER_KL)
 AUTO = 'auto'
 NONE, BALANCED = 'none', 'balanced'  # as of `Recipe.class_weights`
 SGD, ADAMW = 'sgd', 'adamw'  # as of `Classifier.optimizer`
+# Keras's seeds have 32 bits; those of further students are higher.
+LARGEST_SEED = 2**31 - 1
+MOST_EPOCHS = 100_000
+LARGEST_RATE = (
+  1e30  # What diverges is a matter of the run; float32 ends at 3e38.
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +72,7 @@ class Data:
     'maximum number of images in a folder that are skipped because they cannot '
     'be decoded',
     least=0,
+    most=10**9,
     stored=True,
     default=0,
   )
@@ -88,6 +95,7 @@ class Data:
     'number of training images to set aside for validation; ignored if the '
     'folder of --dataset has validation images',
     least=0,
+    most=10**9,
     shared=True,
     default=1000,
   )
@@ -95,6 +103,7 @@ class Data:
     'black pixels added on each side before the random crop; must be 0 with '
     '--resizing=crop',
     least=0,
+    most=512,
     default=4,
   )
   flip: bool = fields.field(
@@ -113,6 +122,7 @@ class Data:
   rand_augment_ops: int = fields.field(
     'number of operations that RandAugment applies to each image',
     least=1,
+    most=20,
     default=2,
     recent=True,
   )
@@ -121,6 +131,7 @@ class Data:
     'Beta(alpha, alpha), and so are their cross entropies; 0: none; with '
     '--cutmix_alpha half of the images are mixed by each',
     least=0,
+    most=100,
     default=0.0,
     recent=True,
   )
@@ -128,28 +139,35 @@ class Data:
     'CutMix: each training image gets a box of another one whose area is drawn '
     'by Beta(alpha, alpha), and cross entropies are mixed by area; 0: none',
     least=0,
+    most=100,
     default=0.0,
     recent=True,
   )
   mean: tuple[float, ...] = fields.field(
-    'mean of each channel, for images scaled to 0-1'
+    'mean of each channel, for images scaled to 0-1', least=-10, most=10
   )
   std: tuple[float, ...] = fields.field(
-    'standard deviation of each channel, for images scaled to 0-1', above=0
+    'standard deviation of each channel, for images scaled to 0-1',
+    above=0,
+    most=10,
   )
   view_seed: int = fields.field(
     'seed of the random crops, flips and other augmentations',
     least=0,
+    most=LARGEST_SEED,
     default=0,
   )
   views: int = fields.field(
     'number of augmented copies of each training image, which epochs repeat in '
     'turn; 0: a new copy in every epoch',
     least=0,
+    most=10**6,
     default=0,
   )
   batch_size: int = fields.field(
-    'images per step, summed over all replicas', least=1
+    'images per step, summed over all replicas',
+    least=1,
+    most=2**16,
   )
 
 
@@ -157,16 +175,24 @@ class Data:
 class Optimization:
   """Epochs, learning rate and decay, which every stage has."""
 
-  epochs: int = fields.field('number of training epochs', least=1)
+  epochs: int = fields.field(
+    'number of training epochs',
+    least=1,
+    most=MOST_EPOCHS,
+  )
   learning_rate: float = fields.field(
-    'learning rate after warm-up and before any decay', above=0, default=0.1
+    'learning rate after warm-up and before any decay',
+    above=0,
+    most=LARGEST_RATE,
+    default=0.1,
   )
   momentum: float = fields.field(
-    'momentum of SGD, or beta_1 of AdamW', least=0, default=0.9
+    'momentum of SGD, or beta_1 of AdamW', least=0, most=1, default=0.9
   )
   weight_decay: float = fields.field(
     'L2 weight decay, coupled in SGD, decoupled in AdamW',
     least=0,
+    most=10,
     default=5e-4,
   )
   weight_decay_on: str = fields.field(
@@ -185,13 +211,20 @@ class Optimization:
   drop_epochs: tuple[int, ...] = fields.field(
     'epochs after which the learning rate is multiplied by drop_factor',
     least=1,
+    most=MOST_EPOCHS,
     default=(),
   )
   drop_factor: float = fields.field(
-    'factor of the learning rate at each of drop_epochs', above=0, default=0.1
+    'factor of the learning rate at each of drop_epochs',
+    above=0,
+    most=10,
+    default=0.1,
   )
   warmup_epochs: float = fields.field(
-    'epochs of linear learning-rate warm-up', least=0, default=0.0
+    'epochs of linear learning-rate warm-up',
+    least=0,
+    most=MOST_EPOCHS,
+    default=0.0,
   )
 
 
@@ -261,6 +294,7 @@ class Paraphraser(Optimization):
   rate: float = fields.field(
     'paraphrase rate k: factor channels divided by teacher channels',
     above=0,
+    most=16,
     default=0.5,
   )
   reconstruction: str = fields.field(
@@ -399,6 +433,7 @@ class Quantisation:
     'student with all terms of its loss while it computes as its int8 file '
     'does; 0: none, the int8 file is made after training',
     least=0,
+    most=MOST_EPOCHS,
     default=0,
   )
   # Our choice, on validation images (docs/results/int8.md): batch norm stands
@@ -407,6 +442,7 @@ class Quantisation:
     'learning rate at the start of quantisation-aware training; it falls as a '
     'cosine to 0',
     above=0,
+    most=LARGEST_RATE,
     default=0.003,
   )
   # LiteRT's quantisation specification: weights per channel; accelerators may
@@ -426,6 +462,7 @@ class Recipe:
   seed: int = fields.field(
     'seed of the initial weights and of the order of images',
     least=0,
+    most=LARGEST_SEED,
     default=0,
   )
   sync_batch_norm: bool = fields.field(

@@ -4,33 +4,19 @@ A run folder holds `recipe.json` (what decides its outcome), `environment.json`
 (each command that worked on it, with versions), `metrics.jsonl` (a row per log
 step), `maps/` (an image of feature maps per epoch), `checkpoints/`,
 `tensorboard/`, `model.keras`, `predictions.json` (of a network, on the test
-split) and, once it is complete, `result.json`.
+split) and, once it is complete, `result.json`. `refused.json` says that its
+last command was refused, so that the recipe may be corrected.
 """
 
 import contextlib
-import datetime
 import fcntl
 import hashlib
-import importlib.metadata
-import json
-import math
 import os
-import platform
-import shutil
-import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
-from ft_tf import errors, paths
-
-_PACKAGES = (
-  'tensorflow',
-  'keras',
-  'tensorflow-datasets',
-  'ai-edge-litert',
-  'numpy',
-)
+from ft_tf import claims, environment, errors, json_files, paths, storage
 
 # The files of an export folder that are always there, in the order in which
 # they are measured; `export.formats` adds others.
@@ -59,6 +45,17 @@ EXPORT_BEFORE_QAT = 'export-before-qat'
 # In a compression: what limits of size and latency chose the student from.
 CANDIDATES = 'candidates.json'
 
+RECIPE = 'recipe.json'
+RESULT = 'result.json'
+_ENVIRONMENT = 'environment.json'
+# Says that the folder's last command ended in an error of usage, before it had
+# trained what its recipe asks for: the recipe may be corrected.
+_REFUSED = 'refused.json'
+# What a run has trained. A folder with one of these and no recipe is not taken.
+_TRAINED = (RESULT, 'metrics.jsonl', 'model.keras', 'best.keras', 'checkpoints')
+_OF_WHOLE = ('comparison.json', 'samples.json', 'report.html')
+_PUT_BACK = 'put back a copy of it, or give another --workdir'
+
 
 class RunDir:
   """One run folder. Nothing is written before `claim`."""
@@ -71,6 +68,7 @@ class RunDir:
     self.pictures = os.path.join(self.path, 'maps')
     self._metrics = os.path.join(self.path, 'metrics.jsonl')
     self._lock: TextIO | None = None
+    self._made: claims.Made | None = None
 
   def child(self, name: str) -> 'RunDir':
     """Returns the run folder of that name inside this one."""
@@ -88,7 +86,11 @@ class RunDir:
 
   def begun(self) -> bool:
     """Returns whether the folder holds a run, complete or not."""
-    return self.read('recipe.json') is not None
+    return self.read(RECIPE) is not None
+
+  def settled(self) -> bool:
+    """Returns whether the folder holds a run whose recipe stands."""
+    return self.begun() and self.read(_REFUSED) is None
 
   def check(
     self, recipe: dict[str, Any], *, addable: Iterable[str] = ()
@@ -100,24 +102,50 @@ class RunDir:
       addable: Likewise.
     """
     check_writable(self.path)
-    written = self.read('recipe.json')
-    if written is not None:
-      # The recipe passes through JSON, as the written one did: tuples become
-      # lists.
-      given = json.loads(json.dumps(recipe))
-      for name in set(addable) & given.keys() - written.keys():
-        del given[name]
-      changed = _differences(written, given)
-      if changed:
+    written = self.read(RECIPE)
+    if written is None:
+      self._check_unclaimed()
+      return
+    changed = claims.differences(
+      written, claims.as_json(recipe, written, addable)
+    )
+    if changed and not self._may_change(written, recipe):
+      raise errors.UsageError(
+        f'{self.path} holds a run of another recipe ({"; ".join(changed)}): '
+        'give the same values to continue it, or another --workdir'
+      )
+
+  def _check_unclaimed(self) -> None:
+    """Raises if there are results that no recipe says the origin of."""
+    for name in (*_TRAINED, *_OF_WHOLE):
+      path = os.path.join(self.path, name)
+      # TensorBoard and earlier runs may leave folders without a file.
+      if os.path.isfile(path) or (os.path.isdir(path) and os.listdir(path)):
         raise errors.UsageError(
-          f'{self.path} holds a run of another recipe ({"; ".join(changed)}): '
-          'give the same values to continue it, or another --workdir'
+          f'{self.path} holds {name} of a run and no {RECIPE}, so that nobody '
+          f'knows what it is of: {_PUT_BACK}'
         )
+
+  def _may_change(self, written: dict[str, Any], given: dict[str, Any]) -> bool:
+    """Tells whether the folder's recipe may be corrected.
+
+    So it is where the last command was refused and this folder's own training
+    has not begun. Those of the folders within have recipes of their own, which
+    are compared with what the corrected command asks of them.
+    """
+    return (
+      self.read(_REFUSED) is not None
+      and not self._has_trained()
+      and written.get('stage') == given.get('stage')
+    )
 
   def claim(
     self, recipe: dict[str, Any], *, addable: Iterable[str] = ()
   ) -> None:
     """Locks the folder, and starts its run or continues it.
+
+    What interrupted writes have left is removed, and what is damaged and can be
+    made again is set aside, with a line that says so.
 
     Args:
       recipe: What decides the outcome of the run, as JSON values.
@@ -127,18 +155,33 @@ class RunDir:
     Raises:
       UsageError: the folder cannot be written, holds a run of another recipe,
         or is in use by another process.
+      StorageError: the disk is full.
     """
     self.check(recipe, addable=addable)
+    made = claims.Made(self.path)
     try:
       os.makedirs(self.path, exist_ok=True)
-      lock = self._lock = open(os.path.join(self.path, '.lock'), 'w')
+      self._lock = open(os.path.join(self.path, '.lock'), 'w')
     except OSError as error:
+      if storage.is_full(error):
+        raise storage.StorageError.about(self.path, error.errno or 0) from error
       raise errors.UsageError(
         f'cannot write to {self.path} ({error.strerror}): give another '
         '--workdir'
       ) from error
     try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      self._begin(recipe, addable, made)
+    except BaseException:
+      self.release()
+      raise
+
+  def _begin(
+    self, recipe: dict[str, Any], addable: Iterable[str], made: 'claims.Made'
+  ) -> None:
+    """Does what `claim` does in a folder that is there."""
+    assert self._lock is not None
+    try:
+      fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
       raise errors.UsageError(
         f'{self.path} is in use by another process: wait for it, or give '
@@ -147,16 +190,112 @@ class RunDir:
     # Again: another process may have written a recipe before this one got the
     # lock.
     self.check(recipe, addable=addable)
-    written = self.read('recipe.json')
+    for folder in (self.path, self.pictures):
+      storage.sweep(folder)
+    self._set_damaged_aside()
+    written = self.read(RECIPE)
+    self._made = made if written is None else None
     if written is None:
-      self.write('recipe.json', recipe)
-    elif set(addable) & recipe.keys() - written.keys():
-      with contextlib.suppress(FileNotFoundError):
-        os.remove(os.path.join(self.path, 'result.json'))
-      self.write('recipe.json', recipe)
+      self.write(RECIPE, recipe)
+    else:
+      corrected = claims.differences(
+        written, claims.as_json(recipe, written, addable)
+      )
+      if corrected or set(addable) & recipe.keys() - written.keys():
+        self.remove(RESULT)
+        self.write(RECIPE, recipe)
+      if corrected:
+        self.remove(CANDIDATES)
+      self.remove(_REFUSED)
     self.write(
-      'environment.json',
-      (self.read('environment.json') or []) + [_describe_command()],
+      _ENVIRONMENT,
+      (self.read(_ENVIRONMENT) or []) + [environment.describe_command()],
+    )
+
+  def _set_damaged_aside(self) -> None:
+    """Renames damaged files that this run writes anew."""
+    for name, consequence in (
+      (RESULT, 'it is made again from what the run has left'),
+      (_ENVIRONMENT, 'the commands that it listed are lost'),
+    ):
+      path = os.path.join(self.path, name)
+      try:
+        damaged = os.path.lexists(path) and self._load(name) is None
+      except errors.UsageError:
+        damaged = True
+      if damaged:
+        storage.say_damaged(path, consequence)
+
+  @contextlib.contextmanager
+  def held(
+    self, recipe: dict[str, Any], *, addable: Iterable[str] = ()
+  ) -> Iterator[None]:
+    """Claims the folder for a block, and releases it; the one way to do so.
+
+    An error of usage in the block undoes the claim: the command that the
+    message asks for can use this folder. If nothing was trained in it, the
+    files that this claim made are removed. Otherwise they stay, and the recipe
+    may be corrected as far as what was trained allows; see `check`.
+
+    Args:
+      recipe: As of `claim`.
+      addable: Likewise.
+
+    Raises:
+      TrainingError: in the block, the folder disappeared or the disk refused a
+        file.
+    """
+    self.claim(recipe, addable=addable)
+    try:
+      yield
+    except Exception as error:
+      self.check_there(error)
+      if isinstance(error, errors.UsageError):
+        self._undo(str(error))
+      known = storage.explain(error, self.path)
+      if known is None or known is error:
+        raise
+      raise known from error
+    finally:
+      self.release()
+
+  def check_there(self, error: Exception | None = None) -> None:
+    """Raises `TrainingError` if the claimed folder was deleted or moved.
+
+    Args:
+      error: What was raised because of that, if something was.
+    """
+    if self._lock is None:
+      return
+    try:
+      named = os.stat(os.path.join(self.path, '.lock'))
+    except OSError:
+      pass
+    else:
+      if os.path.samestat(named, os.fstat(self._lock.fileno())):
+        return
+    raise errors.TrainingError(
+      f'{self.path} was deleted or moved while this command worked in it: put '
+      'it back and the same command continues, or run it again from the start'
+    ) from error
+
+  def _undo(self, reason: str) -> None:
+    """Makes room for the command that a refused one is corrected to."""
+    if self._made is not None and not any(
+      RunDir(folder)._has_trained() for folder, *_ in os.walk(self.path)
+    ):
+      self._made.remove()
+    elif not self._has_trained():
+      self.write(_REFUSED, {'reason': reason})
+
+  def _has_trained(self) -> bool:
+    """Tells whether this very folder has what a stage has trained."""
+    places = [os.path.join(self.path, name) for name in _TRAINED]
+    return any(
+      os.path.isfile(place)
+      or (os.path.isdir(place) and any('ckpt' in n for n in os.listdir(place)))
+      for place in places
+      if place != self._metrics
     )
 
   def release(self) -> None:
@@ -177,21 +316,47 @@ class RunDir:
     return False
 
   def read(self, name: str) -> Any:
-    """Returns the JSON value of a file, or None if there is no such file."""
+    """Returns the JSON value of a file, or None if there is no such file.
+
+    A result that is damaged is none: the run makes it again.
+
+    Raises:
+      UsageError: the file is damaged.
+    """
     try:
-      with open(os.path.join(self.path, name), encoding='utf-8') as file:
-        return json.load(file)
-    except (FileNotFoundError, NotADirectoryError):
-      return None
+      return self._load(name)
+    except errors.UsageError:
+      if os.path.basename(name) == RESULT:
+        return None
+      raise
+
+  def _load(self, name: str) -> Any:
+    """Returns what `read` does; of a damaged result, too, raises."""
+    path, base = os.path.join(self.path, name), os.path.basename(name)
+    if base == RESULT:
+      return json_files.load_checked(path)
+    if base == RECIPE:
+      return json_files.load(path, dict, _PUT_BACK)
+    return json_files.load(path, list if base == _ENVIRONMENT else None)
 
   def write(self, name: str, value: Any, *, indent: int | None = 2) -> None:
     """Writes a JSON file, whole or not at all; on one line without indent."""
-    with replacing(os.path.join(self.path, name)) as path:
-      with open(path, 'w', encoding='utf-8') as file:
-        file.write(to_json(value, indent=indent) + '\n')
+    self.check_there()
+    path = os.path.join(self.path, name)
+    if os.path.basename(name) == RESULT:
+      value = json_files.with_checksum(value)
+    with replacing(path) as temporary:
+      with open(temporary, 'w', encoding='utf-8') as file:
+        file.write(json_files.to_json(value, indent=indent) + '\n')
+
+  def remove(self, name: str) -> None:
+    """Removes a file, if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(os.path.join(self.path, name))
 
   def write_picture(self, step: int, png: bytes) -> None:
     """Writes a step's image of feature maps, whole or not at all."""
+    self.check_there()
     os.makedirs(self.pictures, exist_ok=True)
     with replacing(os.path.join(self.pictures, f'{step:07d}.png')) as path:
       with open(path, 'wb') as file:
@@ -199,56 +364,48 @@ class RunDir:
 
   def append_metrics(self, row: dict[str, Any]) -> None:
     """Adds one row to metrics.jsonl; it must have a `step`."""
-    with open(self._metrics, 'a', encoding='utf-8') as file:
-      file.write(to_json(row) + '\n')
+    self.check_there()
+    with (
+      storage.explained(self._metrics),
+      open(self._metrics, 'a', encoding='utf-8') as file,
+    ):
+      file.write(json_files.to_lines([row]))
 
   def metrics(self) -> list[dict[str, Any]]:
-    """Returns the rows of metrics.jsonl.
+    """Returns the rows of metrics.jsonl, in the order of their steps.
 
-    A crash may cut the last row short; such a row is left out.
+    A crash may cut the last row short; such a row is left out, and so are lines
+    that are no rows.
     """
-    rows = []
-    with contextlib.suppress(FileNotFoundError):
-      with open(self._metrics, encoding='utf-8') as file:
-        for line in file:
-          if line.endswith('\n'):
-            rows.append(json.loads(line))
-    return rows
+    return json_files.load_rows(self._metrics)
 
-  def rewind_metrics(self, step: int) -> list[dict[str, Any]]:
+  def rewind_metrics(
+    self, step: int, known: Iterable[dict[str, Any]] = ()
+  ) -> list[dict[str, Any]]:
     """Removes the rows after a step; returns the others.
 
     Training repeats those steps after a resume and logs them again.
+
+    Args:
+      step: The step.
+      known: Rows up to it that are certain: they take the place of the file's.
     """
-    rows = [row for row in self.metrics() if row['step'] <= step]
-    if os.path.exists(self._metrics):
+    by_step = {row['step']: row for row in (*self.metrics(), *known)}
+    rows = [by_step[each] for each in sorted(by_step) if each <= step]
+    if os.path.isdir(self._metrics):
+      storage.say_damaged(self._metrics, 'its rows are lost')
+    if rows or os.path.exists(self._metrics):
       with replacing(self._metrics) as path:
         with open(path, 'w', encoding='utf-8') as file:
-          file.writelines(to_json(row) + '\n' for row in rows)
+          file.write(json_files.to_lines(rows))
     return rows
 
 
-def to_json(value: Any, *, indent: int | None = None) -> str:
-  """Returns a value as JSON; numbers that are not finite become null.
-
-  JSON has no NaN and no infinity. Python's own writer writes them as words that
-  other JSON readers refuse.
-  """
-  return json.dumps(_finite(value), indent=indent, allow_nan=False)
-
-
-def _finite(value):
-  if isinstance(value, dict):
-    return {key: _finite(inner) for key, inner in value.items()}
-  if isinstance(value, (list, tuple)):
-    return [_finite(inner) for inner in value]
-  if isinstance(value, float) and not math.isfinite(value):
-    return None
-  return value
-
-
 def check_writable(path: str) -> None:
-  """Raises `UsageError` if no file can be made at or under `path`."""
+  """Raises `UsageError` if no file can be made at or under `path`.
+
+  A full disk is a `StorageError`.
+  """
   existing = os.path.abspath(path)
   while not os.path.lexists(existing):
     existing = os.path.dirname(existing)
@@ -258,6 +415,8 @@ def check_writable(path: str) -> None:
     with tempfile.TemporaryFile(dir=existing):
       pass
   except OSError as error:
+    if storage.is_full(error):
+      raise storage.StorageError.about(path, error.errno or 0) from error
     raise errors.UsageError(
       f'cannot write to {path} ({error.strerror}): give another --workdir'
     ) from error
@@ -268,19 +427,22 @@ def replacing(path: str) -> Iterator[str]:
   """Yields a path to write a file or folder at, then moves it to `path`.
 
   If the block fails, the new file or folder is removed and `path` stays as it
-  was. The temporary name keeps the extension, because some writers choose their
-  format by it.
+  was. Its content is on the disk before its name is, so that a power cut leaves
+  the old or the new. The temporary name keeps the extension, because some
+  writers choose their format by it.
+
+  Raises:
+    StorageError: the disk is full, or does not take the file.
   """
   folder, name = os.path.split(os.path.abspath(path))
-  scratch = tempfile.mkdtemp(prefix='.writing-', dir=folder)
-  try:
+  with storage.explained(path, folder), storage.scratch(folder) as scratch:
     temporary = os.path.join(scratch, name)
     yield temporary
+    storage.sync(temporary)
     if os.path.isdir(temporary) and os.path.isdir(path):
-      shutil.rmtree(path)
+      os.replace(path, f'{temporary}.replaced')
     os.replace(temporary, path)
-  finally:
-    shutil.rmtree(scratch, ignore_errors=True)
+    storage.sync_names(folder)
 
 
 def digest(path: str) -> str:
@@ -289,6 +451,7 @@ def digest(path: str) -> str:
   Raises:
     UsageError: the file cannot be read.
   """
+  paths.check_regular(path)
   try:
     with open(path, 'rb') as file:
       return hashlib.file_digest(file, 'sha256').hexdigest()
@@ -296,39 +459,3 @@ def digest(path: str) -> str:
     raise errors.UsageError(
       f'cannot read {path} ({error.strerror}): give the path of a file'
     ) from error
-
-
-def _differences(
-  old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ''
-) -> list[str]:
-  """Returns 'field: old saved, new given' for each leaf that differs."""
-  lines = []
-  for key in sorted(old.keys() | new.keys()):
-    was, now = old.get(key), new.get(key)
-    if isinstance(was, dict) and isinstance(now, dict):
-      lines += _differences(was, now, f'{prefix}{key}.')
-    elif was != now:
-      lines.append(f'{prefix}{key}: {was} saved, {now} given')
-  return lines
-
-
-def _describe_command() -> dict[str, Any]:
-  """Returns the command, its start time, the machine and the versions."""
-  return {
-    'command': [os.path.basename(sys.executable), *sys.argv],
-    'started': datetime.datetime.now(datetime.UTC).isoformat('T', 'seconds'),
-    'python': platform.python_version(),
-    'machine': f'{platform.machine()}, {os.cpu_count()} cores',
-    'packages': {name: _version(name) for name in _PACKAGES},
-  }
-
-
-def _version(package: str) -> str | None:
-  """Returns a package's version; None if no package of that name is installed.
-
-  TensorFlow, for one, is also distributed under other names.
-  """
-  try:
-    return importlib.metadata.version(package)
-  except importlib.metadata.PackageNotFoundError:
-    return None

@@ -11,7 +11,11 @@ from typing import Any
 
 Size = int | str
 # What messages ask for.
-FORMS = '0 or more, such as 96, or height and width, such as 96x160'
+LARGEST = 8192
+FORMS = (
+  f'0 or more, at most {LARGEST}, such as 96, or height and width, such as '
+  '96x160'
+)
 
 _TEXT = re.compile(r'(\d+)(?:x(\d+))?')
 
@@ -36,6 +40,8 @@ def read(given: Any) -> Size:
   height, width = int(match[1]), int(match[2] or match[1])
   if match[2] and not (height and width):
     raise ValueError(f'{given!r} has no pixels')
+  if max(height, width) > LARGEST:
+    raise ValueError(f'{given!r} is larger than {LARGEST}')
   return of(height, width)
 
 

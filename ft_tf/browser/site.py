@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 
-from ft_tf import run_dir
+from ft_tf import json_files
 from ft_tf.browser import exports, packages
 
 _TYPES = {
@@ -60,7 +60,7 @@ def make(export: exports.Export, litert: Mapping[str, bytes]) -> Site:
   about = {**export.about, 'litert': packages.VERSION}
   contents = {
     **{f'/{name}': content for name, content in page.items()},
-    '/student.json': run_dir.to_json(about).encode(),
+    '/student.json': json_files.to_json(about).encode(),
     **{f'/files/{name}': content for name, content in export.files.items()},
     **{f'/litert/{path}': content for path, content in litert.items()},
   }

@@ -20,7 +20,7 @@ from typing import Any
 
 from absl import flags
 
-from ft_tf import run_dir
+from ft_tf import json_files, run_dir, sizes
 from ft_tf.benchmark import markdown, measurements, sections
 from ft_tf.cli import flag_sets, outcome, settings
 
@@ -37,6 +37,15 @@ _SETTING = {
   'students': 'number of students that share one pass of the teacher',
   'epochs': 'epochs that each of these students is trained',
 }
+_MOST = {
+  'batch_size': 2**16,
+  'image_size': sizes.LARGEST,
+  'rounds': 10_000,
+  'steps': 10**6,
+  'memory_steps': 10**6,
+  'students': 1000,
+  'epochs': 100_000,
+}
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -46,9 +55,11 @@ def define_flags(values: flags.FlagValues) -> None:
   default = measurements.Setting()
   for names, defaults in ((_JOB, default.job), (_SETTING, default)):
     for name, text in names.items():
-      flag_sets.define(
-        values, flag_sets.OTHER, name, getattr(defaults, name), text
-      )
+      value = getattr(defaults, name)
+      bounds: dict[str, Any] = {}
+      if isinstance(value, int):
+        bounds = {'upper_bound': _MOST[name]}
+      flag_sets.define(values, flag_sets.OTHER, name, value, text, **bounds)
   flag_sets.define(
     values,
     flag_sets.OTHER,
@@ -72,7 +83,7 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
   def write(results: dict[str, Any]) -> None:
     os.makedirs(workdir, exist_ok=True)
     for name, content in (
-      ('benchmark.json', run_dir.to_json(results, indent=2)),
+      ('benchmark.json', json_files.to_json(results, indent=2)),
       ('benchmark.md', markdown.to_markdown(results)),
     ):
       with (

@@ -21,6 +21,8 @@ from ft_tf.cli import flag_sets, outcome, settings
 from ft_tf.data import datasets
 from ft_tf.report import closing, tables
 
+_MOST_JOBS = 256
+
 
 def define_flags(values: flags.FlagValues) -> None:
   flag_sets.define_workdir(values, 'output directory')
@@ -42,6 +44,7 @@ def define_flags(values: flags.FlagValues) -> None:
     1,
     'number of seeds to train each method with, starting at --seed',
     lower_bound=1,
+    upper_bound=flag_sets.MOST_SEEDS,
   )
   flag_sets.define(
     values,
@@ -59,6 +62,7 @@ def define_flags(values: flags.FlagValues) -> None:
     1,
     'number of students trained in parallel, one process each',
     lower_bound=1,
+    upper_bound=_MOST_JOBS,
   )
   flag_sets.define(
     values,

@@ -49,7 +49,7 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
   expected = values.expect_teacher_accuracy
   teacher_check.check_expectation(expected, setting.given)
   recipe, choice = settings.choose_student(values, setting)
-  if not setting.run.begun():
+  if not setting.run.settled():
     for finding in doctor.examine(
       recipe, setting.dataset, given=setting.given, expected=expected
     ):

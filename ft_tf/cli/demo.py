@@ -16,18 +16,18 @@ photographed or drawn. They stay in the browser. The page runs LiteRT.js, which
 is fetched from the npm registry once (12 MB). Ctrl-C ends it.
 """
 
-import contextlib
 import os
 import sys
 
 from absl import flags
 
-from ft_tf import errors
+from ft_tf import errors, interrupts
 from ft_tf.browser import exports, packages, server, site
 from ft_tf.cli import compress, flag_sets, outcome
 
 _WORKDIR = os.path.join('runs', 'demo')
 _PORT = 8000
+_AFTER_CTRL_C = 130  # which is how the page ends
 _OF_THE_PAGE = ('port', 'litert')
 
 
@@ -93,6 +93,9 @@ def _serve(values: flags.FlagValues) -> outcome.Outcome:
       file=sys.stderr,
       flush=True,
     )
-    with contextlib.suppress(KeyboardInterrupt):  # This is how it ends.
+    try:
       page.serve_forever()
+    except KeyboardInterrupt:
+      if interrupts.exit_code() != _AFTER_CTRL_C:
+        raise
   return outcome.Outcome({'url': page.url}, 'The page is closed.')

@@ -7,10 +7,11 @@ A command is a module of this package with
   `run(values)`, which makes one call of the library and returns an `Outcome`.
 
 Exit codes: 0 success; 2 a usage error, with the fix on one line and nothing
-written; 1 a failed run, one line; 130 after Ctrl-C.
+written; 1 a failed run, one line; 130 after Ctrl-C; 143 after SIGTERM.
 """
 
 import importlib
+import math
 import os
 import shutil
 import sys
@@ -23,7 +24,14 @@ import tensorflow_datasets as tfds
 from absl import flags, logging
 
 import ft_tf
-from ft_tf import errors, native_output, paths, run_dir
+from ft_tf import (
+  errors,
+  interrupts,
+  json_files,
+  native_output,
+  paths,
+  storage,
+)
 from ft_tf.cli import flag_sets, help_text, lazy, outcome
 from ft_tf.models import model_files
 
@@ -84,9 +92,9 @@ def run(command: str, arguments: Sequence[str], *, name: str) -> int:
     arguments: What stands after the command.
     name: What error messages call the program.
   """
+  values = flags.FlagValues()
   try:
     module = _module(command)
-    values = flags.FlagValues()
     module.define_flags(values)
     _define_json(values)
     if any(argument in _HELP for argument in arguments):
@@ -105,14 +113,36 @@ def run(command: str, arguments: Sequence[str], *, name: str) -> int:
       return 0
     if not _reads_files_alone(command, values):
       _import_everything(values)
+    interrupts.raise_from_here()
     _print(module.run(values), values.json)
     return 0
   except errors.UsageError as error:
     return _say(name, error, 2)
   except errors.TrainingError as error:
     return _say(name, error, 1)
-  except KeyboardInterrupt:
-    return _say(name, 'stopped; the same command continues', 130)
+  except Exception as error:
+    reason = _describe_disk_error(error, values)
+    if reason is None:
+      raise
+    return _say(name, reason, 1)
+  except KeyboardInterrupt as stop:
+    interrupts.told()
+    reason = str(stop) or 'stopped; the same command continues'
+    return _say(name, reason, interrupts.exit_code())
+
+
+def _describe_disk_error(
+  error: Exception, values: flags.FlagValues
+) -> Any | None:
+  """Returns the line for a file that the system refused, wherever it lies."""
+  workdir = values.workdir if 'workdir' in values else None
+  known = storage.explain(error, workdir or os.curdir, within=os.sep)
+  if known is None and isinstance(error, FileNotFoundError) and error.filename:
+    return (
+      f'{error.filename} disappeared while this command used it: put it back, '
+      'and run the same command again'
+    )
+  return known
 
 
 def _module(command: str) -> types.ModuleType:
@@ -190,6 +220,11 @@ def _parse(
     raise errors.UsageError(f'{rest[1]!r} is not a flag: write --name=value')
   for name in values:
     flag = values[name]
+    if isinstance(flag.value, float) and not math.isfinite(flag.value):
+      # absl's bounds let NaN pass.
+      raise errors.UsageError(
+        f'--{name}={flag.value}: {flag.help}; give a finite number'
+      )
     if isinstance(flag.value, str):
       flag.value = paths.expand(flag.value)
     elif isinstance(flag.value, list):
@@ -219,7 +254,7 @@ def _print(result: outcome.Outcome, as_json: bool) -> None:
   if result.text:
     print(result.text, file=sys.stderr if as_json else sys.stdout, flush=True)
   if as_json:
-    print(run_dir.to_json(result.values), flush=True)
+    print(json_files.to_json(result.values), flush=True)
 
 
 def _say(name: str, reason: Any, code: int) -> int:

@@ -28,7 +28,9 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
   predict = predictors.open_predictor(path)
   source = settings.read_source(values, predict.image_shape, model=path)
   dataset = datasets.Dataset(source, test_split=values.split)
-  examples = dataset.for_model(predict.image_shape).test
+  dataset = dataset.for_model(predict.image_shape)
+  predict.check_shape(dataset.image_shape)
+  examples = dataset.test
   metrics.check_classes(predict, examples, source.label_names)
   scores = metrics.evaluate(predict, examples)
   return outcome.Outcome(scores, outcome.format_accuracy(scores))

@@ -6,22 +6,31 @@ r"""Exports a student to SavedModel and TFLite, measured.
 Leaves export/ in the workdir; if it holds an export of the same model, that one
 is reported. Images are converted to the size and channels that the model takes,
 in the way that its run records, otherwise as compress does without a recipe.
+
+  ft-tf export --model=runs/student --dataset=digits --workdir=runs/early
+
+takes the folder of a student's run, or of a compression. If its training was
+interrupted, the student of its newest checkpoint is exported, to
+export-step-N/ in the workdir, and unfinished.json in it has step and epoch.
 """
 
 import os
 
 from absl import flags
 
-from ft_tf import run_dir
+from ft_tf import recipe_flags, run_dir
 from ft_tf.cli import flag_sets, outcome, settings
 from ft_tf.data import datasets
 from ft_tf.evaluation import predictors
 from ft_tf.export import measuring, student
 from ft_tf.report import model_card, tables
+from ft_tf.training import unfinished
 
 
 def define_flags(values: flags.FlagValues) -> None:
-  flag_sets.define_model(values, 'trained .keras file')
+  flag_sets.define_model(
+    values, "trained .keras file, or the folder of a student's run"
+  )
   flag_sets.define_workdir(
     values, 'output directory; the files are in its folder export/'
   )
@@ -49,16 +58,30 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
   workdir = settings.required(values, 'workdir')
   run_dir.check_writable(workdir)
   settings.required(values, 'dataset')
+  early = None
+  run_of_model = unfinished.find_run(model) if os.path.isdir(model) else None
+  if run_of_model is not None:
+    model = run_of_model.model
+    if not os.path.exists(model):
+      early = _restore(values, run_of_model)
+  exported_model = early.model if early else model
   source = settings.read_source(
-    values, predictors.open_predictor(model).image_shape, model=model
+    values,
+    predictors.open_predictor(exported_model).image_shape,
+    model=model,
   )
   dataset = datasets.Dataset(
     source, train_split=values.train_split, test_split=values.test_split
   )
-  folder = os.path.join(workdir, 'export')
+  folder = os.path.join(
+    workdir, f'export-step-{early.step}' if early else 'export'
+  )
   options = settings.read_export(values)
-  exported = student.export(model, dataset, folder, options=options)
-  model_card.write(run_dir.RunDir(workdir))
+  exported = student.export(exported_model, dataset, folder, options=options)
+  if early:
+    run_dir.RunDir(folder).write('unfinished.json', early.as_json())
+  else:
+    model_card.write(run_dir.RunDir(workdir))
   lines = [
     [
       name,
@@ -74,4 +97,19 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
   measuring.check_drop(exported, options.max_drop, folder)
   fastest = run_dir.RunDir(folder).read('latency.json')['fastest']
   text = f'{table}\n\nFastest here:  {fastest}\nExport:        {folder}'
+  if early:
+    return outcome.Outcome(
+      exported | {'unfinished': early.as_json()}, f'{text}\n{early.describe()}'
+    )
   return outcome.Outcome(exported, text)
+
+
+def _restore(
+  values: flags.FlagValues, run: run_dir.RunDir
+) -> unfinished.Unfinished:
+  """Returns the student of an interrupted run, on the images of the flags."""
+  recipe = settings.read_config(os.path.join(run.path, 'recipe.json'))
+  recipe = recipe_flags.override(recipe, {'dataset': values.dataset})
+  return unfinished.restore(
+    run, recipe, datasets.Dataset.from_recipe(recipe.data, values.data_dir)
+  )

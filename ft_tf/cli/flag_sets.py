@@ -35,6 +35,8 @@ GROUPS = (
   CHECKS,
   OTHER,
 )
+MOST_SEEDS = 1000
+_MOST_REPLICAS = 256
 ALL_STAGES = ('data', 'teacher', 'paraphraser', 'student')
 
 _MODEL_FIELDS = {
@@ -176,8 +178,9 @@ def define_loading(values: flags.FlagValues) -> None:
     MODELS,
     'allow_unsafe_model',
     False,
-    'run the code of Lambda layers in .keras files; the code has your access '
-    'rights, so use it only for files that you trust',
+    'run the code of Lambda layers in .keras files, and any operation of a '
+    'SavedModel; the code has your access rights, so use it only for files '
+    'that you trust',
   )
 
 
@@ -219,6 +222,8 @@ def define_source(values: flags.FlagValues, *, required: bool = True) -> None:
     'max_bad_files',
     max_bad_files.default,
     max_bad_files.metadata['help'],
+    lower_bound=max_bad_files.metadata['least'],
+    upper_bound=max_bad_files.metadata['most'],
   )
 
 
@@ -253,6 +258,7 @@ def define_students(values: flags.FlagValues, *, seeds: int = 1) -> None:
     seeds,
     'number of seeds to train, starting at --seed',
     lower_bound=1,
+    upper_bound=MOST_SEEDS,
   )
   define(
     values,
@@ -281,12 +287,21 @@ def define_devices(values: flags.FlagValues) -> None:
     'num_replicas',
     0,
     'number of devices to train on; 0: all GPUs, or one CPU if there is none',
+    lower_bound=0,
+    upper_bound=_MOST_REPLICAS,
   )
   for name, text in {
     'log_steps': 'number of steps between rows of metrics',
     'checkpoint_steps': 'number of steps between checkpoints',
   }.items():
     define(values, TRAINING, name, getattr(defaults, name), text, lower_bound=1)
+  define(
+    values,
+    TRAINING,
+    'checkpoint_minutes',
+    defaults.checkpoint_minutes,
+    'minutes after which a checkpoint is written if none was',
+  )
   define(
     values,
     OTHER,
@@ -360,6 +375,8 @@ def define_checks(values: flags.FlagValues) -> None:
     'expected teacher test accuracy (0-1); abort if the measured accuracy is '
     'lower',
     kind=flags.DEFINE_float,
+    lower_bound=0.0,
+    upper_bound=1.0,
   )
   for name, text in (
     ('max_bytes', 'maximum size of the file in bytes'),

@@ -1,8 +1,10 @@
 """The entry of `ft-tf`, of `python -m ft_tf` and of the programs in bin/."""
 
 import importlib
+import os
+import sys
 
-import ft_tf  # noqa: F401  Before TensorFlow: it sets how that computes.
+from ft_tf import interrupts  # and with ft_tf how TensorFlow computes
 from ft_tf.cli import lazy
 
 
@@ -13,6 +15,14 @@ def main(command: str | None = None) -> None:
     command: A name of `dispatch.COMMANDS`; None: the first argument of the
       command line.
   """
+  interrupts.install(_name(command))
   lazy.start()
   # Not at the top: its imports are to be deferred.
   importlib.import_module('ft_tf.cli.dispatch').main(command)
+
+
+def _name(command: str | None) -> str:
+  """Returns what messages call the program, as `dispatch` does."""
+  if command is None:
+    return ' '.join(['ft-tf', *sys.argv[1:2]])
+  return os.path.basename(sys.argv[0])

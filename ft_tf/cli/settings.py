@@ -16,6 +16,7 @@ from absl import flags
 from ft_tf import (
   catalogue,
   errors,
+  paths,
   recipe_fit,
   recipe_flags,
   recipes,
@@ -104,7 +105,7 @@ def read_recipe(values: flags.FlagValues) -> recipes.Recipe:
       f'--config={values.config} has a recipe: leave out --recipe'
     )
   recipe = (
-    _read_config(values.config)
+    read_config(values.config)
     if values.config
     else catalogue.get(values.recipe or catalogue.DEFAULT)
   )
@@ -123,7 +124,7 @@ def read_recipe(values: flags.FlagValues) -> recipes.Recipe:
   return recipe
 
 
-def _read_config(path: str) -> recipes.Recipe:
+def read_config(path: str) -> recipes.Recipe:
   """Returns the recipe that a run wrote as its `recipe.json`.
 
   That of one stage has the numbers of that stage; the others' are those of the
@@ -132,6 +133,7 @@ def _read_config(path: str) -> recipes.Recipe:
   Raises:
     UsageError: it is no such file.
   """
+  paths.check_regular(path, '--config=')
   try:
     with open(path, encoding='utf-8') as file:
       written = json.load(file)

@@ -17,6 +17,7 @@ from ft_tf.data import (
   folder_index,
   messages,
   tfds_images,
+  tfds_metadata,
 )
 
 # Registering the builder makes 'digits' a TFDS name like any other.
@@ -198,6 +199,7 @@ def _find(
   """Returns the TFDS builder of a name."""
   if name in _EMBEDDED:
     return digits.Digits(data_dir=data_dir, **values)
+  tfds_metadata.check(name, data_dir or str(tfds.core.constants.DATA_DIR))
   try:
     return tfds.builder(name, data_dir=data_dir, **values)
   except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ft_tf import errors, run_dir
+from ft_tf import errors, run_dir, storage
 from ft_tf.data import folder_tree, image_files, messages, progress
 
 NAME = 'folder'  # of the folder with all indices, in the data directory
@@ -26,6 +26,9 @@ _SETTLED_NS = 2_000_000_000
 # saved for the first time, and again.
 _ROUND = 512
 _SAVE_SECONDS = 30.0
+# What a process of an earlier version has not touched for so long is no longer
+# being written.
+_DEAD_SECONDS = 3600.0
 
 
 class Entry(NamedTuple):
@@ -137,12 +140,21 @@ class Index:
       return
     try:
       os.makedirs(os.path.dirname(self.path), exist_ok=True)
+      storage.sweep(os.path.dirname(self.path), older=_DEAD_SECONDS)
       with (
         run_dir.replacing(self.path) as path,
         open(path, 'w', encoding='utf-8') as file,
       ):
-        file.writelines(f'{json.dumps(row)}\n' for row in self._rows())
+        rows = [json.dumps(row) for row in self._rows()]
+        header = {
+          'version': _VERSION,
+          'folder': self._root,
+          'sha256': _checksum(rows),
+        }
+        file.writelines(f'{row}\n' for row in (json.dumps(header), *rows))
     except OSError as error:
+      if storage.is_full(error):
+        raise storage.StorageError.about(self.path, error.errno or 0) from error
       raise errors.UsageError(
         f'cannot write the index of {messages.printable(self._listing.root)} '
         f'to {self.path} ({error.strerror}): give another --data_dir'
@@ -150,7 +162,6 @@ class Index:
     self._saved = True
 
   def _rows(self) -> Iterable[Any]:
-    yield {'version': _VERSION, 'folder': self._root}
     for path, entry in self.entries.items():
       # What could not be read may be readable the next time.
       if entry.inspection.sha256 or entry.status:
@@ -178,19 +189,27 @@ def _look_at(
   return Entry(status if settled else None, inspection)
 
 
+def _checksum(rows: Iterable[str]) -> str:
+  """Returns the SHA-256 of the rows of an index."""
+  return hashlib.sha256('\n'.join(rows).encode()).hexdigest()
+
+
 def _read(path: str) -> dict[str, Entry]:
   """Returns the entries in an index; none if it is missing or damaged."""
   entries: dict[str, Entry] = {}
   try:
     with open(path, encoding='utf-8') as file:
-      if json.loads(next(file, '{}'))['version'] != _VERSION:
+      header, rows = json.loads(next(file, '{}')), file.read().splitlines()
+      # Indices of earlier versions have no checksum.
+      checksum = header.get('sha256', _checksum(rows))
+      if header['version'] != _VERSION or checksum != _checksum(rows):
         return {}
-      for line in file:
+      for line in rows:
         name, status, *values = json.loads(line)
         entries[name] = Entry(
           status and image_files.Status(*status),
           image_files.Inspection(*values),
         )
-  except (OSError, ValueError, TypeError, KeyError):
+  except (OSError, ValueError, TypeError, KeyError, AttributeError):
     return {}  # An index can always be made again.
   return entries

@@ -1,7 +1,10 @@
 """The images of a TFDS data set, read from its prepared files."""
 
 import contextlib
+import fcntl
+import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +12,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from ft_tf import errors
-from ft_tf.data import stores, tfrecord_files
+from ft_tf.data import progress, stores, tfrecord_files
 
 _AT_ONCE = 1024  # records
 
@@ -56,8 +59,6 @@ class TfdsImages:
       UsageError: the folder cannot be written.
     """
     builder = self._builder
-    if builder.is_prepared():
-      return
     try:
       prepare(
         builder,
@@ -146,10 +147,34 @@ class TfdsImages:
 
 
 def prepare(builder: tfds.core.DatasetBuilder, **options: Any) -> None:
-  """Downloads a data set and writes its files."""
-  # TFDS prints on standard output, which is for results.
-  with contextlib.redirect_stdout(sys.stderr):
-    builder.download_and_prepare(**options)
+  """Downloads a data set and writes its files, unless they are there.
+
+  Of several processes one writes them, and the others wait for it.
+  """
+  if not builder.is_prepared():
+    with _only_one(builder):
+      if not builder.is_prepared():
+        # TFDS prints on standard output, which is for results.
+        with contextlib.redirect_stdout(sys.stderr):
+          builder.download_and_prepare(**options)
+  if not builder.info.splits:  # Another process has prepared it since.
+    builder.info.read_from_directory(builder.data_dir)
+
+
+@contextlib.contextmanager
+def _only_one(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
+  """Waits until no other process prepares the data set."""
+  root = str(builder.data_dir_root)
+  os.makedirs(root, exist_ok=True)
+  with open(os.path.join(root, f'.{builder.name}.lock'), 'w') as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      progress.log(
+        f'{builder.name}: another process is preparing it in {root}; waiting'
+      )
+      fcntl.flock(lock, fcntl.LOCK_EX)
+    yield
 
 
 def _supervised_keys(name: str, info: tfds.core.DatasetInfo) -> tuple[str, str]:

@@ -38,6 +38,19 @@ class Predictor(abc.ABC):
     height, width, _ = self.image_shape
     return height if height is not None and height == width else 0
 
+  def check_shape(self, image_shape: tuple[int, int, int]) -> None:
+    """Raises `UsageError` if the model does not take images of a shape."""
+    if any(
+      wanted not in (None, given)
+      for wanted, given in zip(self.image_shape, image_shape, strict=True)
+    ):
+      wanted = 'x'.join(str(n or 'any') for n in self.image_shape)
+      raise errors.UsageError(
+        f'{self.given or "the model"} takes images of {wanted} (height x width '
+        f'x channels), these are {"x".join(map(str, image_shape))}: leave out '
+        '--image_size, or give another --model or --dataset'
+      )
+
 
 def check_single(path: str, inputs: Sized, outputs: Sized) -> None:
   """Raises `UsageError` unless there is one input and one output."""

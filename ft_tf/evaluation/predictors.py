@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import errors
-from ft_tf.evaluation import device_files, inference
+from ft_tf import errors, paths
+from ft_tf.evaluation import device_files, inference, saved_model_checks
 from ft_tf.models import checks, model_files, onnx_models, standard
 
 SIGNATURE = 'serving_default'
@@ -61,8 +61,11 @@ class SavedModelPredictor(inference.Predictor):
         signature of another name, of one image input and one output.
 
     Raises:
-      UsageError: the folder does not load, or there is no such signature.
+      UsageError: the folder does not load, there is no such signature, or as of
+        `saved_model_checks.check`.
     """
+    if not model_files.is_unsafe_allowed():
+      saved_model_checks.check(path)
     try:
       # The signature does not keep the object it came from alive.
       self._loaded = tf.saved_model.load(path)
@@ -119,6 +122,7 @@ def open_predictor(path: str) -> inference.Predictor:
     raise errors.UsageError(
       f'there is no file or folder {path}: give the path of a model'
     )
+  paths.check_regular(path, '--model=')
   if os.path.isdir(path):
     if not os.path.exists(os.path.join(path, 'saved_model.pb')):
       raise errors.UsageError(

@@ -115,8 +115,17 @@ def export(
   if os.path.exists(folder):
     there = export_folder.formats_there(folder, made_of)
     chosen = formats.choose((*there, *(each.name for each in chosen)))
-    if {each.name for each in chosen} <= there:
-      return run_dir.RunDir(folder).read('export.json')
+    figures = run_dir.RunDir(folder).read('export.json')
+    lost = _lost(folder, figures)
+    if lost:
+      print(
+        f'export: {os.path.join(folder, lost)} is missing or has another size; '
+        'all files are made again',
+        file=sys.stderr,
+        flush=True,
+      )
+    elif {each.name for each in chosen} <= there:
+      return figures
   checks.check_classifier(student, f'--model={model}')
   student, changes = standard.standardize(student)
   for line in changes:
@@ -184,6 +193,17 @@ def export(
       'again with a lower --student_learning_rate or another --seed'
     )
   return figures
+
+
+def _lost(folder: str, figures: Any) -> str:
+  """Returns a file that an export lacks by its figures; '' if it has all."""
+  if not isinstance(figures, dict):
+    return 'export.json'
+  for name, entry in figures.items():
+    size = measuring.size(os.path.join(folder, name))
+    if not isinstance(entry, dict) or entry.get('bytes') != size:
+      return name
+  return ''
 
 
 def check_untrained(

@@ -18,7 +18,10 @@ class Numbers:
 
   # Zagoruyko and Komodakis 2017, section 4.1: 10^3; RepDistiller has the same.
   at_beta: float = fields.field(
-    'weight of the attention-transfer loss (at)', least=0, default=1000.0
+    'weight of the attention-transfer loss (at)',
+    least=0,
+    most=10**9,
+    default=1000.0,
   )
 
 

@@ -25,6 +25,7 @@ class Numbers:
     'weight of the factor loss; auto: the weight that makes its gradient '
     'beta_ratio times that of cross entropy at the first step',
     least=0,
+    most=10**9,
     words=(recipes.AUTO,),
     default=500.0,
   )
@@ -36,6 +37,7 @@ class Numbers:
     'number of factor elements (H*W*C) that beta is meant for; for N elements '
     'beta is multiplied by (N/beta_elements)^(p/2); 0 disables this scaling',
     least=0,
+    most=10**9,
     default=2048,
   )
   # Our measurement on CIFAR-10 (ResNet-56 to ResNet-20, 3 seeds): the public
@@ -44,6 +46,7 @@ class Numbers:
     'target of --beta=auto: gradient norm of the factor loss divided by that '
     'of cross entropy, over the student variables at the first step',
     above=0,
+    most=10**6,
     default=1.0,
   )
   # Paper, equation 3; p = 1 in the public code.

@@ -18,7 +18,7 @@ class Numbers:
 
   # RepDistiller, whose hint loss is a mean as well.
   fitnet_weight: float = fields.field(
-    'weight of the hint loss (fitnet)', least=0, default=100.0
+    'weight of the hint loss (fitnet)', least=0, most=10**9, default=100.0
   )
 
 

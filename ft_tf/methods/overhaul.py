@@ -23,7 +23,10 @@ class Numbers:
 
   # Heo et al. 2019, the authors' CIFAR-100 code.
   ofd_weight: float = fields.field(
-    'weight of the feature-overhaul loss (ofd)', least=0, default=1e-3
+    'weight of the feature-overhaul loss (ofd)',
+    least=0,
+    most=10**9,
+    default=1e-3,
   )
 
 

@@ -18,7 +18,10 @@ class Numbers:
 
   # Tung and Mori 2019, section 4.1.
   sp_gamma: float = fields.field(
-    'weight of the similarity-preserving loss (sp)', least=0, default=3000.0
+    'weight of the similarity-preserving loss (sp)',
+    least=0,
+    most=10**9,
+    default=3000.0,
   )
 
 

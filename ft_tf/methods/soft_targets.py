@@ -17,7 +17,7 @@ class _Softened:
   # Hinton et al. 2015 name no single value; 4 and a weight of 0.9 are those of
   # Zagoruyko and Komodakis (2017, section 4.1) and of RepDistiller.
   temperature: float = fields.field(
-    'temperature of the softmax in kd and dkd', above=0, default=4.0
+    'temperature of the softmax in kd and dkd', above=0, most=1000, default=4.0
   )
 
 
@@ -45,11 +45,13 @@ class DecoupledNumbers(_Softened):
   dkd_alpha: float = fields.field(
     'weight of the target-class part of the decoupled loss (dkd)',
     least=0,
+    most=10**6,
     default=1.0,
   )
   dkd_beta: float = fields.field(
     'weight of the non-target-class part of the decoupled loss (dkd)',
     least=0,
+    most=10**6,
     default=2.0,
   )
 

@@ -10,7 +10,8 @@ import numpy as np
 import safetensors
 from safetensors import numpy as safe
 
-from ft_tf import errors
+from ft_tf import errors, paths
+from ft_tf.models import file_limits
 
 # Keys that scripts put a state dict under.
 _CONTAINERS = ('state_dict', 'model_state_dict', 'model', 'net')
@@ -36,8 +37,10 @@ def read(path: str) -> dict[str, np.ndarray]:
   Raises:
     UsageError: there is no such file, or it does not hold plain arrays alone.
   """
+  paths.check_regular(path, '--weights=')
   if not os.path.isfile(path):
     raise errors.UsageError(f'there is no file {path}: give --weights')
+  file_limits.check_archive(path)
   if path.endswith('.npz'):
     arrays = _of_npz(path)
   elif path.endswith('.safetensors'):

@@ -9,8 +9,15 @@ import zipfile
 import h5py
 import keras
 
-from ft_tf import errors
-from ft_tf.models import checks, onnx_files, onnx_models, seeds
+from ft_tf import errors, paths
+from ft_tf.models import (
+  archives,
+  checks,
+  file_limits,
+  onnx_files,
+  onnx_models,
+  seeds,
+)
 
 _HDF5 = ('.h5', '.hdf5')
 _OTHER_FILES = (
@@ -26,6 +33,7 @@ _OTHER_FILES = (
 )
 _UNKNOWN = re.compile(r"Could not locate (class|function) '([^']*)'")
 
+_unsafe_allowed = False
 _seed_draws: weakref.WeakKeyDictionary[keras.Model, int] = (
   weakref.WeakKeyDictionary()
 )
@@ -104,9 +112,11 @@ def load(path: str) -> keras.Model:
 
   Raises:
     UsageError: there is no such file, it is not a model that Keras loads
-      without running code from it, which `allow_unsafe` allows, or it has
-      weights that are not finite; or as of `onnx_models.load`.
+      without running code from it, which `allow_unsafe` allows, it has weights
+      that are not finite, or claims more than memory holds; or as of
+      `onnx_models.load`.
   """
+  paths.check_regular(path)
   if onnx_files.is_onnx(path):
     with seeds.counted_draws() as draws:
       model = onnx_models.load(path)
@@ -115,6 +125,12 @@ def load(path: str) -> keras.Model:
   if not os.path.isfile(path):
     raise errors.UsageError(
       f'there is no file {path}: give the path of a trained .keras model'
+    )
+  file_limits.check_archive(path)
+  if zipfile.is_zipfile(path) and not archives.is_whole(path):
+    raise errors.UsageError(
+      f'{path} is damaged (a checksum differs): give a whole copy, or write it '
+      'again'
     )
   try:
     with seeds.counted_draws() as draws:
@@ -172,5 +188,14 @@ def _keras_version(path: str) -> str:
 
 
 def allow_unsafe() -> None:
-  """Lets `load` run the code in Lambda layers, for the rest of the process."""
+  """Lets models run any code that they hold, for the rest of the process.
+
+  That is the code in Lambda layers, and any operation of a SavedModel.
+  """
+  global _unsafe_allowed
+  _unsafe_allowed = True
   keras.config.enable_unsafe_deserialization()
+
+
+def is_unsafe_allowed() -> bool:
+  return _unsafe_allowed

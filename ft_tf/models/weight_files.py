@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import h5py
 import keras
 
-from ft_tf import errors
-from ft_tf.models import applications, graph, model_files
+from ft_tf import errors, paths
+from ft_tf.models import applications, file_limits, graph, model_files
 
 # The members of a `.keras` file, as Keras's saving_lib names them.
 _WEIGHTS, _CONFIG = 'model.weights.h5', 'config.json'
@@ -29,12 +29,17 @@ def check_file(path: str, role: str) -> None:
     path: The value of the flag.
     role: What the network is, 'teacher' or 'student', whose flag is named.
   """
+  paths.check_regular(path, f'--{role}_weights=')
   is_weights = path.endswith('.h5') or model_files.is_file(path)
   if not is_weights or not os.path.isfile(path):
     raise errors.UsageError(
       f'--{role}_weights={path} is not a file of weights: give the path of a '
       '.weights.h5, .h5 or .keras file'
     )
+  if model_files.is_file(path):
+    file_limits.check_archive(path)
+  else:
+    file_limits.check_hdf5(path)
 
 
 def check_plain(path: str, network: keras.Model, name: str, role: str) -> None:

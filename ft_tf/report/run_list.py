@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,13 +53,20 @@ def _run_folders(path: str) -> Iterator[str]:
   """Yields the folders of stages, in the order of their names."""
   for folder, folders, files in os.walk(path):
     folders.sort()
-    if 'recipe.json' in files and 'stage' in (
-      run_dir.RunDir(folder).read('recipe.json') or {}
-    ):
+    if 'recipe.json' in files and 'stage' in _read_recipe(folder):
       # The parts of a run are in its folders: checkpoints, exports. Only what
       # continues a student is a run of its own.
       folders[:] = [name for name in folders if name == run_dir.QAT]
       yield folder
+
+
+def _read_recipe(folder: str) -> dict[str, Any]:
+  """Returns the recipe of a run; a damaged one is said, and lists nothing."""
+  try:
+    return run_dir.RunDir(folder).read('recipe.json') or {}
+  except errors.UsageError as error:
+    print(error, file=sys.stderr, flush=True)
+    return {}
 
 
 def _describe(run: run_dir.RunDir, name: str) -> dict[str, Any]:

@@ -16,13 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from ft_tf import errors, run_dir
+from ft_tf import errors, run_dir, storage
 
 _FORMAT = 2  # part of every key; raise it when what is stored changes
 # Half of float32's room; the loss of precision is below that of training in
 # 16 bits, and a value that float16 does not hold is refused.
 _DTYPE = np.dtype(np.float16)
+# What a process of an earlier version has not touched for so long is no longer
+# being written.
+_DEAD_SECONDS = 3600.0
 _DIGEST = hashlib.sha256().digest_size
+
+_MOST_GIB = 2**20
 
 
 class Store:
@@ -39,15 +44,17 @@ class Store:
       budget_gib: What all that is kept there may take, in GiB.
 
     Raises:
-      UsageError: there is no place of that name, or the budget is not above 0.
+      UsageError: there is no place of that name, or the budget is out of
+        bounds.
     """
     if not where:
       raise errors.UsageError(
         '--signal_cache is empty: give off, memory or a folder'
       )
-    if not budget_gib > 0:
+    if not 0 < budget_gib <= _MOST_GIB:
       raise errors.UsageError(
-        f'--signal_cache_gib={budget_gib}: give a number of GiB above 0'
+        f'--signal_cache_gib={budget_gib}: give a number of GiB above 0, at '
+        f'most {_MOST_GIB}'
       )
     self.enabled = where != 'off'
     self._folder = None if where in ('off', 'memory') else where
@@ -74,6 +81,11 @@ class Store:
       )
     return self._entries[digest]
 
+  @property
+  def folder(self) -> str | None:
+    """The folder that the signals are kept in; None: in none."""
+    return self._folder
+
   def used(self) -> int:
     """Returns the bytes that are kept, of every key."""
     if self._folder is None:
@@ -85,9 +97,19 @@ class Store:
       if name.endswith('.npy')
     )
 
-  def check(self, views: int, missing: int, view_bytes: int) -> None:
-    """Raises `UsageError` if the missing of some views are over the budget."""
-    budget, used = int(self._budget_gib * 2**30), self.used()
+  def check(
+    self, views: int, missing: int, view_bytes: int, used: int | None = None
+  ) -> None:
+    """Raises `UsageError` if the missing of some views are over the budget.
+
+    Args:
+      views: Number of views.
+      missing: How many of them are still to be kept.
+      view_bytes: Size of a view's signals.
+      used: Bytes that are kept already; None: all that are.
+    """
+    budget = int(self._budget_gib * 2**30)
+    used = self.used() if used is None else used
     if used + missing * view_bytes <= budget:
       return
     fit = views - missing + max(budget - used, 0) // view_bytes
@@ -155,12 +177,14 @@ class Signals:
     with _explained():
       missing = [view for view in views if self._find(view, say) is None]
       # Before anything is computed: an hour's views must not end in a refusal.
-      size = int(np.prod(self._shape)) * _DTYPE.itemsize
+      size = count_bytes(*self._shape)
       self._store.check(len(views), len(missing), size)
       if self._folder and missing:
         self._write_key(self._folder)
       for number, view in enumerate(missing, start=1):
         with self._locked(view):
+          if self._folder:
+            storage.sweep(self._folder, older=_DEAD_SECONDS)
           # Another process may have computed it while this one waited.
           if self._find(view, say) is not None:
             continue
@@ -219,6 +243,8 @@ class Signals:
         array = _read(path, self._shape)
         if array is None:
           say(f'signals: {path} is damaged and computed again')
+          if os.path.isdir(path):
+            storage.set_aside(path)
         else:
           self._views[view] = array
     return self._views.get(view)
@@ -273,12 +299,20 @@ class Joined:
     )
 
 
+def count_bytes(examples: int, width: int) -> int:
+  """Returns the bytes of a view's signals."""
+  return examples * width * _DTYPE.itemsize
+
+
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
   """Turns what the system says of a folder into a usage error."""
   try:
     yield
   except OSError as error:
+    if storage.is_full(error):
+      path = error.filename or 'the signal cache'
+      raise storage.StorageError.about(path, error.errno or 0) from error
     raise errors.UsageError(
       f'--signal_cache: {error.filename or "the folder"}: {error.strerror}; '
       'give another folder, memory or off'
@@ -291,7 +325,11 @@ def _path(folder: str, view: int) -> str:
 
 def _write(path, array):
   with open(path, 'wb') as file:
-    np.save(file, array)
+    np.lib.format.write_array_header_1_0(
+      file, np.lib.format.header_data_from_array_1_0(array)
+    )
+    # numpy's own writing of rows does not say that a disk is full.
+    file.write(array.data)
   with open(path, 'rb') as file:
     digest = hashlib.file_digest(file, 'sha256').digest()
   with open(path, 'ab') as file:
@@ -300,6 +338,8 @@ def _write(path, array):
 
 def _read(path: str, shape: tuple[int, int]) -> np.ndarray | None:
   """Returns a file's array, mapped, or None if it is not whole."""
+  if not os.path.isfile(path):
+    return None
   hashed = hashlib.sha256()
   # By parts: a view may be larger than the memory.
   with open(path, 'rb') as file:
@@ -312,5 +352,8 @@ def _read(path: str, shape: tuple[int, int]) -> np.ndarray | None:
       left -= len(chunk)
     if file.read() != hashed.digest():
       return None
-  array = np.load(path, mmap_mode='r')
+  try:
+    array = np.load(path, mmap_mode='r')
+  except (ValueError, EOFError):
+    return None
   return array if array.shape == shape and array.dtype == _DTYPE else None

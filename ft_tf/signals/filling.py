@@ -1,12 +1,83 @@
 """The views that a student will train on, their signals kept in a store."""
 
+import math
 import sys
 from collections.abc import Mapping
+
+import keras
+import tensorflow as tf
 
 from ft_tf import recipes
 from ft_tf.data import datasets, stores, views
 from ft_tf.methods import base
+from ft_tf.models import feature_maps
 from ft_tf.signals import cache, constant
+
+
+def check(
+  store: cache.Store,
+  methods: list[base.Method],
+  teacher: keras.Model,
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+) -> int:
+  """Returns the bytes of a student's signals, before anything is trained.
+
+  Args:
+    store: Where they will be kept.
+    methods: As of `estimate`, like the others.
+    teacher: The teacher's model.
+    recipe: The student's.
+    dataset: The images.
+
+  Raises:
+    UsageError: they alone are more than the store may take. How many of them an
+      earlier run has kept is known once the teacher is trained.
+  """
+  if not store.enabled or not methods:
+    return 0
+  count, view_bytes = estimate(methods, teacher, recipe, dataset)
+  store.check(count, count, view_bytes, used=0)
+  return count * view_bytes
+
+
+def estimate(
+  methods: list[base.Method],
+  teacher: keras.Model,
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+) -> tuple[int, int]:
+  """Returns how many views a student's signals are of, and a view's bytes.
+
+  Args:
+    methods: The terms; their models may be untrained.
+    teacher: The teacher's model, which may be untrained.
+    recipe: The student's.
+    dataset: The images.
+  """
+  layers = {layer for method in methods for layer in method.teacher_layers}
+
+  def signals(logits, features):
+    outputs = base.Outputs(logits, features)
+    return [method.signal(outputs) for method in methods]
+
+  width = 0
+  if methods:
+    shapes = tf.function(signals, autograph=False).get_concrete_function(
+      tf.TensorSpec([None, *teacher.outputs[0].shape[1:]]),
+      {
+        name: tf.TensorSpec([None, *feature_maps.shape(teacher, name)])
+        for name in layers
+      },
+    )
+    width = sum(
+      math.prod(shape[1:]) for shape in tf.nest.flatten(shapes.output_shapes)
+    )
+  count = len(dataset.every)
+  views_count = len(
+    views.view_numbers(count, recipe.data, recipe.student.epochs)
+  )
+  return views_count, cache.count_bytes(count, width)
 
 
 def fill(

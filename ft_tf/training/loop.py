@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,11 +18,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import errors, recipes, run_dir
-from ft_tf.data import example_sets, stores, views
+from ft_tf import errors, interrupts, recipes, run_dir
+from ft_tf.data import example_sets, views
 from ft_tf.progress import reporter
-from ft_tf.training import averaging, monitor
+from ft_tf.training import (
+  averaging,
+  keeping,
+  monitor,
+  pending,
+  restoring,
+  turns,
+)
 from ft_tf.training import step as steps
+
+_MOST_MINUTES = 7 * 24 * 60
+_MOST_STEPS = 10**9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +40,11 @@ class Options:
   """How a run is watched; nothing here changes its outcome.
 
   Attributes:
-    log_steps: Steps between rows of metrics, and per call of the compiled
-      loop.
-    checkpoint_steps: Steps between checkpoints, at most what a kill costs.
+    log_steps: Steps between rows of metrics, and at most per call of the
+      compiled loop.
+    checkpoint_steps: Steps between checkpoints.
+    checkpoint_minutes: Minutes after which there is one before that; both are
+      at most what a kill costs.
     progress: What is shown on standard error, one of `reporter.MODES`.
     jit: Whether XLA compiles the steps: 'on', 'off', or 'auto', which is on for
       GPUs. On CPUs it is slower than TensorFlow's own kernels.
@@ -41,15 +52,22 @@ class Options:
 
   log_steps: int = 20
   checkpoint_steps: int = 200
+  checkpoint_minutes: float = 5.0
   progress: str = 'auto'
   jit: str = 'auto'
 
   def __post_init__(self) -> None:
     for name in ('log_steps', 'checkpoint_steps'):
-      if getattr(self, name) < 1:
+      if not 1 <= getattr(self, name) <= _MOST_STEPS:
         raise errors.UsageError(
-          f'--{name}={getattr(self, name)}: give 1 or more'
+          f'--{name}={getattr(self, name)}: give 1 or more, at most '
+          f'{_MOST_STEPS}'
         )
+    if not 0 < self.checkpoint_minutes <= _MOST_MINUTES:
+      raise errors.UsageError(
+        f'--checkpoint_minutes={self.checkpoint_minutes}: give more than 0 and '
+        f'at most {_MOST_MINUTES}'
+      )
     reporter.check_mode(self.progress)
     if self.jit not in ('auto', 'on', 'off'):
       raise errors.UsageError(f'--jit={self.jit}: give auto, on or off')
@@ -152,69 +170,99 @@ def run(
     UsageError: the newest checkpoint lacks a part of the run's state.
     TrainingError: a loss term is not finite, or an image has changed. The last
       checkpoint is from before.
+    Stopped: by a signal; there is a checkpoint of the step that it names.
   """
   count = training.images_per_epoch or len(training.examples)
   batch = data.batch_size
   total = views.count_steps(count, batch_size=batch, epochs=training.epochs)
   checkpoint, manager = _restored(training, data, seed, run)
-  step = int(checkpoint.step)
+  kept = keeping.Kept(checkpoint, manager, run, batch, count)
   # Drops the rows after the checkpoint: they are logged again.
-  watch = monitor.Monitor(run, method=training.method, step=step, steps=total)
-  part.start(step=step, steps=total, epochs=training.epochs)
+  watch = monitor.Monitor(
+    run,
+    method=training.method,
+    step=kept.step,
+    steps=total,
+    logged=manager.logged,
+  )
+  manager.describe_log = watch.describe_log
+  part.start(step=kept.step, steps=total, epochs=training.epochs)
   best = max((_accuracy(row) for row in run.metrics()), default=-1.0)
   stream = views.stream(
     training.examples,
     data,
     seed=seed,
-    first_step=step,
+    first_step=kept.step,
     last_step=total,
     labels=training.labels,
     signals=training.signals,
   )
   batches = iter(strategy.experimental_distribute_dataset(stream))
-  turn = _Turn(training.train_steps, batches, batch, part.compiled)
-  while step < total:
-    epoch_end = views.count_steps(
-      count, batch_size=batch, epochs=math.floor(step * batch / count) + 1
-    )
-    # One call of the compiled loop goes on to whatever comes first.
-    after = min(
-      total,
-      epoch_end if epoch_end > step else step + 1,
-      _next_multiple(step, options.log_steps),
-      _next_multiple(step, options.checkpoint_steps),
-    )
-    terms, speed = turn(after - step)
-    _check_finite(training, terms, step, manager.latest_checkpoint)
-    row = {
-      'step': after,
-      'epoch': after * batch / count,
-      **{name: float(values.mean()) for name, values in terms.items()},
-      'learning_rate': float(training.rate(after - 1)),
-      **speed,
-    }
-    step = after
-    ends_epoch = step in (epoch_end, total)
-    if ends_epoch:
-      part.status('validating')
-      with training.to_evaluate():
-        row |= training.evaluate()
-        if _accuracy(row) > best:
-          best = _accuracy(row)
-          training.keep_best()
-        picture = training.pictures()
-      if picture is not None:
-        watch.pictures(step, picture)
-    # The row comes before its checkpoint: a kill in between logs it again,
-    # while the other order would lose it.
-    watch.row(row)
-    part.row(row, ends_epoch=ends_epoch)
-    if step == total:
-      part.status('saving')
-    if step % options.checkpoint_steps == 0 or step == total:
-      checkpoint.step.assign(step)
-      checkpoint.epoch.assign(step * batch / count)
-      manager.save(checkpoint_number=step)
+  turn = turns.Turn(training.train_steps, batches, part.compiled)
+  since = pending.load(run, kept.step)
+  if since.first == total and watch.last_step != total:
+    # Its row was lost, of which the result is made.
+    with training.to_evaluate():
+      watch.row(
+        {'step': total, 'epoch': total * batch / count, **training.evaluate()}
+      )
+  with interrupts.deferred():
+    while since.first < total:
+      epoch_end = views.count_steps(
+        count,
+        batch_size=batch,
+        epochs=math.floor(since.first * batch / count) + 1,
+      )
+      # A row is of the steps to whatever comes first.
+      after = min(
+        total,
+        epoch_end if epoch_end > since.first else since.first + 1,
+        _next_multiple(since.first, options.log_steps),
+        _next_multiple(since.first, options.checkpoint_steps),
+      )
+      # Those of a run that had longer rows may be more.
+      after = max(after, since.step)
+      while since.step < after:
+        try:
+          terms, time, compiles = turn(after - since.step)
+        except interrupts.Stopped as stop:
+          # While it compiled: what is on disk is as far as the run has come.
+          raise kept.describe(total) from stop
+        _check_finite(training, terms, since.step, kept.newest)
+        since.add(terms, time, compiles=compiles)
+        kept.save_if_due(since, total, options.checkpoint_minutes)
+      row = {
+        'step': after,
+        'epoch': after * batch / count,
+        **since.means(),
+        'learning_rate': float(training.rate(after - 1)),
+        **since.speed(batch),
+      }
+      ends_epoch = after in (epoch_end, total)
+      if ends_epoch:
+        part.status('validating')
+        try:
+          with training.to_evaluate(), interrupts.deferred(False):
+            row |= training.evaluate()
+            if _accuracy(row) > best:
+              best = _accuracy(row)
+              training.keep_best()
+            picture = training.pictures()
+        except interrupts.Stopped as stop:
+          # The run continues with the validation.
+          kept.save(since)
+          raise kept.describe(total) from stop
+        if picture is not None:
+          watch.pictures(after, picture)
+      # The row comes before its checkpoint: a kill in between logs it again,
+      # while the other order would lose it.
+      watch.row(row)
+      part.row(row, ends_epoch=ends_epoch)
+      since = pending.Pending(after)
+      if after == total:
+        part.status('saving')
+      if after % options.checkpoint_steps == 0 or after == total:
+        kept.save(since)
   if training.average is not None:
     training.average.put()
   return watch
@@ -222,8 +270,8 @@ def run(
 
 def _restored(
   training: Training, data: recipes.Data, seed: int, run: run_dir.RunDir
-) -> tuple[tf.train.Checkpoint, tf.train.CheckpointManager]:
-  """Returns what is checkpointed, as the newest checkpoint has it, if any.
+) -> tuple[tf.train.Checkpoint, restoring.Checkpoints]:
+  """Returns what is checkpointed, as the newest whole checkpoint has it.
 
   Raises:
     UsageError: the checkpoint lacks a part of the run's state.
@@ -237,56 +285,9 @@ def _restored(
     **_random_states(training.state),
     **({} if training.average is None else {'average': training.average.state}),
   )
-  # Two, so that one is whole if the process is killed while it writes.
-  manager = tf.train.CheckpointManager(
-    checkpoint, run.checkpoints, max_to_keep=2
-  )
-  if manager.latest_checkpoint:
-    _restore(checkpoint, manager.latest_checkpoint)
+  manager = restoring.Checkpoints(checkpoint, run)
+  manager.restore()
   return checkpoint, manager
-
-
-class _Turn:
-  """Runs steps and times them; the very first, which compiles, apart."""
-
-  def __init__(self, train_steps, batches, batch_size, compiled):
-    self._train_steps = train_steps
-    self._batches = batches
-    self._batch_size = batch_size
-    self._tell_compiled = compiled
-    self._compiled = False
-
-  def __call__(self, count: int) -> tuple[dict[str, np.ndarray], dict]:
-    """Runs `count` steps.
-
-    Returns:
-      Each term by step, and the figures of their speed: `images_per_second`,
-      `input_wait`, the share of the time spent waiting for a batch, and at the
-      first call `compile_seconds`, of the first step with its compilation.
-    """
-    if self._compiled:
-      return self._run(count)
-    self._compiled = True
-    start = time.monotonic()
-    terms, speed = self._run(1)
-    self._tell_compiled()
-    compiled = {'compile_seconds': round(time.monotonic() - start, 3)}
-    if count > 1:
-      more, speed = self._run(count - 1)
-      terms = {k: np.concatenate([v, more[k]]) for k, v in terms.items()}
-    return terms, speed | compiled
-
-  def _run(self, count):
-    start = time.monotonic()
-    with stores.explained():  # Files may have changed.
-      terms = self._train_steps(self._batches, tf.constant(count))
-    terms = {name: values.numpy() for name, values in terms.items()}
-    seconds = time.monotonic() - start
-    waited = terms.pop(steps.INPUT_WAIT).sum()
-    return terms, {
-      'images_per_second': count * self._batch_size / seconds,
-      'input_wait': float(waited / seconds),
-    }
 
 
 def _random_states(state: dict[str, Any]) -> dict[str, list[tf.Variable]]:
@@ -303,22 +304,6 @@ def _random_states(state: dict[str, Any]) -> dict[str, list[tf.Variable]]:
     if id(variable) not in weights
   ]
   return {'random_states': states} if states else {}
-
-
-def _restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
-  """Restores a checkpoint, whole.
-
-  Raises:
-    UsageError: it does not hold all that the run's steps move.
-  """
-  try:
-    checkpoint.restore(path).assert_consumed()
-  except (AssertionError, ValueError) as error:
-    raise errors.UsageError(
-      f'{path} lacks a part of the state of this run, since another version of '
-      'this program or of Keras wrote it; continuing from it would give other '
-      'results: give another --workdir'
-    ) from error
 
 
 def _accuracy(row: Mapping[str, float]) -> float:

@@ -192,6 +192,8 @@ class _ParaphraserStage(stage.Stage):
         recipe.paraphraser.rate,
         layer=tap,
         form=recipe.factor_form,
+        # Keras's own would number those of a process, and differ in the file.
+        name='paraphraser',
         dtype=recipe.precision,
       )
       self.model.build((None, *feature_maps.shape(teacher, tap)))

@@ -18,6 +18,7 @@ over what is done:
 import abc
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -25,11 +26,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import recipes, run_dir, specs
+from ft_tf import recipes, run_dir, specs, storage
 from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.evaluation import metrics, predictors
+from ft_tf.models import archives, model_files
 from ft_tf.progress import reporter
-from ft_tf.training import loop, precision
+from ft_tf.training import loop, precision, space
 from ft_tf.training import strategy as strategies
 
 _OF_STUDENT = (
@@ -79,6 +81,10 @@ class Stage(abc.ABC):
     Raises:
       UsageError: parts do not fit each other. Nothing has been written.
     """
+
+  def trained(self) -> list[keras.Model]:
+    """Returns the models that are trained, built; `model` is one of them."""
+    return [self.model]
 
   @abc.abstractmethod
   def prepare(
@@ -144,6 +150,9 @@ def _run_part(
   part.say_once(precision.describe(recipe))
   keras.utils.set_random_seed(recipe.seed)
   stage.build(strategy)
+  weights = space.weigh(*stage.trained())
+  of_stage = space.of_training(weights, getattr(recipe, identity['stage']))
+  space.check({run.path: space.total([of_stage])})
   with claim(run, identity, strategy, recipe, dataset) as complete:
     if complete:
       return complete
@@ -158,7 +167,7 @@ def _run_part(
     )
     part.status('testing')
     scores = stage.score(run)
-    save(run.model, stage.model)
+    _keep(stage.model, run)
     last_row = run.metrics()[-1]
     result = {
       'method': stage.method,
@@ -170,7 +179,7 @@ def _run_part(
       'wall_seconds': round(monitor.wall_seconds, 3),
     }
     monitor.close(result)
-    run.write('result.json', result)
+    run.write(run_dir.RESULT, result)
     part.end(_describe_scores(scores))
     return result
 
@@ -180,6 +189,43 @@ def _describe_scores(scores: dict[str, Any]) -> str:
   if 'accuracy' in scores:
     return f'test accuracy {100 * scores["accuracy"]:.2f} %'
   return f'test reconstruction {scores["reconstruction"]:.4g}'
+
+
+def _keep(model: keras.Model, run: run_dir.RunDir) -> None:
+  """Writes a run's model, unless its file has these very weights.
+
+  So it is if the result alone was lost. A file of an earlier version would be
+  another then, and the runs that learned from it would not be its own.
+  """
+  if archives.is_whole(run.model):
+    there = model_files.load(run.model).get_weights()
+    weights = model.get_weights()
+    if len(there) == len(weights) and all(map(np.array_equal, there, weights)):
+      return
+  save(run.model, model)
+
+
+def has_lost(run: run_dir.RunDir) -> bool:
+  """Tells whether a run that was complete has no result, or a damaged model.
+
+  A model that is not there was deleted to save space.
+  """
+  damaged = os.path.lexists(run.model) and not archives.is_whole(run.model)
+  return damaged or run.read(run_dir.RESULT) is None
+
+
+def _result(run: run_dir.RunDir, identity: dict[str, Any]) -> Any:
+  """Returns the result of a complete run; None: there is work left.
+
+  A model's file that is damaged is written again if the run can do so, from its
+  last checkpoint or the given file.
+  """
+  result = run.read(run_dir.RESULT)
+  if result is None or 'stage' not in identity or archives.is_whole(run.model):
+    return result
+  names = os.listdir(run.checkpoints) if os.path.isdir(run.checkpoints) else []
+  again = not result.get('steps') or any(n.endswith('.index') for n in names)
+  return None if again else result
 
 
 def check(
@@ -206,7 +252,7 @@ def check(
   strategies.check_batch(strategy, recipe.data.batch_size)
   run.check(recipe_json | images_identity(dataset), addable=addable)
   dataset.read()
-  return run.read('result.json')
+  return _result(run, recipe_json)
 
 
 @contextlib.contextmanager
@@ -224,12 +270,13 @@ def claim(
   with devices and data shows before the folder is made.
   """
   check(run, recipe_json, strategy, recipe, dataset, addable)
-  run.claim(recipe_json | images_identity(dataset), addable=addable)
-  try:
+  with run.held(recipe_json | images_identity(dataset), addable=addable):
     # Again: another process may have completed it before the lock was ours.
-    yield run.read('result.json')
-  finally:
-    run.release()
+    complete = _result(run, recipe_json)
+    is_there = os.path.lexists(run.model)
+    if complete is None and is_there and not archives.is_whole(run.model):
+      storage.say_damaged(run.model, 'it is written again')
+    yield complete
 
 
 def identity(
@@ -311,5 +358,4 @@ def shown_images(dataset: datasets.Dataset) -> np.ndarray:
 
 def save(path: str, model: keras.Model) -> None:
   """Writes a `.keras` file, whole or not at all."""
-  with run_dir.replacing(path) as temporary:
-    model.save(temporary)
+  archives.save(path, model)

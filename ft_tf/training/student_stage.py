@@ -1,18 +1,20 @@
 """The stage of a student: its networks, its compiled steps and its figures."""
 
+import contextlib
 import json
 import os
+import sys
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from ft_tf import errors, recipes, run_dir, specs, teachers
+from ft_tf import errors, recipes, run_dir, specs, storage, teachers
 from ft_tf.data import datasets
 from ft_tf.evaluation import inference, metrics, predictors
 from ft_tf.methods import registry
-from ft_tf.models import folding, fused, model_files, origins, seeds
+from ft_tf.models import archives, folding, fused, model_files, origins, seeds
 from ft_tf.progress import reporter
 from ft_tf.signals import cache, constant, filling
 from ft_tf.training import (
@@ -116,6 +118,10 @@ class StudentStage(stage.Stage):
           examples=self.dataset.train,
         )
         self.methods = registry.make(self.recipe, parts)
+
+  def trained(self) -> list[keras.Model]:
+    adapters = [m.adapter for m in self.methods if m.adapter is not None]
+    return [self.moved, *adapters]
 
   def required_teacher(self) -> teachers.Teacher:
     """Returns the teacher, without which no method but scratch begins."""
@@ -343,19 +349,38 @@ class StudentStage(stage.Stage):
     test = self.seen.test
     outputs = metrics.logits(_folded(self.model), test.images)
     scores = stage.score_test_split(run, outputs, self.seen)
-    best = os.path.join(run.path, BEST)
-    if os.path.exists(best):
-      kept = metrics.evaluate(_folded(model_files.load(best)), test)
+    rows = [r for r in run.metrics() if 'validation_accuracy' in r]
+    best = load_best(run) if rows else None
+    if best is not None:
+      kept = metrics.evaluate(_folded(best), test)
       scores['best_accuracy'] = kept['accuracy']
     if self.teacher is not None:
       # The teacher sees the same images at its own size.
       of_teacher = self.teacher.logits(self.dataset.test)
       scores |= metrics.likeness(outputs, of_teacher)
-    rows = [r for r in run.metrics() if 'validation_accuracy' in r]
-    if rows:
+    if best is not None:
       best_row = max(rows, key=lambda row: row['validation_accuracy'])
       scores['best_epoch'] = best_row['epoch']
     return scores
+
+
+def load_best(run: run_dir.RunDir) -> keras.Model | None:
+  """Returns the student of the best epoch; None, with a line, if it is lost.
+
+  What counts is the student of the last epoch, which does not need it.
+  """
+  path = os.path.join(run.path, BEST)
+  consequence = (
+    'the result is without best_accuracy; model.keras has the last weights'
+  )
+  if not os.path.lexists(path):
+    print(f'{path} is missing: {consequence}', file=sys.stderr, flush=True)
+    return None
+  if archives.is_whole(path):
+    with contextlib.suppress(errors.UsageError):
+      return model_files.load(path)
+  storage.say_damaged(path, consequence)
+  return None
 
 
 def _folded(model: keras.Model) -> inference.Predictor:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
 from ft_tf import catalogue, recipe_flags, recipes, run_dir
+from ft_tf.training import event_files
 
 _OF_THE_RUN = (
   'learning_rate',
@@ -33,13 +34,17 @@ _TAGS = {
 class Log:
   """The event file of one run."""
 
-  def __init__(self, run: run_dir.RunDir):
-    """Opens a file of its own; those of earlier calls stay.
+  def __init__(self, run: run_dir.RunDir, step: int = 0):
+    """Opens a file of its own; those of earlier calls stay up to a step.
 
     Args:
       run: The claimed folder.
+      step: The step that the run continues from; what was logged after it is
+        logged again.
     """
     self._run = run
+    self.continued = event_files.cut(run.tensorboard, step)
+    """Whether something that was logged before stays."""
     self._writer = tf.summary.create_file_writer(run.tensorboard)
 
   def describe(self, method: str) -> None:
@@ -80,9 +85,9 @@ class Log:
   def close(self, step: int, result: dict[str, Any] | None) -> None:
     """Logs a result's test figures, and closes the file."""
     with self._writer.as_default(step=step):
-      for name in ('accuracy', 'loss'):
+      for name, tag in zip(('accuracy', 'loss'), event_files.TEST, strict=True):
         if result and name in result:
-          tf.summary.scalar(f'{name}/test', result[name])
+          tf.summary.scalar(tag, result[name])
     self._writer.close()
 
 

@@ -6,7 +6,7 @@ import json
 from absl import flags
 from absl.testing import absltest, parameterized
 
-from ft_tf import catalogue, errors, recipe_flags, run_dir
+from ft_tf import catalogue, errors, json_files, recipe_flags
 from ft_tf.cli import flag_sets, settings
 from ft_tf.training import stage
 
@@ -31,7 +31,7 @@ class RecipeTest(parameterized.TestCase):
   def _config(self, written):
     path = self.create_tempfile('recipe.json').full_path
     with open(path, 'w') as file:
-      file.write(run_dir.to_json(written))
+      file.write(json_files.to_json(written))
     return f'--config={path}'
 
   def test_config_of_a_compression_gives_its_recipe(self):
@@ -98,7 +98,7 @@ class RecipeTest(parameterized.TestCase):
 
   def test_config_with_a_value_out_of_bounds_is_refused(self):
     written = json.loads(
-      run_dir.to_json(dataclasses.asdict(catalogue.digits()))
+      json_files.to_json(dataclasses.asdict(catalogue.digits()))
     )
     written['student']['epochs'] = 0
     with self.assertRaisesRegex(errors.UsageError, '--student_epochs=0'):
