@@ -92,7 +92,10 @@ class CompressionTest(absltest.TestCase):
     last = said.splitlines()[-1]
     self.assertStartsWith(last, 'ft-tf compress: ')
     self.assertIn(self.path, last)
-    self.assertIn(os.path.basename(name), last)
+    # A paraphraser that is written again is another file to its students.
+    folder, base = os.path.split(name)
+    refused = f'{folder}_sha256' if base == 'model.keras' else f'/{folder} '
+    self.assertTrue(base in last or refused in last, last)
 
   @pytest.mark.slow
   def test_compression_ends_as_ever_or_in_a_line(self):
