@@ -88,8 +88,8 @@ def distill(
     max_latency_ms: Maximum median latency of such a file, for one image in one
       thread on this machine.
     max_ram: Maximum size of its tensor arena for one image, in bytes.
-    formats: Further files to export, of `dynamic`, `int8_io`, `int16x8`, `onnx`
-      and `flexible`.
+    formats: Further files to export, of `dynamic`, `int8_io`, `mixed`,
+      `int16x8`, `onnx` and `flexible`.
     max_drop: How many percentage points less accurate than the Keras student
       a file may be on the test images.
     recipe: Name of the recipe whose numbers apply where none is given.

@@ -25,6 +25,7 @@ SAVED_MODEL = 'saved_model'
 FLOAT32 = 'student_fp32.tflite'
 FLOAT16 = 'student_fp16.tflite'
 INT8 = 'student_int8.tflite'
+MIXED = 'student_mixed.tflite'
 ONNX = 'student.onnx'
 # Predictions on the test split, as of `metrics.summarize_predictions`: in a run
 # folder of its network, in an export folder by name of file.

@@ -142,3 +142,16 @@ def with_still_channel() -> keras.Model:
   # In a trained network it is as large as its first value.
   after.gamma.assign(np.concatenate([[10.0], after.gamma.numpy()[1:]]))
   return model
+
+
+def spoiled() -> keras.Model:
+  """Returns a trained network whose layer `expand` loses all with one scale."""
+  student = train(fresh(), 30)
+  scale = np.ones(16, np.float32)
+  scale[0] = 3000.0
+  # The channel's weights are large, and what it says is not used.
+  norm = student.get_layer('expand_bn')
+  norm.gamma.assign(norm.gamma * scale)
+  depthwise = student.get_layer('depthwise').kernel
+  depthwise.assign(depthwise * (scale == 1.0)[:, None])
+  return student

@@ -92,6 +92,11 @@ def _read_limit(flag: str, value: float | str) -> Limit:
       f'{errors.did_you_mean(name, formats.FORMATS)}; give some of '
       f'{", ".join(formats.FORMATS)}'
     )
+  if formats.FORMATS[name].untrained is not None:
+    raise errors.UsageError(
+      f'--{flag}={value}: what is in a file of the format {name} depends on '
+      f'what the student has learned; give {USUAL}'
+    )
   try:
     most = float(number)
   except ValueError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from ft_tf import errors, run_dir
 from ft_tf.export import (
   convert,
+  layer_study,
   onnx_file,
   quantised,
   tflite_file,
@@ -63,6 +65,31 @@ class Source:
     twin = convert.float32_twin(self.student, 'float32')
     return convert.with_divided_hard_swish(twin)
 
+  @functools.cached_property
+  def studied(self) -> dict[str, Any]:
+    """Which layers lose most in int8, as of `layer_study.study`."""
+    return layer_study.study(
+      self.student,
+      layer_study.choose_images(self.calibration),
+      weight_scales=self.weight_scales,
+      ranges=self.ranges,
+    )
+
+  def twin(self, in_float: Collection[str] = ()) -> twins.Twin:
+    """Returns the quantisation twin with its ranges.
+
+    Args:
+      in_float: As of `twin.build`.
+    """
+    twin = twins.build(
+      self.student, weight_scales=self.weight_scales, in_float=in_float
+    )
+    if self.ranges is None:
+      twin.observe(self.calibration)
+    else:
+      twin.set_ranges(self.ranges)
+    return twin
+
 
 @dataclasses.dataclass(frozen=True)
 class Format:
@@ -74,6 +101,10 @@ class Format:
     about: What it is for, in a line.
     quantised: Whether calibration images set the ranges of its maps.
     convert: What `make` calls.
+    untrained: What `check_untrained` calls in its place, where the file depends
+      on what the student has learned.
+    why_needless: Returns why there is no use for the file of a trained student;
+      '' if there is one.
   """
 
   name: str
@@ -81,6 +112,12 @@ class Format:
   about: str
   convert: Callable[[Source], bytes] = dataclasses.field(repr=False)
   quantised: bool = False
+  untrained: Callable[[Source], Any] | None = dataclasses.field(
+    default=None, repr=False
+  )
+  why_needless: Callable[[Source], str] = dataclasses.field(
+    default=lambda source: '', repr=False
+  )
 
   def make(self, source: Source) -> bytes:
     """Returns the file of a student.
@@ -88,17 +125,24 @@ class Format:
     Raises:
       UsageError: the format lacks operations of the student; they are named.
     """
+    content = self._call(self.convert, source)
+    if not self.file.endswith('.tflite'):
+      return content
+    return tflite_file.describe(content, source.description)
+
+  def check_untrained(self, source: Source) -> None:
+    """Raises what `make` would raise of the trained student."""
+    self._call(self.untrained or self.convert, source)
+
+  def _call(self, convert, source):
     try:
-      content = self.convert(source)
+      return convert(source)
     except errors.UsageError as error:
       if self.name in DEFAULT:
         raise
       raise errors.UsageError(
         f'{error}; or leave {self.name} out of --formats'
       ) from error
-    if not self.file.endswith('.tflite'):
-      return content
-    return tflite_file.describe(content, source.description)
 
 
 def _int8(outside: str) -> Callable[[Source], bytes]:
@@ -111,14 +155,29 @@ def _int8(outside: str) -> Callable[[Source], bytes]:
       )
     # The converter takes no ranges, and gives a dense kernel a scale for each
     # channel whatever it is asked for.
-    twin = twins.build(source.student, weight_scales=source.weight_scales)
-    if source.ranges is None:
-      twin.observe(source.calibration)
-    else:
-      twin.set_ranges(source.ranges)
-    return tflite_file.shorten_names(quantised.tflite(twin, io=outside))
+    return tflite_file.shorten_names(
+      quantised.tflite(source.twin(), io=outside)
+    )
 
   return make
+
+
+def _mixed(source: Source) -> bytes:
+  """Returns int8 with the layers in float32 that repair what int8 loses."""
+  reason = _why_not_mixed(source)
+  if reason:
+    raise errors.UsageError(f'{source.student.name}: {reason}')
+  twin = source.twin(source.studied['repair'])
+  return tflite_file.shorten_names(quantised.tflite(twin))
+
+
+def _why_not_mixed(source):
+  repair, layers = source.studied['repair'], source.studied['layers']
+  if not repair:
+    return 'no layer has to be left in float, int8 keeps the classes'
+  if len(repair) == len(layers):
+    return 'all layers would have to be left in float, as in fp32'
+  return ''
 
 
 FORMATS = {
@@ -156,6 +215,16 @@ FORMATS = {
       'microcontrollers take it',
       _int8('int8'),
       quantised=True,
+    ),
+    Format(
+      'mixed',
+      run_dir.MIXED,
+      'int8, but float32 in the layers that lose most in int8, batch 1, uint8 '
+      'in and out',
+      _mixed,
+      quantised=True,
+      untrained=lambda source: twins.build(source.student),
+      why_needless=_why_not_mixed,
     ),
     Format(
       'int16x8',

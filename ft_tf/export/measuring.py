@@ -164,7 +164,7 @@ def check_drop(
   """
   keras_student = figures[run_dir.KERAS]
   allowed = math.ceil(keras_student['examples'] * max_drop / 100 - 1e-9)
-  lines = []
+  lines, too_bad = [], set()
   for name, entry in figures.items():
     lost = round(
       (keras_student['accuracy'] - entry['accuracy']) * entry['examples']
@@ -180,9 +180,14 @@ def check_drop(
       f'{entry["max_logit_difference"]:.3g} at most; {worst["label"]} loses '
       f'{100 * worst["drop"]:.1f} points)'
     )
+    too_bad.add(name)
   if lines:
+    remedy = 'add --formats=mixed'
+    if run_dir.MIXED in figures:
+      remedy = f'ship {run_dir.MIXED}'
+    remedy = '' if run_dir.MIXED in too_bad else f'{remedy}, '
     raise errors.TrainingError(
       f'{"; ".join(lines)}: more than --max_drop={max_drop:g} allows. '
-      f'{folder} is kept; train for int8 with --qat_epochs, ship '
+      f'{folder} is kept; {remedy}train for int8 with --qat_epochs, ship '
       f'{run_dir.FLOAT16}, or raise --max_drop'
     )

@@ -41,7 +41,8 @@ def tflite(twin: twins.Twin, *, io: str = 'uint8') -> bytes:
   Args:
     twin: Its ranges are set.
     io: 'uint8': raw images, scale 1 and zero point 0, to uint8 logits; 'int8':
-      images less 128, zero point -128, to int8 logits.
+      images less 128, zero point -128, to int8 logits. Where the twin leaves
+      the logits in float they are float32.
 
   Raises:
     UsageError: a weight or a range is not finite; the converter fails; or the
@@ -67,7 +68,9 @@ def _convert(twin: twins.Twin, dtype: tf.DType) -> bytes:
       # Not TFLITE_BUILTINS_INT8, which asks for calibration images.
       converter.optimizations = [tf.lite.Optimize.DEFAULT]
       converter.inference_input_type = dtype
-      converter.inference_output_type = dtype
+      converter.inference_output_type = (
+        tf.float32 if twin.gives_reals else dtype
+      )
 
     return convert.convert_saved(path, configure, twin.student.name)
 
@@ -80,13 +83,13 @@ def check(content: bytes, twin: twins.Twin) -> None:
     twin: What it was made of.
 
   Raises:
-    UsageError: an operation is not integer, an activation has another scale
-      than a place of the twin, a place has no activation, or the weights are
-      others; with the name of the layer.
+    UsageError: an operation is not integer that the twin does not leave in
+      float, an activation has another scale than a place of the twin, a place
+      has no activation, or the weights are others; with the name of the layer.
   """
   file = _File(content)
   name = twin.student.name
-  for tensor in file.floats():
+  for tensor in file.floats(twin):
     raise errors.UsageError(
       f'the int8 file of {name} is not integer throughout: {tensor} is a float '
       f'tensor of the layer {_layer_of(tensor, twin)}; leave out int8, or give '
@@ -103,7 +106,7 @@ def check(content: bytes, twin: twins.Twin) -> None:
         'that layer'
       )
   for place, scale in expected.items():
-    if place in twin.ranges_by_place() and not any(
+    if twin.is_in_file(place) and not any(
       _same(scale, each) for each in scales.values()
     ):
       raise errors.UsageError(
@@ -118,7 +121,8 @@ def _check_weights(file: '_File', twin: twins.Twin) -> None:
   """Raises a UsageError if a layer's weights are not in a file."""
   kernels = list(file.kernels())
   for step in twin.steps:
-    if not isinstance(step, weighted.Weighted):
+    in_float = step.role.group in twin.float_groups
+    if in_float or not isinstance(step, weighted.Weighted):
       continue
     integers, scales = step.integers()
     if not any(kernel.holds(integers, scales) for kernel in kernels):
@@ -204,6 +208,7 @@ class _File:
     self._model = schema.ModelT.InitFromPackedBuf(content, 0)
     (graph,) = self._model.subgraphs
     self._tensors, self._operators = graph.tensors, graph.operators
+    self._outputs = [int(index) for index in graph.outputs]
     self._used = list(
       dict.fromkeys(
         int(index)
@@ -212,13 +217,25 @@ class _File:
       )
     )
 
-  def floats(self) -> Iterator[str]:
-    """Yields the names of what is computed in float, of conversions last."""
+  def floats(self, twin: twins.Twin) -> Iterator[str]:
+    """Yields the names of what a file computes in float, its twin in integers.
+
+    Conversions come last, and are allowed beside layers in float.
+    """
     for operator in sorted(self._operators, key=self._is_conversion):
       outputs = list(self._named(operator.outputs))
       tensors = (*outputs, *self._named(operator.inputs))
-      if any(tensor.type not in _INTEGERS for tensor in tensors):
-        yield _text(outputs[0].name)
+      if all(tensor.type in _INTEGERS for tensor in tensors):
+        continue
+      name = _text(outputs[0].name)
+      if twin.float_groups and (
+        self._is_conversion(operator)
+        or _layer_of(name, twin) in twin.float_groups
+        # The converter gives it the name of the signature's output.
+        or (twin.gives_reals and int(operator.outputs[0]) in self._outputs)
+      ):
+        continue
+      yield name
 
   def _code(self, operator: schema.OperatorT) -> int:
     """Returns the `BuiltinOperator` of an operation."""
@@ -234,8 +251,8 @@ class _File:
     """Returns scale and zero point, as of int8, of what is computed."""
     scales = {}
     for tensor in self._named(self._used):
-      dtype = _INTEGERS[tensor.type]
-      if dtype.itemsize > 1 or self._data(tensor) is not None:
+      dtype = _INTEGERS.get(tensor.type)
+      if dtype is None or dtype.itemsize > 1 or self._data(tensor) is not None:
         continue
       (scale,), (zero,) = (
         tensor.quantization.scale,
@@ -249,21 +266,23 @@ class _File:
     """Yields the weights of convolutions and dense layers."""
     for operator in self._operators:
       code = self._code(operator)
-      if code not in _WEIGHTED or len(operator.inputs) < 3:
+      tensors = list(self._named(operator.inputs[:3]))
+      if code not in _WEIGHTED or len(tensors) < 2:
         continue
-      _, kernel, bias = self._named(operator.inputs[:3])
-      values, bias_values = self._data(kernel), self._data(bias)
-      if values is None or bias_values is None:
+      _, kernel, *biases = tensors
+      values = self._data(kernel)
+      if values is None or kernel.type != schema.TensorType.INT8:
         continue
       channels = kernel.shape[_WEIGHTED[code]]
-      values = values.view(np.int8)
-      yield _Kernel(
-        values.reshape(channels, -1).T
-        if _WEIGHTED[code] == 0
-        else values.reshape(-1, channels),
-        np.asarray(kernel.quantization.scale),
-        bias_values.view(np.int32).astype(np.int64),
-      )
+      bias = np.zeros(channels, np.int32)  # The converter leaves zeros out.
+      for each in biases:
+        data = self._data(each)
+        bias = bias if data is None else data.view(np.int32)
+      values = values.view(np.int8).reshape(-1, channels)
+      if _WEIGHTED[code] == 0:
+        values = values.reshape(channels, -1).T
+      scales = np.asarray(kernel.quantization.scale)
+      yield _Kernel(values, scales, bias.astype(np.int64))
 
   def _named(self, indices: Iterable[int]) -> Iterator[schema.TensorT]:
     return (self._tensors[index] for index in indices if index >= 0)

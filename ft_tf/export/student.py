@@ -16,7 +16,6 @@ from ft_tf.export import (
   calibration_images,
   formats,
   latency,
-  layer_study,
   measuring,
   saved_model,
 )
@@ -24,10 +23,7 @@ from ft_tf.export import folder as export_folder
 from ft_tf.models import checks, model_files, standard
 
 _LOOKED_AT = 64  # images that tell whether a student is dead
-# Images that tell layers apart. Each layer costs two passes over them, so that
-# there are fewer of large images.
-_LEAST_STUDIED, _MOST_STUDIED = 32, 256
-_STUDIED_PIXELS = 256 * 64 * 64 * 3
+_STUDYING = 'looking for the layers that lose most in int8'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +157,8 @@ def export(
       weight_scales=options.weight_scales,
       ranges=ranges,
     )
-    names = _write_models(source, dataset, chosen, scratch, status)
+    made = _makeable(source, chosen, status)
+    names = _write_models(source, dataset, made, scratch, status)
     with open(
       os.path.join(scratch, 'labels.txt'), 'w', encoding='utf-8'
     ) as file:
@@ -172,12 +169,12 @@ def export(
     written = run_dir.RunDir(scratch)
     image = dataset.test.images[0]
     if is_compared:
-      for each in chosen:
+      for each in made:
         path = os.path.join(scratch, each.file)
         figures[each.file]['latency_ms'] = latency.measure(path, image)
     else:
       status('timing all files in turn')
-      timed = _time(scratch, chosen, image, teacher)
+      timed = _time(scratch, made, image, teacher)
       for name, entry in timed['files'].items():
         figures[name]['latency_ms'] = entry['1'] | {'threads': 1}
       written.write('latency.json', timed)
@@ -231,13 +228,31 @@ def check_untrained(
   source = formats.Source(student, images, weight_scales=options.weight_scales)
   for each in formats.choose(options.formats):
     if each.name not in formats.DEFAULT:
-      each.make(source)
+      each.check_untrained(source)
 
 
 def _is_constant(student: keras.Model, images: np.ndarray) -> bool:
   """Tells whether a student gives the same logits for every image."""
   logits = predictors.KerasPredictor(student)(images[:_LOOKED_AT])
   return bool(np.isfinite(logits).all() and np.ptp(logits, axis=0).max() == 0)
+
+
+def _makeable(
+  source: formats.Source,
+  chosen: Iterable[formats.Format],
+  status: Callable[[str], None],
+) -> list[formats.Format]:
+  """Returns the formats that there is a use for; tells of the others."""
+  makeable = []
+  for each in chosen:
+    if each.untrained is not None:
+      status(_STUDYING)
+    reason = each.why_needless(source)
+    if reason:
+      status(f'{each.file} is not made: {reason}')
+    else:
+      makeable.append(each)
+  return makeable
 
 
 def _write_models(
@@ -283,16 +298,9 @@ def _study(
   written: run_dir.RunDir,
 ) -> None:
   """Writes which layers lose most in int8, if the twin knows them all."""
-  status('looking for the layers that lose most in int8')
-  pixels = source.calibration[0].size
-  count = np.clip(_STUDIED_PIXELS // pixels, _LEAST_STUDIED, _MOST_STUDIED)
+  status(_STUDYING)
   try:
-    studied = layer_study.study(
-      source.student,
-      source.calibration[:count],
-      weight_scales=source.weight_scales,
-      ranges=source.ranges,
-    )
+    studied = source.studied
   except errors.UsageError as error:
     status(f'the layers are not looked at in int8: {error}')
     return

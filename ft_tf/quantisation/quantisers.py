@@ -5,7 +5,7 @@ one of them (Jacob et al. 2018, arXiv:1712.05877). Weights are symmetric, the
 scale max|w| / 127, for each output channel or for the whole tensor.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import keras
 import numpy as np
@@ -29,17 +29,29 @@ class Mode:
     weight_scales: 'channel' or 'tensor'.
     switches: By group, whether its values are rounded: a bool variable. None:
       all are.
+    in_float: Groups whose values are never rounded.
   """
 
-  def __init__(self, weight_scales: str, switches: dict[str, tf.Variable]):
+  def __init__(
+    self,
+    weight_scales: str,
+    switches: dict[str, tf.Variable],
+    in_float: Collection[str] = (),
+  ):
     self.weight_scales = weight_scales
     self.switches = switches
+    self.in_float = frozenset(in_float)
     self.observed: dict[str, tuple[tf.Tensor, tf.Tensor]] | None = None
     self.frozen = False
 
   def rounds_all(self) -> bool:
     """Tells whether every group is rounded, of variables."""
-    return self.observed is None and not self.frozen and not self.switches
+    return (
+      self.observed is None
+      and not self.frozen
+      and not self.switches
+      and not self.in_float
+    )
 
   def constant(self, compute: Callable[[], tf.Tensor]) -> tf.Tensor:
     """Returns what a function of variables computes; frozen, its value now."""
@@ -56,7 +68,7 @@ class Mode:
     round_values: Callable[[tf.Tensor], tf.Tensor],
   ) -> tf.Tensor:
     """Returns values rounded, or as they are if their group is not rounded."""
-    if self.observed is not None:
+    if self.observed is not None or group in self.in_float:
       return x
     if group in self.switches:
       return tf.where(self.switches[group], round_values(x), x)
@@ -78,27 +90,23 @@ class Quantiser(keras.layers.Layer):
       self.mode.observed[self.place] = tf.reduce_min(x), tf.reduce_max(x)
     return self.mode.rounded(self.group, x, self._round)
 
-  def grid(self) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the step between two values, and the int8 that is zero."""
-    return _grid(*self._ends())
-
-  def _ends(self):
+  def ends(self) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the range's least and largest value, with zero in between."""
     # A step of training must not take zero out of the range.
     low = tf.minimum(self.low.value, 0.0)
     return low, tf.maximum(self.high.value, low + _LEAST_RANGE)
 
   def _round(self, x):
-    low = self.mode.constant(lambda: self._ends()[0])
-    high = self.mode.constant(lambda: self._ends()[1])
+    low = self.mode.constant(lambda: self.ends()[0])
+    high = self.mode.constant(lambda: self.ends()[1])
     return tf.quantization.fake_quant_with_min_max_vars(x, low, high)
 
 
-def fixed_grid(low: float, high: float) -> tuple[tf.Tensor, tf.Tensor]:
-  """Returns the same as `Quantiser.grid` of a fixed range."""
-  return _grid(tf.constant(low), tf.constant(high))
+def grid(low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+  """Returns the step between two values of a range, and the int8 of zero.
 
-
-def _grid(low, high):
+  As training computes them; those of a file are `kernels.grid`.
+  """
   scale = (high - low) / LEVELS
   return scale, tf.clip_by_value(tf.round(-low / scale), 0, LEVELS) - 128
 

@@ -7,7 +7,7 @@ student's variables, and the student stays the model that is saved.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import keras
 import numpy as np
@@ -33,6 +33,9 @@ class Twin:
     ranges: Trainable scalars, low and high of each place.
     steps: The model's layers, in the order of the student's calls.
     mode: What the model does while it is traced.
+    float_groups: The groups that compute in float: those that are left in
+      float, and those that read what they write.
+    gives_reals: Whether the logits are not rounded.
   """
 
   def __init__(
@@ -44,6 +47,7 @@ class Twin:
     self.student, self.weight_scales, self.mode = student, weight_scales, mode
     flat = standard.flatten(student) if standard.is_nested(student) else student
     self.steps: list[steps.Step] = []
+    self.float_groups: set[str] = set()
     self.model = self._simulate(flat)
     self._quantisers = {
       place: each
@@ -64,17 +68,33 @@ class Twin:
     while name in names:
       name += '_'
     tensors = {id(source): steps.Image(self.mode, name)(image)}
-    grids: dict[int, steps.Grid | None] = {id(source): steps.image_grid}
+    ranges: dict[int, steps.Range | None] = {id(source): steps.image_range}
+    reals = set()  # Ids of tensors that are not rounded.
     for role in places.plan(model):
       step = operations.make(role, self.mode)
-      step.input_grid = grids.get(id(role.call.inputs[0]))
-      grids[id(role.call.outputs[0])] = step.output_grid(step.input_grid)
+      step.input_ranges = tuple(ranges[id(each)] for each in role.call.inputs)
+      ranges[id(role.call.outputs[0])] = step.output_range()
+      is_left = role.group in self.mode.in_float
+      if is_left or any(id(each) in reals for each in role.call.inputs):
+        self.float_groups.add(role.group)
+        if is_left or step.is_passing():
+          reals.add(id(role.call.outputs[0]))
+          ranges[id(role.call.outputs[0])] = None
       values = [tensors[id(tensor)] for tensor in role.call.inputs]
       tensors[id(role.call.outputs[0])] = step(
         values if len(values) > 1 else values[0]
       )
       self.steps.append(step)
+    for number, step in enumerate(self.steps):
+      step.goes_on_in(
+        [
+          later
+          for later in self.steps[number + 1 :]
+          if later.role.group == step.role.group
+        ]
+      )
     (logits,) = model.outputs
+    self.gives_reals = id(logits) in reals
     return keras.Model(image, tensors[id(logits)], name=model.name)
 
   def observe(self, images: np.ndarray) -> None:
@@ -133,6 +153,11 @@ class Twin:
       place: (float(each.low.numpy()), float(each.high.numpy()))
       for place, each in self._quantisers.items()
     }
+
+  def is_in_file(self, place: str) -> bool:
+    """Tells whether a place of a range is one of the twin's int8 kernels."""
+    each = self._quantisers.get(place)
+    return each is not None and each.group not in self.float_groups
 
   def set_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> None:
     """Sets the range of every place.
@@ -207,6 +232,7 @@ def build(
   *,
   weight_scales: str = 'channel',
   switchable: bool = False,
+  in_float: Collection[str] = (),
 ) -> Twin:
   """Returns the twin of a student, with ranges that are still to be set.
 
@@ -217,6 +243,8 @@ def build(
       'tensor', one for all, as some accelerators demand.
     switchable: Whether the rounding of each layer can be switched off, by
       `Twin.mode.switches`.
+    in_float: Groups, as of `places.Role`, that compute in float, and so do
+      those that read what they write, with their weights rounded.
 
   Raises:
     UsageError: the int8 arithmetic of a layer is not known; all are named.
@@ -225,7 +253,7 @@ def build(
     raise errors.UsageError(
       f'--weight_scales={weight_scales}: give {" or ".join(WEIGHT_SCALES)}'
     )
-  mode = quantisers.Mode(weight_scales, {})
+  mode = quantisers.Mode(weight_scales, {}, in_float)
   twin = Twin(student, weight_scales, mode)
   if switchable:
     for name in dict.fromkeys(step.role.group for step in twin.steps):

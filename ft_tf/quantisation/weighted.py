@@ -5,15 +5,17 @@ import numpy as np
 import tensorflow as tf
 
 from ft_tf.models import fused
-from ft_tf.quantisation import places, quantisers, steps
+from ft_tf.quantisation import activations, kernels, places, quantisers, steps
 
 
-class Weighted(steps.Step):
+class Weighted(activations.Activating):
   """Convolution, depthwise convolution or dense layer, batch norm inside."""
 
   def __init__(self, role: places.Role, mode: quantisers.Mode):
     super().__init__(role, mode)
     self.norm = role.norm
+    if role.activation == 'hard_sigmoid':
+      self.merged = (activations.hard_sigmoid_summand,)
 
   def places(self) -> list[str]:
     # relu is merged into the kernel; other activations have their own.
@@ -25,14 +27,18 @@ class Weighted(steps.Step):
     before = [f'{name}/before_activation']
     if inner == 'sigmoid':
       return before
-    return [*before, *steps.inner_places(name, inner), *super().places()]
+    return [*before, *activations.inner_places(name, inner), *super().places()]
 
   def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
     inner, place = self.role.activation, self.role.name
-    y = self._sums(tf.cast(inputs, tf.float32), bool(training))
+    x = tf.cast(inputs, tf.float32)
+    in_integers = (
+      not training and self.mode.rounds_all() and self.input_range is not None
+    )
+    y = self._sums_as_file(x) if in_integers else self._sums(x)
     if f'{place}/before_activation' in self.quantisers:
       y = self.round(y, f'{place}/before_activation')
-    y = self.activate(y, inner)
+    y = self._activate_as_file(y) if in_integers else self.activate(y, inner)
     return self.round(y, place) if place in self.quantisers else y
 
   def integers(self) -> tuple[np.ndarray, np.ndarray]:
@@ -48,33 +54,77 @@ class Weighted(steps.Step):
     scales = quantisers.weight_scales(kernel, self.mode.weight_scales)
     return np.round(kernel / scales).astype(np.int8), scales
 
-  def _sums(self, x, training):
+  def _sums(self, x):
     """Returns the weighted sums, with the bias."""
     kernel, bias = self._kernel_and_bias()
-    if training or self.input_grid is None or not self.mode.rounds_all():
-      y = self._convolve(x, kernel)
-      return y if bias is None else y + bias
-    # In whole numbers, which float32 holds up to 2^24: the sums are those of
-    # the file, whatever their order. A sum of rounded real numbers now and then
-    # ends on the other side of a half. Training takes no notice of that.
-    scale = tf.stop_gradient(self.input_grid()[0])
-    weight_scales = tf.stop_gradient(self._weight_scales())
-    unit = scale * weight_scales
-    if self.channel_axes == 2 and weight_scales.shape.rank:
-      weight_scales = tf.reshape(weight_scales, kernel.shape[2:])
-    y = self._convolve(
-      quantisers.round_whole(x / scale),
-      quantisers.round_whole(kernel / weight_scales),
-    )
-    if bias is not None:
-      y += quantisers.round_whole(bias / unit)
-    return y * unit
+    y = self._convolve(x, kernel)
+    return y if bias is None else y + bias
 
-  def _weight_scales(self):
-    largest = quantisers.largest_weights(
+  def _sums_as_file(self, x):
+    """Returns the same in whole numbers, rounded as the file's kernel does.
+
+    Where the grid that it writes is not known the sums are not rounded. What
+    calls behind it add to the bias is rounded with it, and taken off again.
+    """
+    kernel, bias = self.folded()
+    scale, weight_scales = self._file_scales()
+    by_channel = weight_scales
+    if self.channel_axes == 2 and weight_scales.shape.rank:
+      by_channel = tf.reshape(weight_scales, kernel.shape[2:])
+    kernel = quantisers.round_weights(
+      kernel, self.channel_axes, self.mode.weight_scales
+    )
+    # float32 holds sums of whole numbers up to 2^24, whatever their order.
+    sums = self._convolve(tf.round(x / scale), tf.round(kernel / by_channel))
+    merged = sum((compute() for compute in self.merged), 0.0)
+    if bias is not None or self.merged:
+      summand = merged if bias is None else self._held_bias(bias) + merged
+      summand = kernels.whole(summand, scale, weight_scales)
+      sums = tf.cast(tf.cast(sums, tf.float64) + summand, tf.float32)
+    unit = scale * weight_scales
+    grid = self._first_grid()
+    if grid is None:
+      return sums * unit - merged
+    return kernels.requantise(sums, unit, grid).values() - merged
+
+  def _activate_as_file(self, y):
+    """Returns the activation inside the layer, by the file's kernels."""
+    inner, place = self.role.activation, self.role.name
+    if inner == 'sigmoid':
+      output = kernels.grid(*steps.sigmoid_range())
+    elif place in self.quantisers:
+      output = self.grid(place)
+    else:
+      return self.activate(y, inner)
+    if inner == 'hard_sigmoid':
+      return self.gate_as_file(y, output)
+    before = f'{place}/before_activation'
+    if before not in self.quantisers:
+      return self.activate(y, inner)
+    x = kernels.read(y, self.grid(before))
+    integers = self.activate_integers(x, inner, output)
+    return self.activate(y, inner) if integers is None else integers.values()
+
+  def _first_grid(self):
+    """Returns the grid that the convolution writes; None: not known."""
+    if self.quantisers:
+      return kernels.grid(*next(iter(self.quantisers.values())).ends())
+    return kernels.grid(*self.later_range()) if self.later_range else None
+
+  def _largest_weights(self):
+    return quantisers.largest_weights(
       self.folded()[0], self.channel_axes, self.mode.weight_scales
     )
-    return largest / 127
+
+  def _file_scales(self):
+    """Returns the scales of input and weights in a file, float32."""
+    if self.input_range is None:
+      raise ValueError(f'the input of {self.name} is not rounded')
+    weights = tf.cast(self._largest_weights(), tf.float64) / 127
+    return (
+      kernels.grid(*self.input_range()).scale,
+      tf.cast(weights, tf.float32),
+    )
 
   def _kernel_and_bias(self):
     kernel = self.constant(
@@ -99,16 +149,27 @@ class Weighted(steps.Step):
   def _bias(self):
     """Returns the bias as the file holds it, in units of a product."""
     _, bias = self.folded()
-    if self.input_grid is None:
+    if self.input_range is None:
       return bias
-    unit = tf.stop_gradient(self.input_grid()[0] * self._weight_scales())
+    if self.mode.frozen:
+      return self.mode.rounded(self.role.group, bias, self._held_bias)
+    scale, _ = quantisers.grid(*self.input_range())
+    unit = tf.stop_gradient(scale * (self._largest_weights() / 127))
     return self.mode.rounded(
       self.role.group, bias, lambda values: quantisers.round_bias(values, unit)
     )
 
+  def _held_bias(self, bias):
+    scales = self._file_scales()
+    return kernels.real(kernels.whole(bias, *scales), *scales)
+
   def _has_scale_for_tensor(self):
     """Tells whether the weights get one scale, by fake quantisation."""
-    return self.mode.frozen and self.mode.weight_scales == 'tensor'
+    return (
+      self.mode.frozen
+      and self.mode.weight_scales == 'tensor'
+      and self.role.group not in self.mode.in_float
+    )
 
   @property
   def channel_axes(self) -> int:

@@ -18,6 +18,7 @@ class LimitsTest(absltest.TestCase):
       ({'max_bytes': 'fp23:9'}, 'no format fp23.*fp32'),
       ({'max_bytes': 'a:int8:9'}, 'no format a:int8'),
       ({'max_ram': 'onnx:9'}, 'onnx is run without a tensor arena'),
+      ({'max_bytes': 'mixed:9'}, 'the student has learned; give int8'),
     ):
       with self.subTest(limits):
         with self.assertRaisesRegex(errors.UsageError, message):

@@ -14,8 +14,11 @@ from ft_tf.evaluation import device_files
 from ft_tf.export import budget, formats
 from ft_tf.models import layers, zoo
 
+# `mixed` is of students that lose something in int8.
 _TFLITE = [
-  each for each in formats.FORMATS.values() if each.file.endswith('.tflite')
+  each
+  for each in formats.FORMATS.values()
+  if each.file.endswith('.tflite') and each.name != 'mixed'
 ]
 
 
@@ -162,6 +165,48 @@ class FormatsTest(parameterized.TestCase):
     )
     with self.assertRaisesRegex(errors.UsageError, '--formats=int9: '):
       formats.choose(['int9'])
+
+
+class MixedTest(parameterized.TestCase):
+  def _source(self, repair, student=None):
+    source = formats.Source(student or _student(), _images())
+    layers = [{'layer': name} for name in ('conv2d', 'dense')]
+    source.studied = {'repair': repair, 'layers': layers}
+    return source
+
+  @parameterized.parameters(
+    ([], 'no layer has to be left in float'),
+    (['conv2d', 'dense'], 'all layers would have to be left in float'),
+  )
+  def test_there_is_no_use_for_it(self, repair, reason):
+    mixed, source = formats.FORMATS['mixed'], self._source(repair)
+    self.assertIn(reason, mixed.why_needless(source))
+    with self.assertRaisesRegex(errors.UsageError, reason):
+      mixed.make(source)
+
+  def test_layers_of_the_repair_are_left_in_float(self):
+    student = _student()
+    name = next(
+      each.name
+      for each in student.layers
+      if type(each) is keras.layers.DepthwiseConv2D
+    )
+    mixed, source = formats.FORMATS['mixed'], self._source([name], student)
+    self.assertEqual(mixed.why_needless(source), '')
+    content = mixed.make(source)
+    interpreter = litert.Interpreter(model_content=content)
+    dtypes = {each['dtype'] for each in interpreter.get_tensor_details()}
+    self.assertContainsSubset({np.int8, np.float32}, dtypes)
+    (logits,) = interpreter.get_output_details()
+    self.assertEqual(logits['dtype'], np.uint8)
+
+  def test_unknown_layers_are_refused_before_training(self):
+    image = keras.Input((12, 12, 3))
+    x = keras.layers.LayerNormalization(name='norm')(image)
+    x = keras.layers.Flatten()(x)
+    student = keras.Model(image, keras.layers.Dense(5)(x))
+    with self.assertRaisesRegex(errors.UsageError, 'norm .*leave mixed out'):
+      formats.FORMATS['mixed'].check_untrained(self._source([], student))
 
 
 if __name__ == '__main__':

@@ -10,20 +10,6 @@ from ft_tf.quantisation import twin as twins
 from tests import quantised_networks
 
 
-def _spoiled():
-  """Returns a network one of whose layers has channels of unlike sizes."""
-  student = quantised_networks.train(quantised_networks.fresh(), 30)
-  kernel = student.get_layer('expand').kernel
-  norm = student.get_layer('expand_bn')
-  scale = np.ones(16, np.float32)
-  scale[0] = 3000.0
-  # The channel's weights are large, and what it says is not used.
-  norm.gamma.assign(norm.gamma * scale)
-  depthwise = student.get_layer('depthwise').kernel
-  depthwise.assign(depthwise * (scale == 1.0)[:, None])
-  return student, kernel
-
-
 class StudyTest(absltest.TestCase):
   def test_layers_are_sorted_and_measured_both_ways(self):
     images, _ = quantised_networks.images(64)
@@ -60,7 +46,7 @@ class StudyTest(absltest.TestCase):
     )
 
   def test_layer_that_loses_most_is_named_and_repairs(self):
-    student, _ = _spoiled()
+    student = quantised_networks.spoiled()
     images, _ = quantised_networks.images(128)
     study = layer_study.study(
       student, images, weight_scales='tensor', restore=0.97

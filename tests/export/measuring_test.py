@@ -56,6 +56,7 @@ class MeasuringTest(parameterized.TestCase):
       f'--max_drop={max_drop:g}',
       'runs/export is kept',
       '--qat_epochs',
+      '--formats=mixed',
     ):
       self.assertIn(part, message)
     self.assertNotIn('\n', message)

@@ -40,7 +40,7 @@ def _run(content, images):
 
 
 class TFLiteTest(parameterized.TestCase):
-  def _check_equal(self, content, twin, images):
+  def _check_equal(self, content, twin, images, *, to_the_bit=True):
     raw, _, target = _run(content, images)
     scale, zero = target['quantization']
     logits = np.concatenate(
@@ -50,6 +50,8 @@ class TFLiteTest(parameterized.TestCase):
       ]
     )
     steps = np.abs(raw - zero - np.round(logits / scale))
+    if to_the_bit:
+      self.assertEqual(steps.max(), 0)
     self.assertGreaterEqual((steps <= 1).mean(), 0.98)
     self.assertLessEqual(steps.max(), 4)
     same = (raw - zero).argmax(1) == np.round(logits / scale).argmax(1)
@@ -108,14 +110,15 @@ class TFLiteTest(parameterized.TestCase):
     twin = _twin(student, weight_scales=weight_scales)
     images, labels = quantised_networks.images(300, seed=1)
     content = quantised.tflite(twin)
-    self._check_equal(content, twin, images)
+    # The twin converts nothing to the range of a concatenation.
+    self._check_equal(content, twin, images, to_the_bit=False)
     raw, *_ = _run(content, images)
     self.assertGreater((raw.argmax(axis=1) == labels).mean(), 0.6)
     # What several read is converted to the range of a concatenation.
     for low, high in zip(twin.ranges[::2], twin.ranges[1::2], strict=True):
       low.assign(0.83 * low)
       high.assign(0.91 * high)
-    self._check_equal(quantised.tflite(twin), twin, images)
+    self._check_equal(quantised.tflite(twin), twin, images, to_the_bit=False)
 
   def test_writing_leaves_the_twin_trainable(self):
     twin, (images, _) = _twin(), quantised_networks.images(8)
@@ -145,6 +148,50 @@ class TFLiteTest(parameterized.TestCase):
       [np.full(quantised_networks.SHAPE, v, np.uint8) for v in (0, 1, 254, 255)]
     )
     self._check_equal(quantised.tflite(twin), twin, images)
+
+
+class MixedTest(absltest.TestCase):
+  def test_a_layer_left_in_float_restores_the_classes(self):
+    student = quantised_networks.spoiled()
+    images, _ = quantised_networks.images(128)
+    classes = student(images, training=False).numpy().argmax(axis=1)
+    agreements = []
+    for in_float in ((), ('expand',)):
+      twin = _twin(student, weight_scales='tensor', in_float=in_float)
+      raw, source, target = _run(quantised.tflite(twin), images)
+      agreements.append((raw.argmax(axis=1) == classes).mean())
+      self.assertEqual(source['quantization'], (1.0, 0))
+      self.assertEqual((source['dtype'], target['dtype']), (np.uint8,) * 2)
+    self.assertLess(agreements[0], 0.9)
+    self.assertGreaterEqual(agreements[1], 0.97)
+
+  def test_other_layers_are_integers(self):
+    student = quantised_networks.trained()
+    twin = _twin(student, in_float=['expand'])
+    content = quantised.tflite(twin)
+    # The one that reads what the layer writes computes in float too.
+    self.assertEqual(twin.float_groups, {'expand', 'depthwise'})
+    other = _twin(student, in_float=['last'])
+    with self.assertRaisesRegex(errors.UsageError, 'of the layer (ex|dep)'):
+      quantised.check(content, other)
+    with self.assertRaisesRegex(errors.UsageError, 'not integer throughout'):
+      quantised.check(content, _twin(student))
+
+  def test_logits_left_in_float_are_float32(self):
+    twin = _twin(in_float=['logits'])
+    content = quantised.tflite(twin)
+    images, _ = quantised_networks.images(8)
+    interpreter = litert.Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    (source,) = interpreter.get_input_details()
+    (target,) = interpreter.get_output_details()
+    self.assertEqual((source['dtype'], target['dtype']), (np.uint8, np.float32))
+    expected = twin.model(images, training=False)
+    for image, logits in zip(images, expected, strict=True):
+      interpreter.set_tensor(source['index'], image[None])
+      interpreter.invoke()
+      found = interpreter.get_tensor(target['index'])[0]
+      np.testing.assert_allclose(found, logits, atol=0.02 * np.ptp(expected))
 
 
 class CheckTest(parameterized.TestCase):

@@ -15,7 +15,7 @@ from absl.testing import absltest
 from ft_tf import errors, run_dir, specs
 from ft_tf.data import datasets, image_ops
 from ft_tf.evaluation import metrics, predictors
-from ft_tf.export import convert, saved_model, student
+from ft_tf.export import convert, layer_study, saved_model, student
 from ft_tf.export import folder as export_folder
 from ft_tf.models import model_files, zoo
 from tests import fixtures
@@ -228,6 +228,23 @@ class ExportTest(absltest.TestCase):
     self.assertCountEqual(figures, [*before, *added])
     for name in added:
       self.assertTrue(os.path.exists(os.path.join(self.folder, name)))
+
+  def test_format_that_there_is_no_use_for_is_told_of_and_not_made(self):
+    path = os.path.join(self.root, 'small.keras')
+    _save_small(path)
+    lines, options = [], student.Options(('mixed',))
+    studied = {'repair': [], 'layers': [{'layer': 'conv2d'}]}
+    with mock.patch.object(layer_study, 'study', return_value=studied):
+      figures = student.export(
+        path, self.dataset, self.folder, status=lines.append, options=options
+      )
+    self.assertNotIn(run_dir.MIXED, figures)
+    self.assertIn(f'{run_dir.MIXED} is not made: no layer', '\n'.join(lines))
+    with mock.patch.object(saved_model, 'write', side_effect=AssertionError):
+      self.assertEqual(
+        student.export(path, self.dataset, self.folder, options=options),
+        figures,
+      )
 
   def test_unknown_format_is_refused_with_the_closest(self):
     with self.assertRaisesRegex(errors.UsageError, 'int16x8, onnx'):
