@@ -36,7 +36,7 @@ _INPUT_SECONDS = 5.0
 # Of SGD with momentum: pretrained networks fall apart at 0.1, not at 0.01. A
 # step of AdamW is about as large as its rate, whatever the gradient.
 _HIGH_RATES = {recipes.SGD: 0.03, recipes.ADAMW: 0.003}
-_GENTLE_RATES = {recipes.SGD: 0.01, recipes.ADAMW: 0.0003}
+_GENTLE_RATES = {recipes.SGD: 0.01, recipes.ADAMW: 0.001}
 
 
 def examine(

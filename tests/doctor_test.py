@@ -118,12 +118,12 @@ class DoctorTest(absltest.TestCase):
     says = _says(
       recipe_flags.override(
         recipe,
-        {'student_learning_rate': gentle, 'student_optimizer': 'adamw'},
+        {'student_learning_rate': 0.01, 'student_optimizer': 'adamw'},
       )
     )
     self.assertRegex(
       says['learning rate of the student'].says,
-      '0.01 is high if .*: give --student_learning_rate=0.0003$',
+      '0.01 is high if .*: give --student_learning_rate=0.001$',
     )
     # Of a linear head the pretrained weights stay as they are.
     head = {**catalogue.linear_head(), 'method': 'linear_head'}
