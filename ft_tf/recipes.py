@@ -127,9 +127,8 @@ class Data:
     recent=True,
   )
   mixup_alpha: float = fields.field(
-    'mixup: each training image is mixed with another one by a share from '
-    'Beta(alpha, alpha), and so are their cross entropies; 0: none; with '
-    '--cutmix_alpha half of the images are mixed by each',
+    'mixup: training images, and their cross entropies, are mixed in pairs by a '
+    'share from Beta(alpha, alpha); 0: none; with --cutmix_alpha half of them',
     least=0,
     most=100,
     default=0.0,

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -26,7 +27,10 @@ def strategy(num_replicas: int = 1) -> tf.distribute.MirroredStrategy:
 @contextlib.contextmanager
 def unsafe() -> Iterator[None]:
   """Allows code in models for a while, which Keras has no way to take back."""
-  with serialization_lib.SafeModeScope(True):
+  with (
+    serialization_lib.SafeModeScope(True),
+    mock.patch.object(model_files, '_unsafe_allowed', True),
+  ):
     model_files.allow_unsafe()
     yield
 

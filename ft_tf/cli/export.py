@@ -104,9 +104,7 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
   return outcome.Outcome(exported, text)
 
 
-def _restore(
-  values: flags.FlagValues, run: run_dir.RunDir
-) -> unfinished.Unfinished:
+def _restore(values, run):
   """Returns the student of an interrupted run, on the images of the flags."""
   recipe = settings.read_config(os.path.join(run.path, 'recipe.json'))
   recipe = recipe_flags.override(recipe, {'dataset': values.dataset})

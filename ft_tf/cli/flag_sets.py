@@ -179,8 +179,7 @@ def define_loading(values: flags.FlagValues) -> None:
     'allow_unsafe_model',
     False,
     'run the code of Lambda layers in .keras files, and any operation of a '
-    'SavedModel; the code has your access rights, so use it only for files '
-    'that you trust',
+    'SavedModel, with your access rights: only for files that you trust',
   )
 
 

@@ -208,7 +208,7 @@ class Mean(steps.Step):
     y = kernels.mean(inputs[0], output)
     if self.operation.keepdims:
       return y
-    return y._replace(steps=tf.squeeze(y.steps, [1, 2]))
+    return kernels.Integers(tf.squeeze(y.steps, [1, 2]), y.grid)
 
 
 class WindowMean(steps.Step):
