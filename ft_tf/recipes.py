@@ -127,7 +127,7 @@ class Data:
     recent=True,
   )
   mixup_alpha: float = fields.field(
-    'mixup: training images, and their cross entropies, are mixed in pairs by a '
+    'mixup: training images and their cross entropies are mixed in pairs by a '
     'share from Beta(alpha, alpha); 0: none; with --cutmix_alpha half of them',
     least=0,
     most=100,
