@@ -68,16 +68,11 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     return tf.cast(y, dtype)
 
 
-class SubsampledConvolution(keras.layers.Layer):
-  """A strided 1x1 convolution: its input subsampled, then convolved.
+class _OtherKernel(keras.layers.Layer):
+  """A layer in the place of a convolution that is built."""
 
-  The same mathematics. For a strided one oneDNN's filter gradient is wrong if
-  the maps have fewer channels than it computes at once, and writes beyond its
-  memory (uxlfoundation/oneDNN, issue 6035, in TensorFlow 2.21).
-  """
-
-  def __init__(self, convolution: keras.layers.Conv2D):
-    """Wraps a layer that is built and shares its variables."""
+  def __init__(self, convolution: keras.layers.Layer):
+    """Wraps a layer and shares its variables."""
     super().__init__(
       name=convolution.name,
       trainable=convolution.trainable,
@@ -85,6 +80,15 @@ class SubsampledConvolution(keras.layers.Layer):
     )
     self.convolution = convolution
     self.built = True
+
+
+class SubsampledConvolution(_OtherKernel):
+  """A strided 1x1 convolution: its input subsampled, then convolved.
+
+  The same mathematics. For a strided one oneDNN's filter gradient is wrong if
+  the maps have fewer channels than it computes at once, and writes beyond its
+  memory (uxlfoundation/oneDNN, issue 6035, in TensorFlow 2.21).
+  """
 
   def call(self, inputs: tf.Tensor) -> tf.Tensor:
     """Returns maps `[B, ceil(H / rows), ceil(W / columns), C]`."""
@@ -99,7 +103,7 @@ class SubsampledConvolution(keras.layers.Layer):
     return self.convolution.activation(y)
 
 
-class DepthwiseConvolution(keras.layers.Layer):
+class DepthwiseConvolution(_OtherKernel):
   """A depthwise convolution with its gradients in other numbers.
 
   oneDNN takes 15 times as long for the gradient of the maps in bfloat16 as in
@@ -109,16 +113,6 @@ class DepthwiseConvolution(keras.layers.Layer):
   takes over, which is faster for 5x5 filters. The values are the same or more
   precise.
   """
-
-  def __init__(self, convolution: keras.layers.DepthwiseConv2D):
-    """Wraps a layer that is built and shares its variables."""
-    super().__init__(
-      name=convolution.name,
-      trainable=convolution.trainable,
-      dtype=convolution.dtype_policy,
-    )
-    self.convolution = convolution
-    self.built = True
 
   def call(self, inputs: tf.Tensor) -> tf.Tensor:
     """Returns maps `[B, H', W', C * multiplier]`."""
