@@ -5,9 +5,8 @@ import tempfile
 
 import tensorflow_datasets as tfds
 
-from ft_tf.data import (
-  sources,
-)
+from ft_tf import catalogue, recipe_flags
+from ft_tf.data import sources
 from tests import fixtures
 
 COUNT = 40
@@ -68,4 +67,25 @@ def source(name='tiny_scenes', image_size=32, **values):
     data_dir=FOLDER.name,
     image_size=image_size,
     **{'resizing': 'crop', **values},
+  )
+
+
+def recipe(**values):
+  """Returns a short recipe for them, of small networks."""
+  return recipe_flags.override(
+    catalogue.get('imagenet_resnet34_resnet18'),
+    {
+      'dataset': 'tiny_scenes',
+      'test_split': 'test',
+      'image_size': 16,
+      'validation_examples': 8,
+      'batch_size': 8,
+      'precision': 'float32',
+      'teacher': 'resnet8x0.25',
+      'student': 'resnet8x0.25',
+      **{
+        f'{stage}_epochs': 1 for stage in ('teacher', 'paraphraser', 'student')
+      },
+      **values,
+    },
   )

@@ -7,10 +7,6 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from ft_tf import (
-  catalogue,
-  recipe_flags,
-)
 from ft_tf.data import (
   datasets,
   example_sets,
@@ -25,26 +21,6 @@ from tests import fixtures, scenes
 
 def setUpModule():
   scenes.prepare()
-
-
-def _recipe(**values):
-  return recipe_flags.override(
-    catalogue.get('imagenet_resnet34_resnet18'),
-    {
-      'dataset': 'tiny_scenes',
-      'test_split': 'test',
-      'image_size': 16,
-      'validation_examples': 8,
-      'batch_size': 8,
-      'precision': 'float32',
-      'teacher': 'resnet8x0.25',
-      'student': 'resnet8x0.25',
-      **{
-        f'{stage}_epochs': 1 for stage in ('teacher', 'paraphraser', 'student')
-      },
-      **values,
-    },
-  )
 
 
 class StoredExamplesTest(absltest.TestCase):
@@ -230,7 +206,7 @@ class JoinedTest(absltest.TestCase):
 
   def test_streams_show_both(self):
     some, joined = self._joined()
-    data = _recipe(batch_size=13).data
+    data = scenes.recipe(batch_size=13).data
     stream = views.stream(joined, data, seed=0, first_step=0, last_step=1)
     (batch,) = stream.as_numpy_iterator()
     self.assertCountEqual(batch['label'], [*some.labels, -1, -1, -1])
@@ -275,7 +251,7 @@ class StretchTest(parameterized.TestCase):
     self.assertEqual(self.stored.preprocessing, self.in_memory.preprocessing)
 
   def test_training_sees_the_same(self):
-    data = _recipe(
+    data = scenes.recipe(
       image_size=20, resizing='stretch', pad=3, **fixtures.AUGMENTED
     ).data
     streams = [

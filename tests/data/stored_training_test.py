@@ -8,9 +8,7 @@ import pytest
 from absl.testing import absltest, parameterized
 
 from ft_tf import (
-  catalogue,
   errors,
-  recipe_flags,
   run_dir,
   specs,
   teachers,
@@ -31,31 +29,11 @@ def setUpModule():
   scenes.prepare()
 
 
-def _recipe(**values):
-  return recipe_flags.override(
-    catalogue.get('imagenet_resnet34_resnet18'),
-    {
-      'dataset': 'tiny_scenes',
-      'test_split': 'test',
-      'image_size': 16,
-      'validation_examples': 8,
-      'batch_size': 8,
-      'precision': 'float32',
-      'teacher': 'resnet8x0.25',
-      'student': 'resnet8x0.25',
-      **{
-        f'{stage}_epochs': 1 for stage in ('teacher', 'paraphraser', 'student')
-      },
-      **values,
-    },
-  )
-
-
 class StreamTest(absltest.TestCase):
   def _batches(self, first=0, last=10, seed=0, **values):
     stream = views.stream(
       scenes.source().read('train'),
-      _recipe(image_size=32, **values).data,
+      scenes.recipe(image_size=32, **values).data,
       seed=seed,
       first_step=first,
       last_step=last,
@@ -110,7 +88,7 @@ class StreamTest(absltest.TestCase):
     self.assertEqual(flipped(flip=False), 0)
 
   def test_view_is_what_the_stream_shows(self):
-    data = _recipe(image_size=32).data
+    data = scenes.recipe(image_size=32).data
     examples = scenes.source().read('train')
     whole = np.concatenate(
       list(views.read_view(examples, data, 0).as_numpy_iterator())
@@ -122,7 +100,7 @@ class StreamTest(absltest.TestCase):
 
   def test_mixed_images_are_those_of_both_files(self):
     examples = scenes.source().read('train').take(np.arange(13))
-    data = _recipe(
+    data = scenes.recipe(
       image_size=32, batch_size=13, view_seed=2, **fixtures.AUGMENTED
     ).data
     stream = views.stream(examples, data, seed=0, first_step=0, last_step=1)
@@ -135,7 +113,7 @@ class StreamTest(absltest.TestCase):
     np.testing.assert_array_equal(batch['image'], whole[chosen])
     self.assertCountEqual(batch['partner_label'], examples.labels)
     # Mixed by mixup alone: blue is that of both images by their shares.
-    data = _recipe(image_size=32, batch_size=13, mixup_alpha=1.0).data
+    data = scenes.recipe(image_size=32, batch_size=13, mixup_alpha=1.0).data
     stream = views.stream(examples, data, seed=0, first_step=0, last_step=1)
     (batch,) = stream.as_numpy_iterator()
     share = batch['share']
@@ -148,8 +126,10 @@ class StreamTest(absltest.TestCase):
 class TrainingTest(absltest.TestCase):
   @pytest.mark.slow
   def test_teacher_and_student_train_on_stored_images(self):
-    recipe = _recipe(method='ft_no_paraphraser')
-    dataset = datasets.Dataset.from_recipe(recipe.data, scenes.FOLDER.name)
+    recipe = scenes.recipe(method='ft_no_paraphraser')
+    dataset = datasets.Dataset.fromscenes.recipe(
+      recipe.data, scenes.FOLDER.name
+    )
     folder = self.create_tempdir().full_path
     work = {'strategy': fixtures.strategy(), 'options': loop.Options()}
     of_teacher = run_dir.RunDir(os.path.join(folder, 'teacher'))
@@ -165,10 +145,12 @@ class TrainingTest(absltest.TestCase):
 
   @pytest.mark.slow
   def test_student_sees_the_teachers_images_at_its_own_size(self):
-    recipe = _recipe(
+    recipe = scenes.recipe(
       method='ft_no_paraphraser', image_size=32, student_image_size=16
     )
-    dataset = datasets.Dataset.from_recipe(recipe.data, scenes.FOLDER.name)
+    dataset = datasets.Dataset.fromscenes.recipe(
+      recipe.data, scenes.FOLDER.name
+    )
     folder = self.create_tempdir().full_path
     path = os.path.join(folder, 'teacher.keras')
     zoo.build(recipe.teacher.model, specs.spec(recipe, dataset)).save(path)
