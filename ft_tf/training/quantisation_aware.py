@@ -17,7 +17,6 @@ import tensorflow as tf
 from ft_tf import errors, recipes, run_dir, teachers
 from ft_tf.data import datasets, sampling
 from ft_tf.evaluation import metrics, predictors
-from ft_tf.methods import registry
 from ft_tf.models import checks, folding, model_files, rebuilding
 from ft_tf.progress import reporter
 from ft_tf.quantisation import twin
@@ -167,13 +166,7 @@ class _QuantisedStage(student_stage.StudentStage):
       self._twin = None if self._in_float else _twin(self.recipe, self.model)
       self.methods = []
       if recipes.terms(self.recipe.student.method):
-        parts = registry.Parts(
-          teacher=self.required_teacher().model,
-          student=self.model,
-          paraphrasers=[trained.model for trained in self.paraphrasers],
-          examples=self.dataset.train,
-        )
-        self.methods = registry.make(self.recipe, parts)
+        self.methods = self.make_methods()
       for method in self.methods:
         if method.adapter is not None:
           self._continue_adapter(method)

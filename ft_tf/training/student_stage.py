@@ -13,7 +13,7 @@ import tensorflow as tf
 from ft_tf import errors, recipes, run_dir, specs, storage, teachers
 from ft_tf.data import datasets
 from ft_tf.evaluation import inference, metrics, predictors
-from ft_tf.methods import registry
+from ft_tf.methods import base, registry
 from ft_tf.models import archives, folding, fused, model_files, origins, seeds
 from ft_tf.progress import reporter
 from ft_tf.signals import cache, constant, filling
@@ -111,17 +111,21 @@ class StudentStage(stage.Stage):
           self.required_teacher().seed_draws
           + sum(model_files.seed_draws(p.model) for p in self.paraphrasers)
         )
-        parts = registry.Parts(
-          teacher=self.required_teacher().model,
-          student=self.model,
-          paraphrasers=[trained.model for trained in self.paraphrasers],
-          examples=self.dataset.train,
-        )
-        self.methods = registry.make(self.recipe, parts)
+        self.methods = self.make_methods()
 
   def trained(self) -> list[keras.Model]:
     adapters = [m.adapter for m in self.methods if m.adapter is not None]
     return [self.moved, *adapters]
+
+  def make_methods(self) -> list[base.Method]:
+    """Returns the loss terms that learn from the teacher, for `model`."""
+    parts = registry.Parts(
+      teacher=self.required_teacher().model,
+      student=self.model,
+      paraphrasers=[trained.model for trained in self.paraphrasers],
+      examples=self.dataset.train,
+    )
+    return registry.make(self.recipe, parts)
 
   def required_teacher(self) -> teachers.Teacher:
     """Returns the teacher, without which no method but scratch begins."""
