@@ -32,7 +32,7 @@ from absl import app, flags
 from ai_edge_litert import interpreter as litert
 
 import ft_tf  # noqa: F401  Before TensorFlow: it sets how that computes.
-from ft_tf import recipe_flags, recipes, run_dir, specs
+from ft_tf import recipe_flags, recipes, run_dir, specs, storage
 from ft_tf.cli import flag_sets, settings
 from ft_tf.data import datasets, views
 from ft_tf.evaluation import metrics, predictors
@@ -181,7 +181,7 @@ def measure(trained: Trained, scales: str) -> dict[str, float]:
     path = os.path.join(folder.path, f'{way}-{scales}.tflite')
     if not os.path.exists(path):
       content = make()
-      with run_dir.replacing(path) as temporary, open(temporary, 'wb') as file:
+      with storage.replacing(path) as temporary, open(temporary, 'wb') as file:
         file.write(content)
     predict = predictors.open_predictor(path)
     accuracies[way] = metrics.evaluate(predict, trained.seen.test)['accuracy']

@@ -1,4 +1,4 @@
-"""The files of a run: names, atomic writes, metrics rows. No TensorFlow.
+"""The files of a run: names, claims, metrics rows. No TensorFlow.
 
 A run folder holds `recipe.json` (what decides its outcome), `environment.json`
 (each command that worked on it, with versions), `metrics.jsonl` (a row per log
@@ -345,7 +345,7 @@ class RunDir:
     path = os.path.join(self.path, name)
     if os.path.basename(name) == RESULT:
       value = json_files.with_checksum(value)
-    with replacing(path) as temporary:
+    with storage.replacing(path) as temporary:
       with open(temporary, 'w', encoding='utf-8') as file:
         file.write(json_files.to_json(value, indent=indent) + '\n')
 
@@ -358,7 +358,9 @@ class RunDir:
     """Writes a step's image of feature maps, whole or not at all."""
     self.check_there()
     os.makedirs(self.pictures, exist_ok=True)
-    with replacing(os.path.join(self.pictures, f'{step:07d}.png')) as path:
+    with storage.replacing(
+      os.path.join(self.pictures, f'{step:07d}.png')
+    ) as path:
       with open(path, 'wb') as file:
         file.write(png)
 
@@ -395,7 +397,7 @@ class RunDir:
     if os.path.isdir(self._metrics):
       storage.say_damaged(self._metrics, 'its rows are lost')
     if rows or os.path.exists(self._metrics):
-      with replacing(self._metrics) as path:
+      with storage.replacing(self._metrics) as path:
         with open(path, 'w', encoding='utf-8') as file:
           file.write(json_files.to_lines(rows))
     return rows
@@ -420,29 +422,6 @@ def check_writable(path: str) -> None:
     raise errors.UsageError(
       f'cannot write to {path} ({error.strerror}): give another --workdir'
     ) from error
-
-
-@contextlib.contextmanager
-def replacing(path: str) -> Iterator[str]:
-  """Yields a path to write a file or folder at, then moves it to `path`.
-
-  If the block fails, the new file or folder is removed and `path` stays as it
-  was. Its content is on the disk before its name is, so that a power cut leaves
-  the old or the new. The temporary name keeps the extension, because some
-  writers choose their format by it.
-
-  Raises:
-    StorageError: the disk is full, or does not take the file.
-  """
-  folder, name = os.path.split(os.path.abspath(path))
-  with storage.explained(path, folder), storage.scratch(folder) as scratch:
-    temporary = os.path.join(scratch, name)
-    yield temporary
-    storage.sync(temporary)
-    if os.path.isdir(temporary) and os.path.isdir(path):
-      os.replace(path, f'{temporary}.replaced')
-    os.replace(temporary, path)
-    storage.sync_names(folder)
 
 
 def digest(path: str) -> str:

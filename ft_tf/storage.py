@@ -153,6 +153,29 @@ def scratch(folder: str) -> Iterator[str]:
     os.close(lock)
 
 
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[str]:
+  """Yields a path to write a file or folder at, then moves it to `path`.
+
+  If the block fails, the new file or folder is removed and `path` stays as it
+  was. Its content is on the disk before its name is, so that a power cut leaves
+  the old or the new. The temporary name keeps the extension, because some
+  writers choose their format by it.
+
+  Raises:
+    StorageError: the disk is full, or does not take the file.
+  """
+  folder, name = os.path.split(os.path.abspath(path))
+  with explained(path, folder), scratch(folder) as beside:
+    temporary = os.path.join(beside, name)
+    yield temporary
+    sync(temporary)
+    if os.path.isdir(temporary) and os.path.isdir(path):
+      os.replace(path, f'{temporary}.replaced')
+    os.replace(temporary, path)
+    sync_names(folder)
+
+
 def _locked_folders(folder: str) -> Iterator[tuple[str, int]]:
   """Yields new folders inside another, each with its open lock."""
   for number in itertools.count():

@@ -8,7 +8,7 @@ import sys
 
 from absl.testing import absltest, parameterized
 
-from ft_tf import errors, run_dir
+from ft_tf import errors, run_dir, storage
 
 _RECIPE = {
   'stage': 'student',
@@ -274,7 +274,7 @@ class ReplacingTest(absltest.TestCase):
 
   def _fail(self, name, content, folder=False):
     with self.assertRaisesRegex(RuntimeError, 'cut off'):
-      with run_dir.replacing(os.path.join(self._folder, name)) as path:
+      with storage.replacing(os.path.join(self._folder, name)) as path:
         if folder:
           os.makedirs(path)
           path = os.path.join(path, 'part')
@@ -300,7 +300,7 @@ class ReplacingTest(absltest.TestCase):
 
   def test_file_appears_only_when_it_is_whole(self):
     target = os.path.join(self._folder, 'model.keras')
-    with run_dir.replacing(target) as path:
+    with storage.replacing(target) as path:
       with open(path, 'w') as file:
         file.write('new')
       self.assertNotIn('model.keras', os.listdir(self._folder))
@@ -309,7 +309,7 @@ class ReplacingTest(absltest.TestCase):
 
   def test_folder_takes_the_place_of_the_old_one_and_its_leftovers(self):
     self._scratch.create_file('saved_model/stale', 'old')
-    with run_dir.replacing(os.path.join(self._folder, 'saved_model')) as path:
+    with storage.replacing(os.path.join(self._folder, 'saved_model')) as path:
       os.makedirs(path)
       with open(os.path.join(path, 'part'), 'w') as file:
         file.write('new')
@@ -319,7 +319,7 @@ class ReplacingTest(absltest.TestCase):
 
   def test_temporary_name_keeps_the_extension_that_writers_look_at(self):
     target = os.path.join(self._folder, 'model.keras')
-    with run_dir.replacing(target) as path:
+    with storage.replacing(target) as path:
       self.assertNotEqual(path, target)
       self.assertTrue(path.endswith('.keras'))
       with open(path, 'w'):

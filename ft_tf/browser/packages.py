@@ -15,7 +15,7 @@ import tarfile
 import urllib.request
 from collections.abc import Mapping
 
-from ft_tf import errors, run_dir
+from ft_tf import errors, storage
 from ft_tf.browser import user_files
 
 VERSION = '2.5.3'
@@ -141,7 +141,7 @@ def _read_cached(name: str) -> bytes:
   content = _fetch(name)
   try:
     os.makedirs(_cache(), exist_ok=True)
-    with run_dir.replacing(path) as scratch:
+    with storage.replacing(path) as scratch:
       with open(scratch, 'wb') as file:
         file.write(content)
   except OSError as error:

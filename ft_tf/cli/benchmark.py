@@ -20,7 +20,7 @@ from typing import Any
 
 from absl import flags
 
-from ft_tf import json_files, run_dir, sizes
+from ft_tf import json_files, run_dir, sizes, storage
 from ft_tf.benchmark import markdown, measurements, sections
 from ft_tf.cli import flag_sets, outcome, settings
 
@@ -87,7 +87,7 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
       ('benchmark.md', markdown.to_markdown(results)),
     ):
       with (
-        run_dir.replacing(os.path.join(workdir, name)) as path,
+        storage.replacing(os.path.join(workdir, name)) as path,
         open(path, 'w', encoding='utf-8') as file,
       ):
         file.write(content + '\n')

@@ -14,7 +14,7 @@ import os
 
 from absl import flags
 
-from ft_tf import errors, run_dir, sizes
+from ft_tf import errors, run_dir, sizes, storage
 from ft_tf.cli import flag_sets, outcome, settings
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import checkpoints, layers, torch_import
@@ -89,7 +89,7 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
     )
   path = os.path.join(os.path.abspath(workdir), 'model.keras')
   os.makedirs(os.path.dirname(path), exist_ok=True)
-  with run_dir.replacing(path) as temporary:
+  with storage.replacing(path) as temporary:
     model.save(temporary)
   text = f'Teacher:  {path}'
   if scores:

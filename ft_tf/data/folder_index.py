@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ft_tf import errors, run_dir, storage
+from ft_tf import errors, storage
 from ft_tf.data import folder_tree, image_files, messages, progress
 
 NAME = 'folder'  # of the folder with all indices, in the data directory
@@ -142,7 +142,7 @@ class Index:
       os.makedirs(os.path.dirname(self.path), exist_ok=True)
       storage.sweep(os.path.dirname(self.path), older=_DEAD_SECONDS)
       with (
-        run_dir.replacing(self.path) as path,
+        storage.replacing(self.path) as path,
         open(path, 'w', encoding='utf-8') as file,
       ):
         rows = [json.dumps(row) for row in self._rows()]

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ft_tf import errors, run_dir
+from ft_tf import errors, run_dir, storage
 from ft_tf.data import datasets, sampling
 from ft_tf.evaluation import predictors
 from ft_tf.export import (
@@ -148,7 +148,7 @@ def export(
   if is_dead:
     chosen = tuple(each for each in chosen if not each.quantised)
   os.makedirs(os.path.dirname(os.path.abspath(folder)), exist_ok=True)
-  with run_dir.replacing(folder) as scratch:
+  with storage.replacing(folder) as scratch:
     os.mkdir(scratch)
     source = formats.Source(
       student,

@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from ft_tf import run_dir
+from ft_tf import storage
 
 _CONFIG, _METADATA = 'config.json', 'metadata.json'
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -22,7 +22,7 @@ _COPIED = 2**22  # bytes at a time
 
 def save(path: str, model: keras.Model) -> None:
   """Writes a `.keras` file, whole or not at all."""
-  with run_dir.replacing(path) as temporary:
+  with storage.replacing(path) as temporary:
     dated = f'{temporary}.dated.keras'
     model.save(dated)
     _write_undated(dated, temporary)

@@ -8,7 +8,7 @@ import json
 import os
 from typing import Any
 
-from ft_tf import run_dir
+from ft_tf import run_dir, storage
 from ft_tf.report import (
   comparison_table,
   html,
@@ -169,7 +169,7 @@ def _to_csv(rows: list[dict[str, Any]]) -> str:
 
 def _write(root, extension, text):
   path = os.path.join(root.path, f'comparison.{extension}')
-  with run_dir.replacing(path) as temporary:
+  with storage.replacing(path) as temporary:
     with open(temporary, 'w', encoding='utf-8') as file:
       file.write(text)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from ft_tf import run_dir
+from ft_tf import storage
 from ft_tf.report import commands, drawing
 
 # Templates that every page includes or imports.
@@ -50,7 +50,7 @@ def write(path: str, template: str, **values: Any) -> None:
   )
   environment.globals['colors'] = drawing.COLORS
   text = environment.get_template(template).render(**values)
-  with run_dir.replacing(path) as temporary:
+  with storage.replacing(path) as temporary:
     with open(temporary, 'w', encoding='utf-8') as file:
       file.write(text)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ft_tf import recipes, run_dir
+from ft_tf import recipes, run_dir, storage
 from ft_tf.report import (
   card_classes,
   export_tables,
@@ -42,7 +42,7 @@ def write(root: run_dir.RunDir) -> str:
   """
   path = os.path.join(root.path, 'export', NAME)
   text = '\n'.join(_lines(root)) + '\n'
-  with run_dir.replacing(path) as temporary:
+  with storage.replacing(path) as temporary:
     with open(temporary, 'w', encoding='utf-8') as file:
       file.write(text)
   return path

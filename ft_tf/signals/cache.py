@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ft_tf import errors, run_dir, storage
+from ft_tf import errors, storage
 
 _FORMAT = 2  # part of every key; raise it when what is stored changes
 # Half of float32's room; the loss of precision is below that of training in
@@ -252,7 +252,7 @@ class Signals:
   def _keep(self, view, array):
     if self._folder:
       path = _path(self._folder, view)
-      with run_dir.replacing(path) as scratch:
+      with storage.replacing(path) as scratch:
         _write(scratch, array)
       # Mapped, so that processes of one machine share its pages, and memory
       # holds no more than what is read.
@@ -263,7 +263,7 @@ class Signals:
     """Writes the key into the folder, for who wonders what the views are of."""
     os.makedirs(folder, exist_ok=True)
     with (
-      run_dir.replacing(os.path.join(folder, 'key.json')) as path,
+      storage.replacing(os.path.join(folder, 'key.json')) as path,
       open(path, 'w', encoding='utf-8') as file,
     ):
       file.write(self._key)

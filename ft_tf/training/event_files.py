@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 from tensorboard.compat.proto import event_pb2
 
-from ft_tf import run_dir, storage
+from ft_tf import storage
 
 # Logged at the end, whatever step a run continues from.
 TEST = ('accuracy/test', 'loss/test')
@@ -42,7 +42,7 @@ def _cut_file(path: str, step: int) -> bool:
     return False
   if not whole or len(kept) < len(events):
     with (
-      run_dir.replacing(path) as temporary,
+      storage.replacing(path) as temporary,
       tf.io.TFRecordWriter(temporary) as writer,
     ):
       for event in kept:

@@ -126,7 +126,7 @@ class Checkpoints:
       name: run_dir.digest(os.path.join(self._folder, name)) for name in files
     }
     record = {'step': step, 'files': digests, 'logged': self.describe_log()}
-    with run_dir.replacing(f'{self._path(step)}.json') as path:
+    with storage.replacing(f'{self._path(step)}.json') as path:
       with open(path, 'w', encoding='utf-8') as file:
         file.write(json_files.to_json(record))
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import losses, recipes, run_dir, specs, teachers
+from ft_tf import losses, recipes, run_dir, specs, storage, teachers
 from ft_tf.data import datasets, mixing
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import folding, fused, origins
@@ -97,7 +97,7 @@ def _put_into(
     if complete:
       return teacher.stored_at(run.model)
     if teacher.path:
-      with run_dir.replacing(run.model) as copy:
+      with storage.replacing(run.model) as copy:
         shutil.copyfile(teacher.path, copy)
     else:
       stage.save(run.model, teacher.model)
