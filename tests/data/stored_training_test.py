@@ -127,7 +127,7 @@ class TrainingTest(absltest.TestCase):
   @pytest.mark.slow
   def test_teacher_and_student_train_on_stored_images(self):
     recipe = scenes.recipe(method='ft_no_paraphraser')
-    dataset = datasets.Dataset.fromscenes.recipe(
+    dataset = datasets.Dataset.from_recipe(
       recipe.data, scenes.FOLDER.name
     )
     folder = self.create_tempdir().full_path
@@ -148,7 +148,7 @@ class TrainingTest(absltest.TestCase):
     recipe = scenes.recipe(
       method='ft_no_paraphraser', image_size=32, student_image_size=16
     )
-    dataset = datasets.Dataset.fromscenes.recipe(
+    dataset = datasets.Dataset.from_recipe(
       recipe.data, scenes.FOLDER.name
     )
     folder = self.create_tempdir().full_path
