@@ -8,7 +8,7 @@ from absl import flags
 from ft_tf import catalogue, definitions, recipe_flags, recipes, sizes
 from ft_tf.export import formats
 from ft_tf.progress import reporter
-from ft_tf.training import loop
+from ft_tf.training import loop, strategy
 
 # The groups of the help, in its order.
 REQUIRED = 'required'
@@ -288,6 +288,14 @@ def define_devices(values: flags.FlagValues) -> None:
     'number of devices to train on; 0: all GPUs, or one CPU if there is none',
     lower_bound=0,
     upper_bound=_MOST_REPLICAS,
+  )
+  define(
+    values,
+    DEVICES,
+    'strategy',
+    'auto',
+    'auto: this machine, or all of TF_CONFIG; tpu: a TPU',
+    choices=strategy.KINDS,
   )
   for name, text in {
     'log_steps': 'number of steps between rows of metrics',
