@@ -285,7 +285,7 @@ def define_devices(values: flags.FlagValues) -> None:
     DEVICES,
     'num_replicas',
     0,
-    'number of devices to train on; 0: all GPUs, or one CPU if there is none',
+    'devices; 0: all GPUs, or else one CPU',
     lower_bound=0,
     upper_bound=_MOST_REPLICAS,
   )
@@ -294,7 +294,7 @@ def define_devices(values: flags.FlagValues) -> None:
     DEVICES,
     'strategy',
     'auto',
-    'auto: this machine, or all of TF_CONFIG; tpu: a TPU',
+    'tpu, or auto: GPUs or CPU, also of several machines',
     choices=strategy.KINDS,
   )
   for name, text in {
@@ -307,7 +307,7 @@ def define_devices(values: flags.FlagValues) -> None:
     TRAINING,
     'checkpoint_minutes',
     defaults.checkpoint_minutes,
-    'minutes after which a checkpoint is written if none was',
+    'minutes between checkpoints, at most',
   )
   define(
     values,

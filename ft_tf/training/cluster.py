@@ -7,6 +7,8 @@ others work in temporary folders, which begin as copies of the chief's: all of
 them continue from its checkpoint.
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import io
@@ -33,15 +35,6 @@ _KINDS = ('chief', 'worker')  # in the order of the workers
 _ADDRESS = re.compile(r'[^\s:/]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}')
 # Of an error of TensorFlow's, which worker it is about.
 _TASK = re.compile(r'/job:(\w+)(?:/replica:\d+)?/task:(\d+)')
-# What collective operations raise in the workers that are left.
-_LOST = (
-  tf.errors.UnavailableError,
-  tf.errors.AbortedError,
-  tf.errors.CancelledError,
-  tf.errors.DeadlineExceededError,
-  tf.errors.FailedPreconditionError,
-  tf.errors.InternalError,
-)
 # Bytes that the chief sends at a time; of integers of 8 bytes.
 _CHUNK = 2**24
 # In a work folder, what nothing is continued from.
@@ -265,14 +258,26 @@ def explained() -> Iterator[None]:
   """
   try:
     yield
-  except _LOST as error:
-    if _joined is None:
+  except tf.errors.OpError as error:
+    if _joined is None or error.error_code not in _codes_of_lost():
       raise
     raise errors.TrainingError(
       f'{_describe_lost(_joined.workers, str(error))}: see what it says, then '
       'give the same command on all workers again; it continues from the last '
       'checkpoint'
     ) from error
+
+
+def _codes_of_lost() -> tuple[int, ...]:
+  """Returns what collective operations raise in the workers that are left."""
+  return (
+    tf.errors.UNAVAILABLE,
+    tf.errors.ABORTED,
+    tf.errors.CANCELLED,
+    tf.errors.DEADLINE_EXCEEDED,
+    tf.errors.FAILED_PRECONDITION,
+    tf.errors.INTERNAL,
+  )
 
 
 def _describe_lost(workers: Workers, message: str) -> str:

@@ -1,5 +1,7 @@
 """The devices that training runs on."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -91,7 +91,7 @@ class ReadingTest(parameterized.TestCase):
 
 class ManifestTest(absltest.TestCase):
   def test_each_pod_is_told_who_it_is(self):
-    """Runs the start script of the Kubernetes job in examples/ as a pod does."""
+    """Runs the start script of the job in examples/ as a pod does."""
     with open(_MANIFEST, encoding='utf-8') as file:
       text = file.read()
     script = textwrap.dedent(
