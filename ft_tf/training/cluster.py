@@ -181,7 +181,7 @@ def work_folder(path: str) -> str:
   which begins as the chief's. All workers must call this, and after `join`.
 
   Raises:
-    TrainingError: a worker is gone.
+    WorkerError: a worker is gone.
   """
   if _joined is None:
     return path
@@ -215,7 +215,7 @@ def finish() -> None:
   """Waits until all workers have come as far, at the end of a command.
 
   Raises:
-    TrainingError: a worker is gone.
+    WorkerError: a worker is gone.
   """
   if _joined is not None:
     with explained():
@@ -254,14 +254,14 @@ def explained() -> Iterator[None]:
   """Says in a block which worker is gone, where TensorFlow's error is of that.
 
   Raises:
-    TrainingError: one is gone.
+    WorkerError: one is gone.
   """
   try:
     yield
   except tf.errors.OpError as error:
     if _joined is None or error.error_code not in _codes_of_lost():
       raise
-    raise errors.TrainingError(
+    raise errors.WorkerError(
       f'{_describe_lost(_joined.workers, str(error))}: see what it says, then '
       'give the same command on all workers again; it continues from the last '
       'checkpoint'
@@ -294,7 +294,7 @@ def from_chief(data: bytes) -> bytes:
   """Returns the chief's bytes, in every worker; all must call it.
 
   Raises:
-    TrainingError: a worker is gone.
+    WorkerError: a worker is gone.
   """
   if _joined is None:
     return data

@@ -73,7 +73,7 @@ class Kept:
 
     Raises:
       Stopped: a signal has come.
-      TrainingError: it has come to another worker.
+      WorkerError: it has come to another worker.
     """
     passed = (time.monotonic() - self._saved) / 60
     stops = cluster.any_of(interrupts.requested())
@@ -82,7 +82,7 @@ class Kept:
     if interrupts.requested():
       raise self.describe(total)
     if stops:
-      raise errors.TrainingError(
+      raise errors.WorkerError(
         f'a signal has stopped another worker {self._place(total)}; the same '
         'command on all workers continues from there'
       )
