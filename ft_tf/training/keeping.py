@@ -59,7 +59,6 @@ class Kept:
       self._checkpoint.step.assign(self.step)
       self._checkpoint.epoch.assign(self._epoch())
       self._manager.save(checkpoint_number=self.step)
-    pending.sweep(self._run, self._manager.checkpoints)
 
   def save_if_due(
     self, since: pending.Pending, total: int, minutes: float

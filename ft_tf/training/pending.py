@@ -2,7 +2,7 @@
 
 A run that is stopped leaves a checkpoint at the step it has reached. The row
 that was under way has the means over all of its steps, so that those it had
-done are kept in a file beside the checkpoint, and the row of a resumed run is
+done are kept in a file of the checkpoint, and the row of a resumed run is
 that of one that was never stopped.
 """
 
@@ -10,17 +10,12 @@ from __future__ import annotations
 
 import operator
 import os
-import re
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 from ft_tf import run_dir
-
-# JSON, by a name of its own: those that end in .json go with TensorFlow's.
-_NAME = 'pending-{}.steps'
-_PATTERN = re.compile(r'pending-(\d+)\.steps')
+from ft_tf.training import restoring
 
 
 class Time(NamedTuple):
@@ -98,7 +93,7 @@ class Pending:
       return
     os.makedirs(run.checkpoints, exist_ok=True)
     run.write(
-      _path(self.step),
+      restoring.pending_file(self.step),
       {
         'first': self.first,
         'terms': {name: v.tolist() for name, v in self._terms.items()},
@@ -118,7 +113,7 @@ def load(run: run_dir.RunDir, step: int) -> Pending:
   """
   rows = run.metrics()
   last = rows[-1]['step'] if rows else 0
-  written = run.read(_path(step))
+  written = run.read(restoring.pending_file(step))
   # If the row was written after all, there are no steps before it.
   if written is None or written['first'] != last:
     return Pending(step)
@@ -132,21 +127,3 @@ def load(run: run_dir.RunDir, step: int) -> Pending:
   if written['compiling'] is not None:
     pending._compiling = Time(*written['compiling'])
   return pending
-
-
-def sweep(run: run_dir.RunDir, checkpoints: Iterable[str]) -> None:
-  """Removes the files whose checkpoints are gone.
-
-  Args:
-    run: The claimed folder.
-    checkpoints: The paths of those that are there, which end in their step.
-  """
-  kept = {path.rpartition('-')[2] for path in checkpoints}
-  for name in os.listdir(run.checkpoints):
-    match = _PATTERN.fullmatch(name)
-    if match and match[1] not in kept:
-      os.remove(os.path.join(run.checkpoints, name))
-
-
-def _path(step: int) -> str:
-  return os.path.join('checkpoints', _NAME.format(step))
