@@ -319,6 +319,13 @@ def define_devices(values: flags.FlagValues) -> None:
     'GPUs',
     choices=['auto', 'on', 'off'],
   )
+  define(
+    values,
+    DEVICES,
+    'deterministic',
+    defaults.deterministic,
+    'compute by deterministic operations only: slower on GPUs',
+  )
 
 
 def define_signals(values: flags.FlagValues) -> None:

@@ -8,6 +8,7 @@ that of one that was never stopped.
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 from typing import NamedTuple
@@ -24,7 +25,7 @@ class Time(NamedTuple):
   Attributes:
     steps: How many they are.
     seconds: Their time.
-    waited: How much of it they waited for their batches.
+    waited: How much of it they waited for their batches; NaN: it is not known.
   """
 
   steps: int = 0
@@ -75,14 +76,14 @@ class Pending:
     """Returns the figures of the steps' speed.
 
     They are `images_per_second`, `input_wait`, the share of the time spent
-    waiting for a batch, and `compile_seconds` if one of the steps compiled.
+    waiting for a batch, if that is known, and `compile_seconds` if one of the
+    steps compiled.
     """
     # That of the step that compiles counts in a row of no other step.
     time = self._time if self._time.steps else self._compiling or Time()
-    figures = {
-      'images_per_second': time.steps * batch_size / time.seconds,
-      'input_wait': time.waited / time.seconds,
-    }
+    figures = {'images_per_second': time.steps * batch_size / time.seconds}
+    if not math.isnan(time.waited):
+      figures['input_wait'] = time.waited / time.seconds
     if self._compiling is not None:
       figures['compile_seconds'] = round(self._compiling.seconds, 3)
     return figures
@@ -123,7 +124,13 @@ def load(run: run_dir.RunDir, step: int) -> Pending:
     name: np.array(values, np.float32)
     for name, values in written['terms'].items()
   }
-  pending._time = Time(*written['time'])
+  pending._time = _read_time(written['time'])
   if written['compiling'] is not None:
-    pending._compiling = Time(*written['compiling'])
+    pending._compiling = _read_time(written['compiling'])
   return pending
+
+
+def _read_time(values: tuple[int, float, float | None]) -> Time:
+  """Returns the time that JSON has, in which NaN is null."""
+  steps, seconds, waited = values
+  return Time(steps, seconds, math.nan if waited is None else waited)
