@@ -324,7 +324,7 @@ def define_devices(values: flags.FlagValues) -> None:
     DEVICES,
     'deterministic',
     defaults.deterministic,
-    'compute by deterministic operations only: slower on GPUs',
+    'compute by deterministic operations only',
   )
 
 
@@ -398,6 +398,6 @@ def define_checks(values: flags.FlagValues) -> None:
       name,
       None,
       f'{text}, of the int8 file or as FORMAT:NUMBER of another; picks the '
-      "largest student of --student's family that fits",
+      'largest student that fits',
       kind=flags.DEFINE_string,
     )
