@@ -126,6 +126,8 @@ class Bench:
         teacher=teacher,
         paraphrasers=paraphrasers,
       )
+    except errors.WorkerError:
+      raise  # Nothing more can be trained.
     except (errors.UsageError, errors.TrainingError) as error:
       _print(f'{task.name} failed: {error}')
       return str(error)
