@@ -75,10 +75,12 @@ class Kept:
       WorkerError: it has come to another worker.
     """
     passed = (time.monotonic() - self._saved) / 60
-    stops = cluster.any_of(interrupts.requested())
+    # Once: a signal that comes while it saves is seen after the next steps.
+    own = interrupts.requested()
+    stops = cluster.any_of(own)
     if passed >= minutes or stops:
       self.save(since)
-    if interrupts.requested():
+    if own:
       raise self.describe(total)
     if stops:
       raise errors.WorkerError(
