@@ -27,12 +27,22 @@ make_venv() {
     echo "cannot make .venv: install Python's venv module (Debian: python3-venv)" >&2
     exit 2
   fi
-  "$python" -m pip install --quiet --disable-pip-version-check \
-    --requirement "$root/requirements.txt" >&2
+  # Every file that is installed has a hash in the lock. What has no wheel is
+  # built with the setuptools of the lock, not with one that pip chooses.
+  install_locked --no-deps --requirement <(
+    awk '/^[a-z]/ { builds = /^(setuptools|wheel)==/ } builds' \
+      "$root/requirements.txt"
+  )
+  install_locked --requirement "$root/requirements.txt"
   # The commands ft-tf and, from its files as they are, import ft_tf.
-  "$python" -m pip install --quiet --disable-pip-version-check --no-deps \
-    --editable "$root" >&2
+  "$python" -m pip install --quiet --disable-pip-version-check \
+    --no-build-isolation --no-deps --editable "$root" >&2
   cp "$root/requirements.txt" "$stamp"
+}
+
+install_locked() {
+  "$python" -m pip install --quiet --disable-pip-version-check \
+    --require-hashes --no-build-isolation "$@" >&2
 }
 
 make_venv

@@ -14,10 +14,11 @@ from ft_tf import (
   recipe_fit,
   recipe_flags,
   recipes,
+  run_space,
   specs,
 )
 from ft_tf.data import datasets
-from ft_tf.signals import cache, filling
+from ft_tf.signals import cache
 
 # What comparisons have flags of their own for: --seeds, --methods.
 _OWN_FLAG = ('seed', 'method')
@@ -44,11 +45,13 @@ class Task:
     name: Its folder under `runs/`.
     arm: The arm's name.
     recipe: With the arm's changes and the seed.
+    bytes_needed: What it takes of the disks.
   """
 
   name: str
   arm: str
   recipe: recipes.Recipe
+  bytes_needed: run_space.OfStudent
 
 
 def make(methods: Iterable[str], sweep: dict[str, list[Any]]) -> list[Arm]:
@@ -182,15 +185,17 @@ def plan(
     fit = recipe_fit.check_parts(
       arm_recipe, dataset, teacher_model, students[network]
     )
-    if signals is not None:
-      filling.check(signals, fit.loss_terms, teacher_model, fit.recipe, dataset)
-    checked.append(fit.recipe)
+    needed = run_space.of_student(
+      fit, dataset, teacher_model, students[network], signals
+    )
+    checked.append((fit.recipe, needed))
   return [
     Task(
       f'{arm.name}-{seed}',
       arm.name,
       recipe_flags.override(arm_recipe, {'seed': seed}),
+      needed,
     )
     for seed in range(recipe.seed, recipe.seed + seeds)
-    for arm, arm_recipe in zip(chosen, checked, strict=True)
+    for arm, (arm_recipe, needed) in zip(chosen, checked, strict=True)
   ]

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -17,6 +17,7 @@ from ft_tf import (
   recipe_flags,
   recipes,
   run_dir,
+  run_space,
   teachers,
 )
 from ft_tf import workshop as workshops
@@ -25,7 +26,15 @@ from ft_tf.progress import plan, reporter
 from ft_tf.report import comparison as report
 from ft_tf.report import comparison_table
 from ft_tf.signals import cache
-from ft_tf.training import paraphraser, parts, precision, stage, teacher
+from ft_tf.training import (
+  memory,
+  paraphraser,
+  parts,
+  precision,
+  space,
+  stage,
+  teacher,
+)
 
 
 def compare(
@@ -70,20 +79,32 @@ def compare(
   dataset = workshop.open_dataset()
   if given is None:
     given = teachers.resolve(recipe, dataset)
+  teacher_model = teachers.network(recipe, dataset, given)
+  signals = cache.Store(
+    workshop.signal_cache, budget_gib=workshop.signal_cache_gib
+  )
   tasks = arms.plan(
     recipe,
     dataset,
-    teacher_model=teachers.network(recipe, dataset, given),
+    teacher_model=teacher_model,
     chosen=chosen,
     seeds=seeds,
-    signals=cache.Store(
-      workshop.signal_cache, budget_gib=workshop.signal_cache_gib
-    ),
+    signals=signals,
   )
   if jobs > 1 and workshop.signal_cache == 'memory':
     raise errors.UsageError(
       '--signal_cache=memory is not shared by --jobs: give a folder, or off'
     )
+  needed = [
+    *run_space.of_teacher(
+      recipe, teacher_model, given=given is not None, exports=exports
+    ),
+    *_space(run, recipe, tasks, exports=exports),
+  ]
+  of_students = [task.bytes_needed for task in tasks]
+  run_space.check(run, needed, of_students, signals)
+  if given is None:
+    memory.check(recipe, devices, dataset.image_shape, [teacher_model])
   with _claimed(run, recipe, dataset):
     known = run.read(comparison_table.PLAN) or []
     names = [arm.name for arm in chosen if arm.name not in known]
@@ -142,6 +163,33 @@ def compare(
       with progress.part(os.path.join(run.path, 'export'), 'export') as part:
         _export([f for f in folders if f.read('result.json')], workshop, part)
     return report.write(run, failures)
+
+
+def _space(
+  run: run_dir.RunDir,
+  recipe: recipes.Recipe,
+  tasks: list[arms.Task],
+  *,
+  exports: bool,
+) -> list[Mapping[str, int]]:
+  """Returns the bytes of the runs and exports of a comparison's students."""
+  shared = {
+    _paraphraser_run(run, recipe, task)[1].path: task.bytes_needed.paraphrasers
+    for task in tasks
+    if task.bytes_needed.paraphrasers
+  }
+  return [
+    *(each for paraphrasers in shared.values() for each in paraphrasers),
+    *(
+      space.of_training(task.bytes_needed.trained, task.recipe.student)
+      for task in tasks
+    ),
+    *(
+      task.bytes_needed.export
+      for task in tasks
+      if exports and task.recipe.seed == recipe.seed
+    ),
+  ]
 
 
 def _paraphrase(

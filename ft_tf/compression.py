@@ -32,11 +32,13 @@ from ft_tf.signals import cache
 from ft_tf.training import linear_head as linear_heads
 from ft_tf.training import (
   loop,
+  memory,
   paraphraser,
   parts,
   precision,
   programs,
   quantisation_aware,
+  space,
   stage,
   student,
   teacher,
@@ -118,18 +120,22 @@ def compress(
     export_student.check_untrained(student_model, seen, export)
   students = _students(recipe, seeds, baseline, linear_head)
   continued = _continued(recipe, baseline)
-  run_space.check(
-    run,
-    fit,
-    dataset,
-    teacher_model,
-    student_model,
-    given=given is not None,
-    students=len(students),
-    continued=len(continued),
-    baseline=baseline,
-    signals=signals,
+  own = run_space.of_student(
+    fit, dataset, teacher_model, student_model, signals
   )
+  needed = [
+    *run_space.of_teacher(
+      recipe, teacher_model, given=given is not None, exports=True
+    ),
+    *own.paraphrasers,
+    *[space.of_training(own.trained, recipe.student)] * len(students),
+    *[space.of_training(own.trained, recipe.qat)] * len(continued),
+    *[own.export] * (1 + baseline),
+  ]
+  run_space.check(run, needed, [own], signals)
+  memory.check(recipe, strategy, dataset.image_shape, [student_model])
+  if given is None:
+    memory.check(recipe, strategy, dataset.image_shape, [teacher_model])
   identity = {
     **recipes.identity(recipe),
     'seeds': seeds,

@@ -4,7 +4,6 @@ Each finding names the flag that changes it. Nothing is written.
 """
 
 import dataclasses
-import os
 import resource
 import time
 from collections.abc import Iterable, Iterator
@@ -24,7 +23,14 @@ from ft_tf import (
   teachers,
 )
 from ft_tf import workshop as workshops
-from ft_tf.data import datasets, example_sets, records, sampling, views
+from ft_tf.data import (
+  datasets,
+  example_sets,
+  memory,
+  records,
+  sampling,
+  views,
+)
 from ft_tf.export import budget, device_limits
 from ft_tf.training import linear_head, precision
 
@@ -156,7 +162,7 @@ def rehearse(
   yield findings.Finding(
     'memory',
     f'{peak / 2**30:.1f} GiB at most in these steps, of '
-    f'{_memory() / 2**30:.1f} GiB here',
+    f'{memory.total_bytes() / 2**30:.1f} GiB here',
     '--batch_size',
   )
 
@@ -295,7 +301,3 @@ def _bytes(dataset: datasets.Dataset) -> int:
     int(np.prod(part.images.shape))
     for part in (dataset.train, dataset.validation, dataset.test)
   )
-
-
-def _memory() -> int:
-  return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')

@@ -7,6 +7,7 @@ import ast
 import functools
 import glob as globs
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -131,9 +132,20 @@ def _file(module: str) -> str:
 
 def _requirements(lines: Iterable[str]) -> dict[str, requirements.Requirement]:
   """Returns the requirements of some lines by the packages' plain names."""
-  texts = (line.partition('#')[0].strip() for line in lines)
-  parsed = [requirements.Requirement(text) for text in texts if text]
-  return {utils.canonicalize_name(each.name): each for each in parsed}
+  return {utils.canonicalize_name(each.name): each for each, _ in _pins(lines)}
+
+
+def _pins(
+  lines: Iterable[str],
+) -> list[tuple[requirements.Requirement, list[str]]]:
+  """Returns the requirements of some lines, each with its hashes."""
+  joined = '\n'.join(line.partition('#')[0].rstrip() for line in lines)
+  pins = []
+  for line in joined.replace('\\\n', ' ').splitlines():
+    text, *hashes = re.split(r'\s+--hash=', line.strip())
+    if text:
+      pins.append((requirements.Requirement(text), hashes))
+  return pins
 
 
 class BuildTest(absltest.TestCase):
@@ -175,15 +187,49 @@ class PinsTest(absltest.TestCase):
     self.project = tomllib.loads(_read('pyproject.toml'))['project']
 
   def test_everything_is_pinned_to_one_version(self):
-    lines = [
-      line
-      for name in ('', '-benchmark', '-docs')
-      for line in _read(f'requirements{name}.txt').splitlines()
-    ]
-    for line in lines:
-      for pin in _requirements([line]).values():
+    for name in ('', '-benchmark', '-docs'):
+      for pin, _ in _pins(_read(f'requirements{name}.txt').splitlines()):
         operators = [clause.operator for clause in pin.specifier]
         self.assertEqual((operators, '*' in str(pin)), (['=='], False), pin)
+
+  def test_everything_that_programs_install_has_its_hashes(self):
+    for name in ('', '-docs'):
+      pins = _pins(_read(f'requirements{name}.txt').splitlines())
+      self.assertGreater(len(pins), 30)
+      for pin, hashes in pins:
+        self.assertNotEmpty(hashes, pin)
+        for each in hashes:
+          self.assertRegex(each, r'^sha256:[0-9a-f]{64}$')
+    installed = re.findall(
+      r'(\S*install\S*) .*--requirement',
+      _read('bin/venv.sh') + _read('bin/docs'),
+    )
+    self.assertEqual({*installed}, {'install_locked'})
+    self.assertIn('--require-hashes', _read('bin/venv.sh'))
+
+  def test_lock_has_files_for_every_machine_that_is_supported(self):
+    # What has an own wheel for each system and Python has that many hashes.
+    pins = _pins(_read('requirements.txt').splitlines())
+    count = {pin.name: len(hashes) for pin, hashes in pins}
+    for name in ('numpy', 'scikit-learn', 'h5py'):
+      self.assertGreaterEqual(count[name], 9, name)
+
+  def test_locks_are_those_of_what_is_asked_for(self):
+    for name in ('', '-docs'):
+      asked = _requirements(_read(f'requirements{name}.in').splitlines())
+      text = _read(f'requirements{name}.txt')
+      locked = re.findall(
+        rf'(?m)^(\S+?)==(?:.*\n)(?:    --hash=.*\n)+    # via'
+        rf'(?:\n    #  )*? -r requirements{name}\.in',
+        text,
+      )
+      self.assertCountEqual({*locked}, asked)
+
+  def test_documentation_has_the_same_pins_as_the_library(self):
+    for pin, _ in _pins(_read('requirements-docs.txt').splitlines()):
+      own = self.pins.get(utils.canonicalize_name(pin.name))
+      if own is not None:
+        self.assertEqual(pin.specifier, own.specifier, pin)
 
   def test_pins_satisfy_what_is_asked_for(self):
     for asked in (

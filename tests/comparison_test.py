@@ -5,6 +5,7 @@ import functools
 import io
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import time
@@ -111,6 +112,23 @@ class CompareTest(parameterized.TestCase):
     self.assertEqual(
       found['rows'][1]['accuracies'][0], first['rows'][1]['accuracies'][0]
     )
+
+  def test_disk_too_small_for_all_of_it_is_refused_before_it_begins(self):
+    def needed(methods, **options):
+      usage = mock.Mock(free=1000)
+      with (
+        mock.patch('shutil.disk_usage', return_value=usage),
+        self.assertRaisesRegex(errors.UsageError, 'checkpoints') as caught,
+      ):
+        self._compare(methods, **options)
+      self.assertFalse(os.path.exists(self.run_dir.path))
+      said = re.search(r'take about ([\d.]+) MiB', str(caught.exception))
+      return float(said[1])
+
+    one, two = needed(['scratch']), needed(['scratch', 'ft'])
+    # ft has a translator and a paraphraser besides, which its seeds share.
+    self.assertGreater(two, 1.5 * one)
+    self.assertBetween(needed(['scratch', 'ft'], seeds=2), two, 2 * two)
 
   def test_failed_run_is_reported_and_the_others_go_on(self):
     found = self._compare(['scratch'], {'student_learning_rate': [1e30, 0.1]})

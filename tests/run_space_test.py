@@ -7,6 +7,7 @@ from absl.testing import absltest, parameterized
 
 from ft_tf import errors, recipe_fit, run_dir, run_space, specs, teachers
 from ft_tf.signals import cache, compiled, filling
+from ft_tf.training import space
 from tests import fixtures
 
 
@@ -19,18 +20,16 @@ class RunSpaceTest(parameterized.TestCase):
     return fit, dataset, teacher, student
 
   def _check(self, path, signals=None, free=None, **values):
-    parts = self._parts(**values)
+    fit, dataset, teacher, student = self._parts(**values)
     usage = mock.Mock(free=free if free is not None else 2**50)
+    own = run_space.of_student(fit, dataset, teacher, student, signals)
+    needed = [
+      *run_space.of_teacher(fit.recipe, teacher, given=False, exports=True),
+      *[space.of_training(own.trained, fit.recipe.student)] * 2,
+      *[own.export] * 2,
+    ]
     with mock.patch('shutil.disk_usage', return_value=usage):
-      run_space.check(
-        run_dir.RunDir(path),
-        *parts,
-        given=False,
-        students=2,
-        continued=0,
-        baseline=True,
-        signals=signals,
-      )
+      run_space.check(run_dir.RunDir(path), needed, [own], signals)
 
   @parameterized.parameters('ft+kd', 'ofd', 'sp')
   def test_teacher_outputs_are_as_wide_as_the_compiled_ones(self, method):
@@ -62,6 +61,20 @@ class RunSpaceTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UsageError, '--signal_cache_gib=1e-06'):
       self._check(f'{folder}/run', small)
     self.assertEmpty(os.listdir(folder))
+
+  def test_students_share_the_outputs_of_equal_terms(self):
+    signals = cache.Store(self.create_tempdir().full_path, budget_gib=1.0)
+    kept = {}
+    for method in ('ft', 'kd', 'ft+kd'):
+      each = run_space.of_student(*self._parts(method=method), signals)
+      kept[method] = each.signals
+    self.assertEqual(kept['ft'] | kept['kd'], kept['ft+kd'])
+    self.assertLen(kept['ft+kd'], 2)
+    # Another paraphraser makes other factors of the same width.
+    other = run_space.of_student(
+      *self._parts(method='ft', paraphraser_epochs=7), signals
+    )
+    self.assertNoCommonElements(other.signals, kept['ft'])
 
 
 if __name__ == '__main__':

@@ -327,6 +327,13 @@ def define_devices(values: flags.FlagValues) -> None:
     'GPUs',
     choices=['auto', 'on', 'off'],
   )
+  define(
+    values,
+    DEVICES,
+    'deterministic',
+    defaults.deterministic,
+    'compute by deterministic operations only',
+  )
 
 
 def define_signals(values: flags.FlagValues) -> None:
@@ -399,6 +406,6 @@ def define_checks(values: flags.FlagValues) -> None:
       name,
       None,
       f'{text}, of the int8 file or as FORMAT:NUMBER of another; picks the '
-      "largest student of --student's family that fits",
+      'largest student that fits',
       kind=flags.DEFINE_string,
     )

@@ -15,6 +15,12 @@ _CGROUPS = (
 )
 
 
+def total_bytes() -> int:
+  """Returns the memory of this machine, or of the container, in bytes."""
+  pages = os.sysconf('SC_PHYS_PAGES')
+  return min([os.sysconf('SC_PAGE_SIZE') * pages, *_container_limits()])
+
+
 def available_bytes() -> int:
   """Returns the bytes that this process can still allocate without swapping."""
   page = os.sysconf('SC_PAGE_SIZE')
@@ -23,9 +29,18 @@ def available_bytes() -> int:
     if line.startswith('MemAvailable:'):
       free.append(1024 * int(line.split()[1]))
   used = page * sum(int(line.split()[1]) for line in _lines('/proc/self/statm'))
-  for path in _CGROUPS:
-    free += [int(x) - used for x in _lines(path) if x.strip().isdecimal()]
+  free += [limit - used for limit in _container_limits()]
   return max(min(free), 0)
+
+
+def _container_limits() -> list[int]:
+  """Returns the limits of the container in bytes; [] if there are none."""
+  return [
+    int(line)
+    for path in _CGROUPS
+    for line in _lines(path)
+    if line.strip().isdecimal()
+  ]
 
 
 def is_short_for(wanted: int) -> bool:

@@ -68,9 +68,9 @@ def compile_steps(
   def train_steps(iterator, count):
     rows = []
     for _ in range(int(count)):
-      start = tf.timestamp()
+      start = step.clock()
       batch = next(iterator)
-      wait = tf.timestamp() - start
+      wait = step.clock() - start
       distiller.reset_metrics()
       metrics = distiller.train_on_batch(
         batch['image'], batch['label'], return_dict=True

@@ -59,7 +59,6 @@ class Kept:
       self._checkpoint.step.assign(self.step)
       self._checkpoint.epoch.assign(self._epoch())
       self._manager.save(checkpoint_number=self.step)
-    pending.sweep(self._run, self._manager.checkpoints)
 
   def save_if_due(
     self, since: pending.Pending, total: int, minutes: float
@@ -76,10 +75,12 @@ class Kept:
       WorkerError: it has come to another worker.
     """
     passed = (time.monotonic() - self._saved) / 60
-    stops = cluster.any_of(interrupts.requested())
+    # Once: a signal that comes while it saves is seen after the next steps.
+    own = interrupts.requested()
+    stops = cluster.any_of(own)
     if passed >= minutes or stops:
       self.save(since)
-    if interrupts.requested():
+    if own:
       raise self.describe(total)
     if stops:
       raise errors.WorkerError(

@@ -39,7 +39,7 @@ _MOST_STEPS = 10**9
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """How a run is watched; nothing here changes its outcome.
+  """How a run is watched and computed, which is no part of its identity.
 
   Attributes:
     log_steps: Steps between rows of metrics, and at most per call of the
@@ -50,6 +50,8 @@ class Options:
     progress: What is shown on standard error, one of `reporter.MODES`.
     jit: Whether XLA compiles the steps: 'on', 'off', or 'auto', which is on for
       GPUs. On CPUs it is slower than TensorFlow's own kernels.
+    deterministic: Whether this process computes by TensorFlow's deterministic
+      operations alone, from the first stage on.
   """
 
   log_steps: int = 20
@@ -57,6 +59,7 @@ class Options:
   checkpoint_minutes: float = 5.0
   progress: str = 'auto'
   jit: str = 'auto'
+  deterministic: bool = False
 
   def __post_init__(self) -> None:
     for name in ('log_steps', 'checkpoint_steps'):

@@ -2,25 +2,21 @@
 
 A run that is stopped leaves a checkpoint at the step it has reached. The row
 that was under way has the means over all of its steps, so that those it had
-done are kept in a file beside the checkpoint, and the row of a resumed run is
+done are kept in a file of the checkpoint, and the row of a resumed run is
 that of one that was never stopped.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 import os
-import re
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 from ft_tf import run_dir
-
-# JSON, by a name of its own: those that end in .json go with TensorFlow's.
-_NAME = 'pending-{}.steps'
-_PATTERN = re.compile(r'pending-(\d+)\.steps')
+from ft_tf.training import restoring
 
 
 class Time(NamedTuple):
@@ -29,7 +25,7 @@ class Time(NamedTuple):
   Attributes:
     steps: How many they are.
     seconds: Their time.
-    waited: How much of it they waited for their batches.
+    waited: How much of it they waited for their batches; NaN: it is not known.
   """
 
   steps: int = 0
@@ -80,14 +76,14 @@ class Pending:
     """Returns the figures of the steps' speed.
 
     They are `images_per_second`, `input_wait`, the share of the time spent
-    waiting for a batch, and `compile_seconds` if one of the steps compiled.
+    waiting for a batch, if that is known, and `compile_seconds` if one of the
+    steps compiled.
     """
     # That of the step that compiles counts in a row of no other step.
     time = self._time if self._time.steps else self._compiling or Time()
-    figures = {
-      'images_per_second': time.steps * batch_size / time.seconds,
-      'input_wait': time.waited / time.seconds,
-    }
+    figures = {'images_per_second': time.steps * batch_size / time.seconds}
+    if not math.isnan(time.waited):
+      figures['input_wait'] = time.waited / time.seconds
     if self._compiling is not None:
       figures['compile_seconds'] = round(self._compiling.seconds, 3)
     return figures
@@ -98,7 +94,7 @@ class Pending:
       return
     os.makedirs(run.checkpoints, exist_ok=True)
     run.write(
-      _path(self.step),
+      restoring.pending_file(self.step),
       {
         'first': self.first,
         'terms': {name: v.tolist() for name, v in self._terms.items()},
@@ -118,7 +114,7 @@ def load(run: run_dir.RunDir, step: int) -> Pending:
   """
   rows = run.metrics()
   last = rows[-1]['step'] if rows else 0
-  written = run.read(_path(step))
+  written = run.read(restoring.pending_file(step))
   # If the row was written after all, there are no steps before it.
   if written is None or written['first'] != last:
     return Pending(step)
@@ -128,25 +124,13 @@ def load(run: run_dir.RunDir, step: int) -> Pending:
     name: np.array(values, np.float32)
     for name, values in written['terms'].items()
   }
-  pending._time = Time(*written['time'])
+  pending._time = _read_time(written['time'])
   if written['compiling'] is not None:
-    pending._compiling = Time(*written['compiling'])
+    pending._compiling = _read_time(written['compiling'])
   return pending
 
 
-def sweep(run: run_dir.RunDir, checkpoints: Iterable[str]) -> None:
-  """Removes the files whose checkpoints are gone.
-
-  Args:
-    run: The claimed folder.
-    checkpoints: The paths of those that are there, which end in their step.
-  """
-  kept = {path.rpartition('-')[2] for path in checkpoints}
-  for name in os.listdir(run.checkpoints):
-    match = _PATTERN.fullmatch(name)
-    if match and match[1] not in kept:
-      os.remove(os.path.join(run.checkpoints, name))
-
-
-def _path(step: int) -> str:
-  return os.path.join('checkpoints', _NAME.format(step))
+def _read_time(values: tuple[int, float, float | None]) -> Time:
+  """Returns the time that JSON has, in which NaN is null."""
+  steps, seconds, waited = values
+  return Time(steps, seconds, math.nan if waited is None else waited)

@@ -7,7 +7,6 @@ rows that were lost are missed.
 """
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -21,10 +20,21 @@ from ft_tf import errors, json_files, run_dir, storage
 
 _KEPT = 2  # one of them is whole if the process is killed while it writes
 _PREFIX = 'ckpt'
-_FILE = re.compile(rf'{_PREFIX}-(\d+)\.(index|data-\d+-of-\d+|json)')
+_FILE = re.compile(
+  rf'{_PREFIX}-(\d+)\.(index|data-\d+-of-\d+|json|pending\.json)'
+)
 # What TensorFlow leaves if it is killed while it writes.
 _SCRAP = re.compile(rf'{_PREFIX}-\d+_temp|checkpoint\.tmp.*')
 _STATE = 'checkpoint'
+
+
+def pending_file(step: int) -> str:
+  """Returns the file, in a run's folder, of what `pending` keeps for a step.
+
+  Written before the checkpoint of that step, it is one of its files: it has its
+  SHA-256 in the record, and is removed or set aside with the others.
+  """
+  return os.path.join('checkpoints', f'{_PREFIX}-{step}.pending.json')
 
 
 class Checkpoints:
@@ -115,18 +125,19 @@ class Checkpoints:
     # Those of checkpoints that the manager has removed.
     steps = self._steps()
     self._remove(
-      lambda name: name.endswith('.json') and _step_of(name) not in steps
+      lambda name: bool(_FILE.fullmatch(name)) and _step_of(name) not in steps
     )
 
   def _write_record(self, step: int) -> None:
-    files = [name for name in self._names(step) if not name.endswith('.json')]
+    own = os.path.basename(self._record_path(step))
+    files = [name for name in self._names(step) if name != own]
     for name in (*files, _STATE):
       storage.sync(os.path.join(self._folder, name))
     digests = {
       name: run_dir.digest(os.path.join(self._folder, name)) for name in files
     }
     record = {'step': step, 'files': digests, 'logged': self.describe_log()}
-    with storage.replacing(f'{self._path(step)}.json') as path:
+    with storage.replacing(self._record_path(step)) as path:
       with open(path, 'w', encoding='utf-8') as file:
         file.write(json_files.to_json(record))
 
@@ -141,8 +152,9 @@ class Checkpoints:
       if not reason:
         break
       names = self._names(step)
-      if not any(name.endswith(('.index', '.json')) for name in names):
-        # Written last: the process was killed before the checkpoint was one.
+      last = [f'{self._path(step)}.index', self._record_path(step)]
+      if not any(map(os.path.lexists, last)):
+        # The process was killed before the checkpoint was one.
         self._remove(names.__contains__)
         continue
       damaged = True
@@ -177,13 +189,11 @@ class Checkpoints:
 
   def _record(self, step: int) -> dict[str, Any] | None:
     """Returns the record of a checkpoint; None if it has none that is one."""
-    try:
-      with open(f'{self._path(step)}.json', encoding='utf-8') as file:
-        record = json.load(file)
-    except (OSError, ValueError, RecursionError):
-      return None
+    record = None
+    with contextlib.suppress(errors.UsageError):
+      record = json_files.load(self._record_path(step), dict)
     if (
-      isinstance(record, dict)
+      record is not None
       and record.get('step') == step
       and isinstance(record.get('files'), dict)
       and isinstance(record.get('logged'), dict)
@@ -240,6 +250,9 @@ class Checkpoints:
 
   def _path(self, step: int) -> str:
     return os.path.join(self._folder, f'{_PREFIX}-{step}')
+
+  def _record_path(self, step: int) -> str:
+    return f'{self._path(step)}.json'
 
 
 def _step_of(name: str) -> int:

@@ -31,7 +31,7 @@ from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import archives, model_files
 from ft_tf.progress import reporter
-from ft_tf.training import cluster, loop, precision, space
+from ft_tf.training import cluster, loop, memory, precision, space
 from ft_tf.training import strategy as strategies
 
 _OF_STUDENT = (
@@ -126,14 +126,19 @@ def run_stage(
 
   Raises:
     UsageError: the folder holds another run, or a part does not fit.
-    TrainingError: a loss term is not finite, or another worker is gone.
+    TrainingError: a loss term is not finite, memory ran out, or another worker
+      is gone.
   """
   recipe, dataset = stage.recipe, stage.dataset
   identity = stage.identity()
   if complete := check(run, identity, strategy, recipe, dataset):
     return complete
   progress = progress or reporter.Progress(mode=options.progress)
-  with progress.part(run.path, stage.name) as part, cluster.explained():
+  with (
+    progress.part(run.path, stage.name) as part,
+    cluster.explained(),
+    memory.explained(recipe, run.path),
+  ):
     return _run_part(stage, identity, run, strategy, options, part)
 
 
@@ -148,11 +153,14 @@ def _run_part(
   """Does what `run_stage` does with a run that is not complete."""
   recipe, dataset = stage.recipe, stage.dataset
   part.say_once(precision.describe(recipe))
+  if options.deterministic:
+    tf.config.experimental.enable_op_determinism()
   keras.utils.set_random_seed(recipe.seed)
   stage.build(strategy)
   weights = space.weigh(*stage.trained())
   of_stage = space.of_training(weights, getattr(recipe, identity['stage']))
   space.check({run.path: space.total([of_stage])})
+  memory.check(recipe, strategy, dataset.image_shape, stage.trained())
   with claim(run, identity, strategy, recipe, dataset) as complete:
     if complete:
       return complete

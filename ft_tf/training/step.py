@@ -1,5 +1,6 @@
 """The one step under every stage: terms, gradients, update; and many of it."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -126,7 +127,7 @@ def repeat(
     average: Is updated after each step.
 
   Returns:
-    `{term: [count] float32}`, and `input_wait`, `[count]` seconds.
+    `{term: [count] float32}`, and `input_wait`, `[count]` seconds by `clock`.
   """
   names = (*terms, INPUT_WAIT)
   rows = tf.TensorArray(tf.float32, size=count, element_shape=[len(names)])
@@ -146,7 +147,7 @@ def repeat(
 
 def _next(strategy, iterator):
   """Returns the next batch and the seconds that it took to come."""
-  before = tf.timestamp()
+  before = clock()
   with tf.control_dependencies([before]):
     batch = next(iterator)
   arrived = [
@@ -155,4 +156,23 @@ def _next(strategy, iterator):
     for tensor in strategy.experimental_local_results(each)
   ]
   with tf.control_dependencies(arrived):
-    return batch, tf.cast(tf.timestamp() - before, tf.float32)
+    return batch, tf.cast(clock() - before, tf.float32)
+
+
+def clock() -> tf.Tensor:
+  """Returns the time in seconds, a float64 scalar; for use in compiled steps.
+
+  It is NaN where TensorFlow allows deterministic operations alone: to read a
+  clock is none.
+  """
+  return tf.timestamp() if _has_clock() else tf.constant(math.nan, tf.float64)
+
+
+@tf.autograph.experimental.do_not_convert
+def _has_clock() -> bool:
+  with tf.init_scope():
+    try:
+      tf.timestamp()
+    except tf.errors.FailedPreconditionError:
+      return False
+  return True

@@ -15,7 +15,15 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors, interrupts, run_dir
-from ft_tf.training import keeping, loop, pending, stage, turns, unfinished
+from ft_tf.training import (
+  keeping,
+  loop,
+  pending,
+  restoring,
+  stage,
+  turns,
+  unfinished,
+)
 from tests import fixtures, student_runs
 from tests.faults import commands, small_stage
 
@@ -222,15 +230,37 @@ class PendingTest(absltest.TestCase):
 
   def test_files_go_with_their_checkpoints(self):
     run = self._run()
+    manager = restoring.Checkpoints(
+      tf.train.Checkpoint(step=tf.Variable(0)), run
+    )
+    manager.restore()
     for step in (1, 2, 3):
       since = pending.Pending(0)
       since.add({'loss': np.ones(step, np.float32)}, pending.Time(step, 1, 0))
       since.save(run)
-    pending.sweep(run, ['x/ckpt-2', 'x/ckpt-3'])
+      manager.save(checkpoint_number=step)
     self.assertEqual(
-      sorted(os.listdir(run.checkpoints)),
-      ['pending-2.steps', 'pending-3.steps'],
+      [n for n in sorted(os.listdir(run.checkpoints)) if 'pending' in n],
+      ['ckpt-2.pending.json', 'ckpt-3.pending.json'],
     )
+
+  def test_checkpoint_without_its_steps_is_set_aside(self):
+    run = self._run()
+    checkpoint = tf.train.Checkpoint(step=tf.Variable(0))
+    manager = restoring.Checkpoints(checkpoint, run)
+    manager.restore()
+    for step in (2, 5):
+      since = pending.Pending(0)
+      since.add({'loss': np.ones(step, np.float32)}, pending.Time(step, 1, 0))
+      since.save(run)
+      manager.save(checkpoint_number=step)
+    os.remove(os.path.join(run.path, restoring.pending_file(5)))
+    # Of a checkpoint that was never written.
+    since.step = 7
+    since.save(run)
+    again = restoring.Checkpoints(checkpoint, run)
+    self.assertEqual(again.restore(), 2)
+    self.assertNotIn('ckpt-7.pending.json', os.listdir(run.checkpoints))
 
 
 class CommandTest(parameterized.TestCase):
