@@ -1,5 +1,7 @@
 """Commands side by side, and signals to those that have processes."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -40,6 +42,27 @@ class PreparingTest(absltest.TestCase):
     self.assertLen(calls, 1)
     for kind in kinds:
       self.assertEqual(kind.info.splits['train'].num_examples, 600)
+
+  def test_what_a_killed_preparation_left_is_removed_and_said(self):
+    folder = self.create_tempdir().full_path
+    kind = digits.Digits(data_dir=folder)
+    left = f'{folder}/digits/incomplete.ABC123_{kind.version}'
+    # Of another version, and a user's own.
+    kept = [f'{folder}/digits/incomplete.ABC123_0.0.1', f'{folder}/digits/mine']
+    for path in (left, *kept):
+      os.makedirs(path)
+      with open(f'{path}/digits-train.tfrecord', 'wb') as file:
+        file.write(bytes(2**20))
+    printed = io.StringIO()
+    with contextlib.redirect_stderr(printed):
+      tfds_images.prepare(kind)
+    self.assertFalse(os.path.exists(left))
+    for path in kept:
+      self.assertTrue(os.path.exists(path))
+    self.assertRegex(
+      printed.getvalue(), r'digits: removed 1\.0 MiB in .*/digits that interr'
+    )
+    self.assertEqual(kind.info.splits['train'].num_examples, 600)
 
   @pytest.mark.slow
   def test_three_commands_at_once_in_a_fresh_folder(self):
