@@ -1,6 +1,7 @@
 """Methods against each other: one teacher, many students, trained alike."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import sys
@@ -324,12 +325,14 @@ def _export(
   if not waiting:
     return
   part.announce(f'networks: {len(waiting)}')
+  shown = 'lines' if part.prints_lines else 'off'
+  options = dataclasses.replace(workshop.options, progress=shown)
   for number, outcome in processes.run_each(
     workshops.export,
     [{'path': folder.path} for folder in waiting],
     workers=1,
     start=workshops.open_bench,
-    start_arguments=(workshop, 1),
+    start_arguments=(dataclasses.replace(workshop, options=options), 1),
   ):
     if isinstance(outcome, processes.Died):
       _print(f'{waiting[number].path}: no TFLite file, {outcome}')

@@ -22,6 +22,10 @@ class TrainingError(RuntimeError):
   """
 
 
+class WorkerError(TrainingError):
+  """Another of the machines that train together is gone or has stopped."""
+
+
 def did_you_mean(name: str, known: Iterable[str], *, prefix: str = '') -> str:
   """Returns '; did you mean a, b or c?' for names close to one; '' if none is.
 

@@ -80,6 +80,13 @@ def install(name: str) -> None:
     signal.signal(number, _handle)
 
 
+def take_again() -> None:
+  """Takes back a signal that C++ code has taken since; in the main thread."""
+  for number in _SIGNALS:
+    if callable(handler := signal.getsignal(number)):
+      signal.signal(number, handler)
+
+
 def install_in_worker() -> None:
   """Takes over SIGTERM in a process that another one started.
 

@@ -4,6 +4,7 @@ Nothing is written here: whatever does not fit is refused before that.
 """
 
 import dataclasses
+import json
 from typing import Any
 
 import keras
@@ -14,7 +15,12 @@ from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.export import budget, device_limits
 from ft_tf.methods import base, factor_transfer, registry
 from ft_tf.models import feature_maps
-from ft_tf.training import class_weights, linear_head, quantisation_aware
+from ft_tf.training import (
+  class_weights,
+  cluster,
+  linear_head,
+  quantisation_aware,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +73,8 @@ def within(
     label_names=seen.label_names,
     known=run.read(run_dir.CANDIDATES),
   )
+  # Latencies are measured, and no two machines measure the same.
+  choice = json.loads(cluster.from_chief(json.dumps(choice).encode()))
   return recipe_flags.override(recipe, {'student': choice['student']}), choice
 
 

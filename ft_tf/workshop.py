@@ -67,6 +67,7 @@ class Bench:
 
   Attributes:
     dataset: The images.
+    progress: As of `stage.run_stage`.
   """
 
   def __init__(
@@ -90,7 +91,7 @@ class Bench:
       progress: As of `stage.run_stage`.
     """
     self._options = workshop.options
-    self._progress = progress
+    self.progress = progress
     self._devices = devices
     self.dataset = dataset
     self._signals = cache.Store(
@@ -116,7 +117,7 @@ class Bench:
         paraphrasers=paraphrasers,
         signals=self._signals,
         label=task.arm,
-        progress=self._progress,
+        progress=self.progress,
         compiled=self._programs,
       )
       knowledge.look(
@@ -126,6 +127,8 @@ class Bench:
         teacher=teacher,
         paraphrasers=paraphrasers,
       )
+    except errors.WorkerError:
+      raise  # Nothing more can be trained.
     except (errors.UsageError, errors.TrainingError) as error:
       _print(f'{task.name} failed: {error}')
       return str(error)
@@ -182,13 +185,13 @@ def train(order: Order) -> str:
 
 
 def export(path: str) -> None:
-  """Exports the network of a run's folder, if it converts; prints no status.
-
-  The process that waits for this one shows the progress.
-  """
-  exporting.export_compared(
-    run_dir.RunDir(path), _bench.dataset, status=lambda status: None
-  )
+  """Exports the network of a run's folder, if it converts."""
+  assert _bench.progress is not None
+  name = f'export of {os.path.basename(path)}'
+  with _bench.progress.part(path, name) as part:
+    exporting.export_compared(
+      run_dir.RunDir(path), _bench.dataset, status=part.status
+    )
 
 
 def _print(line: str) -> None:

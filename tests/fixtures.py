@@ -91,9 +91,13 @@ def hostile(
   return datasets.Dataset(Hostile(image_shape), validation_examples=14)
 
 
-def blobs(image_shape: tuple[int, int, int] = (8, 8, 1)) -> datasets.Dataset:
-  """Returns 48 images to train on, 8 to validate and 24 to test."""
-  return datasets.Dataset(Blobs(image_shape), validation_examples=8)
+def blobs(
+  image_shape: tuple[int, int, int] = (8, 8, 1), validation_examples: int = 8
+) -> datasets.Dataset:
+  """Returns 56 images to train on and to validate, and 24 to test."""
+  return datasets.Dataset(
+    Blobs(image_shape), validation_examples=validation_examples
+  )
 
 
 def blobs_and_unlabelled(count: int = 24) -> datasets.Dataset:

@@ -34,6 +34,7 @@ from ft_tf import (
 )
 from ft_tf.cli import flag_sets, help_text, lazy, outcome
 from ft_tf.models import model_files
+from ft_tf.training import cluster
 
 # Name to module, in the order of `ft-tf --help`.
 COMMANDS = {
@@ -81,7 +82,9 @@ def main(command: str | None = None) -> None:
         2,
       )
     name = f'ft-tf {command}'
-  sys.exit(run(command, arguments, name=name))
+  code = run(command, arguments, name=name)
+  cluster.leave_if_failed(code)
+  sys.exit(code)
 
 
 def run(command: str, arguments: Sequence[str], *, name: str) -> int:
@@ -114,7 +117,11 @@ def run(command: str, arguments: Sequence[str], *, name: str) -> int:
     if not _reads_files_alone(command, values):
       _import_everything(values)
     interrupts.raise_from_here()
-    _print(module.run(values), values.json)
+    result = module.run(values)
+    cluster.finish()
+    if not cluster.is_chief():
+      return _say(name, cluster.describe_end(), 0)
+    _print(result, values.json)
     return 0
   except errors.UsageError as error:
     return _say(name, error, 2)

@@ -8,7 +8,7 @@ from absl import flags
 from ft_tf import catalogue, definitions, recipe_flags, recipes, sizes
 from ft_tf.export import formats
 from ft_tf.progress import reporter
-from ft_tf.training import loop
+from ft_tf.training import loop, strategy
 
 # The groups of the help, in its order.
 REQUIRED = 'required'
@@ -285,9 +285,17 @@ def define_devices(values: flags.FlagValues) -> None:
     DEVICES,
     'num_replicas',
     0,
-    'number of devices to train on; 0: all GPUs, or one CPU if there is none',
+    'devices; 0: all GPUs, or else one CPU',
     lower_bound=0,
     upper_bound=_MOST_REPLICAS,
+  )
+  define(
+    values,
+    DEVICES,
+    'strategy',
+    'auto',
+    'tpu, or auto: GPUs or CPU, also of several machines',
+    choices=strategy.KINDS,
   )
   for name, text in {
     'log_steps': 'number of steps between rows of metrics',
@@ -299,7 +307,7 @@ def define_devices(values: flags.FlagValues) -> None:
     TRAINING,
     'checkpoint_minutes',
     defaults.checkpoint_minutes,
-    'minutes after which a checkpoint is written if none was',
+    'minutes between checkpoints, at most',
   )
   define(
     values,

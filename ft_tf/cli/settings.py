@@ -32,7 +32,7 @@ from ft_tf.export import folder as export_folder
 from ft_tf.models import checks, model_files
 from ft_tf.report import tables
 from ft_tf.signals import cache
-from ft_tf.training import loop, strategy
+from ft_tf.training import cluster, loop, strategy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +66,7 @@ class Setting:
 def read_setting(values: flags.FlagValues) -> Setting:
   """Returns what the flags ask for; a given teacher is loaded here, once."""
   recipe = read_recipe(values)
-  run = run_dir.RunDir(required(values, 'workdir'))
-  run_dir.check_writable(run.path)
+  workdir = required(values, 'workdir')
   options = loop.Options(
     **{
       field.name: values[field.name].value
@@ -75,7 +74,11 @@ def read_setting(values: flags.FlagValues) -> Setting:
     }
   )
   # Before anything else uses TensorFlow: it may split the CPU.
-  devices = strategy.make(values.num_replicas)
+  devices = strategy.make(values.num_replicas, values.strategy)
+  run = run_dir.RunDir(cluster.work_folder(workdir))
+  run_dir.check_writable(run.path)
+  if not cluster.is_chief():
+    options = dataclasses.replace(options, progress='off')
   original = None
   if model_files.is_teacher_file(recipe.teacher.model):
     original = model_files.load(recipe.teacher.model)

@@ -116,6 +116,7 @@ def stream(
   last_step: int,
   labels: bool = True,
   signals: Signals | Computed | None = None,
+  share: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
   """Returns the batches of the steps `first_step` .. `last_step` - 1.
 
@@ -128,6 +129,8 @@ def stream(
     labels: Whether batches have labels.
     signals: The rows that batches have as `signal`; those that are computed
       are so while the step before runs. None: no rows.
+    share: Which part of each batch, and of how many equal parts: what one of
+      several machines trains on. B below is then the size of a part.
 
   Returns:
     Batches `{'image': [B, H, W, C] uint8, 'label': [B] int64, 'signal':
@@ -139,6 +142,8 @@ def stream(
   count = len(examples)
   first, last = first_step * data.batch_size, last_step * data.batch_size
   first_epoch = first // count
+  part, parts = share
+  size = data.batch_size // parts
 
   def examples_of(epoch):
     order = tf.random.experimental.stateless_shuffle(
@@ -153,16 +158,20 @@ def stream(
   views = _Views(examples, data)
 
   def batch(choices, number):
+    if parts > 1:
+      mine = slice(part * size, (part + 1) * size)
+      choices = tf.nest.map_structure(lambda rows: rows[mine], choices)
+      number = number[mine]
     values = views.show(choices)
     if not labels:
       values = {'image': values['image']}
     if isinstance(signals, Computed):
       rows = signals.compute_rows(values['image'])
-      values['signal'] = tf.ensure_shape(rows, [data.batch_size, signals.width])
+      values['signal'] = tf.ensure_shape(rows, [size, signals.width])
     elif signals is not None:
       index = choices['own']['index']
       rows = tf.numpy_function(signals.read, [number, index], tf.float16)
-      values['signal'] = tf.ensure_shape(rows, [data.batch_size, signals.width])
+      values['signal'] = tf.ensure_shape(rows, [size, signals.width])
     return values
 
   epochs = tf.data.Dataset.range(first_epoch, math.ceil(last / count))

@@ -291,6 +291,11 @@ class Running:
     self._progress.say(f'{datetime.datetime.now():%H:%M:%S} {line}')
 
   @property
+  def prints_lines(self) -> bool:
+    """Whether it is shown by lines, among which others' lines can stand."""
+    return self._progress.mode == 'lines'
+
+  @property
   def origin(self) -> str:
     """What tells the messages of several processes apart; '' in one alone."""
     return '' if self._progress.estimates else f'{self._prefix()}: '

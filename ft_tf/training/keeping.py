@@ -4,8 +4,8 @@ import time
 
 import tensorflow as tf
 
-from ft_tf import interrupts, run_dir
-from ft_tf.training import pending, restoring
+from ft_tf import errors, interrupts, run_dir
+from ft_tf.training import cluster, pending, restoring
 
 
 class Kept:
@@ -73,13 +73,19 @@ class Kept:
 
     Raises:
       Stopped: a signal has come.
+      WorkerError: it has come to another worker.
     """
     passed = (time.monotonic() - self._saved) / 60
-    stops = interrupts.requested()
+    stops = cluster.any_of(interrupts.requested())
     if passed >= minutes or stops:
       self.save(since)
-    if stops:
+    if interrupts.requested():
       raise self.describe(total)
+    if stops:
+      raise errors.WorkerError(
+        f'a signal has stopped another worker {self._place(total)}; the same '
+        'command on all workers continues from there'
+      )
 
   def describe(self, total: int) -> interrupts.Stopped:
     """Returns what tells where a stopped run stands.
@@ -87,10 +93,12 @@ class Kept:
     Args:
       total: The steps of the whole run.
     """
-    return interrupts.stopped(
-      f'at step {self.step:,} of {total:,} (epoch {self._epoch():.2f}) in '
-      f'{self._run.path}'
-    )
+    return interrupts.stopped(self._place(total))
+
+  def _place(self, total: int) -> str:
+    place = f'at step {self.step:,} of {total:,} (epoch {self._epoch():.2f})'
+    # Another worker's folder is a temporary one.
+    return f'{place} in {self._run.path}' if cluster.is_chief() else place
 
   def _epoch(self) -> float:
     return self.step * self._batch_size / self._images_per_epoch

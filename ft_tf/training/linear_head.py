@@ -13,6 +13,7 @@ training and back after it, which leaves the network's function as it is.
 
 import dataclasses
 import hashlib
+import math
 import os
 import weakref
 from typing import Any
@@ -265,4 +266,4 @@ def _compute(
     rows[first : first + _AT_ONCE] = outputs(
       tf.constant(images, image.dtype)
     ).numpy()
-  return rows.reshape(len(examples), -1)
+  return rows.reshape(len(examples), math.prod(rows.shape[1:]))

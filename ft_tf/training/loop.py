@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -30,6 +31,7 @@ from ft_tf.training import (
   turns,
 )
 from ft_tf.training import step as steps
+from ft_tf.training import strategy as devices
 
 _MOST_MINUTES = 7 * 24 * 60
 _MOST_STEPS = 10**9
@@ -188,7 +190,8 @@ def run(
   manager.describe_log = watch.describe_log
   part.start(step=kept.step, steps=total, epochs=training.epochs)
   best = max((_accuracy(row) for row in run.metrics()), default=-1.0)
-  stream = views.stream(
+  stream = functools.partial(
+    views.stream,
     training.examples,
     data,
     seed=seed,
@@ -197,7 +200,7 @@ def run(
     labels=training.labels,
     signals=training.signals,
   )
-  batches = iter(strategy.experimental_distribute_dataset(stream))
+  batches = iter(devices.distribute(strategy, stream, batch))
   turn = turns.Turn(training.train_steps, batches, part.compiled)
   since = pending.load(run, kept.step)
   if since.first == total and watch.last_step != total:

@@ -31,7 +31,7 @@ from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import archives, model_files
 from ft_tf.progress import reporter
-from ft_tf.training import loop, precision, space
+from ft_tf.training import cluster, loop, precision, space
 from ft_tf.training import strategy as strategies
 
 _OF_STUDENT = (
@@ -126,14 +126,14 @@ def run_stage(
 
   Raises:
     UsageError: the folder holds another run, or a part does not fit.
-    TrainingError: a loss term is not finite.
+    TrainingError: a loss term is not finite, or another worker is gone.
   """
   recipe, dataset = stage.recipe, stage.dataset
   identity = stage.identity()
   if complete := check(run, identity, strategy, recipe, dataset):
     return complete
   progress = progress or reporter.Progress(mode=options.progress)
-  with progress.part(run.path, stage.name) as part:
+  with progress.part(run.path, stage.name) as part, cluster.explained():
     return _run_part(stage, identity, run, strategy, options, part)
 
 

@@ -1,25 +1,53 @@
 """The devices that training runs on."""
 
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import tensorflow as tf
 
 from ft_tf import errors
+from ft_tf.training import cluster
+
+# What devices are taken: the GPUs or the CPU, of one machine or of all that
+# TF_CONFIG names; or a TPU.
+KINDS = ('auto', 'tpu')
 
 
-def make(num_replicas: int = 0) -> tf.distribute.MirroredStrategy:
+def make(num_replicas: int = 0, kind: str = 'auto') -> tf.distribute.Strategy:
   """Returns a strategy over the GPUs if there are any, otherwise the CPU.
+
+  If TF_CONFIG names several machines, it is over those of all of them, and
+  waits for them; see `cluster`.
 
   Args:
     num_replicas: Number of devices; 0 takes every GPU, or one CPU device. More
       than one on a machine without GPUs splits the CPU into logical devices,
       which must happen before TensorFlow is first used.
+    kind: One of `KINDS`.
 
   Raises:
-    UsageError: there are fewer GPUs, or TensorFlow is already in use.
+    UsageError: there are fewer GPUs or no TPU, TF_CONFIG is wrong, or
+      TensorFlow is already in use.
   """
   if num_replicas < 0:
     raise errors.UsageError(
       f'--num_replicas={num_replicas}: give 0 for all devices, or 1 or more'
     )
+  workers = cluster.read()
+  of_all = workers is not None or kind == 'tpu'
+  if of_all and num_replicas:
+    what = 'TF_CONFIG is set' if workers is not None else '--strategy=tpu'
+    raise errors.UsageError(
+      f'--num_replicas={num_replicas}: {what}, which takes all devices; leave '
+      'out --num_replicas'
+    )
+  if kind == 'tpu':
+    return _make_tpu()
+  if workers is not None:
+    return cluster.join(workers)
   gpus = tf.config.list_physical_devices('GPU')
   if gpus:
     if num_replicas > len(gpus):
@@ -44,6 +72,20 @@ def make(num_replicas: int = 0) -> tf.distribute.MirroredStrategy:
   return tf.distribute.MirroredStrategy([f'CPU:{i}' for i in range(count)])
 
 
+def _make_tpu() -> tf.distribute.TPUStrategy:
+  """Returns the strategy of the TPU of this machine, or of TPU_NAME."""
+  name = os.environ.get('TPU_NAME', 'local')
+  try:
+    resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(name)
+    return tf.distribute.TPUStrategy(resolver)
+  except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
+    first = (str(error).strip().splitlines() or [''])[0]
+    raise errors.UsageError(
+      f'--strategy=tpu: cannot use the TPU {name!r} ({first}): run it on a '
+      'machine with a TPU, or leave out --strategy'
+    ) from error
+
+
 def check_batch(strategy: tf.distribute.Strategy, batch_size: int) -> None:
   """Raises `UsageError` if a batch does not split evenly over the replicas."""
   replicas = strategy.num_replicas_in_sync
@@ -52,3 +94,30 @@ def check_batch(strategy: tf.distribute.Strategy, batch_size: int) -> None:
       f'--batch_size={batch_size} does not split over {replicas} replicas: '
       f'give a multiple of {replicas}'
     )
+
+
+def distribute(
+  strategy: tf.distribute.Strategy,
+  stream: Callable[..., tf.data.Dataset],
+  batch_size: int,
+) -> Iterable[Any]:
+  """Returns batches of which each replica gets its part.
+
+  The replicas' parts, in the order of the replicas, are the batch: what they
+  train on together does not depend on their number.
+
+  Args:
+    strategy: The devices.
+    stream: From `share`, as of `views.stream`, to the batches.
+    batch_size: Images per batch, of all replicas.
+  """
+  replicas = strategy.num_replicas_in_sync
+
+  def stream_of(context: tf.distribute.InputContext) -> tf.data.Dataset:
+    machines = context.num_input_pipelines
+    batches = stream(share=(context.input_pipeline_id, machines))
+    if replicas == machines:
+      return batches
+    return batches.rebatch(batch_size // replicas, drop_remainder=True)
+
+  return strategy.distribute_datasets_from_function(stream_of)

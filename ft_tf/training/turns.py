@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ft_tf import interrupts
 from ft_tf.data import stores
-from ft_tf.training import pending
+from ft_tf.training import cluster, pending
 from ft_tf.training import step as steps
 
 # What a call may take: so long a signal waits. The number of steps per call
@@ -61,7 +61,7 @@ class Turn:
       self._tell_compiled()
       return terms, taken, True
     fitting = max(int(_CALL_SECONDS / self._step_seconds), 1)
-    terms, taken = self._run(min(most, fitting))
+    terms, taken = self._run(cluster.least(min(most, fitting)))
     self._step_seconds = taken.seconds / taken.steps
     return terms, taken, False
 

@@ -127,9 +127,7 @@ class TrainingTest(absltest.TestCase):
   @pytest.mark.slow
   def test_teacher_and_student_train_on_stored_images(self):
     recipe = scenes.recipe(method='ft_no_paraphraser')
-    dataset = datasets.Dataset.from_recipe(
-      recipe.data, scenes.FOLDER.name
-    )
+    dataset = datasets.Dataset.from_recipe(recipe.data, scenes.FOLDER.name)
     folder = self.create_tempdir().full_path
     work = {'strategy': fixtures.strategy(), 'options': loop.Options()}
     of_teacher = run_dir.RunDir(os.path.join(folder, 'teacher'))
@@ -148,9 +146,7 @@ class TrainingTest(absltest.TestCase):
     recipe = scenes.recipe(
       method='ft_no_paraphraser', image_size=32, student_image_size=16
     )
-    dataset = datasets.Dataset.from_recipe(
-      recipe.data, scenes.FOLDER.name
-    )
+    dataset = datasets.Dataset.from_recipe(recipe.data, scenes.FOLDER.name)
     folder = self.create_tempdir().full_path
     path = os.path.join(folder, 'teacher.keras')
     zoo.build(recipe.teacher.model, specs.spec(recipe, dataset)).save(path)

@@ -30,7 +30,9 @@ def _data(**values):
   )
 
 
-def _batches(seed=0, first_step=0, last_step=_STEPS, labels=True, **values):
+def _batches(
+  seed=0, first_step=0, last_step=_STEPS, labels=True, share=(0, 1), **values
+):
   stream = views.stream(
     _examples(),
     _data(**values),
@@ -38,6 +40,7 @@ def _batches(seed=0, first_step=0, last_step=_STEPS, labels=True, **values):
     first_step=first_step,
     last_step=last_step,
     labels=labels,
+    share=share,
   )
   return list(stream.as_numpy_iterator())
 
@@ -114,6 +117,16 @@ class StreamTest(parameterized.TestCase):
 
   def test_same_arguments_give_the_same_batches(self):
     self.assert_equal_batches(_batches(seed=3), _batches(seed=3))
+
+  @parameterized.parameters(1, 2, 4)
+  def test_parts_of_a_batch_are_the_batch(self, parts):
+    whole = _batches(seed=3)
+    of_part = [_batches(seed=3, share=(part, parts)) for part in range(parts)]
+    together = [
+      {name: np.concatenate([each[name] for each in same]) for name in same[0]}
+      for same in zip(*of_part, strict=True)
+    ]
+    self.assert_equal_batches(whole, together)
 
   # Within an epoch, on its last batch, on the start of one, at the end.
   @parameterized.parameters(1, 2, 3, 5, 7, 8)

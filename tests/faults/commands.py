@@ -11,12 +11,17 @@ from collections.abc import Callable
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-  """Starts `ft-tf` with arguments, as a terminal would."""
+def start(*arguments: str, **variables: str) -> subprocess.Popen[str]:
+  """Starts `ft-tf` with arguments, as a terminal would.
+
+  Args:
+    *arguments: The command and its flags.
+    **variables: Of the environment, beside this process's.
+  """
   return subprocess.Popen(
     [sys.executable, '-m', 'ft_tf', *arguments],
     cwd=_ROOT,
-    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '2'},
+    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '2', **variables},
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,

@@ -75,10 +75,10 @@ class LinearHeadTest(parameterized.TestCase):
     cls.result = cls.train(cls.first)
 
   @classmethod
-  def train(cls, run, recipe=None, strategy=None):
+  def train(cls, run, recipe=None, strategy=None, dataset=None):
     return student.train_student(
       recipe or cls.recipe,
-      cls.dataset,
+      dataset or cls.dataset,
       run=run,
       strategy=strategy or fixtures.strategy(),
       options=loop.Options(checkpoint_steps=4, progress='off'),
@@ -122,6 +122,14 @@ class LinearHeadTest(parameterized.TestCase):
     self.assertAlmostEqual(
       scores['accuracy'], max(row.get('validation_accuracy', 0) for row in rows)
     )
+
+  def test_it_trains_where_no_images_are_set_aside_for_validation(self):
+    found = self.train(
+      self._run('all'), dataset=fixtures.blobs(validation_examples=0)
+    )
+    self.assertEqual(found['method'], 'linear_head')
+    self.assertNotIn('validation_accuracy', found)
+    self.assertGreater(found['accuracy'], 0.4)
 
   def test_its_numbers_are_recorded_whatever_the_recipe_has(self):
     written = self.first.read('recipe.json')
