@@ -58,7 +58,7 @@ _KINDS = (
       ),
     ),
   ),
-  (2, ('inputs/m.tflite',), (('evaluate', '--model={file}', *_EVALUATE),)),
+  (1, ('inputs/m.tflite',), (('evaluate', '--model={file}', *_EVALUATE),)),
   (
     2,
     ('inputs/saved/*',),

@@ -274,10 +274,12 @@ def _is_within(path, root):
 def _strategy(make):
   """Returns `strategy.make` without a second split of the CPU."""
 
-  def make_once(num_replicas: int = 0):
-    if num_replicas in (0, 1, 2):
+  def make_once(num_replicas: int = 0, kind: str = 'auto'):
+    if kind == 'auto' and num_replicas in (0, 1, 2):
       return fixtures.strategy(max(num_replicas, 1))
-    return make(num_replicas)
+    if kind == 'tpu' and not num_replicas:
+      raise Began  # It would look for one in the network.
+    return make(num_replicas, kind)
 
   return make_once
 

@@ -23,6 +23,7 @@ _FORBIDDEN = {
   'pickle.find_class',
   'marshal.loads',
 }
+_WORKER = 'ft_tf.export.memory_worker'
 
 
 class Watch:
@@ -48,6 +49,8 @@ class Watch:
         return
     elif event in _CHANGING:
       path = arguments[1 if event == 'os.symlink' else 0]
+    elif event == 'subprocess.Popen' and _WORKER in (arguments[1] or ()):
+      return  # It runs a .tflite file.
     elif event in _FORBIDDEN:
       if sys._getframe(1).f_code.co_filename.startswith('<frozen importlib'):
         return  # A module of the library's own is imported.
