@@ -157,8 +157,9 @@ def _read_row(line: bytes) -> dict[str, Any] | None:
     row = json.loads(line) if line.endswith(b'\n') else None
   except (ValueError, RecursionError):
     return None
-  whole = isinstance(row, dict) and fits(row, {'*': _NUMBER})
-  return row if whole and type(row.get('step')) is int else None
+  if not isinstance(row, dict) or not fits(row, {'*': _NUMBER}):
+    return None
+  return row if type(row.get('step')) is int else None
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:

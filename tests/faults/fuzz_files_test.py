@@ -33,8 +33,7 @@ _KINDS = (
     ('inputs/m.keras', 'inputs/lambda.keras'),
     (
       ('evaluate', '--model={file}', *_EVALUATE),
-      ('evaluate', '--model={file}', *_EVALUATE),
-      ('inspect', '--model={file}'),
+      *(('inspect', '--model={file}'),) * 3,
       ('inspect', '--model={file}', '--all'),
       ('export', '--model={file}', _WORK, '--dataset=digits', _DIGITS[-1]),
       (
@@ -61,24 +60,15 @@ _KINDS = (
   (1, ('inputs/m.tflite',), (('evaluate', '--model={file}', *_EVALUATE),)),
   (
     2,
-    ('inputs/saved/*',),
+    ('inputs/saved/saved_model.pb', 'inputs/saved/variables/*'),
     (('evaluate', '--model={inputs}/saved', *_EVALUATE),),
   ),
   (
     2,
-    (
-      'inputs/run/teacher/*.json',
-      'inputs/run/student/*.json',
-      'inputs/run/teacher/metrics.jsonl',
-    ),
+    ('inputs/run/teacher/*.json', 'inputs/run/teacher/metrics.jsonl'),
     (
       ('runs', '{inputs}/run'),
       ('train-teacher', '--config={file}', _WORK, '--data_dir={data}'),
-      (
-        *('export', '--model={inputs}/run/student', _WORK),
-        *('--dataset=digits', '--data_dir={data}'),
-      ),
-      (*('evaluate', '--model={inputs}/run/student/model.keras', *_EVALUATE),),
       (
         *('train-teacher', '--workdir={inputs}/run/teacher', *_DIGITS),
         '--teacher=resnet8x0.5',
@@ -87,7 +77,19 @@ _KINDS = (
   ),
   (
     2,
-    ('inputs/run/*.json',),
+    ('inputs/run/student/recipe.json', 'inputs/run/student/result.json'),
+    (
+      ('runs', '{inputs}/run'),
+      (
+        *('export', '--model={inputs}/run/student', _WORK),
+        *('--dataset=digits', '--data_dir={data}'),
+      ),
+      ('evaluate', '--model={inputs}/run/student/model.keras', *_EVALUATE),
+    ),
+  ),
+  (
+    2,
+    ('inputs/run/recipe.json', 'inputs/run/result.json'),
     (
       ('runs', '{inputs}/run'),
       ('compress', *_DIGITS, *_SMALL, '--workdir={inputs}/run'),
@@ -95,14 +97,18 @@ _KINDS = (
     ),
   ),
   (
-    2,
-    ('inputs/run/export/*.json', 'inputs/run/export/.made_of.json'),
+    1,
+    ('inputs/run/export/export.json',),
     (
       ('demo', '--export={inputs}/run/export', '--litert={inputs}/run'),
-      (
-        *('evaluate', '--model={inputs}/run/export/student.keras'),
-        *_EVALUATE,
-      ),
+      ('evaluate', '--model={inputs}/run/export/student.keras', *_EVALUATE),
+    ),
+  ),
+  (
+    1,
+    ('inputs/run/export/.made_of.json', 'inputs/run/export/export.json'),
+    (
+      ('demo', '--export={inputs}/run/export', '--litert={inputs}/run'),
       (
         *('export', '--model={inputs}/run/student/model.keras'),
         *('--workdir={inputs}/run', '--dataset=digits', '--data_dir={data}'),
@@ -114,12 +120,8 @@ _KINDS = (
     ('inputs/images/*',),
     (
       ('prepare-data', *_IMAGES),
+      ('prepare-data', *_IMAGES),
       ('evaluate', '--model={inputs}/m.keras', *_IMAGES, '--max_bad_files=3'),
-      (
-        *('train-teacher', *_IMAGES, '--recipe=digits', '--image_size=8'),
-        *('--teacher=resnet8x0.25', '--max_bad_files=2', _WORK),
-        '--validation_examples=2',
-      ),
     ),
   ),
   (

@@ -9,11 +9,12 @@ import os
 import signal
 import tempfile
 
-import keras
 import numpy as np
 import pytest
 from absl.testing import absltest
 
+from ft_tf import factors  # noqa: F401  registers the paraphraser
+from ft_tf.models import model_files
 from tests.faults import fork_server, storage_faults
 
 _KILLS = int(os.environ.get('FT_TF_FAULTS_CASES', '52'))
@@ -129,7 +130,7 @@ def _folder_digest(path):
 
 
 def _weights(path):
-  return keras.models.load_model(path).get_weights()
+  return model_files.load(path).get_weights()
 
 
 def _rows(path):
