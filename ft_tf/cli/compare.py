@@ -85,6 +85,10 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
       f'--jobs={values.jobs}: TF_CONFIG is set, and each student is trained on '
       'all machines; leave out --jobs'
     )
+  if values.jobs > 1 and values.strategy != 'auto':
+    raise errors.UsageError(
+      f'--jobs={values.jobs}: one process has the TPU; leave out --jobs'
+    )
   setting = settings.read_setting(values)
   recipe = setting.recipe
   settings.read_signals(values)  # checks the flags

@@ -74,7 +74,7 @@ def read_setting(values: flags.FlagValues) -> Setting:
     }
   )
   # Before anything else uses TensorFlow: it may split the CPU.
-  devices = strategy.make(values.num_replicas, values.strategy)
+  devices = strategy.make_or_join(values.num_replicas, values.strategy)
   run = run_dir.RunDir(cluster.work_folder(workdir))
   run_dir.check_writable(run.path)
   if not cluster.is_chief():

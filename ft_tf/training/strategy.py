@@ -11,16 +11,12 @@ import tensorflow as tf
 from ft_tf import errors
 from ft_tf.training import cluster
 
-# What devices are taken: the GPUs or the CPU, of one machine or of all that
-# TF_CONFIG names; or a TPU.
+# What devices are taken: the GPUs or the CPU, or a TPU.
 KINDS = ('auto', 'tpu')
 
 
 def make(num_replicas: int = 0, kind: str = 'auto') -> tf.distribute.Strategy:
   """Returns a strategy over the GPUs if there are any, otherwise the CPU.
-
-  If TF_CONFIG names several machines, it is over those of all of them, and
-  waits for them; see `cluster`.
 
   Args:
     num_replicas: Number of devices; 0 takes every GPU, or one CPU device. More
@@ -29,25 +25,15 @@ def make(num_replicas: int = 0, kind: str = 'auto') -> tf.distribute.Strategy:
     kind: One of `KINDS`.
 
   Raises:
-    UsageError: there are fewer GPUs or no TPU, TF_CONFIG is wrong, or
-      TensorFlow is already in use.
+    UsageError: there are fewer GPUs or no TPU, or TensorFlow is already in use.
   """
   if num_replicas < 0:
     raise errors.UsageError(
       f'--num_replicas={num_replicas}: give 0 for all devices, or 1 or more'
     )
-  workers = cluster.read()
-  of_all = workers is not None or kind == 'tpu'
-  if of_all and num_replicas:
-    what = 'TF_CONFIG is set' if workers is not None else '--strategy=tpu'
-    raise errors.UsageError(
-      f'--num_replicas={num_replicas}: {what}, which takes all devices; leave '
-      'out --num_replicas'
-    )
   if kind == 'tpu':
+    _check_all(num_replicas, '--strategy=tpu')
     return _make_tpu()
-  if workers is not None:
-    return cluster.join(workers)
   gpus = tf.config.list_physical_devices('GPU')
   if gpus:
     if num_replicas > len(gpus):
@@ -70,6 +56,33 @@ def make(num_replicas: int = 0, kind: str = 'auto') -> tf.distribute.Strategy:
         'else uses TensorFlow'
       ) from error
   return tf.distribute.MirroredStrategy([f'CPU:{i}' for i in range(count)])
+
+
+def make_or_join(num_replicas: int, kind: str) -> tf.distribute.Strategy:
+  """Returns what `make` does, or over all machines that TF_CONFIG names.
+
+  Then it waits for them; see `cluster`.
+
+  Raises:
+    UsageError: as of `make`, or TF_CONFIG is wrong.
+  """
+  workers = cluster.read()
+  if workers is None:
+    return make(num_replicas, kind)
+  if kind != 'auto':
+    raise errors.UsageError(
+      f'--strategy={kind}: TF_CONFIG is set; leave out --strategy, or unset it'
+    )
+  _check_all(num_replicas, 'TF_CONFIG is set')
+  return cluster.join(workers)
+
+
+def _check_all(num_replicas: int, reason: str) -> None:
+  if num_replicas:
+    raise errors.UsageError(
+      f'--num_replicas={num_replicas}: {reason}, which takes all devices; '
+      'leave out --num_replicas'
+    )
 
 
 def _make_tpu() -> tf.distribute.TPUStrategy:

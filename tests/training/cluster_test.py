@@ -81,7 +81,12 @@ class ReadingTest(parameterized.TestCase):
   def test_a_number_of_devices_is_refused_beside_it(self):
     with _set({'worker': _TWO}, type='worker', index=0):
       with self.assertRaisesRegex(errors.UsageError, 'TF_CONFIG is set'):
-        strategy.make(2)
+        strategy.make_or_join(2, 'auto')
+
+  def test_a_tpu_is_refused_beside_it(self):
+    with _set({'worker': _TWO}, type='worker', index=0):
+      with self.assertRaisesRegex(errors.UsageError, 'TF_CONFIG is set'):
+        strategy.make_or_join(0, 'tpu')
 
   def test_a_tpu_that_is_not_there_is_refused_in_a_line(self):
     with mock.patch.dict(os.environ, {'TPU_NAME': 'none'}):
