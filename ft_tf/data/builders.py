@@ -1,6 +1,7 @@
 """TFDS builders of data sets by name, and the preparation of their files."""
 
 import glob
+import json
 import os
 import re
 import sys
@@ -205,8 +206,9 @@ def _find(
     return tfds.builder(name, data_dir=data_dir, **values)
   except Exception as error:  # TFDS raises many kinds over damaged metadata.
     prepared = list_prepared(name, data_dir)
-    known_kinds = (tfds.core.DatasetNotFoundError, ValueError, AssertionError)
-    if not isinstance(error, known_kinds):
+    no_such = (tfds.core.DatasetNotFoundError, ValueError, AssertionError)
+    damaged = (json.JSONDecodeError, UnicodeDecodeError)
+    if isinstance(error, damaged) or not isinstance(error, no_such):
       raise tfds_images.damaged_error(
         name, data_dir or str(tfds.core.constants.DATA_DIR), error
       ) from error

@@ -1,6 +1,7 @@
 """Commands side by side, and signals to those that have processes."""
 
 import contextlib
+import glob
 import io
 import json
 import os
@@ -14,7 +15,7 @@ import tensorflow_datasets as tfds
 from absl.testing import absltest
 
 from ft_tf import errors
-from ft_tf.data import builders, digits, tfds_images, tfds_metadata
+from ft_tf.data import builders, digits, sources, tfds_images, tfds_metadata
 from tests.faults import commands
 
 
@@ -99,6 +100,37 @@ class MetadataTest(absltest.TestCase):
 
   def test_names_of_tfds_pass(self):
     tfds_metadata.check('strange', self.folder)
+
+  def test_damaged_metadata_is_a_line(self):
+    for name in ('features.json', 'dataset_info.json'):
+      path = f'{self.folder}/strange/1.0.0/{name}'
+      with open(path, encoding='utf-8') as file:
+        whole = file.read()
+      for content in (whole[:-9].encode(), b'', b'\xff\xfe'):
+        with open(path, 'wb') as file:
+          file.write(content)
+        with self.assertRaisesRegex(
+          errors.UsageError, 'TFDS cannot read the files of strange .*put back'
+        ):
+          builders.open_images('strange', data_dir=self.folder)
+      with open(path, 'w', encoding='utf-8') as file:
+        file.write(whole)
+
+  def test_damaged_record_is_a_line(self):
+    (path,) = glob.glob(f'{self.folder}/strange/1.0.0/*-test.*')
+    with open(path, 'rb') as file:
+      content = bytearray(file.read())
+    # Within the image of the first record.
+    content[content.index(b'IHDR') + 5] ^= 0xFF
+    with open(path, 'wb') as file:
+      file.write(content)
+    os.rename(f'{self.folder}/strange', f'{self.folder}/digits')
+    source = sources.Source('digits', data_dir=self.folder)
+    with self.assertRaisesRegex(errors.TrainingError, 'cannot be decoded'):
+      source.read('test')
+    source.keep_in_files()
+    with self.assertRaisesRegex(errors.TrainingError, 'cannot be decoded'):
+      source.read('test').images[:1]
 
   def test_module_of_another_name_is_not_imported(self):
     own = '"tensorflow_datasets.core.features.image_feature.Image"'
