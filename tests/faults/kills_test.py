@@ -19,13 +19,14 @@ from tests.faults import fork_server, storage_faults
 
 _KILLS = int(os.environ.get('FT_TF_FAULTS_CASES', '52'))
 # Of which so many parts in each phase, and the last event that is drawn: with
-# more, a stage would be over before it is killed often.
+# more, a phase would be over before it is killed often, and the last one before
+# it is killed at all.
 _SHARES = {
-  'teacher': (0.24, 26),
-  'paraphraser': (0.2, 30),
-  'student': (0.24, 30),
-  'exports': (0.22, 24),
-  'report': (0.1, 8),
+  'teacher': (0.26, 24),
+  'paraphraser': (0.22, 24),
+  'student': (0.26, 20),
+  'exports': (0.22, 9),
+  'report': (0.1, 4),
 }
 _LATEST = 0.15  # seconds after an event
 _TIMED = {'images_per_second', 'input_wait', 'compile_seconds', 'wall_seconds'}
@@ -44,6 +45,8 @@ def _draw_kills(rng) -> list[fork_server.Kill]:
   for phase, (share, latest) in _SHARES.items():
     for _ in range(max(1, round(_KILLS * share))):
       delay = rng.choice((0.0, rng.uniform(0.001, _LATEST)))
+      if phase == 'report':
+        delay = 0.0  # It could end within that time.
       kills.append(fork_server.Kill(phase, rng.randint(1, latest), delay))
   return kills
 
@@ -68,16 +71,11 @@ class KillsTest(absltest.TestCase):
   def test_compression_that_is_killed_often_equals_one_that_never_was(self):
     status, said = self._compress('whole')
     self.assertEqual(status, 0, said)
-    count = 0
     for kill in _draw_kills(storage_faults.chance('kills')):
       status, said = self._compress('killed', kill)
-      if status == 0:
-        break  # The last part had fewer events than were drawn.
       self.assertTrue(os.WIFSIGNALED(status), f'{kill}: {said}')
       self.assertIn(os.WTERMSIG(status), (signal.SIGKILL, signal.SIGALRM), said)
       self.assertNotIn('Traceback', said)
-      count += 1
-    self.assertGreaterEqual(count, _KILLS - 2)
     status, said = self._compress('killed')
     self.assertEqual(status, 0, said)
     self._assert_equal_runs()
