@@ -29,7 +29,7 @@ from ft_tf.data import array_source, datasets, example_sets
 from ft_tf.export import device_limits
 from ft_tf.export import student as export_student
 from ft_tf.models import checks, model_files
-from ft_tf.training import cluster, loop, stage, strategy
+from ft_tf.training import loop, stage, strategy, tf_config
 
 
 def distill(
@@ -162,7 +162,7 @@ def distill(
 @contextlib.contextmanager
 def _folder(workdir: Any) -> Iterator[run_dir.RunDir]:
   """Yields the run folder; a temporary one is kept unless nothing began."""
-  if cluster.read() is not None:
+  if tf_config.read() is not None:
     raise errors.UsageError(
       'TF_CONFIG is set, and this call trains on one machine: unset it, or '
       'give the commands of ft-tf on all machines'

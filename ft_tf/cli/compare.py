@@ -20,7 +20,7 @@ from ft_tf import arms, catalogue, comparison, errors, rehearsal, workshop
 from ft_tf.cli import flag_sets, outcome, settings
 from ft_tf.data import datasets
 from ft_tf.report import closing, tables
-from ft_tf.training import cluster
+from ft_tf.training import tf_config
 
 _MOST_JOBS = 256
 
@@ -79,8 +79,8 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> outcome.Outcome:
   if values.dry_run:
-    cluster.ignore()  # It plans for this machine.
-  elif values.jobs > 1 and cluster.read() is not None:
+    tf_config.ignore()  # It plans for this machine.
+  elif values.jobs > 1 and tf_config.read() is not None:
     raise errors.UsageError(
       f'--jobs={values.jobs}: TF_CONFIG is set, and each student is trained on '
       'all machines; leave out --jobs'

@@ -19,7 +19,7 @@ from absl import flags
 
 from ft_tf import doctor, workshop
 from ft_tf.cli import compress, flag_sets, outcome, settings
-from ft_tf.training import cluster
+from ft_tf.training import tf_config
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -30,7 +30,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> outcome.Outcome:
-  cluster.ignore()  # It looks at this machine.
+  tf_config.ignore()  # It looks at this machine.
   setting = settings.read_setting(values)
   settings.read_signals(values)  # refused if wrong; the rehearsal has no cache
   recipe, choice = settings.choose_student(values, setting)

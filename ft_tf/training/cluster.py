@@ -10,9 +10,7 @@ them continue from its checkpoint.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
-import json
 import os
 import re
 import sys
@@ -25,14 +23,8 @@ import numpy as np
 import tensorflow as tf
 
 from ft_tf import errors, interrupts
+from ft_tf.training import tf_config
 
-VARIABLE = 'TF_CONFIG'
-_FORM = (
-  'give {"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", '
-  '"index": 0}}, with the index of this machine'
-)
-_KINDS = ('chief', 'worker')  # in the order of the workers
-_ADDRESS = re.compile(r'[^\s:/]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}')
 # Of an error of TensorFlow's, which worker it is about.
 _TASK = re.compile(r'/job:(\w+)(?:/replica:\d+)?/task:(\d+)')
 # Bytes that the chief sends at a time; of integers of 8 bytes.
@@ -41,30 +33,12 @@ _CHUNK = 2**24
 _NOT_SENT = ('tensorboard', 'maps', '.lock')
 
 
-@dataclasses.dataclass(frozen=True)
-class Workers:
-  """What TF_CONFIG says.
-
-  Attributes:
-    addresses: HOST:PORT of each worker, the chief first.
-    tasks: TensorFlow's name of each, such as `('worker', 0)`.
-    index: Which of them this process is.
-  """
-
-  addresses: tuple[str, ...]
-  tasks: tuple[tuple[str, int], ...]
-  index: int
-
-  @property
-  def name(self) -> str:
-    """What messages call this process."""
-    return f'worker {self.index} of {len(self.addresses)}'
-
-
 class _Joined:
   """The workers that this process has joined; a process joins but once."""
 
-  def __init__(self, workers: Workers, strategy: tf.distribute.Strategy):
+  def __init__(
+    self, workers: tf_config.Workers, strategy: tf.distribute.Strategy
+  ):
     self.workers = workers
     self.strategy = strategy
     self.folder: tempfile.TemporaryDirectory[str] | None = None
@@ -84,56 +58,7 @@ class _Joined:
 _joined: _Joined | None = None
 
 
-def read() -> Workers | None:
-  """Returns what TF_CONFIG says; None: this machine works alone.
-
-  Raises:
-    UsageError: it is no such text.
-  """
-  text = os.environ.get(VARIABLE, '').strip()
-  if not text:
-    return None
-  try:
-    given = json.loads(text)
-    cluster, task = given.get('cluster') or {}, given.get('task') or {}
-    jobs = {kind: list(cluster[kind]) for kind in _KINDS if kind in cluster}
-    own = (str(task.get('type', '')), int(task.get('index', 0)))
-    others = cluster.keys() - set(_KINDS)
-  except (ValueError, TypeError, AttributeError) as error:
-    raise errors.UsageError(
-      f'{VARIABLE} cannot be read ({error}): {_FORM}'
-    ) from error
-  if not jobs and not others:
-    return None
-  tasks = [(kind, i) for kind in jobs for i in range(len(jobs[kind]))]
-  addresses = [str(address) for kind in jobs for address in jobs[kind]]
-  if others:
-    raise errors.UsageError(
-      f'{VARIABLE} names the jobs {", ".join(sorted(others))}: leave out all '
-      f'but {" and ".join(_KINDS)}'
-    )
-  wrong = [each for each in addresses if not _ADDRESS.fullmatch(each)]
-  if wrong or len(set(addresses)) < len(addresses):
-    raise errors.UsageError(
-      f'{VARIABLE} has the workers {", ".join(addresses)}: give each its own '
-      'HOST:PORT'
-    )
-  if own not in tasks:
-    raise errors.UsageError(
-      f'{VARIABLE} says that this machine is {own[0] or "of no type"} '
-      f'{own[1]}, which its cluster does not name: {_FORM}'
-    )
-  if len(tasks) == 1:
-    return None
-  return Workers(tuple(addresses), tuple(tasks), tasks.index(own))
-
-
-def ignore() -> None:
-  """Has this process work alone, whatever TF_CONFIG says."""
-  os.environ.pop(VARIABLE, None)
-
-
-def join(workers: Workers) -> tf.distribute.Strategy:
+def join(workers: tf_config.Workers) -> tf.distribute.Strategy:
   """Waits for all workers, and returns the strategy of their devices.
 
   Raises:
@@ -142,15 +67,13 @@ def join(workers: Workers) -> tf.distribute.Strategy:
   global _joined
   if _joined is not None:
     return _joined.strategy
-  others = [a for i, a in enumerate(workers.addresses) if i != workers.index]
-  role = ' (the chief)' if not workers.index else ''
-  _say(f'{workers.name}{role} waits for {", ".join(others)}')
+  tf_config.meet(workers)
   try:
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
   except RuntimeError as error:
     raise errors.UsageError(
-      f'{VARIABLE} is set: make the strategy before anything else uses '
-      f'TensorFlow ({error})'
+      f'{tf_config.VARIABLE} is set: make the strategy before anything else '
+      f'uses TensorFlow ({error})'
     ) from error
   except tf.errors.OpError as error:
     raise errors.UsageError(
@@ -280,7 +203,7 @@ def _codes_of_lost() -> tuple[int, ...]:
   )
 
 
-def _describe_lost(workers: Workers, message: str) -> str:
+def _describe_lost(workers: tf_config.Workers, message: str) -> str:
   """Returns which worker an error of TensorFlow's says to be gone."""
   for kind, number in _TASK.findall(message):
     task = (kind, int(number))

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from ft_tf import errors
-from ft_tf.training import cluster
+from ft_tf.training import cluster, tf_config
 
 # What devices are taken: the GPUs or the CPU, or a TPU.
 KINDS = ('auto', 'tpu')
@@ -66,7 +66,7 @@ def make_or_join(num_replicas: int, kind: str) -> tf.distribute.Strategy:
   Raises:
     UsageError: as of `make`, or TF_CONFIG is wrong.
   """
-  workers = cluster.read()
+  workers = tf_config.read()
   if workers is None:
     return make(num_replicas, kind)
   if kind != 'auto':

@@ -153,6 +153,29 @@ class MachinesTest(absltest.TestCase):
     self.assertEqual(steps, list(range(1, steps[-1] + 1)))
     self.assertGreaterEqual(stopped_at, steps[-1])
 
+  def test_worker_that_waits_for_the_others_ends_by_a_signal(self):
+    folder = os.path.join(self.folder, 'never')
+    port, other = _ports(2)
+    addresses = [f'127.0.0.1:{other}', f'127.0.0.1:{port}']
+    cluster = {'worker': addresses}
+    process = commands.start(
+      *_COMMAND,
+      f'--workdir={folder}',
+      f'--data_dir={self.data}',
+      TF_CONFIG=json.dumps(
+        {'cluster': cluster, 'task': {'type': 'worker', 'index': 1}}
+      ),
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+      if 'worker 1 of 2 waits for' in line:
+        break
+    process.send_signal(signal.SIGTERM)
+    ((code, said),) = _end([process])
+    self.assertEqual(code, 143)
+    self.assertIn('stopped by SIGTERM', said)
+    self.assertFalse(os.path.exists(folder))
+
   def test_resumed_equals_uninterrupted(self):
     flags = ('--teacher_epochs=3',)
     whole = os.path.join(self.folder, 'whole')

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import textwrap
 from unittest import mock
@@ -9,7 +10,7 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.training import cluster, strategy
+from ft_tf.training import cluster, strategy, tf_config
 
 _MANIFEST = os.path.join(
   os.path.dirname(__file__), '../../examples/kubernetes_job.yaml'
@@ -19,22 +20,22 @@ _TWO = ['10.0.0.1:2222', 'two.local:2222']
 
 def _set(cluster_spec, **task):
   text = json.dumps({'cluster': cluster_spec, 'task': task})
-  return mock.patch.dict(os.environ, {cluster.VARIABLE: text})
+  return mock.patch.dict(os.environ, {tf_config.VARIABLE: text})
 
 
 class ReadingTest(parameterized.TestCase):
   @parameterized.parameters('', '  ', '{}', '{"cluster": {}}')
   def test_without_machines_this_one_works_alone(self, text):
-    with mock.patch.dict(os.environ, {cluster.VARIABLE: text}):
-      self.assertIsNone(cluster.read())
+    with mock.patch.dict(os.environ, {tf_config.VARIABLE: text}):
+      self.assertIsNone(tf_config.read())
 
   def test_a_single_machine_works_alone(self):
     with _set({'worker': _TWO[:1]}, type='worker', index=0):
-      self.assertIsNone(cluster.read())
+      self.assertIsNone(tf_config.read())
 
   def test_first_worker_is_the_chief(self):
     with _set({'worker': _TWO}, type='worker', index=1):
-      workers = cluster.read()
+      workers = tf_config.read()
     self.assertEqual(workers.addresses, tuple(_TWO))
     self.assertEqual(workers.index, 1)
     self.assertEqual(workers.name, 'worker 1 of 2')
@@ -42,7 +43,7 @@ class ReadingTest(parameterized.TestCase):
   def test_a_chief_of_its_own_comes_before_the_workers(self):
     spec = {'worker': _TWO, 'chief': ['10.0.0.9:1']}
     with _set(spec, type='worker', index=0):
-      workers = cluster.read()
+      workers = tf_config.read()
     self.assertEqual(workers.addresses, ('10.0.0.9:1', *_TWO))
     self.assertEqual(workers.index, 1)
 
@@ -63,6 +64,11 @@ class ReadingTest(parameterized.TestCase):
       'its own HOST:PORT',
     ),
     (
+      '{"cluster": {"worker": ["a:1", "b:70000"]},'
+      ' "task": {"type": "worker", "index": 0}}',
+      'its own HOST:PORT',
+    ),
+    (
       '{"cluster": {"worker": ["a", "b:1"]},'
       ' "task": {"type": "worker", "index": 0}}',
       'its own HOST:PORT',
@@ -74,9 +80,9 @@ class ReadingTest(parameterized.TestCase):
     ),
   )
   def test_what_is_wrong_is_refused_in_a_line(self, text, says):
-    with mock.patch.dict(os.environ, {cluster.VARIABLE: text}):
+    with mock.patch.dict(os.environ, {tf_config.VARIABLE: text}):
       with self.assertRaisesRegex(errors.UsageError, says):
-        cluster.read()
+        tf_config.read()
 
   def test_a_number_of_devices_is_refused_beside_it(self):
     with _set({'worker': _TWO}, type='worker', index=0):
@@ -92,6 +98,26 @@ class ReadingTest(parameterized.TestCase):
     with mock.patch.dict(os.environ, {'TPU_NAME': 'none'}):
       with self.assertRaisesRegex(errors.UsageError, 'leave out --strategy'):
         strategy.make(kind='tpu')
+
+
+class MeetingTest(absltest.TestCase):
+  def test_workers_wait_until_all_listen(self):
+    with socket.create_server(('127.0.0.1', 0)) as one:
+      port = one.getsockname()[1]
+    with socket.create_server(('127.0.0.1', 0)) as there:
+      addresses = f'127.0.0.1:{port}', f'127.0.0.1:{there.getsockname()[1]}'
+      tasks = ('worker', 0), ('worker', 1)
+      tf_config.meet(tf_config.Workers(addresses, tasks, 0))
+      # The port is free again, for TensorFlow.
+      socket.create_server(('127.0.0.1', port)).close()
+
+  def test_a_port_in_use_is_refused(self):
+    with socket.create_server(('', 0)) as taken:
+      port = taken.getsockname()[1]
+      addresses = f'127.0.0.1:{port}', '127.0.0.1:1'
+      tasks = ('worker', 0), ('worker', 1)
+      with self.assertRaisesRegex(errors.UsageError, 'give a free port'):
+        tf_config.meet(tf_config.Workers(addresses, tasks, 0))
 
 
 class ManifestTest(absltest.TestCase):
@@ -116,8 +142,8 @@ class ManifestTest(absltest.TestCase):
         text=True,
         check=True,
       )
-      with mock.patch.dict(os.environ, {cluster.VARIABLE: ran.stdout}):
-        workers = cluster.read()
+      with mock.patch.dict(os.environ, {tf_config.VARIABLE: ran.stdout}):
+        workers = tf_config.read()
       self.assertEqual(workers.index, index)
       self.assertEqual(
         workers.addresses, tuple(f'ft-tf-{i}.ft-tf:2222' for i in range(3))
