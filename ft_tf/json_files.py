@@ -10,6 +10,44 @@ from typing import Any
 from ft_tf import errors
 
 _CHECKSUM = 'checksum'
+_NUMBER = (int, float, type(None))
+_TEXT = (str, type(None))
+_TENSOR = {'dtype': str, 'shape': [(int, type(None))]}
+# What the values in files of runs are, where they are; '*' is of all names. A
+# file with other values was changed by something else than a run.
+_SHAPES: dict[str, Any] = {
+  'recipe.json': {
+    'stage': str,
+    'seed': int,
+    **dict.fromkeys(('teacher', 'paraphraser', 'qat'), dict),
+    'student': {'method': str},
+    'data': {'dataset': str, 'resizing': str, 'image_size': (int, str)},
+  },
+  'result.json': {
+    'method': str,
+    **dict.fromkeys(('seed', 'accuracy', 'loss', 'steps'), _NUMBER),
+    'parameters': _NUMBER,
+    'wall_seconds': (int, float),
+  },
+  'environment.json': [dict],
+  'export.json': {
+    '*': {
+      **dict.fromkeys(('bytes', 'accuracy', 'agreement'), _NUMBER),
+      'examples': int,
+      'preprocessing': {'resizing': str, 'sizes': [[int]]},
+      'input': _TENSOR,
+      'output': _TENSOR,
+      'latency_ms': {'p50': _NUMBER},
+    }
+  },
+  '.made_of.json': {'formats': [str]},
+  'comparison.json': dict,
+  'samples.json': [{'*': str}],
+  'predictions.json': dict,
+  'latency.json': {'files': {'*': dict}, 'fastest': _TEXT},
+  'layers.json': dict,
+  'candidates.json': {'candidates': [dict]},
+}
 _FIX = 'delete it, and run the command that wrote it again'
 
 
@@ -36,7 +74,34 @@ def load(path: str, kind: type | None = None, fix: str = _FIX) -> Any:
     raise _damaged(path, reason, fix) from error
   if kind is not None and not isinstance(value, kind):
     raise _damaged(path, f'no {kind.__name__}', fix)
+  if not fits(value, _SHAPES.get(os.path.basename(path), object)):
+    raise _damaged(path, 'its values are of other types', fix)
   return value
+
+
+def fits(value: Any, shape: Any) -> bool:
+  """Tells whether a JSON value is of a shape.
+
+  Args:
+    value: The value.
+    shape: A type or several; `[shape]` of all elements of a list; an object of
+      names and shapes, of which the value may lack some and have others.
+  """
+  if isinstance(shape, list):
+    return isinstance(value, list) and all(
+      fits(each, shape[0]) for each in value
+    )
+  if isinstance(shape, dict):
+    return isinstance(value, dict) and all(
+      fits(inner, shape.get(name, shape.get('*', object)))
+      for name, inner in value.items()
+    )
+  return isinstance(value, shape)
+
+
+def is_recipe(value: Any) -> bool:
+  """Tells whether a value can be that of a `recipe.json`."""
+  return fits(value, _SHAPES['recipe.json'])
 
 
 def load_checked(path: str) -> Any:
@@ -92,8 +157,9 @@ def _read_row(line: bytes) -> dict[str, Any] | None:
     row = json.loads(line) if line.endswith(b'\n') else None
   except (ValueError, RecursionError):
     return None
-  whole = isinstance(row, dict) and type(row.get('step')) is int
-  return row if whole else None
+  if not isinstance(row, dict) or not fits(row, {'*': _NUMBER}):
+    return None
+  return row if type(row.get('step')) is int else None
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:

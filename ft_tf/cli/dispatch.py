@@ -211,6 +211,7 @@ def _parse(
   Raises:
     UsageError: it is wrong.
   """
+  _check_flag_files(arguments)
   try:
     rest = values(['', *arguments])
   except flags.UnrecognizedFlagError as error:
@@ -219,8 +220,15 @@ def _parse(
       f'{errors.did_you_mean(error.flagname, list(values), prefix="--")}; '
       '--help lists all'
     ) from error
+  except flags.CantOpenFlagFileError as error:
+    raise errors.UsageError(f'{error}: give the path of a text file') from error
+  except UnicodeDecodeError as error:
+    raise errors.UsageError(
+      f'--flagfile is not text ({error.reason}): give a file of lines such as '
+      '--seed=3'
+    ) from error
   except flags.Error as error:
-    raise errors.UsageError(str(error)) from error
+    raise errors.UsageError(f'{error}; --help lists all') from error
   if len(rest) == 2 and positional and not values[positional].present:
     values[positional].parse(rest.pop())
   if len(rest) > 1:
@@ -232,10 +240,21 @@ def _parse(
       raise errors.UsageError(
         f'--{name}={flag.value}: {flag.help}; give a finite number'
       )
+    if name == 'data_dir' and flag.value == '':
+      raise errors.UsageError(f'--data_dir is empty: give a {flag.help}')
     if isinstance(flag.value, str):
       flag.value = paths.expand(flag.value)
     elif isinstance(flag.value, list):
       flag.value = [paths.expand(str(each)) for each in flag.value]
+
+
+def _check_flag_files(arguments: Sequence[str]) -> None:
+  """Raises `UsageError` for absl's --flagfile of a pipe, which would wait."""
+  for i, argument in enumerate(arguments):
+    flag, equals, value = argument.lstrip('-').partition('=')
+    if flag == 'flagfile':
+      path = value if equals else ''.join(arguments[i + 1 : i + 2])
+      paths.check_regular(os.path.expanduser(path), '--flagfile=')
 
 
 def _import_everything(values: flags.FlagValues) -> None:
@@ -245,8 +264,8 @@ def _import_everything(values: flags.FlagValues) -> None:
     lazy.finish()
     tf.config.list_physical_devices()
   # TensorFlow's and TFDS's notes; what ends a command is an exception.
-  logging.set_verbosity(logging.ERROR)
-  tf.get_logger().setLevel('ERROR')
+  logging.set_verbosity(logging.FATAL)
+  tf.get_logger().setLevel('FATAL')
   tfds.disable_progress_bar()
   if 'allow_unsafe_model' in values and values.allow_unsafe_model:
     model_files.allow_unsafe()

@@ -8,11 +8,14 @@ recipe. The result has the accuracy (0 to 1), the loss (mean cross entropy,
 nats) and the number of examples.
 """
 
+import os
+
 from absl import flags
 
 from ft_tf.cli import flag_sets, outcome, settings
 from ft_tf.data import datasets
 from ft_tf.evaluation import metrics, predictors
+from ft_tf.export import memory
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -25,6 +28,8 @@ def define_flags(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues) -> outcome.Outcome:
   path = settings.required(values, 'model')
   settings.required(values, 'dataset')
+  if path.endswith('.tflite') and os.path.isfile(path):
+    memory.check_survives(path)
   predict = predictors.open_predictor(path)
   source = settings.read_source(values, predict.image_shape, model=path)
   dataset = datasets.Dataset(source, test_split=values.split)

@@ -16,6 +16,7 @@ from absl import flags
 from ft_tf import (
   catalogue,
   errors,
+  json_files,
   paths,
   recipe_fit,
   recipe_flags,
@@ -140,11 +141,11 @@ def read_config(path: str) -> recipes.Recipe:
   try:
     with open(path, encoding='utf-8') as file:
       written = json.load(file)
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise errors.UsageError(
       f'--config={path}: give the recipe.json of a run ({error})'
     ) from error
-  if not isinstance(written, dict) or not isinstance(written.get('data'), dict):
+  if not json_files.is_recipe(written) or 'data' not in written:
     raise errors.UsageError(
       f'--config={path}: give the recipe.json of a run; this file has no recipe'
     )

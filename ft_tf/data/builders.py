@@ -1,6 +1,7 @@
 """TFDS builders of data sets by name, and the preparation of their files."""
 
 import glob
+import json
 import os
 import re
 import sys
@@ -177,7 +178,8 @@ def prepare(
     tfds_images.prepare(builder)
   except Exception as error:  # TFDS raises many kinds, asserts among them.
     raise errors.UsageError(
-      f'cannot prepare {name} in {builder.data_dir}: {error}'
+      f'cannot prepare {name} in {builder.data_dir}: {error}; give another '
+      '--data_dir, or run the same command again once this is fixed'
     ) from error
   formats = {file.value for file in builder.info.available_file_formats()}
   if file_format not in formats:
@@ -202,8 +204,14 @@ def _find(
   tfds_metadata.check(name, data_dir or str(tfds.core.constants.DATA_DIR))
   try:
     return tfds.builder(name, data_dir=data_dir, **values)
-  except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
+  except Exception as error:  # TFDS raises many kinds over damaged metadata.
     prepared = list_prepared(name, data_dir)
+    no_such = (tfds.core.DatasetNotFoundError, ValueError, AssertionError)
+    damaged = (json.JSONDecodeError, UnicodeDecodeError)
+    if isinstance(error, damaged) or not isinstance(error, no_such):
+      raise tfds_images.damaged_error(
+        name, data_dir or str(tfds.core.constants.DATA_DIR), error
+      ) from error
     if prepared:
       where = data_dir or tfds.core.constants.DATA_DIR
       raise _other_version_error(name, where, prepared) from error

@@ -55,7 +55,8 @@ class StoredImages:
     """
     positions = np.arange(len(self))[key]
     records = self._store.read(self._indices[np.atleast_1d(positions)].tolist())
-    images = self._decode(tf.constant(records, tf.string, [len(records)]))
+    with stores.explained():
+      images = self._decode(tf.constant(records, tf.string, [len(records)]))
     return images.numpy().reshape(*positions.shape, *self.shape[1:])
 
   @functools.cached_property

@@ -16,6 +16,7 @@ from ft_tf.data import (
   memory,
   records,
   sampling,
+  stores,
 )
 
 
@@ -136,7 +137,8 @@ class Source:
       self.keep_in_files()
     if self._in_files:
       return self._open(split)
-    return self._load(split)
+    with stores.explained():
+      return self._load(split)
 
   def keep_in_files(self) -> None:
     """Has images read from their files from now on, whenever they are used."""

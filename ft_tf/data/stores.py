@@ -13,6 +13,10 @@ from ft_tf import errors
 _AT_ONCE = 1024  # records
 UNLABELLED = -1  # the label of images without a label
 _READ_ERROR = re.compile(f'{errors.TrainingError.__name__}: ([^\n]*)')
+# The operations that fail over records which are not what was written.
+_DAMAGED = re.compile(
+  r'Decode[A-Z]\w+|ParseExample|(corrupted|truncated) record'
+)
 
 
 class Store:
@@ -47,9 +51,10 @@ class Store:
       ),
       input_signature=[tf.TensorSpec([None], tf.string)],
     )
-    parts = [
-      parse(tf.constant(part)).numpy() for part in self._parts(positions)
-    ]
+    with explained():
+      parts = [
+        parse(tf.constant(part)).numpy() for part in self._parts(positions)
+      ]
     return np.concatenate([np.empty(0, np.int64), *parts])
 
   def digest(self, positions: np.ndarray) -> str:
@@ -73,9 +78,11 @@ class RecordFiles(Store):
     count: int,
     read: Callable[[list[int]], list[bytes]],
     parse: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    classes: int,
   ):
     """Reads nothing yet; see `Store` for `read` and `parse`."""
     self._count = count
+    self._classes = classes
     self._read = read
     self._parse = parse
 
@@ -87,6 +94,17 @@ class RecordFiles(Store):
 
   def parse(self, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return self._parse(record)
+
+  def labels(self, positions: np.ndarray) -> np.ndarray:
+    labels = super().labels(positions)
+    wrong = labels[(labels < 0) | (labels >= self._classes)]
+    if len(wrong):
+      raise errors.TrainingError(
+        f'a stored image has the label {wrong[0]} of {self._classes} classes, '
+        'the files of the data set are damaged: put back a copy of them, or '
+        'delete them and run ft-tf prepare-data'
+      )
+    return labels
 
 
 class Joined(Store):
@@ -172,12 +190,20 @@ def explained() -> Iterator[None]:
   what is raised.
 
   Raises:
-    TrainingError: the error of a store.
+    TrainingError: the error of a store, or a record is damaged.
   """
   try:
     yield
-  except tf.errors.OpError as error:
-    match = _READ_ERROR.search(error.message or '')
-    if match is None:
+  except (tf.errors.OpError, UnicodeDecodeError) as error:
+    # The text of an error may quote bytes of a record, which are no text.
+    text = str(getattr(error, 'message', '')) or 'DecodeBytes'
+    match = _READ_ERROR.search(text)
+    if match is not None:
+      raise errors.TrainingError(match.group(1)) from error
+    if not _DAMAGED.search(text):
       raise
-    raise errors.TrainingError(match.group(1)) from error
+    raise errors.TrainingError(
+      'a stored image of the data set cannot be decoded, its files are '
+      'damaged: put back a copy of them, or delete them and run ft-tf '
+      'prepare-data'
+    ) from error

@@ -2,7 +2,9 @@
 
 import contextlib
 import fcntl
+import glob
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from ft_tf import errors
+from ft_tf import errors, storage
 from ft_tf.data import progress, stores, tfrecord_files
 
 _AT_ONCE = 1024  # records
@@ -41,9 +43,19 @@ class TfdsImages:
     """
     self._name = name
     self._builder = builder
-    self._keys = _supervised_keys(name, builder.info)
-    image, label = (builder.info.features[key] for key in self._keys)
-    self.label_names: list[str] = list(label.names)
+    try:
+      self._keys = _supervised_keys(name, builder.info)
+      image, label = (builder.info.features[key] for key in self._keys)
+      self.label_names: list[str] = list(label.names or ())
+    except errors.UsageError:
+      raise
+    except Exception as error:  # Of damaged metadata TFDS raises many kinds.
+      raise damaged_error(name, str(builder.data_dir), error) from error
+    if not self.label_names:
+      raise errors.UsageError(
+        f'{name} in {builder.data_dir} has no names of classes: prepare it '
+        'again in another --data_dir'
+      )
     self.shape: tuple[int | None, int | None, int | None] = image.shape
     self.dtype = np.dtype(image.np_dtype)
 
@@ -89,14 +101,15 @@ class TfdsImages:
       )
       return example[image_key], example[label_key]
 
+    classes = len(self.label_names)
     if self._is_tfrecord:
       files = tfrecord_files.TfRecordFiles(
         (part.filename, part.skip, part.take)
         for part in self._builder.info.splits[split].file_instructions
       )
-      return stores.RecordFiles(len(files), files.read, parse)
+      return stores.RecordFiles(len(files), files.read, parse, classes)
     source = self._source(split)
-    return stores.RecordFiles(len(source), source.__getitems__, parse)
+    return stores.RecordFiles(len(source), source.__getitems__, parse, classes)
 
   def read_in_order(self, split: str, *, decode: bool) -> tf.data.Dataset:
     """Returns image and label of all examples of a split, in order.
@@ -146,6 +159,15 @@ class TfdsImages:
     )
 
 
+def damaged_error(name: str, where: str, error: Exception) -> errors.UsageError:
+  """Returns the error for prepared files that TFDS cannot read."""
+  lines = str(error).strip().splitlines() or [type(error).__name__]
+  return errors.UsageError(
+    f'TFDS cannot read the files of {name} in {where} ({lines[0]}): put back a '
+    'copy of them, or delete them and run ft-tf prepare-data'
+  )
+
+
 def prepare(builder: tfds.core.DatasetBuilder, **options: Any) -> None:
   """Downloads a data set and writes its files, unless they are there.
 
@@ -154,11 +176,34 @@ def prepare(builder: tfds.core.DatasetBuilder, **options: Any) -> None:
   if not builder.is_prepared():
     with _only_one(builder):
       if not builder.is_prepared():
+        _remove_incomplete(builder)
         # TFDS prints on standard output, which is for results.
         with contextlib.redirect_stdout(sys.stderr):
           builder.download_and_prepare(**options)
   if not builder.info.splits:  # Another process has prepared it since.
     builder.info.read_from_directory(builder.data_dir)
+
+
+def _remove_incomplete(builder: tfds.core.DatasetBuilder) -> None:
+  """Removes what killed preparations of a data set have left.
+
+  The caller holds its lock, so that no other process is writing them. TFDS
+  gives each preparation a folder of a new name, and continues none.
+  """
+  parent, version = os.path.split(str(builder.data_dir))
+  left = [
+    path
+    for path in glob.glob(os.path.join(glob.escape(parent), 'incomplete.*'))
+    if os.path.basename(path).endswith(f'_{version}') and os.path.isdir(path)
+  ]
+  if left:
+    size = storage.format_bytes(sum(map(storage.size, left)))
+    for path in left:
+      shutil.rmtree(path)
+    progress.log(
+      f'{builder.name}: removed {size} in {parent} that interrupted '
+      'preparations had left; it is prepared from the start'
+    )
 
 
 @contextlib.contextmanager

@@ -153,6 +153,10 @@ class LiteRTPredictor(FilePredictor):
     self.interpreter.invoke()
 
   def _run(self, images):
+    with inference.computing(self.given):
+      return self._run_any(images)
+
+  def _run_any(self, images):
     if tuple(self._shape()) != images.shape:
       self.interpreter.resize_tensor_input(self._input['index'], images.shape)
       self.interpreter.allocate_tensors()
@@ -253,7 +257,8 @@ class OnnxPredictor(FilePredictor):
 
   def _run(self, images):
     self._feed = {self._name: images.astype(self.input.dtype)}
-    (output,) = self._session.run(None, self._feed)
+    with inference.computing(self.given):
+      (output,) = self._session.run(None, self._feed)
     return output.astype(np.float32)
 
 

@@ -1,7 +1,8 @@
 """What every format's inference shares: its interface and its checks."""
 
 import abc
-from collections.abc import Callable, Sequence, Sized
+import contextlib
+from collections.abc import Callable, Iterator, Sequence, Sized
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +51,29 @@ class Predictor(abc.ABC):
         f'x channels), these are {"x".join(map(str, image_shape))}: leave out '
         '--image_size, or give another --model or --dataset'
       )
+
+
+@contextlib.contextmanager
+def computing(given: str) -> Iterator[None]:
+  """Turns what a given model raises while it computes into one line.
+
+  Args:
+    given: As of `Predictor`; of '', a model of ours, nothing is turned.
+
+  Raises:
+    UsageError: as said.
+  """
+  try:
+    yield
+  except errors.UsageError:
+    raise
+  except Exception as error:  # Each runtime raises its own kinds.
+    if not given:
+      raise
+    raise errors.UsageError(
+      f'{given} fails on these images ({first_line(error)}): give a model that '
+      'computes logits of images, whole and as its software wrote it'
+    ) from error
 
 
 def check_single(path: str, inputs: Sized, outputs: Sized) -> None:

@@ -38,11 +38,12 @@ class KerasPredictor(inference.Predictor):
 
   def __call__(self, images: np.ndarray) -> np.ndarray:
     batch = tf.constant(images)
-    if batch.dtype not in self._compiled:
-      self._compiled[batch.dtype] = self._predict.get_concrete_function(
-        tf.TensorSpec([None, *batch.shape[1:]], batch.dtype)
-      )
-    return self._compiled[batch.dtype](batch).numpy()
+    with inference.computing(self.given):
+      if batch.dtype not in self._compiled:
+        self._compiled[batch.dtype] = self._predict.get_concrete_function(
+          tf.TensorSpec([None, *batch.shape[1:]], batch.dtype)
+        )
+      return self._compiled[batch.dtype](batch).numpy()
 
 
 class SavedModelPredictor(inference.Predictor):
@@ -107,8 +108,9 @@ class SavedModelPredictor(inference.Predictor):
 
   def _run(self, images):
     inputs = tf.cast(tf.constant(images), self._dtype)
-    (output,) = self._serve(**{self._name: inputs}).values()
-    return tf.cast(output, tf.float32).numpy()
+    with inference.computing(self.given):
+      (output,) = self._serve(**{self._name: inputs}).values()
+      return tf.cast(output, tf.float32).numpy()
 
 
 def open_predictor(path: str) -> inference.Predictor:

@@ -72,7 +72,7 @@ def formats_there(folder: str, made_of: dict[str, Any]) -> set[str]:
       raise errors.UsageError(
         f'{folder} holds the export of {what}: give another --workdir'
       )
-  return set(known['formats'])
+  return set(known.get('formats', ()))
 
 
 def recorded_preprocessing(model: str) -> dict[str, Any]:
@@ -91,8 +91,8 @@ def recorded_preprocessing(model: str) -> dict[str, Any]:
     known = entries[name].get('preprocessing')
     if known is None:  # of an export before these were written
       return _of_recipe(os.path.dirname(folder))
-    first = known['sizes'][0] if known['sizes'] else (0, 0)
-    return _known(known['resizing'], sizes.of(*first))
+    first = (known.get('sizes') or [(0, 0)])[0]
+    return _known(folder, known.get('resizing'), first)
   if os.path.join(folder, name) == run_dir.RunDir(folder).model:
     return _of_recipe(folder)
   return {}
@@ -104,12 +104,20 @@ def _of_recipe(folder: str) -> dict[str, Any]:
   data = recipe.get('data') if isinstance(recipe, dict) else None
   if not isinstance(data, dict):
     return {}
-  return _known(data.get('resizing'), data.get('image_size'))
+  return _known(folder, data.get('resizing'), data.get('image_size'))
 
 
 def _known(
-  resizing: str | None, image_size: sizes.Size | None
+  folder: str, resizing: str | None, image_size: Any
 ) -> dict[str, Any]:
-  if not image_size:
+  """Returns what is known, checked; a size is in any form of `sizes.read`."""
+  try:
+    size = sizes.read(image_size or 0)
+  except ValueError as error:
+    raise errors.UsageError(
+      f'{folder} says that images were resized to {image_size!r}: put back a '
+      'copy of its files, or give --model a copy of the file elsewhere'
+    ) from error
+  if not size:
     return {}
-  return {'resizing': resizing, 'image_size': image_size}
+  return {'resizing': resizing, 'image_size': size}

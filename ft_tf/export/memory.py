@@ -9,6 +9,7 @@ Two figures, since none is right for every runtime:
   working memory and what their libraries need for themselves.
 """
 
+import signal
 import subprocess
 import sys
 
@@ -92,12 +93,7 @@ def peak_bytes(path: str) -> int | None:
   Raises:
     TrainingError: the process failed.
   """
-  done = subprocess.run(
-    [sys.executable, '-m', 'ft_tf.export.memory_worker', path],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  done = _run_once(path)
   if done.returncode:
     lines = done.stderr.strip().splitlines() or ['no message']
     raise errors.TrainingError(
@@ -106,3 +102,31 @@ def peak_bytes(path: str) -> int | None:
     )
   grown = done.stdout.split()[-1]
   return None if grown == 'unknown' else int(grown)
+
+
+def check_survives(path: str) -> None:
+  """Raises `UsageError` if the runtime of a file crashes on it.
+
+  LiteRT checks the structure of a file, and not all that its operations read:
+  a damaged byte can crash the process. Another one shows it first.
+
+  Args:
+    path: A .tflite file.
+  """
+  code = _run_once(path).returncode
+  if code < 0:
+    name = signal.Signals(-code).name
+    raise errors.UsageError(
+      f'{path} is damaged: LiteRT crashes on it ({name}); give a whole copy of '
+      'the file'
+    )
+
+
+def _run_once(path: str) -> subprocess.CompletedProcess[str]:
+  """Runs a file in a process of its own."""
+  return subprocess.run(
+    [sys.executable, '-m', 'ft_tf.export.memory_worker', path],
+    capture_output=True,
+    text=True,
+    check=False,
+  )

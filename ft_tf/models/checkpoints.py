@@ -7,7 +7,6 @@ import sys
 import zipfile
 
 import numpy as np
-import safetensors
 from safetensors import numpy as safe
 
 from ft_tf import errors, paths
@@ -51,6 +50,13 @@ def read(path: str) -> dict[str, np.ndarray]:
     raise errors.UsageError(
       f'--weights={path}: give a .npz, .safetensors, .pth, .pt, .th or .ckpt '
       'file'
+    )
+  strange = [name for name, v in arrays.items() if v.dtype.kind not in 'fiub']
+  if strange:
+    raise errors.UsageError(
+      f'{path} has arrays that are not of real numbers '
+      f'({", ".join(map(repr, strange[:3]))}): save the state dict of the '
+      'network alone'
     )
   arrays, ignored = unwrapped(arrays)
   if ignored:
@@ -115,8 +121,12 @@ def _of_npz(path):
       if not all(name.endswith('.npy') for name in file.namelist()):
         raise ValueError('not the members of a .npz file')
     with np.load(path, allow_pickle=False) as file:
-      return {name: file[name] for name in file.files}
-  except (ValueError, OSError, AttributeError, zipfile.BadZipFile) as error:
+      arrays = {name: file[name] for name in file.files}
+    # Of a member that is no array numpy gives the bytes.
+    if not all(isinstance(each, np.ndarray) for each in arrays.values()):
+      raise ValueError('not arrays')
+    return arrays
+  except Exception as error:  # Of damaged headers numpy raises many kinds.
     raise errors.UsageError(
       f'{path} is not a .npz file of plain arrays: save the state dict with '
       'numpy.savez'
@@ -126,7 +136,7 @@ def _of_npz(path):
 def _of_safetensors(path):
   try:
     return safe.load_file(path)
-  except (safetensors.SafetensorError, OSError, TypeError, KeyError) as error:
+  except Exception as error:  # safetensors' and numpy's kinds
     raise errors.UsageError(
       f'{path} is not a .safetensors file that numpy can hold ({error}): save '
       'the state dict in float32 with safetensors.torch.save_file'

@@ -31,7 +31,14 @@ def check_classifier(model: keras.Model, what: str) -> None:
     what: How the message calls it.
   """
   check_takes_images(model, what)
-  outputs = model.compute_output_spec(model.inputs[0])
+  try:
+    outputs = model.compute_output_spec(model.inputs[0])
+  except Exception as error:  # Layers raise many kinds.
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    raise errors.UsageError(
+      f'{what} does not compute on images of its own input ({reason[0]}): give '
+      'a model that predict runs on'
+    ) from error
   if not isinstance(outputs, keras.KerasTensor) or len(outputs.shape) != 2:
     raise errors.UsageError(
       f'{what} must give logits [B, classes] and nothing else: give '

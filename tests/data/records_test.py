@@ -76,6 +76,7 @@ class StoredExamplesTest(absltest.TestCase):
           len(contents),
           lambda positions: [contents[p] for p in positions],
           None,
+          classes=1,
         ),
         image_shape=(1, 1, 1),
         indices=np.arange(len(contents)),

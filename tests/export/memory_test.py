@@ -1,6 +1,7 @@
 """The arena is that of the activations; a process tells what a file takes."""
 
 import os
+import signal
 import subprocess
 import sys
 from unittest import mock
@@ -74,6 +75,16 @@ class MemoryTest(absltest.TestCase):
     done = subprocess.CompletedProcess([], 0, stdout='unknown\n')
     with mock.patch.object(subprocess, 'run', return_value=done):
       self.assertIsNone(memory.peak_bytes('m.tflite'))
+
+  def test_file_that_crashes_its_runtime_is_refused_in_a_line(self):
+    crashed = subprocess.CompletedProcess([], -signal.SIGSEGV)
+    with (
+      mock.patch.object(subprocess, 'run', return_value=crashed),
+      self.assertRaisesRegex(errors.UsageError, r'm\.tflite.*SIGSEGV.*give a'),
+    ):
+      memory.check_survives('m.tflite')
+    # What LiteRT refuses itself, it says itself.
+    memory.check_survives(self._write('broken.tflite', b'not a model'))
 
   def test_process_that_fails_is_named(self):
     path = self._write('broken.tflite', b'not a model')

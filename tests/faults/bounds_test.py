@@ -64,6 +64,28 @@ class BoundsTest(absltest.TestCase):
           with self.subTest(command=command, flag=name, text=text):
             self._refused_by_command(command, name, text)
 
+  def test_flag_file_that_is_none_is_a_line(self):
+    folder = self.create_tempdir().full_path
+    os.mkfifo(f'{folder}/pipe')
+    with open(f'{folder}/bytes', 'wb') as file:
+      file.write(b'--seed=\xd7')
+    for name, reason in (
+      ('pipe', 'is a pipe'),
+      ('bytes', 'is not text'),
+      ('missing', 'give the path of a text file'),
+      ('', 'give the path of a text file'),
+    ):
+      values = flags.FlagValues()
+      dispatch._module('train-teacher').define_flags(values)
+      with self.assertRaisesRegex(errors.UsageError, reason):
+        dispatch._parse(values, [f'--flagfile={folder}/{name}'], '')
+
+  def test_empty_data_dir_is_refused(self):
+    values = flags.FlagValues()
+    dispatch._module('evaluate').define_flags(values)
+    with self.assertRaisesRegex(errors.UsageError, '^--data_dir is empty'):
+      dispatch._parse(values, ['--data_dir='], '')
+
   def _refused_by_command(self, command, name, text):
     values = flags.FlagValues()
     dispatch._module(command).define_flags(values)

@@ -189,6 +189,28 @@ class StrangeFilesTest(HeldCase):
     ):
       self._run().check(_STAGE)
 
+  @parameterized.parameters(
+    '{"seed": "0"}',
+    '{"data": []}',
+    '{"data": {"image_size": [8]}}',
+    '{"student": {"method": 1}}',
+  )
+  def test_recipe_of_other_types_is_a_line(self, text):
+    self._train()
+    with open(os.path.join(self._path, 'recipe.json'), 'w') as file:
+      file.write(text)
+    with self.assertRaisesRegex(
+      errors.UsageError, r'recipe\.json is damaged \(its values are of other ty'
+    ):
+      self._run().check(_STAGE)
+
+  def test_rows_of_other_types_are_none(self):
+    self._train()
+    with open(os.path.join(self._path, 'metrics.jsonl'), 'w') as file:
+      file.write('{"step": 1, "loss": "x"}\n[1]\n{"step": 2, "loss": null}\n')
+      file.write('{"step": 3, "loss": {}}\n{"step": true}\n')
+    self.assertEqual(self._run().metrics(), [{'step': 2, 'loss': None}])
+
   def test_damaged_environment_begins_anew(self):
     self._train()
     with open(os.path.join(self._path, 'environment.json'), 'w') as file:

@@ -1,5 +1,8 @@
 """Commands side by side, and signals to those that have processes."""
 
+import contextlib
+import glob
+import io
 import json
 import os
 import re
@@ -12,7 +15,7 @@ import tensorflow_datasets as tfds
 from absl.testing import absltest
 
 from ft_tf import errors
-from ft_tf.data import builders, digits, tfds_images, tfds_metadata
+from ft_tf.data import builders, digits, sources, tfds_images, tfds_metadata
 from tests.faults import commands
 
 
@@ -40,6 +43,27 @@ class PreparingTest(absltest.TestCase):
     self.assertLen(calls, 1)
     for kind in kinds:
       self.assertEqual(kind.info.splits['train'].num_examples, 600)
+
+  def test_what_a_killed_preparation_left_is_removed_and_said(self):
+    folder = self.create_tempdir().full_path
+    kind = digits.Digits(data_dir=folder)
+    left = f'{folder}/digits/incomplete.ABC123_{kind.version}'
+    # Of another version, and a user's own.
+    kept = [f'{folder}/digits/incomplete.ABC123_0.0.1', f'{folder}/digits/mine']
+    for path in (left, *kept):
+      os.makedirs(path)
+      with open(f'{path}/digits-train.tfrecord', 'wb') as file:
+        file.write(bytes(2**20))
+    printed = io.StringIO()
+    with contextlib.redirect_stderr(printed):
+      tfds_images.prepare(kind)
+    self.assertFalse(os.path.exists(left))
+    for path in kept:
+      self.assertTrue(os.path.exists(path))
+    self.assertRegex(
+      printed.getvalue(), r'digits: removed 1\.0 MiB in .*/digits that interr'
+    )
+    self.assertEqual(kind.info.splits['train'].num_examples, 600)
 
   @pytest.mark.slow
   def test_three_commands_at_once_in_a_fresh_folder(self):
@@ -76,6 +100,37 @@ class MetadataTest(absltest.TestCase):
 
   def test_names_of_tfds_pass(self):
     tfds_metadata.check('strange', self.folder)
+
+  def test_damaged_metadata_is_a_line(self):
+    for name in ('features.json', 'dataset_info.json'):
+      path = f'{self.folder}/strange/1.0.0/{name}'
+      with open(path, encoding='utf-8') as file:
+        whole = file.read()
+      for content in (whole[:-9].encode(), b'', b'\xff\xfe'):
+        with open(path, 'wb') as file:
+          file.write(content)
+        with self.assertRaisesRegex(
+          errors.UsageError, 'TFDS cannot read the files of strange .*put back'
+        ):
+          builders.open_images('strange', data_dir=self.folder)
+      with open(path, 'w', encoding='utf-8') as file:
+        file.write(whole)
+
+  def test_damaged_record_is_a_line(self):
+    (path,) = glob.glob(f'{self.folder}/strange/1.0.0/*-test.*')
+    with open(path, 'rb') as file:
+      content = bytearray(file.read())
+    # Within the image of the first record.
+    content[content.index(b'IHDR') + 5] ^= 0xFF
+    with open(path, 'wb') as file:
+      file.write(content)
+    os.rename(f'{self.folder}/strange', f'{self.folder}/digits')
+    source = sources.Source('digits', data_dir=self.folder)
+    with self.assertRaisesRegex(errors.TrainingError, 'cannot be decoded'):
+      source.read('test')
+    source.keep_in_files()
+    with self.assertRaisesRegex(errors.TrainingError, 'cannot be decoded'):
+      source.read('test').images[:1]
 
   def test_module_of_another_name_is_not_imported(self):
     own = '"tensorflow_datasets.core.features.image_feature.Image"'

@@ -157,6 +157,15 @@ class ReadTest(parameterized.TestCase):
     np.savez(path, **_ARRAYS, trap=np.array([Trap()], dtype=object))
     self._assert_refused(path, 'not a .npz file of plain arrays.*numpy.savez')
 
+  def test_members_that_are_no_arrays_of_numbers_are_refused(self):
+    path = self._path('w.npz')
+    np.savez(path, **_ARRAYS)
+    with zipfile.ZipFile(path, 'a') as archive:
+      archive.writestr('x.npy', b'no array')
+    self._assert_refused(path, 'not a .npz file of plain arrays')
+    np.savez(path, **_ARRAYS, name=np.array(['x']))
+    self._assert_refused(path, r"not of real numbers \('name'\)")
+
   def test_file_of_another_format_is_refused(self):
     folder = self.create_tempdir()
     text = folder.create_file('text.npz', 'hello').full_path

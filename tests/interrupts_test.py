@@ -1,0 +1,73 @@
+"""Signals to a process that is at work, or does not listen."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from absl.testing import absltest, parameterized
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# A process that finishes a step of ten minutes before it ends; it says when it
+# begins, and when it has seen the first signal.
+_AT_WORK = """
+import time
+from ft_tf import interrupts
+interrupts.install('ft-tf train-teacher')
+interrupts.raise_from_here()
+with interrupts.deferred():
+  print('works', flush=True)
+  while not interrupts.requested():
+    time.sleep(0.01)
+  print('stops', flush=True)
+  time.sleep(600)
+"""
+# Likewise, in code that takes no notice of what the first signal raises.
+_DEAF = """
+import time
+from ft_tf import interrupts
+interrupts.install('ft-tf export')
+interrupts.raise_from_here()
+print('works', flush=True)
+try:
+  time.sleep(600)
+except KeyboardInterrupt:
+  print('stops', flush=True)
+  time.sleep(600)
+"""
+
+
+class SecondSignalTest(parameterized.TestCase):
+  @parameterized.product(
+    code=(_AT_WORK, _DEAF),
+    first=(signal.SIGINT, signal.SIGTERM),
+    second=(signal.SIGINT, signal.SIGTERM),
+  )
+  def test_second_signal_ends_the_process_at_once(self, code, first, second):
+    process = subprocess.Popen(
+      [sys.executable, '-c', code],
+      cwd=_ROOT,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    self.addCleanup(process.kill)
+    self.assertEqual(process.stdout.readline(), 'works\n')
+    process.send_signal(first)
+    self.assertEqual(process.stdout.readline(), 'stops\n')
+    start = time.monotonic()
+    process.send_signal(second)
+    _, said = process.communicate(timeout=60)
+    # Without it, the second process would end after 3 seconds, the first after
+    # ten minutes.
+    self.assertLess(time.monotonic() - start, 2.5)
+    self.assertEqual(process.returncode, 128 + second)
+    self.assertRegex(
+      said, rf'^ft-tf .*: stopped by {second.name}; the same .* continues\n$'
+    )
+
+
+if __name__ == '__main__':
+  absltest.main()
