@@ -190,7 +190,8 @@ class RunDir:
     # Again: another process may have written a recipe before this one got the
     # lock.
     self.check(recipe, addable=addable)
-    for folder in (self.path, self.pictures):
+    # Those of runs within too: one that is complete is not claimed again.
+    for folder, *_ in os.walk(self.path):
       storage.sweep(folder)
     self._set_damaged_aside()
     written = self.read(RECIPE)

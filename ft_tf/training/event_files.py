@@ -20,7 +20,6 @@ def cut(folder: str, step: int) -> bool:
     folder: Of the event files.
     step: The step that a run continues from; 0: it logs everything again.
   """
-  storage.sweep(folder)
   left = False
   names = os.listdir(folder) if os.path.isdir(folder) else []
   for name in sorted(names):

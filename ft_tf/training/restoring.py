@@ -145,7 +145,6 @@ class Checkpoints:
     """Renames newest checkpoints until one is whole; tells whether it did."""
     for scrap in filter(_SCRAP.fullmatch, self._listed()):
       _remove(os.path.join(self._folder, scrap))
-    storage.sweep(self._folder)
     damaged = False
     for step in sorted(self._steps(complete=False), reverse=True):
       reason = self._damage(step)

@@ -192,6 +192,7 @@ class CheckpointTest(FolderCase):
       'maps/.writing-abc/0000006.png',
       'tensorboard/.writing-1-0/events',
       '.writing-1-0/best.keras',
+      'export/.writing-1-0/student.keras',
     ]
     for scrap in scraps:
       path = os.path.join(self.path, scrap)
