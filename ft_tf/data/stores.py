@@ -15,7 +15,8 @@ UNLABELLED = -1  # the label of images without a label
 _READ_ERROR = re.compile(f'{errors.TrainingError.__name__}: ([^\n]*)')
 # The operations that fail over records which are not what was written.
 _DAMAGED = re.compile(
-  r'Decode[A-Z]\w+|ParseExample|(corrupted|truncated) record'
+  r'Decode[A-Z]\w+|ParseExample|(corrupted|truncated) record|'
+  r'expected to contain \d+ elements'
 )
 
 
