@@ -47,8 +47,8 @@ class Watch:
         (isinstance(mode, str) and {*'wax+'} & {*mode}) or flags & _WRITING
       ):
         return
-      if flags & os.O_TMPFILE == os.O_TMPFILE:
-        return  # It has no name, and is gone when it is closed.
+      if os.path.isdir(path):
+        return  # Python names the folder of a file without a name so.
     elif event in _CHANGING:
       path = arguments[1 if event == 'os.symlink' else 0]
     elif event == 'subprocess.Popen' and _WORKER in (arguments[1] or ()):
