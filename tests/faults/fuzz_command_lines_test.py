@@ -81,7 +81,7 @@ _WORDS = (
   *('ft', 'kd', 'scratch', 'ft+kd', 'ft+', '+', 'nope', 'true', 'false', 'on'),
   *('off', 'memory', 'auto', '-1', '-99', 'group2', 'group1,group2', 'int16'),
   *('paraphraser.rate=0.5,1', 'rate=', '=1', 'seed=x', 'fp32,int8', 'steps'),
-  *('student.method=kd,ft', '../../x', '<b>', '%s', '{{0}}', 'imagenet'),
+  *('student.method=kd,ft', '../x', '<b>', '%s', '{{0}}', 'imagenet'),
 )
 _ANY = (
   *_PATHS,
