@@ -43,7 +43,7 @@ _SHAPES: dict[str, Any] = {
   '.made_of.json': {'formats': [str]},
   'comparison.json': dict,
   'samples.json': [{'*': str}],
-  'predictions.json': dict,
+  'predictions.json': (dict, type(None)),
   'latency.json': {'files': {'*': dict}, 'fastest': _TEXT},
   'layers.json': dict,
   'candidates.json': {'candidates': [dict]},

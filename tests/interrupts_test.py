@@ -29,8 +29,8 @@ import time
 from ft_tf import interrupts
 interrupts.install('ft-tf export')
 interrupts.raise_from_here()
-print('works', flush=True)
 try:
+  print('works', flush=True)
   time.sleep(600)
 except KeyboardInterrupt:
   print('stops', flush=True)

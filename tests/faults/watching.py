@@ -1,5 +1,6 @@
 """What Python itself does while a command runs: writes, processes, network."""
 
+import inspect
 import os
 import sys
 
@@ -54,7 +55,8 @@ class Watch:
     elif event == 'subprocess.Popen' and _WORKER in (arguments[1] or ()):
       return  # It runs a .tflite file.
     elif event in _FORBIDDEN:
-      if sys._getframe(1).f_code.co_filename.startswith('<frozen importlib'):
+      caller = inspect.currentframe().f_back
+      if caller.f_code.co_filename.startswith('<frozen importlib'):
         return  # A module of the library's own is imported.
       self.seen.append(f'{event} {arguments!r:.200}')
       return
