@@ -26,6 +26,11 @@ class WorkerError(TrainingError):
   """Another of the machines that train together is gone or has stopped."""
 
 
+def first_line(error: Exception) -> str:
+  """Returns the first line of what an error says, or its type's name."""
+  return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def did_you_mean(name: str, known: Iterable[str], *, prefix: str = '') -> str:
   """Returns '; did you mean a, b or c?' for names close to one; '' if none is.
 

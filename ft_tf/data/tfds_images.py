@@ -161,9 +161,9 @@ class TfdsImages:
 
 def damaged_error(name: str, where: str, error: Exception) -> errors.UsageError:
   """Returns the error for prepared files that TFDS cannot read."""
-  lines = str(error).strip().splitlines() or [type(error).__name__]
   return errors.UsageError(
-    f'TFDS cannot read the files of {name} in {where} ({lines[0]}): put back a '
+    f'TFDS cannot read the files of {name} in {where} '
+    f'({errors.first_line(error)}): put back a '
     'copy of them, or delete them and run ft-tf prepare-data'
   )
 

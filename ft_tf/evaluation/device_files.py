@@ -98,7 +98,7 @@ class LiteRTPredictor(FilePredictor):
         self.interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
       raise errors.UsageError(
-        f'{path} does not load in LiteRT ({inference.first_line(error)}): '
+        f'{path} does not load in LiteRT ({errors.first_line(error)}): '
         'give a .tflite file'
       ) from error
     inputs = self.interpreter.get_input_details()
@@ -224,7 +224,7 @@ class OnnxPredictor(FilePredictor):
     except Exception as error:  # ONNX Runtime's own kinds.
       raise errors.UsageError(
         f'{path} does not load in ONNX Runtime ('
-        f'{inference.first_line(error)}): give an .onnx file'
+        f'{errors.first_line(error)}): give an .onnx file'
       ) from error
     inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
     inference.check_single(path, inputs, outputs)

@@ -71,7 +71,8 @@ def computing(given: str) -> Iterator[None]:
     if not given:
       raise
     raise errors.UsageError(
-      f'{given} fails on these images ({first_line(error)}): give a model that '
+      f'{given} fails on these images '
+      f'({errors.first_line(error)}): give a model that '
       'computes logits of images, whole and as its software wrote it'
     ) from error
 
@@ -139,7 +140,3 @@ def in_fixed_batches(
     full = np.concatenate([some, np.repeat(some[-1:], missing, axis=0)])
     parts.append(check_outputs(run(full), size, path)[: len(some)])
   return np.concatenate(parts)
-
-
-def first_line(error: Exception) -> str:
-  return (str(error).strip().splitlines() or [type(error).__name__])[0]

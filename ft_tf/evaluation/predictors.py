@@ -73,7 +73,7 @@ class SavedModelPredictor(inference.Predictor):
     except Exception as error:  # TensorFlow raises many kinds.
       raise errors.UsageError(
         f'{path} does not load as a SavedModel ('
-        f'{inference.first_line(error)}): give another model'
+        f'{errors.first_line(error)}): give another model'
       ) from error
     signatures = self._loaded.signatures
     names = [SIGNATURE] if SIGNATURE in signatures else list(signatures)

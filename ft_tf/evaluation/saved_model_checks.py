@@ -15,7 +15,6 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 
 from ft_tf import errors
-from ft_tf.evaluation import inference
 
 _FILE = 'saved_model.pb'
 # What TensorFlow would read in place of that file.
@@ -62,7 +61,7 @@ def check(path: str) -> None:
   except Exception as error:  # protobuf raises its own kinds.
     raise errors.UsageError(
       f'{path} does not load as a SavedModel ('
-      f'{inference.first_line(error)}): give another model'
+      f'{errors.first_line(error)}): give another model'
     ) from error
   unsafe = sorted(
     {name for graph in saved.meta_graphs for name in _unsafe(graph)}

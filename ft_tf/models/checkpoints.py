@@ -154,7 +154,7 @@ def _of_torch(path):
   try:
     loaded = torch.load(path, map_location='cpu', weights_only=True)
   except Exception as error:  # torch raises many kinds, down to zipfile's.
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = errors.first_line(error)
     raise errors.UsageError(
       f'{path} does not load as weights alone ({reason}), and code in it is '
       'not run: save its state_dict() with torch.save'

@@ -34,9 +34,9 @@ def check_classifier(model: keras.Model, what: str) -> None:
   try:
     outputs = model.compute_output_spec(model.inputs[0])
   except Exception as error:  # Layers raise many kinds.
-    reason = str(error).strip().splitlines() or [type(error).__name__]
     raise errors.UsageError(
-      f'{what} does not compute on images of its own input ({reason[0]}): give '
+      f'{what} does not compute on images of its own input '
+      f'({errors.first_line(error)}): give '
       'a model that predict runs on'
     ) from error
   if not isinstance(outputs, keras.KerasTensor) or len(outputs.shape) != 2:

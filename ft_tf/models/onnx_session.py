@@ -91,7 +91,7 @@ class Session:
       elif not self._gives_the_same(fixed, images):
         self._session, self._batch = fixed, batch or 1
     except Exception as error:  # ONNX Runtime's own kinds.
-      reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+      reason = errors.first_line(error)
       raise errors.UsageError(
         f'ONNX Runtime does not run the ONNX teacher ({reason}): export it '
         'again, with another opset or a newer exporter'

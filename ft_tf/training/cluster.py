@@ -78,7 +78,8 @@ def join(workers: tf_config.Workers) -> tf.distribute.Strategy:
   except tf.errors.OpError as error:
     raise errors.UsageError(
       f'{workers.name} cannot listen at {workers.addresses[workers.index]} or '
-      f'reach the others ({_first_line(error)}): give free ports that the '
+      f'reach the others '
+      f'({errors.first_line(error)}): give free ports that the '
       'machines reach each other at'
     ) from error
   # TensorFlow has taken the signal for its own notice of preemption.
@@ -257,10 +258,6 @@ def _pack(path: str) -> bytes:
   with tarfile.open(fileobj=packed, mode='w') as archive:
     archive.add(path, arcname='.', filter=sent)
   return packed.getvalue()
-
-
-def _first_line(error: Exception) -> str:
-  return (str(error).strip().splitlines() or [''])[0]
 
 
 def _say(text: str) -> None:

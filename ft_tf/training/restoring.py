@@ -269,7 +269,7 @@ def _unreadable(path: str) -> str:
     for name in reader.get_variable_to_shape_map():
       reader.get_tensor(name)
   except Exception as error:  # Of many classes, down to Python's own.
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return errors.first_line(error)
   return ''
 
 

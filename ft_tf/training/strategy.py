@@ -92,10 +92,10 @@ def _make_tpu() -> tf.distribute.TPUStrategy:
     resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(name)
     return tf.distribute.TPUStrategy(resolver)
   except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
-    first = (str(error).strip().splitlines() or [''])[0]
     raise errors.UsageError(
-      f'--strategy=tpu: cannot use the TPU {name!r} ({first}): run it on a '
-      'machine with a TPU, or leave out --strategy'
+      f'--strategy=tpu: cannot use the TPU {name!r} '
+      f'({errors.first_line(error)}): run it on a machine with a TPU, or leave '
+      'out --strategy'
     ) from error
 
 
