@@ -10,11 +10,10 @@ import shlex
 import pytest
 from absl import flags
 from absl.testing import absltest
-from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from ft_tf.cli import dispatch
-from tests.faults import fuzz_inputs, sandbox, storage_faults
+from tests.faults import fuzzing
 
 _CASES = int(os.environ.get('FT_TF_FAULTS_CASES', '1200'))
 _DIGITS = '--recipe=digits', '--image_size=0', '--data_dir={data}'
@@ -163,13 +162,10 @@ def _lines(draw, kinds, places):
   return _Line(command, [each.format(**places) for each in arguments])
 
 
-class CommandLinesTest(absltest.TestCase):
+class CommandLinesTest(fuzzing.FuzzCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    cls.box = sandbox.make(cls)
-    fuzz_inputs.make(cls.box)
-    cls.box.settle()
     cls.kinds = {}
     for command in dispatch.COMMANDS:
       values = flags.FlagValues()
@@ -184,24 +180,13 @@ class CommandLinesTest(absltest.TestCase):
 
   @pytest.mark.slow
   def test_command_lines_end_in_an_answer_or_a_line(self):
-    codes = {}
 
-    @seed(storage_faults.SEED)
-    @settings(
-      max_examples=_CASES,
-      deadline=None,
-      database=None,
-      phases=(Phase.generate,),
-      suppress_health_check=list(HealthCheck),
-    )
-    @given(_lines(self.kinds, self.places))
     def try_one(line):
       ended = self.box.run(line.command, line.arguments)
-      codes[ended.code] = codes.get(ended.code, 0) + 1
-      sandbox.check(self, ended, line.command, line.arguments)
+      self.check(ended, line.command, line.arguments)
+      return ended.code
 
-    with self.box.entered():
-      try_one()
+    codes = self.try_all(_lines(self.kinds, self.places), _CASES, try_one)
     self.assertGreater(codes.get(2, 0), _CASES // 2)
     self.assertGreater(codes.get(0, 0) + codes.get('began', 0), _CASES // 50)
 

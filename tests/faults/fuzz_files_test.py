@@ -9,10 +9,9 @@ import shlex
 
 import pytest
 from absl.testing import absltest
-from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.faults import fuzz_inputs, mutations, sandbox, storage_faults
+from tests.faults import fuzz_inputs, fuzzing, mutations, sandbox
 
 _CASES = int(os.environ.get('FT_TF_FAULTS_CASES', '800'))
 _DIGITS = '--recipe=digits', '--image_size=0', '--data_dir={data}'
@@ -205,36 +204,22 @@ def _cases(draw, files):
   )
 
 
-class FilesTest(absltest.TestCase):
+class FilesTest(fuzzing.FuzzCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    cls.box = sandbox.make(cls)
-    fuzz_inputs.make(cls.box)
-    cls.box.settle()
     cls.files = _Files(cls.box)
 
   @pytest.mark.slow
   def test_files_end_in_an_answer_or_a_line(self):
-    codes = {}
 
-    @seed(storage_faults.SEED)
-    @settings(
-      max_examples=_CASES,
-      deadline=None,
-      database=None,
-      phases=(Phase.generate,),
-      suppress_health_check=list(HealthCheck),
-    )
-    @given(_cases(self.files))
     def try_one(case):
       self.box.place(case.name, case.content)
       ended = self.box.run(case.command, case.arguments)
-      codes[ended.code] = codes.get(ended.code, 0) + 1
-      sandbox.check(self, ended, case.command, case.arguments, case.content)
+      self.check(ended, case.command, case.arguments, case.content)
+      return ended.code
 
-    with self.box.entered():
-      try_one()
+    codes = self.try_all(_cases(self.files), _CASES, try_one)
     # Some were whole enough to be read, and most were not.
     self.assertGreater(codes.get(2, 0), _CASES // 5)
     self.assertGreater(codes.get(0, 0) + codes.get('began', 0), _CASES // 20)

@@ -12,14 +12,13 @@ import gc
 import io
 import os
 import re
-import shlex
 import shutil
 import signal
 import stat
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from unittest import mock
 
 import keras
@@ -318,33 +317,3 @@ def _limited() -> Iterator[None]:
 def make(case: type[absltest.TestCase]) -> Sandbox:
   """Returns a sandbox that is there for the tests of a class."""
   return Sandbox(case.enterClassContext(tempfile.TemporaryDirectory()))
-
-
-def check(
-  case: absltest.TestCase,
-  ended: Ended,
-  command: str,
-  arguments: Sequence[str],
-  content: bytes = b'',
-) -> None:
-  """Fails a test if a command did what it must not do.
-
-  With FT_TF_FAULTS_KEEP_GOING=FILE it writes that into a file instead.
-  """
-  if not ended.wrong:
-    return
-  text = '\n'.join(
-    [
-      f'ft-tf {command} {shlex.join(arguments)}',
-      f'exit code {ended.code}',
-      *ended.wrong,
-      ended.err[-2000:],
-      f'{content!r:.2000}',
-    ]
-  )
-  path = os.environ.get('FT_TF_FAULTS_KEEP_GOING')
-  if path:
-    with open(path, 'a', encoding='utf-8', errors='backslashreplace') as file:
-      file.write(f'{"=" * 78}\n{text}\n')
-  else:
-    case.fail(text)
