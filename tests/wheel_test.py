@@ -84,12 +84,26 @@ class WheelTest(parameterized.TestCase):
       '-q',
       '--no-compile',  # What is imported is compiled then.
       '--constraint',
-      os.path.join(_ROOT, 'requirements.txt'),
+      cls._constraints(),
       *glob.glob(os.path.join(wheels, '*.whl')),
     )
     # Nothing of the sources may be found from here on.
     shutil.rmtree(sources)
     cls._keep_teacher()
+
+  @classmethod
+  def _constraints(cls):
+    """Returns a file of the lock's versions.
+
+    With the lock's hashes, pip would ask one of the wheel too.
+    """
+    with open(os.path.join(_ROOT, 'requirements.txt')) as file:
+      lines = [line for line in file if line[0].isalpha()]
+    pinned = [line.removesuffix(' \\\n') for line in lines]
+    path = os.path.join(cls.folder, 'constraints.txt')
+    with open(path, 'w') as file:
+      file.write('\n'.join(pinned))
+    return path
 
   @classmethod
   def _keep_teacher(cls):

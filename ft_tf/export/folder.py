@@ -91,7 +91,7 @@ def recorded_preprocessing(model: str) -> dict[str, Any]:
     known = entries[name].get('preprocessing')
     if known is None:  # of an export before these were written
       return _of_recipe(os.path.dirname(folder))
-    first = (known.get('sizes') or [(0, 0)])[0]
+    first, *_ = known.get('sizes') or [None]  # Records keep their own size.
     return _known(folder, known.get('resizing'), first)
   if os.path.join(folder, name) == run_dir.RunDir(folder).model:
     return _of_recipe(folder)

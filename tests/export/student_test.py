@@ -182,9 +182,15 @@ class ExportTest(absltest.TestCase):
       export_folder.recorded_preprocessing(os.path.join(self.folder, names[0])),
       {'resizing': 'crop', 'image_size': '24x40'},
     )
+    own = image_ops.Preprocessing('crop', ())  # Images keep their own size.
+    run.write(
+      'export/export.json',
+      {name: {'preprocessing': own.as_json((8, 8, 1))} for name in names},
+    )
+    name = os.path.join(self.folder, names[0])
+    self.assertEqual(export_folder.recorded_preprocessing(name), {})
     # Of an export that an earlier version has left, the run knows it.
     run.write('export/export.json', {name: {} for name in names})
-    name = os.path.join(self.folder, names[0])
     self.assertEqual(export_folder.recorded_preprocessing(name), {})
     recipe = fixtures.recipe(image_size=32)
     run.write('recipe.json', dataclasses.asdict(recipe))
