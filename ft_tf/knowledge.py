@@ -194,7 +194,9 @@ def _outputs(
   """Returns a network's logits and feature maps of images, float32 arrays."""
   layers = sorted(layers)
   outputs = tf.function(
-    folding.fold(taps.logits_and_features(net, layers)), reduce_retracing=True
+    folding.fold(taps.logits_and_features(net, layers)),
+    reduce_retracing=True,
+    autograph=False,
   )
   parts = []
   for first in range(0, len(images), 250):
@@ -212,6 +214,7 @@ def _probe(net: keras.Model, layer: str, dataset: datasets.Dataset) -> float:
   pool = tf.function(
     lambda images: tf.reduce_mean(features(images)[layer], axis=(1, 2)),
     reduce_retracing=True,
+    autograph=False,
   )
 
   def pooled(examples):

@@ -62,7 +62,9 @@ class StoredImages:
   @functools.cached_property
   def _decode(self):
     return tf.function(
-      self._make_images, input_signature=[tf.TensorSpec([None], tf.string)]
+      self._make_images,
+      input_signature=[tf.TensorSpec([None], tf.string)],
+      autograph=False,
     )
 
   def _make_images(self, records):
@@ -260,7 +262,9 @@ def read_all(examples: StoredExamples) -> np.ndarray:
     tf.data.Dataset.range(len(examples))
     .batch(_AT_ONCE)
     .map(
-      lambda index: examples.look_up(index)[0],
+      tf.autograph.experimental.do_not_convert(
+        lambda index: examples.look_up(index)[0]
+      ),
       num_parallel_calls=tf.data.AUTOTUNE,
     )
   )

@@ -223,14 +223,16 @@ class Source:
     same_channels = self._stored.shape[-1] == self.image_shape[-1]
     from_bytes = kind == image_ops.STRETCH and same_channels
 
-    def convert(image):
+    @tf.autograph.experimental.do_not_convert
+    def convert(image, label):
       if from_bytes:
-        return image_ops.make_evaluation_image(image, self.image_shape, kind)
-      return self._converted(image)
+        image = image_ops.make_evaluation_image(image, self.image_shape, kind)
+      else:
+        image = self._converted(image)
+      return image, label
 
     read = self._stored.read_in_order(split, decode=not from_bytes).map(
-      lambda image, label: (convert(image), label),
-      num_parallel_calls=tf.data.AUTOTUNE,
+      convert, num_parallel_calls=tf.data.AUTOTUNE
     )
     position = 0
     for image_batch, label_batch in tfds.as_numpy(read.batch(1024)):

@@ -51,6 +51,7 @@ class Store:
         fn_output_signature=tf.int64,
       ),
       input_signature=[tf.TensorSpec([None], tf.string)],
+      autograph=False,
     )
     with explained():
       parts = [

@@ -133,7 +133,9 @@ class TfdsImages:
       )
       features = self._builder.info.features
       examples = serialised.map(
-        lambda record: features.deserialize_example(record, decoders=decoders),
+        tf.autograph.experimental.do_not_convert(
+          lambda record: features.deserialize_example(record, decoders=decoders)
+        ),
         num_parallel_calls=tf.data.AUTOTUNE,
       )
     else:
@@ -145,7 +147,9 @@ class TfdsImages:
         decoders=decoders,
       )
     return examples.map(
-      lambda example: (example[image_key], example[label_key])
+      tf.autograph.experimental.do_not_convert(
+        lambda example: (example[image_key], example[label_key])
+      )
     )
 
   @property

@@ -145,6 +145,7 @@ def stream(
   part, parts = share
   size = data.batch_size // parts
 
+  @tf.autograph.experimental.do_not_convert
   def examples_of(epoch):
     order = tf.random.experimental.stateless_shuffle(
       tf.range(count, dtype=tf.int64), seed=[seed, epoch]
@@ -157,6 +158,7 @@ def stream(
 
   views = _Views(examples, data)
 
+  @tf.autograph.experimental.do_not_convert
   def batch(choices, number):
     if parts > 1:
       mine = slice(part * size, (part + 1) * size)
@@ -199,10 +201,14 @@ def read_view(
   views = _Views(examples, data)
   choices = views.choose(number)
   batches = tf.data.Dataset.range(len(examples)).batch(data.batch_size)
-  return batches.map(
-    lambda index: views.show(_take(choices, index))['image'],
-    num_parallel_calls=tf.data.AUTOTUNE,
-  ).prefetch(tf.data.AUTOTUNE)
+
+  @tf.autograph.experimental.do_not_convert
+  def show(index):
+    return views.show(_take(choices, index))['image']
+
+  return batches.map(show, num_parallel_calls=tf.data.AUTOTUNE).prefetch(
+    tf.data.AUTOTUNE
+  )
 
 
 class _Views:

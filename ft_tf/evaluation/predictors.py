@@ -33,7 +33,7 @@ class KerasPredictor(inference.Predictor):
 
     # Not called itself: TensorFlow takes several predictors for one function
     # that is traced too often, and warns.
-    self._predict = tf.function(predict)
+    self._predict = tf.function(predict, autograph=False)
     self._compiled: dict[tf.DType, Any] = {}
 
   def __call__(self, images: np.ndarray) -> np.ndarray:

@@ -152,7 +152,7 @@ class _SwitchedTwin:
       for start in range(0, len(images), _BATCH)
     ]
     self._compute = tf.function(
-      lambda batch: self._twin.model(batch, training=False)
+      lambda batch: self._twin.model(batch, training=False), autograph=False
     ).get_concrete_function(
       tf.TensorSpec([None, *self._twin.model.input_shape[1:]])
     )

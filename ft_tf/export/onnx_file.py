@@ -45,6 +45,7 @@ def onnx_model(twin: keras.Model) -> bytes:
     input_signature=[
       tf.TensorSpec([1, *image.shape[1:]], image.dtype, name=INPUT)
     ],
+    autograph=False,
   )
   # The only public way to constants is that of TensorFlow 1, with sessions.
   frozen = convert_to_constants.convert_variables_to_constants_v2(

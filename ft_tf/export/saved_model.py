@@ -40,6 +40,7 @@ def write(
     input_signature=[
       tf.TensorSpec([None, *inputs.shape[1:]], inputs.dtype, 'image')
     ],
+    autograph=False,
   )
   signatures: dict[str, Any] = {SIGNATURE: module.serve}
   if preprocessing is not None:
@@ -57,6 +58,7 @@ def write(
     module.serve_encoded = tf.function(
       serve_encoded,
       input_signature=[tf.TensorSpec([None], tf.string, 'encoded')],
+      autograph=False,
     )
     signatures[ENCODED] = module.serve_encoded
   tf.saved_model.save(module, path, signatures=signatures)
@@ -80,11 +82,13 @@ def write_constant(
   """
   # The only public way to constants is that of TensorFlow 1, with sessions.
   frozen = convert_to_constants.convert_variables_to_constants_v2(
-    tf.function(logits).get_concrete_function(image)
+    tf.function(logits, autograph=False).get_concrete_function(image)
   )
   module = tf.Module()
   module.serve = tf.function(
-    lambda image: {'logits': frozen(image)[0]}, input_signature=[image]
+    lambda image: {'logits': frozen(image)[0]},
+    input_signature=[image],
+    autograph=False,
   )
   tf.saved_model.save(
     module,

@@ -117,7 +117,7 @@ class Twin:
         logits = self.model(batch, training=False)
       return observed, tf.reduce_min(logits, 0), tf.reduce_max(logits, 0)
 
-    measure = tf.function(measure).get_concrete_function(
+    measure = tf.function(measure, autograph=False).get_concrete_function(
       tf.TensorSpec([None, *self.model.input_shape[1:]])
     )
     ranges: dict[str, tuple[float, float]] = {}

@@ -44,7 +44,7 @@ class _Joined:
     self.folder: tempfile.TemporaryDirectory[str] | None = None
     replicas = strategy.num_replicas_in_sync // len(workers.addresses)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def add(values):
       of_replicas = strategy.run(tf.identity, args=(values,))
       added = strategy.reduce(

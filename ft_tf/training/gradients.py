@@ -42,7 +42,7 @@ def compile_measure(
   terms = tuple(terms)
   generator = generator or keras.random.SeedGenerator()
 
-  @tf.function
+  @tf.function(autograph=False)
   def measure(batch):
     values = [tf.convert_to_tensor(v.value) for v in every]
     watched = [

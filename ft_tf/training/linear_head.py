@@ -258,6 +258,7 @@ def _compute(
   outputs = tf.function(
     lambda images: folded(images, training=False),
     input_signature=[tf.TensorSpec(image.shape, image.dtype)],
+    autograph=False,
   )
   rows = np.empty((len(examples), *network.output_shape[1:]), np.float32)
   for first in range(0, len(examples), _AT_ONCE):

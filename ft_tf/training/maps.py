@@ -35,7 +35,7 @@ def compare(
     student, sorted({layer for m in methods for layer in m.student_layers})
   )
 
-  @tf.function
+  @tf.function(autograph=False)
   def pair_of_maps(images, seen):
     outputs = base.Outputs(*features(seen, training=False))
     for number, target in enumerate(signal(images)):

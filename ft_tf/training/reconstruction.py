@@ -29,7 +29,7 @@ class Figures:
     """
     self._kind = kind
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def compute(images):
       real = tf.cast(feature(images), tf.float32)
       factor = paraphraser.encode(real)

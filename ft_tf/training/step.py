@@ -129,11 +129,13 @@ def repeat(
   Returns:
     `{term: [count] float32}`, and `input_wait`, `[count]` seconds by `clock`.
   """
+  # AutoGraph is for the loop alone. Keras leaves it out of networks too.
+  plain = tf.autograph.experimental.do_not_convert(step)
   names = (*terms, INPUT_WAIT)
   rows = tf.TensorArray(tf.float32, size=count, element_shape=[len(names)])
   for i in tf.range(count):
     batch, wait = _next(strategy, iterator)
-    values = strategy.run(step, args=(batch,))
+    values = strategy.run(plain, args=(batch,))
     if average is not None:
       average.update()
     total = [
