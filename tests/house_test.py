@@ -96,7 +96,6 @@ _WITHOUT_TENSORFLOW = (
 # These are TensorFlow, or import it.
 _TENSORFLOW = ('keras', 'tensorboard', 'tensorflow', 'tensorflow_datasets')
 _FLAGS = ('absl.app', 'absl.flags')
-
 # Compiled functions with loops of Python, which AutoGraph makes TensorFlow's.
 # In the others it only takes time: a tenth of that of a short command.
 _LOOPS = ('ft_tf/training/step.py', 'ft_tf/benchmark/parts.py')
