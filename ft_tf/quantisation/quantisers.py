@@ -71,7 +71,9 @@ class Mode:
     if self.observed is not None or group in self.in_float:
       return x
     if group in self.switches:
-      return tf.where(self.switches[group], round_values(x), x)
+      return tf.cond(
+        self.switches[group], lambda: round_values(x), lambda: x
+      )
     return round_values(x)
 
 
