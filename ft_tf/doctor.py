@@ -4,41 +4,30 @@ Each finding names the flag that changes it. Nothing is written.
 """
 
 import dataclasses
-import resource
-import time
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import tensorflow as tf
 
 from ft_tf import (
-  arms,
   findings,
   layer_check,
   recipe_fit,
   recipes,
-  rehearsal,
   specs,
   teacher_check,
   teachers,
 )
-from ft_tf import workshop as workshops
 from ft_tf.data import (
   datasets,
   example_sets,
-  memory,
   records,
   sampling,
-  views,
 )
 from ft_tf.export import budget, device_limits
 from ft_tf.training import linear_head, precision
 
 _SAMPLED = 500  # training images whose values are looked at
 _NAMED = 10  # classes
-# What the speed of the input is measured on, and for how long at most.
-_BATCHES = 16
-_INPUT_SECONDS = 5.0
 # Of SGD with momentum: pretrained networks fall apart at 0.1, not at 0.01. A
 # step of AdamW is about as large as its rate, whatever the gradient.
 _HIGH_RATES = {recipes.SGD: 0.03, recipes.ADAMW: 0.003}
@@ -106,96 +95,6 @@ def examine(
     )
   yield from _check_rates(recipe, given)
   yield _measure_student(recipe, dataset)
-
-
-def rehearse(
-  recipe: recipes.Recipe,
-  *,
-  devices: tf.distribute.Strategy,
-  workshop: workshops.Workshop,
-  given: teachers.Teacher | None = None,
-  seeds: int = 1,
-  baseline: bool = False,
-) -> Iterator[findings.Finding]:
-  """Yields the time of the stages, from a few real steps, and the memory.
-
-  Args:
-    recipe: What is to be run.
-    devices: Those that are measured.
-    workshop: As of `rehearsal.rehearse`.
-    given: Likewise.
-    seeds: As of `compression.compress`.
-    baseline: Likewise.
-
-  Raises:
-    TrainingError: a stage fails.
-  """
-  methods = [recipe.student.method, *([recipes.SCRATCH] * baseline)]
-  parts = rehearsal.rehearse(
-    recipe,
-    devices=devices,
-    workshop=workshop,
-    chosen=arms.make(dict.fromkeys(methods), {}),
-    seeds=seeds,
-    given=given,
-  )
-  for part in parts:
-    name = part['part'].partition('/')[0].removesuffix('s')
-    stage = name if name in ('teacher', 'paraphraser') else 'student'
-    baseline = ' baseline' * (name == recipes.SCRATCH)
-    seconds = part['images_per_epoch'] / part['images_per_second']
-    yield findings.Finding(
-      f'time of the {stage}{baseline}',
-      f'{seconds:.1f} s per epoch at '
-      f'{part["images_per_second"]:,.0f} images/s, '
-      f'{part["seconds"] / 60:.1f} minutes in all'
-      + f', of {part["runs"]} seeds'
-      * (part['runs'] > 1),
-      f'--{stage}_epochs',
-    )
-  yield _measure_input(
-    recipe,
-    workshop.open_dataset(),
-    max(part['images_per_second'] for part in parts),
-  )
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-  yield findings.Finding(
-    'memory',
-    f'{peak / 2**30:.1f} GiB at most in these steps, of '
-    f'{memory.total_bytes() / 2**30:.1f} GiB here',
-    '--batch_size',
-  )
-
-
-def _measure_input(
-  recipe: recipes.Recipe, dataset: datasets.Dataset, fastest: float
-) -> findings.Finding:
-  """Returns how fast images are read and augmented, without any network.
-
-  Args:
-    recipe: What is to be run.
-    dataset: The images.
-    fastest: Images per second of the fastest stage.
-  """
-  data = recipe.data
-  stream = views.stream(
-    dataset.every, data, seed=recipe.seed, first_step=0, last_step=_BATCHES
-  )
-  batches = iter(stream)
-  next(batches)  # This makes the graph.
-  start, count = time.monotonic(), 0
-  for _ in batches:
-    count += data.batch_size
-    if time.monotonic() - start > _INPUT_SECONDS:
-      break
-  speed = count / (time.monotonic() - start)
-  return findings.Finding(
-    'input',
-    f'{speed:,.0f} images/s are read and augmented, if nothing else is done; '
-    f'the fastest stage takes {fastest:,.0f} images/s, '
-    f'{fastest / speed:.0%} of that',
-    '--image_size, --resizing',
-  )
 
 
 def _check_data(

@@ -23,6 +23,8 @@ from ft_tf.data import datasets
 from ft_tf.training import precision
 
 _BATCHES = 16  # of each part
+_FORWARD = 1 / 3  # of a step
+_RATE = 1e-6  # Weights stay about where they are.
 
 
 def rehearse(
@@ -57,17 +59,20 @@ def rehearse(
   if given is None:
     given = teachers.resolve(recipe, dataset)
   small = dataset.part(_BATCHES * recipe.data.batch_size)
-  short: dict[str, Any] = {
-    f'{s}_epochs': 1 for s in ('teacher', 'paraphraser', 'student')
-  }
+  # Rates do not change the speed. At a rate of its own a schedule of one epoch
+  # may break a network whose full schedule is harmless.
+  short: dict[str, Any] = {}
+  for stage in ('teacher', 'paraphraser', 'student'):
+    short |= {f'{stage}_epochs': 1, f'{stage}_learning_rate': _RATE}
   # A sample may be without a rare class; weights take no time.
-  unweighted = [
+  short['class_weights'] = recipes.NONE
+  shortened = [
     dataclasses.replace(
-      arm, changes={**arm.changes, 'class_weights': recipes.NONE}
+      arm,
+      changes={k: short.get(k, value) for k, value in arm.changes.items()},
     )
     for arm in chosen
   ]
-  short['class_weights'] = recipes.NONE
   print(f'rehearsal: {_BATCHES} steps of every part', file=sys.stderr)
   with tempfile.TemporaryDirectory() as folder:
     run = run_dir.RunDir(folder)
@@ -83,7 +88,7 @@ def rehearse(
         ),
         signal_cache='off',
       ),
-      chosen=unweighted,
+      chosen=shortened,
       exports=False,
       given=given,
     )
@@ -142,7 +147,10 @@ def _estimate(
   rows = run.metrics()
   images = len(dataset.train if part.name == 'teacher' else dataset.every)
   speed = rows[-1]['images_per_second']
-  seconds = part.epochs * images / speed + rows[0]['compile_seconds']
+  # Validation images each epoch and test images at the end pass forward alone.
+  passed = part.epochs * len(dataset.validation) + len(dataset.test)
+  trained = part.epochs * images + _FORWARD * passed
+  seconds = trained / speed + rows[0]['compile_seconds']
   return {
     'part': part.name,
     'runs': part.runs,

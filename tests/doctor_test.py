@@ -10,7 +10,14 @@ from absl.testing import absltest
 from keras import ops
 from PIL import Image
 
-from ft_tf import catalogue, doctor, errors, recipe_flags, workshop
+from ft_tf import (
+  catalogue,
+  doctor,
+  durations,
+  errors,
+  recipe_flags,
+  workshop,
+)
 from ft_tf.data import array_source, datasets
 from ft_tf.training import loop
 from tests import fixtures
@@ -165,7 +172,7 @@ class DoctorTest(absltest.TestCase):
     self.assertIn('--student_image_size', says['student'].flag)
     times = {
       finding.what: finding.says
-      for finding in doctor.rehearse(
+      for finding in durations.estimate(
         self._recipe(preprocessing='-1..1', student_image_size=6),
         devices=fixtures.strategy(),
         workshop=workshop.Workshop(
@@ -185,6 +192,13 @@ class DoctorTest(absltest.TestCase):
       ).groups()
     )
     self.assertAlmostEqual(seconds, 72 / speed, delta=0.06)
+    parts = [
+      float(re.search(r'([\d.]+) minutes', says)[1])
+      for what, says in times.items()
+      if what.startswith('time of')
+    ]
+    in_all = float(re.search(r'([\d.]+) minutes', times['time in all'])[1])
+    self.assertAlmostEqual(in_all, sum(parts), delta=0.05 * (len(parts) + 1))
 
   def test_wrong_preprocessing_is_seen_and_the_right_one_named(self):
     _teacher(self._file)
@@ -289,11 +303,28 @@ class DoctorTest(absltest.TestCase):
     with self.assertRaisesRegex(errors.UsageError, 'give a share'):
       _says(self._recipe(), expected=93.0)
 
+  @pytest.mark.slow
+  def test_recipe_of_high_rates_can_be_rehearsed(self):
+    # Rates of a full schedule, in one of a few steps, once made the teacher's
+    # maps infinite.
+    recipe = catalogue.digits()
+    found = durations.estimate(
+      recipe,
+      devices=fixtures.strategy(),
+      workshop=workshop.Workshop(
+        open_dataset=lambda: datasets.Dataset.from_recipe(
+          recipe.data, self._folder
+        ),
+        options=loop.Options(),
+      ),
+    )
+    self.assertIn('time of the teacher', [each.what for each in found])
+
   def test_rehearsal_tells_time_and_memory_and_leaves_nothing(self):
     _teacher(self._file)
     recipe = self._recipe(preprocessing='-1..1')
     found = list(
-      doctor.rehearse(
+      durations.estimate(
         recipe,
         devices=fixtures.strategy(),
         workshop=workshop.Workshop(
@@ -303,13 +334,20 @@ class DoctorTest(absltest.TestCase):
     )
     self.assertEqual(
       [each.what for each in found],
-      ['time of the paraphraser', 'time of the student', 'input', 'memory'],
+      [
+        'time of the paraphraser',
+        'time of the student',
+        'time of the exports',
+        'time in all',
+        'input',
+        'memory',
+      ],
     )
     self.assertIn('s per epoch at', found[1].says)
     self.assertRegex(
-      found[2].says, r'^[1-9][\d,]* images/s are read.* [1-9][\d,]* images/s, '
+      found[4].says, r'^[1-9][\d,]* images/s are read.* [1-9][\d,]* images/s, '
     )
-    self.assertRegex(found[3].says, r'\d\.\d GiB at most')
+    self.assertRegex(found[5].says, r'\d\.\d GiB at most')
     self.assertCountEqual(os.listdir(self._folder), ['teacher.keras'])
 
 

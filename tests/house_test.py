@@ -62,6 +62,7 @@ _ROOMS = (
   'workshop',
   'comparison',
   'rehearsal',
+  'durations',
   'teacher_check',
   'layer_check',
   'doctor',

@@ -6,19 +6,20 @@ r"""Checks a run before training, with the flags of compress.
 Prints one line per finding, with the flag that changes it in brackets: images
 and pixel values, classes and their order, the teacher's accuracy on this
 pipeline, the layers and how they are matched, the student's int8 file, and from
-a few real steps the time of each stage and the memory. Nothing is written to
+a few real steps the time of each part and the memory. Nothing is written to
 the workdir; decoded images of a folder are cached in --data_dir. Exit code 2 if
 something does not fit: compress would not begin either.
 """
 
 import dataclasses
-import itertools
 import sys
+import time
 
 from absl import flags
 
-from ft_tf import doctor, workshop
+from ft_tf import doctor, durations, findings, workshop
 from ft_tf.cli import compress, flag_sets, outcome, settings
+from ft_tf.export import formats
 from ft_tf.training import tf_config
 
 
@@ -32,33 +33,40 @@ def define_flags(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues) -> outcome.Outcome:
   tf_config.ignore()  # It looks at this machine.
   setting = settings.read_setting(values)
+  export = settings.read_export(values)
   settings.read_signals(values)  # refused if wrong; the rehearsal has no cache
   recipe, choice = settings.choose_student(values, setting)
-  checks = itertools.chain(
-    doctor.examine(
-      recipe,
-      setting.dataset,
-      given=setting.given,
-      expected=values.expect_teacher_accuracy,
-      has_linear_head=values.linear_head,
-    ),
-    doctor.rehearse(
-      recipe,
-      seeds=values.seeds,
-      baseline=values.baseline,
-      devices=setting.strategy,
-      given=setting.given,
-      workshop=workshop.Workshop(
-        # Opened once more, a folder would say once more what it is.
-        open_dataset=lambda: setting.dataset,
-        options=setting.options,
-        num_replicas=values.num_replicas,
-      ),
+  start = time.monotonic()
+  examined = doctor.examine(
+    recipe,
+    setting.dataset,
+    given=setting.given,
+    expected=values.expect_teacher_accuracy,
+    has_linear_head=values.linear_head,
+  )
+  found = [_tell(finding) for finding in examined]
+  estimated = durations.estimate(
+    recipe,
+    seeds=values.seeds,
+    baseline=values.baseline,
+    has_linear_head=values.linear_head,
+    files=len(formats.choose(export.formats)),
+    checks=time.monotonic() - start,
+    devices=setting.strategy,
+    given=setting.given,
+    workshop=workshop.Workshop(
+      # Opened once more, a folder would say once more what it is.
+      open_dataset=lambda: setting.dataset,
+      options=setting.options,
+      num_replicas=values.num_replicas,
     ),
   )
-  findings = []
-  for finding in checks:
-    # At once: some checks take a minute.
-    print(finding, file=sys.stderr, flush=True)
-    findings.append(dataclasses.asdict(finding))
-  return outcome.Outcome({'findings': findings, 'choice': choice})
+  found += [_tell(finding) for finding in estimated]
+  return outcome.Outcome({'findings': found, 'choice': choice})
+
+
+def _tell(finding: findings.Finding) -> dict[str, str]:
+  """Prints a finding, and returns it."""
+  # At once: some checks take a minute.
+  print(finding, file=sys.stderr, flush=True)
+  return dataclasses.asdict(finding)

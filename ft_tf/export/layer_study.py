@@ -22,14 +22,23 @@ _LEAST_STUDIED, _MOST_STUDIED = 32, 256
 _STUDIED_PIXELS = 256 * 64 * 64 * 3
 
 
+def count(image_values: int) -> int:
+  """Returns how many images tell layers apart.
+
+  Args:
+    image_values: Numbers of an image, height times width times channels.
+  """
+  count = _STUDIED_PIXELS // image_values
+  return min(max(count, _LEAST_STUDIED), _MOST_STUDIED)
+
+
 def choose_images(images: np.ndarray) -> np.ndarray:
   """Returns the first of some images, as many as tell layers apart.
 
   Args:
     images: `[N, H, W, C]`.
   """
-  count = _STUDIED_PIXELS // images[0].size
-  return images[: np.clip(count, _LEAST_STUDIED, _MOST_STUDIED)]
+  return images[: count(images[0].size)]
 
 
 def study(

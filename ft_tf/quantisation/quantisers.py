@@ -71,9 +71,7 @@ class Mode:
     if self.observed is not None or group in self.in_float:
       return x
     if group in self.switches:
-      return tf.cond(
-        self.switches[group], lambda: round_values(x), lambda: x
-      )
+      return tf.cond(self.switches[group], lambda: round_values(x), lambda: x)
     return round_values(x)
 
 
