@@ -12,7 +12,7 @@ import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 
 from ft_tf import errors, native_output
-from ft_tf.export import saved_model, tflite_file
+from ft_tf.export import finite_maps, saved_model, tflite_file
 from ft_tf.models import graph, rebuilding
 
 _STRETCHED = 16  # calibration images repeated over the full range of values
@@ -140,13 +140,12 @@ def tflite_int8(
   """
   dtype = tf.as_dtype(outside)
 
-  def quantise(converter):
-    _quantise(converter, calibration)
+  def configure(converter):
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = dtype
     converter.inference_output_type = dtype
 
-  content = _convert(model, quantise)
+  content = _convert(model, configure, calibration=calibration)
   check_raw_input(content, model.name, dtype.as_numpy_dtype)
   return content
 
@@ -160,23 +159,12 @@ def tflite_int16x8(model: keras.Model, calibration: np.ndarray) -> bytes:
   Args and errors are those of `tflite_int8`.
   """
 
-  def quantise(converter):
-    _quantise(converter, calibration)
+  def configure(converter):
     converter.target_spec.supported_ops = [
       tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
     ]
 
-  return _convert(model, quantise)
-
-
-def _quantise(
-  converter: tf.lite.TFLiteConverter, calibration: np.ndarray
-) -> None:
-  images = _over_full_range(calibration)
-  converter.optimizations = [tf.lite.Optimize.DEFAULT]
-  converter.representative_dataset = lambda: (
-    [image[None].astype(np.float32)] for image in images
-  )
+  return _convert(model, configure, calibration=calibration)
 
 
 def check_raw_input(content: bytes, name: str, dtype: npt.DTypeLike) -> None:
@@ -228,17 +216,43 @@ def _convert(
   configure: Callable[[tf.lite.TFLiteConverter], None],
   *,
   batch: int | None = 1,
+  calibration: np.ndarray | None = None,
 ) -> bytes:
+  """Returns the file of a float32 twin.
+
+  Args:
+    model: The twin.
+    configure: As of `convert_saved`.
+    batch: As of `tflite_float32`.
+    calibration: As of `tflite_int8`; None: its maps are not quantised.
+
+  Raises:
+    UsageError: as of `convert_saved`, or as of `finite_maps.check`.
+  """
   with tempfile.TemporaryDirectory() as folder:
     image = model.inputs[0]
-    saved_model.write_constant(
+    frozen = saved_model.write_constant(
       lambda images: model(images, training=False),
       tf.TensorSpec([batch, *image.shape[1:]], image.dtype, 'image'),
       folder,
     )
-    return tflite_file.shorten_names(
-      convert_saved(folder, configure, model.name)
-    )
+    if calibration is None:
+      content = convert_saved(folder, configure, model.name)
+    else:
+      images = _over_full_range(calibration)
+      if not finite_maps.are_sure(frozen):
+        in_float = convert_saved(folder, lambda converter: None, model.name)
+        finite_maps.check(in_float, images, model.name)
+
+      def quantise(converter):
+        configure(converter)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: (
+          [image[None].astype(np.float32)] for image in images
+        )
+
+      content = convert_saved(folder, quantise, model.name)
+    return tflite_file.shorten_names(content)
 
 
 def convert_saved(

@@ -68,7 +68,7 @@ def write_constant(
   logits: Callable[[tf.Tensor], tf.Tensor],
   image: tf.TensorSpec,
   path: str,
-) -> None:
+) -> tf.Graph:
   """Writes a SavedModel whose weights are constants, for TFLite's converter.
 
   To store and restore variables takes longer than the rest of a conversion,
@@ -79,6 +79,9 @@ def write_constant(
     image: Of its images, `[B, H, W, C]`; it is named as the signature is to
       name its input.
     path: The folder to make.
+
+  Returns:
+    Its graph.
   """
   # The only public way to constants is that of TensorFlow 1, with sessions.
   frozen = convert_to_constants.convert_variables_to_constants_v2(
@@ -97,3 +100,4 @@ def write_constant(
     # The gradients of swish would ask for variables that are no more.
     options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
   )
+  return frozen.graph
