@@ -23,7 +23,7 @@ from ft_tf.data import (
   records,
   sampling,
 )
-from ft_tf.export import budget, device_limits
+from ft_tf.export import budget, device_limits, student
 from ft_tf.training import linear_head, precision
 
 _SAMPLED = 500  # training images whose values are looked at
@@ -41,6 +41,7 @@ def examine(
   given: teachers.Teacher | None = None,
   expected: float | None = None,
   has_linear_head: bool = False,
+  export: student.Options = student.DEFAULTS,
 ) -> Iterator[findings.Finding]:
   """Yields what is found of data, teacher, layers and student.
 
@@ -53,6 +54,7 @@ def examine(
     given: The value of `teachers.resolve` for these; None: it is resolved here.
     expected: The accuracy (0..1) that a given teacher is known to have.
     has_linear_head: Whether the last layer of the student is trained alone too.
+    export: What is exported; the student must convert to its formats.
 
   Raises:
     UsageError: something does not fit, the student does not convert, or the
@@ -94,6 +96,8 @@ def examine(
       '--student, --student_weights',
     )
   yield from _check_rates(recipe, given)
+  seen = specs.student_dataset(recipe, dataset)
+  student.check_untrained(student_model, seen, export)
   yield _measure_student(recipe, dataset)
 
 

@@ -19,6 +19,7 @@ from ft_tf import (
   workshop,
 )
 from ft_tf.data import array_source, datasets
+from ft_tf.export import student as export_student
 from ft_tf.training import loop
 from tests import fixtures
 
@@ -295,6 +296,18 @@ class DoctorTest(absltest.TestCase):
     keras.Model(image, keras.layers.Dense(3)(x)).save(path)
     with self.assertRaisesRegex(errors.UsageError, 'TFLite has no Erf'):
       _says(self._recipe(student=path, preprocessing='-1..1'))
+
+  def test_student_that_a_wanted_format_lacks_operations_of_is_refused(self):
+    _teacher(self._file)
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(4, 3, name='map', activation='softsign')(image)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    path = os.path.join(self._folder, 'student.keras')
+    keras.Model(image, keras.layers.Dense(3)(x)).save(path)
+    recipe = self._recipe(student=path, preprocessing='-1..1')
+    self.assertIn('student', _says(recipe))
+    with self.assertRaisesRegex(errors.UsageError, 'map .activation softsign'):
+      _says(recipe, export=export_student.Options(('mixed',)))
 
   def test_expectation_needs_a_trained_teacher_and_a_share(self):
     with self.assertRaisesRegex(errors.UsageError, 'is of a trained teacher'):

@@ -43,6 +43,7 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
     given=setting.given,
     expected=values.expect_teacher_accuracy,
     has_linear_head=values.linear_head,
+    export=export,
   )
   found = [_tell(finding) for finding in examined]
   estimated = durations.estimate(

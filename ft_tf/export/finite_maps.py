@@ -81,7 +81,7 @@ def are_sure(graph: tf.Graph) -> bool:
   Args:
     graph: A network's, with constants for weights.
   """
-  depending = set()  # names of tensors
+  depending: set[str] = set()  # names of tensors
   # A graph lists its operations in an order in which they can be computed.
   for each in graph.get_operations():
     found = [tensor.name in depending for tensor in each.inputs]
