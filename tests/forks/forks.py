@@ -11,19 +11,21 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ft_tf.cli import dispatch
 from tests.forks import client
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
-_ROOT = os.path.dirname(os.path.dirname(_FOLDER))
+ROOT = os.path.dirname(os.path.dirname(_FOLDER))
 _SECONDS = 900  # for a program on a busy machine
 # All of the library, and with it TensorFlow.
 LIBRARY = (
   'ft_tf.cli.dispatch',
   *(f'ft_tf.cli.{module}' for module in dispatch.COMMANDS.values()),
 )
+# The same for the code that users read.
+SHORT_LIBRARY = (*LIBRARY, 'short_digits')
 
 
 class Server:
@@ -34,12 +36,18 @@ class Server:
   """
 
   def __init__(
-    self, modules: Sequence[str], *, python: str, variables: dict[str, str]
+    self,
+    modules: Sequence[str],
+    *,
+    path: Sequence[str] = (),
+    python: str = sys.executable,
+    variables: Mapping[str, str] = os.environ,
   ):
     """Starts it; what is asked of it waits until it has imported.
 
     Args:
       modules: What it imports.
+      path: Where it finds them, beside its own packages and this folder.
       python: The interpreter.
       variables: Its environment.
     """
@@ -53,7 +61,11 @@ class Server:
           *(python, '-P', os.path.join(_FOLDER, 'server.py')),
           *(str(listener.fileno()), *modules),
         ],
-        env={**variables, 'TF_CPP_MIN_LOG_LEVEL': '2'},
+        env={
+          **variables,
+          'PYTHONPATH': os.pathsep.join([_FOLDER, *path]),
+          'TF_CPP_MIN_LOG_LEVEL': '2',
+        },
         stdin=subprocess.PIPE,
         pass_fds=[listener.fileno()],
       )
@@ -82,11 +94,7 @@ class Server:
 @functools.cache
 def server() -> Server:
   """Returns the server of the checkout for all tests of this process."""
-  made = Server(
-    LIBRARY,
-    python=sys.executable,
-    variables={**os.environ, 'PYTHONPATH': _ROOT},
-  )
+  made = Server(LIBRARY, path=[ROOT])
   atexit.register(made.close)
   return made
 
@@ -115,7 +123,7 @@ class Program:
         path,
         arguments,
         (nothing.fileno(), to_out, to_err),
-        folder=_ROOT,
+        folder=ROOT,
         variables=variables,
         before=before,
       )

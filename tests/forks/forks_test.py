@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 
 from absl.testing import absltest
@@ -43,9 +42,7 @@ class ForksTest(absltest.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    cls.server = forks.Server(
-      ['json'], python=sys.executable, variables=dict(os.environ)
-    )
+    cls.server = forks.Server(['json'])
     cls.addClassCleanup(cls.server.close)
 
   def setUp(self):
