@@ -2,13 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 from absl.testing import absltest
 
-_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from tests.cli import commands
+from tests.forks import forks
+
 _EPOCHS = [
   f'--{stage}_epochs=1'
   for stage in ('teacher', 'paraphraser', 'student', 'qat')
@@ -17,32 +17,27 @@ _EPOCHS = [
 
 class CompareQuantisationTest(absltest.TestCase):
   def _run(self, *flags):
-    return subprocess.run(
-      [sys.executable, 'examples/compare_quantisation.py', *flags],
-      cwd=_ROOT,
-      env={**os.environ, 'PYTHONPATH': _ROOT},
-      capture_output=True,
-      text=True,
-      check=False,
-    )
+    """Returns exit code, standard output and standard error."""
+    program = forks.server().start('examples/compare_quantisation.py', *flags)
+    printed, said = program.communicate()
+    return program.returncode, printed, said
 
   @pytest.mark.slow
   def test_every_way_has_a_row_and_its_figures_stay(self):
     workdir = self.create_tempdir().full_path
-    done = self._run(
-      '--recipe=digits',
-      '--student=resnet8x0.25',
+    code, printed, said = self._run(
+      *commands.TINY,
       '--seeds=2',
       '--scales=tensor',
       f'--workdir={workdir}',
       *_EPOCHS,
     )
-    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertEqual(code, 0, said)
     with open(os.path.join(workdir, 'int8.json'), encoding='utf-8') as file:
       measured = json.load(file)['tensor']
     self.assertEqual(set(measured), {'0', '1'})
     for way in ('keras', 'ptq', 'float', 'qat', 'qat_scratch'):
-      self.assertIn(f'| {way} ', done.stdout)
+      self.assertIn(f'| {way} ', printed)
       for accuracies in measured.values():
         self.assertBetween(accuracies[way], 0, 1)
 

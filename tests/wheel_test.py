@@ -1,13 +1,15 @@
 """The wheel in a fresh virtual environment: its command, and the docs' code.
 
 The pages' blocks run in empty folders with nothing but examples/, as one has
-them who installed the wheel.
+them who installed the wheel. Their programs are forks of one process of the
+wheel's environment.
 """
 
 import glob
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import pytest
 from absl.testing import absltest, parameterized
 
 from tests import code_blocks
+from tests.forks import forks
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _SECONDS = 900  # for all blocks of a page
@@ -26,9 +29,12 @@ _SECONDS = 900  # for all blocks of a page
 _TEACHER = 'examples/make_teacher.py images teacher.keras'
 _PYTHON = """#!/bin/sh
 set -e
-if [ "$*" != '{teacher}' ]; then exec '{python}' "$@"; fi
-if [ ! -e '{kept}' ]; then '{python}' "$@"; cp teacher.keras '{kept}'; fi
+if [ "$*" != '{teacher}' ]; then exec {python} "$@"; fi
+if [ ! -e '{kept}' ]; then {python} "$@"; cp teacher.keras '{kept}'; fi
 cp '{kept}' teacher.keras
+"""
+_COMMAND = """#!/bin/sh
+exec {python} -m ft_tf "$@"
 """
 
 
@@ -89,7 +95,7 @@ class WheelTest(parameterized.TestCase):
     )
     # Nothing of the sources may be found from here on.
     shutil.rmtree(sources)
-    cls._keep_teacher()
+    cls.page_environment = cls._start_forks()
 
   @classmethod
   def _constraints(cls):
@@ -106,30 +112,41 @@ class WheelTest(parameterized.TestCase):
     return path
 
   @classmethod
-  def _keep_teacher(cls):
-    """Puts a `python` before the other, that trains the pages' teacher once."""
-    folder = os.path.join(cls.folder, 'keeping')
+  def _start_forks(cls):
+    """Returns the environment of the pages, whose programs are forks.
+
+    Its `python` trains the pages' teacher once.
+    """
+    server = forks.Server(
+      forks.SHORT_LIBRARY,
+      python=os.path.join(cls.bin, 'python'),
+      variables=cls.environment,
+    )
+    cls.addClassCleanup(server.close)
+    cls.fork = server.command
+    folder = os.path.join(cls.folder, 'forks')
     os.makedirs(folder)
-    path = os.path.join(folder, 'python')
-    with open(path, 'w') as file:
-      file.write(
-        _PYTHON.format(
-          teacher=_TEACHER,
-          python=os.path.join(cls.bin, 'python'),
-          kept=os.path.join(folder, 'teacher.keras'),
+    for name, script in (('python', _PYTHON), ('ft-tf', _COMMAND)):
+      path = os.path.join(folder, name)
+      with open(path, 'w') as file:
+        file.write(
+          script.format(
+            teacher=_TEACHER,
+            python=shlex.join(cls.fork),
+            kept=os.path.join(folder, 'teacher.keras'),
+          )
         )
-      )
-    os.chmod(path, 0o755)
+      os.chmod(path, 0o755)
     before = cls.environment['PATH']
-    cls.environment['PATH'] = f'{folder}{os.pathsep}{before}'
+    return {**cls.environment, 'PATH': f'{folder}{os.pathsep}{before}'}
 
   @classmethod
-  def _call(cls, *command, cwd=None):
+  def _call(cls, *command, cwd=None, environment=None):
     """Runs a command; returns standard output."""
     done = subprocess.run(
       command,
       cwd=cwd or cls.folder,
-      env=cls.environment,
+      env=environment or cls.environment,
       capture_output=True,
       text=True,
       timeout=_SECONDS,
@@ -149,6 +166,15 @@ class WheelTest(parameterized.TestCase):
     self.assertEqual(self._run('ft-tf', '--version').strip(), version)
     module = self._run('python', '-m', 'ft_tf', '--version').strip()
     self.assertEqual(module, version)
+
+  def test_forks_are_of_the_installed_package(self):
+    code = 'import ft_tf, sys; print(ft_tf.__file__, *sys.path)'
+    folder = tempfile.mkdtemp(dir=self.folder)
+    with open(os.path.join(folder, 'tell.py'), 'w') as file:
+      file.write(code)
+    told = self._call(*self.fork, 'tell.py', cwd=folder).split()
+    self.assertStartsWith(told[0], os.path.dirname(self.bin))
+    self.assertNotIn(_ROOT, told)
 
   def test_workers_of_compare_start_from_the_installed_command(self):
     self._run(
@@ -174,7 +200,11 @@ class WheelTest(parameterized.TestCase):
     )
     # -P: modules of tests/ are not found.
     path = os.path.join(_ROOT, page)
-    self._run('python', '-P', code_blocks.__file__, path, cwd=folder)
+    self._call(
+      *(*self.fork, '-P', code_blocks.__file__, path),
+      cwd=folder,
+      environment=self.page_environment,
+    )
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Runs commands as a user does, in a process of their own or in this one."""
+"""Runs commands as a user does, in another process or in this one."""
 
 import contextlib
 import io
@@ -10,6 +10,7 @@ import tempfile
 from typing import Any
 
 from ft_tf.cli import dispatch
+from tests.forks import forks
 
 ROOT = os.path.dirname(
   os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -32,27 +33,34 @@ TINY = (
 )
 
 
-def start(command: str, *arguments: str) -> subprocess.Popen:
-  """Starts `ft-tf COMMAND` in a process of its own."""
-  environment = {
-    k: v for k, v in os.environ.items() if k != 'TF_CPP_MIN_LOG_LEVEL'
-  }
-  return subprocess.Popen(
-    [sys.executable, '-m', 'ft_tf', command, *arguments],
-    cwd=ROOT,
-    stdin=subprocess.DEVNULL,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    env=environment,
-    text=True,
-  )
+def start(command: str, *arguments: str) -> forks.Program:
+  """Starts `ft-tf COMMAND` in a fork."""
+  return forks.server().start('-m', 'ft_tf', command, *arguments)
 
 
 def run(command: str, *arguments: str) -> tuple[int, str, str]:
   """Returns (exit code, standard output, standard error)."""
   process = start(command, *arguments)
   out, err = process.communicate()
+  assert process.returncode is not None
   return process.returncode, out, err
+
+
+def run_process(command: str, *arguments: str) -> tuple[int, str, str]:
+  """Does what `run` does in a process that imports all anew."""
+  environment = {
+    k: v for k, v in os.environ.items() if k != 'TF_CPP_MIN_LOG_LEVEL'
+  }
+  done = subprocess.run(
+    [sys.executable, '-m', 'ft_tf', command, *arguments],
+    cwd=ROOT,
+    stdin=subprocess.DEVNULL,
+    capture_output=True,
+    env=environment,
+    text=True,
+    check=False,
+  )
+  return done.returncode, done.stdout, done.stderr
 
 
 def each(command: str, *lines: list[str]) -> list[tuple[int, str, str]]:

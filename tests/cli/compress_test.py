@@ -17,7 +17,7 @@ class CompressTest(absltest.TestCase):
     folder = self.create_tempdir().full_path
     workdir, data = (os.path.join(folder, name) for name in ('run', 'data'))
     command = (*commands.TINY, f'--workdir={workdir}', f'--data_dir={data}')
-    code, out, err = commands.run('compress', *command, '--baseline')
+    code, out, err = commands.run_process('compress', *command, '--baseline')
     self.assertEqual(code, 0, err)
     result = commands.result(out)
     self.assertEqual((result['method'], result['seed']), ('ft', 0))

@@ -1,4 +1,4 @@
-"""The commands of ft-tf as processes of their own, for signals to meet."""
+"""The commands of ft-tf in other processes, for signals to meet."""
 
 import json
 import os
@@ -8,20 +8,27 @@ import sys
 import time
 from collections.abc import Callable
 
+from tests.forks import forks
+
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 
 
-def start(*arguments: str, **variables: str) -> subprocess.Popen[str]:
-  """Starts `ft-tf` with arguments, as a terminal would.
+def start(*arguments: str, **variables: str) -> forks.Program:
+  """Starts `ft-tf` with arguments in a fork.
 
   Args:
     *arguments: The command and its flags.
     **variables: Of the environment, beside this process's.
   """
+  return forks.server().start('-m', 'ft_tf', *arguments, **variables)
+
+
+def start_process(*arguments: str) -> subprocess.Popen[str]:
+  """Starts `ft-tf` in a process that imports all anew, as a terminal would."""
   return subprocess.Popen(
     [sys.executable, '-m', 'ft_tf', *arguments],
     cwd=_ROOT,
-    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '2', **variables},
+    env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '2'},
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
@@ -31,7 +38,9 @@ def start(*arguments: str, **variables: str) -> subprocess.Popen[str]:
 
 
 def stop(
-  process: subprocess.Popen[str], number: int, when: Callable[[], bool]
+  process: subprocess.Popen[str] | forks.Program,
+  number: int,
+  when: Callable[[], bool],
 ) -> tuple[int, str]:
   """Sends a signal once it is time; returns exit code and last line.
 

@@ -264,7 +264,7 @@ class PendingTest(absltest.TestCase):
 
 
 class CommandTest(parameterized.TestCase):
-  """The command itself, which is started again for each case."""
+  """The command itself, which is run again for each case."""
 
   def _arguments(self, folder):
     return (
@@ -313,7 +313,7 @@ class CommandTest(parameterized.TestCase):
     draw = random.Random(_SEED)
     folder = self.create_tempdir().full_path
     for number in (signal.SIGINT, signal.SIGTERM) * 3:
-      process = commands.start(*self._arguments(folder))
+      process = commands.start_process(*self._arguments(folder))
       # Python itself is up by then.
       until = time.monotonic() + 0.3 + 5 * draw.random()
       code, line = commands.stop(
