@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING, Any
 # before TensorFlow. A value that the user has set stays.
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')
 
+# ONNX Runtime would send figures of its use, and writes a number of the machine
+# and a data base of what is to be sent into the user's cache when it is
+# imported. A value that the user has set stays.
+os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
+
 if TYPE_CHECKING:
   from ft_tf import losses
   from ft_tf.api import distill

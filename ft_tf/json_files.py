@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from ft_tf import errors
+from ft_tf import errors, paths
 
 _CHECKSUM = 'checksum'
 _NUMBER = (int, float, type(None))
@@ -62,6 +62,7 @@ def load(path: str, kind: type | None = None, fix: str = _FIX) -> Any:
   Raises:
     UsageError: the file is damaged.
   """
+  paths.check_regular(path, fix=fix)
   try:
     with open(path, encoding='utf-8') as file:
       value = json.load(file)
@@ -137,7 +138,7 @@ def load_rows(path: str) -> list[dict[str, Any]]:
   that are no rows.
   """
   rows: list[dict[str, Any]] = []
-  if os.path.isfile(path):
+  if paths.is_regular(path):
     with open(path, 'rb') as file:
       for line in file:
         row = _read_row(line)

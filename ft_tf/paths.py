@@ -32,7 +32,30 @@ def expand(text: str) -> str:
   return prefix + path
 
 
-def check_regular(path: str, flag: str = '') -> None:
+def is_regular(path: str) -> bool:
+  """Tells whether a path is that of a file, or of a link to one."""
+  try:
+    return stat.S_ISREG(os.stat(path).st_mode)
+  except (OSError, ValueError):
+    return False
+
+
+def check_tree(folder: str) -> None:
+  """Raises `UsageError` if something in a folder is no file and no folder.
+
+  TensorFlow's readers, and whoever opens a lock, would wait for a pipe forever.
+
+  Args:
+    folder: The folder, which may be missing; folders within are looked into.
+  """
+  for within, _, names in os.walk(folder):
+    for name in names:
+      check_regular(os.path.join(within, name), fix='move it away')
+
+
+def check_regular(
+  path: str, flag: str = '', fix: str = 'give the path of a file'
+) -> None:
   """Raises `UsageError` for what is no file and no folder.
 
   To open a FIFO waits until another process writes to it; devices and sockets
@@ -41,6 +64,7 @@ def check_regular(path: str, flag: str = '') -> None:
   Args:
     path: Of a file or folder; one that is missing is for who opens it.
     flag: What the message calls it, such as '--config='.
+    fix: What to do.
   """
   try:
     mode = os.stat(path).st_mode
@@ -54,6 +78,5 @@ def check_regular(path: str, flag: str = '') -> None:
       stat.S_IFBLK: 'a device',
     }
     raise errors.UsageError(
-      f'{flag}{path} is {kinds.get(stat.S_IFMT(mode), "no file")}: give the '
-      'path of a file'
+      f'{flag}{path} is {kinds.get(stat.S_IFMT(mode), "no file")}: {fix}'
     )

@@ -102,6 +102,7 @@ class RunDir:
       addable: Likewise.
     """
     check_writable(self.path)
+    paths.check_tree(self.path)
     written = self.read(RECIPE)
     if written is None:
       self._check_unclaimed()

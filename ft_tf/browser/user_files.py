@@ -1,6 +1,6 @@
 """Files of the user: read, or refused with what to do."""
 
-from ft_tf import errors
+from ft_tf import errors, paths
 
 
 def read(path: str, fix: str) -> bytes:
@@ -13,6 +13,7 @@ def read(path: str, fix: str) -> bytes:
   Raises:
     UsageError: it cannot be read.
   """
+  paths.check_regular(path, fix=fix)
   try:
     with open(path, 'rb') as file:
       return file.read()

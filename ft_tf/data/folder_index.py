@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ft_tf import errors, storage
+from ft_tf import errors, paths, storage
 from ft_tf.data import folder_tree, image_files, messages, progress
 
 NAME = 'folder'  # of the folder with all indices, in the data directory
@@ -197,6 +197,8 @@ def _checksum(rows: Iterable[str]) -> str:
 def _read(path: str) -> dict[str, Entry]:
   """Returns the entries in an index; none if it is missing or damaged."""
   entries: dict[str, Entry] = {}
+  if not paths.is_regular(path):
+    return entries
   try:
     with open(path, encoding='utf-8') as file:
       header, rows = json.loads(next(file, '{}')), file.read().splitlines()
@@ -210,6 +212,9 @@ def _read(path: str) -> dict[str, Entry]:
           status and image_files.Status(*status),
           image_files.Inspection(*values),
         )
-  except (OSError, ValueError, TypeError, KeyError, AttributeError):
+  except (
+    *(OSError, ValueError, TypeError, KeyError, AttributeError),
+    RecursionError,
+  ):
     return {}  # An index can always be made again.
   return entries

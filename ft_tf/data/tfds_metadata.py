@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ft_tf import errors
+from ft_tf import errors, paths
 
 _OWN = 'tensorflow_datasets.'
 # Of protobuf's JSON, which has two spellings, and of TFDS's older format.
@@ -30,6 +30,7 @@ def check(name: str, data_dir: str) -> None:
     UsageError: a module would be imported that is none of TFDS's.
   """
   for word in re.findall(r'\w+', name):
+    paths.check_tree(os.path.join(data_dir, word))
     pattern = os.path.join(glob.escape(data_dir), word, '**', 'features.json')
     for path in glob.iglob(pattern, recursive=True):
       for found in _class_names(_read(path)):

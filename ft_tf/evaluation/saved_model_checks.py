@@ -14,7 +14,7 @@ from typing import Any
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 
-from ft_tf import errors
+from ft_tf import errors, paths
 
 _FILE = 'saved_model.pb'
 # What TensorFlow would read in place of that file.
@@ -54,6 +54,7 @@ def check(path: str) -> None:
         'give a folder without it, or --allow_unsafe_model if you trust who '
         'made it'
       )
+  paths.check_tree(path)
   saved = saved_model_pb2.SavedModel()
   try:
     with open(os.path.join(path, _FILE), 'rb') as file:

@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from ft_tf import storage
+from ft_tf import paths, storage
 
 _CONFIG, _METADATA = 'config.json', 'metadata.json'
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -31,6 +31,8 @@ def save(path: str, model: keras.Model) -> None:
 
 def is_whole(path: str) -> bool:
   """Tells whether a file is an archive whose members have their checksums."""
+  if not paths.is_regular(path):
+    return False
   try:
     with zipfile.ZipFile(path) as archive:
       return archive.testzip() is None

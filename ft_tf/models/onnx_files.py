@@ -10,7 +10,7 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-from ft_tf import errors
+from ft_tf import errors, paths
 
 SUFFIX = '.onnx'
 _LARGEST = 2**31 - 1  # bytes of a message of protobuf
@@ -69,6 +69,7 @@ def read(path: str) -> Any:
   model.ClearField('training_info')
   model.ClearField('metadata_props')
   _check_operations(model, path)
+  _check_names(model.graph, path)
   _include_weights(model, onnx.TensorProto, path)
   return model
 
@@ -124,6 +125,18 @@ def _check_operations(model: Any, path: str) -> None:
     )
 
 
+def _check_names(graph: Any, path: str) -> None:
+  """Raises `UsageError` if two nodes make a tensor of the same name."""
+  made: set[str] = set()
+  for name in (name for node in graph.node for name in node.output if name):
+    if name in made:
+      raise errors.UsageError(
+        f'{path} makes its tensor {name} twice, which is no graph of ONNX: '
+        'export it again'
+      )
+    made.add(name)
+
+
 def _include_weights(model: Any, tensor_proto: Any, path: str) -> None:
   """Puts the weights that are in other files into a model.
 
@@ -159,13 +172,18 @@ def _external_bytes(tensor: Any, path: str) -> bytes:
   entries = {entry.key: entry.value for entry in tensor.external_data}
   location = entries.get('location', '')
   folder = os.path.realpath(os.path.dirname(os.path.abspath(path)))
-  # A link may lead out of the folder, too.
-  where = os.path.realpath(os.path.join(folder, location))
-  if os.path.isabs(location) or not where.startswith(folder + os.sep):
+  # A link may lead out of the folder, too. No path has a null byte.
+  where = os.path.realpath(os.path.join(folder, location.replace('\0', '')))
+  if (
+    '\0' in location
+    or os.path.isabs(location)
+    or not where.startswith(folder + os.sep)
+  ):
     raise errors.UsageError(
       f'{path} names the file {location} for its weights, which is not in its '
       'folder: give a model whose weights are inside it or beside it'
     )
+  paths.check_regular(where)
   try:
     offset, length = int(entries.get('offset', 0)), entries.get('length')
     with open(where, 'rb') as file:

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from ft_tf import errors
+
 Shape = tuple[int | None, ...]
 
 _LARGE = 1024  # elements of a tensor that no shape depends on
@@ -32,7 +34,13 @@ def inferred(
   del graph.value_info[:]
   for value in graph.output:
     value.type.tensor_type.ClearField('shape')
-  inferred = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
+  try:
+    inferred = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
+  except Exception as error:  # ONNX's own kinds, and those of pybind11.
+    raise errors.UsageError(
+      f'the ONNX teacher has a graph that is not valid ('
+      f'{errors.first_line(error)}): export it again'
+    ) from error
   return {
     value.name: stated(value)
     for value in (*inferred.input, *inferred.value_info, *inferred.output)

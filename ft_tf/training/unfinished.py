@@ -1,5 +1,6 @@
 """The student of a run that was interrupted, out of its newest checkpoint."""
 
+import contextlib
 import dataclasses
 import os
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ft_tf import errors, recipes, run_dir, specs
+from ft_tf import errors, paths, recipes, run_dir, specs
 from ft_tf.data import datasets
 from ft_tf.training import averaging, stage
 
@@ -82,15 +83,18 @@ def restore(
     UsageError: there is no checkpoint that can be read, or it is not of the
       student that the recipe builds for these images.
   """
-  state = tf.train.get_checkpoint_state(run.checkpoints)
-  paths = list(state.all_model_checkpoint_paths) if state else []
-  if not paths:
+  paths.check_tree(run.path)
+  state = None
+  with contextlib.suppress(Exception):  # It is not text, or not its format.
+    state = tf.train.get_checkpoint_state(run.checkpoints)
+  names = list(state.all_model_checkpoint_paths) if state else []
+  if not names:
     raise errors.UsageError(
       f'{run.path} has neither a model.keras nor a checkpoint: let its command '
       'train until the first checkpoint (--checkpoint_minutes)'
     )
   student = specs.build_student(recipe, dataset)
-  for path in reversed(paths):
+  for path in reversed(names):
     values = _read(path, student, recipe.student.ema)
     if values is not None:
       break

@@ -1,6 +1,7 @@
 """ONNX files are read with what is beside them, and with nothing else."""
 
 import os
+import subprocess
 import sys
 from unittest import mock
 
@@ -50,6 +51,39 @@ class OnnxFilesTest(parameterized.TestCase):
     np.testing.assert_array_equal(
       model_files.load(self.path)(images), model_files.load(other)(images)
     )
+
+  def test_weights_in_a_pipe_or_under_no_name_are_refused(self):
+    os.mkfifo(os.path.join(self.folder, 'pipe'))
+    for location, message in (
+      ('pipe', 'is a pipe .*: give the path of a file'),
+      ('a\0b', 'which is not in its folder'),
+    ):
+      onnx_graphs.write(self.path, _external(location)[0])
+      self._assert_refused(message)
+
+  def test_tensor_that_is_made_twice_is_refused(self):
+    proto = onnx_graphs.model(onnx_graphs.classifier())
+    proto.graph.node.append(proto.graph.node[0])
+    onnx_graphs.write(self.path, proto)
+    self._assert_refused('makes its tensor conv twice')
+
+  def test_graph_whose_shapes_cannot_be_inferred_is_refused(self):
+    proto = onnx_graphs.model(onnx_graphs.classifier())
+    del proto.graph.node[1].input[:]
+    onnx_graphs.write(self.path, proto)
+    self._assert_refused('a graph that is not valid')
+
+  def test_onnx_runtime_leaves_nothing_in_the_home_folder(self):
+    home = self.create_tempdir().full_path
+    environment = {**os.environ, 'HOME': home}
+    for name in ('ORT_DISABLE_TELEMETRY', 'XDG_CACHE_HOME'):
+      environment.pop(name, None)
+    subprocess.run(
+      [sys.executable, '-c', 'import ft_tf, onnxruntime'],
+      env=environment,
+      check=True,
+    )
+    self.assertEmpty(os.listdir(home))
 
   def test_weights_that_are_cut_off_are_refused(self):
     proto, content = _external('weights.bin', length=432)
