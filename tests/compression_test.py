@@ -30,7 +30,7 @@ class CompressTest(absltest.TestCase):
     keras.utils.set_random_seed(0)
     with fixtures.strategy().scope():
       cls.network = zoo.build(
-        'resnet8x0.5', specs.spec(fixtures.recipe(), fixtures.blobs())
+        'short-wide', specs.spec(fixtures.short_recipe(), fixtures.blobs())
       )
 
   def setUp(self):
@@ -50,7 +50,7 @@ class CompressTest(absltest.TestCase):
     **flags,
   ):
     return compression.compress(
-      fixtures.recipe(teacher=self.teacher, **flags),
+      fixtures.short_recipe(teacher=self.teacher, **flags),
       dataset or fixtures.blobs(),
       run=self.run_dir,
       strategy=fixtures.strategy(),
@@ -293,7 +293,7 @@ class CompressTest(absltest.TestCase):
     model.save(self.teacher)
     # What Keras calls the layer depends on those made before.
     name = backbone.layers[-1].name
-    recipe = fixtures.recipe(
+    recipe = fixtures.short_recipe(
       teacher=self.teacher,
       preprocessing='0..1',
       teacher_layer=f'backbone/{name}',
@@ -319,7 +319,7 @@ class CompressTest(absltest.TestCase):
   def test_teacher_that_hardly_beats_chance_is_questioned(self):
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
-      recipe = fixtures.recipe(teacher=self.teacher)  # not trained
+      recipe = fixtures.short_recipe(teacher=self.teacher)  # not trained
       teacher.obtain_teacher(
         recipe,
         fixtures.blobs(),
@@ -344,7 +344,7 @@ class CompressTest(absltest.TestCase):
     ):
       self._compress()
     self.assertFalse(os.path.exists(self.run_dir.path))
-    recipe = fixtures.recipe(
+    recipe = fixtures.short_recipe(
       teacher=self.teacher, teacher_outputs='probabilities'
     )
     self.assertIsNotNone(teachers.resolve(recipe, fixtures.blobs()))
@@ -356,7 +356,9 @@ class CompressTest(absltest.TestCase):
     model = keras.Model(image, x)
     model.save(self.teacher)
     run = self.run_dir.child('teacher')
-    recipe = fixtures.recipe(teacher=self.teacher, teacher_outputs='logits')
+    recipe = fixtures.short_recipe(
+      teacher=self.teacher, teacher_outputs='logits'
+    )
     teacher.obtain_teacher(
       recipe,
       fixtures.blobs(),
@@ -379,7 +381,7 @@ class CompressTest(absltest.TestCase):
     x = keras.layers.GlobalAveragePooling2D()(x)
     model = keras.Model(image, keras.layers.Dense(3)(x))
     model.save(self.teacher)
-    recipe = fixtures.recipe(
+    recipe = fixtures.short_recipe(
       teacher=self.teacher, method='ft_no_paraphraser', student_epochs=1
     )
     with self.assertRaisesRegex(errors.UsageError, '--allow_unsafe_model'):
@@ -402,12 +404,12 @@ class CompressTest(absltest.TestCase):
   def test_student_may_be_a_file(self):
     path = self.teacher + '.student.keras'
     small = zoo.build(
-      'resnet8x0.25', specs.spec(fixtures.recipe(), fixtures.blobs())
+      'short', specs.spec(fixtures.short_recipe(), fixtures.blobs())
     )
     small.save(path)
     run = self.run_dir.child('student')
     result = student.train_student(
-      fixtures.recipe(student=path, method='scratch', student_epochs=1),
+      fixtures.short_recipe(student=path, method='scratch', student_epochs=1),
       fixtures.blobs(),
       run=run,
       strategy=fixtures.strategy(),

@@ -152,7 +152,7 @@ class GivenTeacherTest(parameterized.TestCase):
     path = os.path.join(folder, 'given.keras')
     given.save(path)
     dataset = fixtures.blobs()
-    recipe = fixtures.recipe(
+    recipe = fixtures.short_recipe(
       teacher=path,
       teacher_layer=layer,
       student_layer=student_layer,

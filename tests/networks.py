@@ -40,6 +40,25 @@ def pair() -> tuple[keras.Model, keras.Model]:
   return zoo.build('resnet14x0.5', spec), zoo.build('resnet8x0.25', spec)
 
 
+def short(spec: layers.Spec, channels: int = 4) -> keras.Model:
+  """Returns a ResNet of one convolution per group, in a third of the layers.
+
+  It has what those of `zoo` have: the layers `group1` to `group3`, each of half
+  the size and twice the channels, batch norm, and a strided 1x1 shortcut.
+  """
+  inputs, x = layers.images(spec)
+  for group, number in ((1, ''), (2, '2'), (3, '3')):
+    stride = 1 if group == 1 else 2
+    y = layers.convolution(x, channels, stride=stride, name=f'conv{number}')
+    y = layers.batch_norm(y, spec, name=f'bn{number}')
+    if group == 3:
+      x = layers.convolution(x, channels, size=1, stride=2, name='shortcut')
+      y = keras.layers.Add(name='add')([x, y])
+    x = layers.relu(y, name=f'group{group}')
+    channels *= 2
+  return keras.Model(inputs, layers.logits(x, spec), name='short')
+
+
 @keras.saving.register_keras_serializable('tests')
 class ExtraTokens(keras.layers.Layer):
   """Puts learned tokens before and behind the others."""

@@ -36,16 +36,14 @@ class ConformanceTest(parameterized.TestCase):
     self._two_replicas_equal_one_when_batch_norm_is_synchronised(method)
 
   @parameterized.parameters(*_CORE)
-  def test_a_step_moves_all_of_the_student_once_and_no_teacher(self, method):
-    self._a_step_moves_all_of_the_student_once_and_no_teacher(method)
+  def test_a_step_moves_the_student_once_alone_and_it_is_saved_alone(
+    self, method
+  ):
+    self._a_step_moves_the_student_once_alone_and_it_is_saved_alone(method)
 
   @parameterized.parameters(*_CORE)
   def test_kept_signal_gives_the_same_loss_within_a_thousandth(self, method):
     self._kept_signal_gives_the_same_loss_within_a_thousandth(method)
-
-  @parameterized.parameters(*_CORE)
-  def test_student_saved_alone_equals_the_student_in_training(self, method):
-    self._student_saved_alone_equals_the_student_in_training(method)
 
   @parameterized.parameters(*(m for m in _METHODS if m not in _CORE))
   @pytest.mark.slow
@@ -54,7 +52,7 @@ class ConformanceTest(parameterized.TestCase):
 
   def test_a_step_by_a_method_that_no_source_names(self):
     with cosine.registered():
-      self._a_step_moves_all_of_the_student_once_and_no_teacher('cosine')
+      self._a_step_moves_the_student_once_alone_and_it_is_saved_alone('cosine')
 
   @pytest.mark.slow
   def test_all_of_it_holds_for_a_sum_with_a_method_that_no_source_names(self):
@@ -65,15 +63,14 @@ class ConformanceTest(parameterized.TestCase):
     for holds in (
       self._compiled_equals_eager,
       self._two_replicas_equal_one_when_batch_norm_is_synchronised,
-      self._a_step_moves_all_of_the_student_once_and_no_teacher,
+      self._a_step_moves_the_student_once_alone_and_it_is_saved_alone,
       self._kept_signal_gives_the_same_loss_within_a_thousandth,
-      self._student_saved_alone_equals_the_student_in_training,
     ):
       with self.subTest(holds.__name__):
         holds(method)
 
   def _compiled_equals_eager(self, method):
-    recipe = fixtures.recipe(method=method)
+    recipe = fixtures.short_recipe(method=method)
     compiled, compiled_terms = student_steps.train(
       recipe, fixtures.strategy(), 2
     )
@@ -90,11 +87,16 @@ class ConformanceTest(parameterized.TestCase):
       np.testing.assert_allclose(one, other, atol=1e-4)
 
   def _two_replicas_equal_one_when_batch_norm_is_synchronised(self, method):
-    recipe = fixtures.recipe(
+    # Labels are mixed too. RandAugment changes images alone, before any method:
+    # one method shows it.
+    augmented = dict(fixtures.AUGMENTED)
+    if method != 'ft':
+      augmented = {k: v for k, v in augmented.items() if 'mix' in k}
+    recipe = fixtures.short_recipe(
       method=method,
       sync_batch_norm=True,
       translator_batch_norm=True,
-      **fixtures.AUGMENTED,
+      **augmented,
     )
     one, one_terms = student_steps.train(recipe, fixtures.strategy(1), 1)
     two, two_terms = student_steps.train(recipe, fixtures.strategy(2), 1)
@@ -103,8 +105,8 @@ class ConformanceTest(parameterized.TestCase):
     for a, b in zip(one, two, strict=True):
       np.testing.assert_allclose(a, b, atol=1e-5)
 
-  def _a_step_moves_all_of_the_student_once_and_no_teacher(self, method):
-    recipe, strategy = fixtures.recipe(method=method), fixtures.strategy()
+  def _a_step_moves_the_student_once_alone_and_it_is_saved_alone(self, method):
+    recipe, strategy = fixtures.short_recipe(method=method), fixtures.strategy()
     net, teacher, methods, optimizer = student_steps.make_parts(
       recipe, strategy
     )
@@ -130,11 +132,20 @@ class ConformanceTest(parameterized.TestCase):
     for model, weights in zip(frozen, before, strict=True):
       for now, then in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(now, then)
+    path = os.path.join(self.create_tempdir().full_path, 'model.keras')
+    net.save(path)
+    alone = keras.models.load_model(path)
+    images = fixtures.blobs().test.images
+    np.testing.assert_array_equal(alone(images), net(images))
+    self.assertEqual(
+      [w.path.split('/')[-2:] for w in alone.weights],
+      [w.path.split('/')[-2:] for w in net.weights],
+    )
 
   def _kept_signal_gives_the_same_loss_within_a_thousandth(self, method):
     if method == 'scratch':
       return  # It has none.
-    recipe, strategy = fixtures.recipe(method=method), fixtures.strategy()
+    recipe, strategy = fixtures.short_recipe(method=method), fixtures.strategy()
     found = []
     for kept in (False, True):
       net, teacher, methods, optimizer = student_steps.make_parts(
@@ -170,25 +181,6 @@ class ConformanceTest(parameterized.TestCase):
         self.assertNotEqual(float(kept[name][0]), float(computed[name][0]))
     for ours, theirs in zip(kept_weights, weights, strict=True):
       np.testing.assert_allclose(ours, theirs, atol=2e-3)
-
-  def _student_saved_alone_equals_the_student_in_training(self, method):
-    recipe, strategy = fixtures.recipe(method=method), fixtures.strategy()
-    net, teacher, methods, optimizer = student_steps.make_parts(
-      recipe, strategy
-    )
-    train_steps = student_steps.compile_steps(
-      recipe, strategy, net, teacher, methods, optimizer
-    )
-    train_steps(student_steps.stream(recipe, strategy, 2), tf.constant(2))
-    path = os.path.join(self.create_tempdir().full_path, 'model.keras')
-    net.save(path)
-    alone = keras.models.load_model(path)
-    images = fixtures.blobs().test.images
-    np.testing.assert_array_equal(alone(images), net(images))
-    self.assertEqual(
-      [w.path.split('/')[-2:] for w in alone.weights],
-      [w.path.split('/')[-2:] for w in net.weights],
-    )
 
 
 if __name__ == '__main__':
