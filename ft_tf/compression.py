@@ -14,6 +14,7 @@ from ft_tf import (
   catalogue,
   errors,
   exporting,
+  json_files,
   recipe_fit,
   recipe_flags,
   recipes,
@@ -348,6 +349,7 @@ def _spread(places: np.ndarray) -> np.ndarray:
   return places[np.linspace(0, len(places) - 1, _SAMPLES).astype(int)]
 
 
+@json_files.explains
 def _finish(
   run: run_dir.RunDir, exported: dict[str, Any], report: str
 ) -> dict[str, Any]:

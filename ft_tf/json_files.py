@@ -1,13 +1,18 @@
 """JSON files of runs: whole, checked, and rows that a crash may cut short."""
 
+import contextlib
+import functools
 import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ft_tf import errors, paths
+
+_Given = ParamSpec('_Given')
+_Result = TypeVar('_Result')
 
 _CHECKSUM = 'checksum'
 _NUMBER = (int, float, type(None))
@@ -47,7 +52,18 @@ _SHAPES: dict[str, Any] = {
   'latency.json': {'files': {'*': dict}, 'fastest': _TEXT},
   'layers.json': dict,
   'candidates.json': {'candidates': [dict]},
+  'plan.json': [str],
+  'methods.json': {'*': str},
+  'knowledge.json': {'*': _NUMBER},
+  'ranges.json': {'*': [(int, float)]},
+  'refused.json': dict,
 }
+# JSON has integers without end, of which floats and numpy take these.
+_LARGEST = 2**63
+# What Python raises for them where they are used.
+_OF_VALUES = (
+  *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
+)
 _FIX = 'delete it, and run the command that wrote it again'
 
 
@@ -97,7 +113,64 @@ def fits(value: Any, shape: Any) -> bool:
       fits(inner, shape.get(name, shape.get('*', object)))
       for name, inner in value.items()
     )
+  if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+    return False
   return isinstance(value, shape)
+
+
+@contextlib.contextmanager
+def explained(folder: str) -> Iterator[None]:
+  """Turns errors of wrong values in a run's files into one line.
+
+  The types of what every command reads are in `_SHAPES`; what is deeper, or is
+  missing, shows where it is used.
+
+  Args:
+    folder: That of the run.
+
+  Raises:
+    UsageError: the block met a value that no run writes.
+  """
+  try:
+    yield
+  except errors.UsageError:
+    raise
+  except _OF_VALUES as error:
+    raise errors.UsageError(
+      f'a JSON file in {folder} lacks a value, or has one that no run writes '
+      f'({type(error).__name__}: {errors.first_line(error)}): put back copies '
+      'of its files, or run its command again in another --workdir'
+    ) from error
+
+
+def explains(
+  reads: Callable[Concatenate[Any, _Given], _Result],
+) -> Callable[Concatenate[Any, _Given], _Result]:
+  """Decorates what reads the files of a run as a block of `explained`.
+
+  Args:
+    reads: Its first argument is the run or its folder.
+  """
+
+  @functools.wraps(reads)
+  def wrapped(
+    run: Any, *arguments: _Given.args, **options: _Given.kwargs
+  ) -> _Result:
+    with explained(getattr(run, 'path', run)):
+      return reads(run, *arguments, **options)
+
+  return wrapped
+
+
+def has(value: Any, shape: dict[str, Any]) -> bool:
+  """Tells whether a JSON value is of a shape and lacks none of its names."""
+  return fits(value, shape) and all(
+    name == '*'
+    or (
+      name in value and (not isinstance(inner, dict) or has(value[name], inner))
+    )
+    for name, inner in shape.items()
+  )
 
 
 def is_recipe(value: Any) -> bool:
@@ -158,9 +231,12 @@ def _read_row(line: bytes) -> dict[str, Any] | None:
     row = json.loads(line) if line.endswith(b'\n') else None
   except (ValueError, RecursionError):
     return None
-  if not isinstance(row, dict) or not fits(row, {'*': _NUMBER}):
-    return None
-  return row if type(row.get('step')) is int else None
+  return row if is_row(row) else None
+
+
+def is_row(value: Any) -> bool:
+  """Tells whether a JSON value is a row of metrics."""
+  return fits(value, {'*': _NUMBER}) and type(value.get('step')) is int
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:

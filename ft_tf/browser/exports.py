@@ -5,7 +5,7 @@ import math
 import os
 from typing import Any
 
-from ft_tf import errors, run_dir
+from ft_tf import errors, json_files, run_dir
 from ft_tf.browser import user_files
 
 # LiteRT.js knows these, and int32, which no image has.
@@ -29,6 +29,7 @@ class Export:
   files: dict[str, bytes]
 
 
+@json_files.explains
 def read(folder: str) -> Export:
   """Reads an export folder.
 

@@ -18,7 +18,7 @@ import os
 
 from absl import flags
 
-from ft_tf import recipe_flags, run_dir
+from ft_tf import json_files, recipe_flags, run_dir
 from ft_tf.cli import flag_sets, outcome, settings
 from ft_tf.data import datasets
 from ft_tf.evaluation import predictors
@@ -82,6 +82,17 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
     run_dir.RunDir(folder).write('unfinished.json', early.as_json())
   else:
     model_card.write(run_dir.RunDir(workdir))
+  with json_files.explained(folder):
+    text = _describe(exported, folder, options.max_drop)
+  if early:
+    return outcome.Outcome(
+      exported | {'unfinished': early.as_json()}, f'{text}\n{early.describe()}'
+    )
+  return outcome.Outcome(exported, text)
+
+
+def _describe(exported, folder, max_drop):
+  """Returns the table of an export; raises if a file loses too much."""
   lines = [
     [
       name,
@@ -94,14 +105,9 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
     for name in exported
   ]
   table = tables.to_markdown(['file', 'bytes', 'accuracy %', 'ms'], lines)
-  measuring.check_drop(exported, options.max_drop, folder)
+  measuring.check_drop(exported, max_drop, folder)
   fastest = run_dir.RunDir(folder).read('latency.json')['fastest']
-  text = f'{table}\n\nFastest here:  {fastest}\nExport:        {folder}'
-  if early:
-    return outcome.Outcome(
-      exported | {'unfinished': early.as_json()}, f'{text}\n{early.describe()}'
-    )
-  return outcome.Outcome(exported, text)
+  return f'{table}\n\nFastest here:  {fastest}\nExport:        {folder}'
 
 
 def _restore(values, run):

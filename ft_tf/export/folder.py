@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ft_tf import errors, run_dir, sizes
+from ft_tf import errors, json_files, run_dir, sizes
 
 MADE_OF = '.made_of.json'
 _MADE_OF_EARLIER = '.model_sha256'
@@ -44,6 +44,7 @@ def is_of(folder: str, model: str) -> bool:
   return made_of.get('model_sha256') == run_dir.digest(model)
 
 
+@json_files.explains
 def formats_there(folder: str, made_of: dict[str, Any]) -> set[str]:
   """Returns the formats of an export that is made of the same.
 
@@ -75,6 +76,7 @@ def formats_there(folder: str, made_of: dict[str, Any]) -> set[str]:
   return set(known.get('formats', ()))
 
 
+@json_files.explains
 def recorded_preprocessing(model: str) -> dict[str, Any]:
   """Returns how images were made for a model, as its folder has it.
 

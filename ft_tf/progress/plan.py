@@ -168,7 +168,10 @@ def _pace_of_rows(
 ) -> Pace | None:
   """Returns the pace of an earlier run; None if it is too short to tell."""
   first, last = rows[0], rows[-1]
-  if last['step'] == first['step']:
+  if last['step'] == first['step'] or None in (
+    first.get('wall_seconds'),
+    last.get('wall_seconds'),
+  ):
     return None
   step = (last['wall_seconds'] - first['wall_seconds']) / (
     last['step'] - first['step']

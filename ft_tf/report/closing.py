@@ -5,13 +5,14 @@ import shlex
 import textwrap
 from typing import Any
 
-from ft_tf import run_dir
+from ft_tf import json_files, run_dir
 from ft_tf.report import comparison_table, page, summary
 
 _WIDTH = 79
 _UNKNOWN = '-'
 
 
+@json_files.explains
 def describe_compression(
   root: run_dir.RunDir, *, data_dir: str | None = None
 ) -> str:
@@ -59,6 +60,7 @@ def describe_compression(
   )
 
 
+@json_files.explains
 def describe_comparison(
   root: run_dir.RunDir, comparison: dict[str, Any]
 ) -> str:

@@ -8,7 +8,7 @@ import json
 import os
 from typing import Any
 
-from ft_tf import run_dir, storage
+from ft_tf import json_files, run_dir, storage
 from ft_tf.report import (
   comparison_table,
   html,
@@ -21,6 +21,7 @@ from ft_tf.report import (
 )
 
 
+@json_files.explains
 def write(
   root: run_dir.RunDir, failures: dict[str, str] | None = None
 ) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ft_tf import run_dir
+from ft_tf import json_files, run_dir
 from ft_tf.report import paired, summary, tables
 
 PLAN = 'plan.json'  # the names of all arms of the comparison, in order
@@ -35,6 +35,7 @@ class Row(summary.Row):
     return statistics.mean(known) if len(known) == len(values) else None
 
 
+@json_files.explains
 def read_runs(root: run_dir.RunDir) -> list[summary.Run]:
   """Returns the finished runs: the teacher, then the arms in planned order."""
   planned = ['teacher', *(root.read(PLAN) or [])]

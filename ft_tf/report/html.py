@@ -28,7 +28,7 @@ def write(path: str, template: str, **values: Any) -> None:
     **values: The variables of the template.
 
   Raises:
-    jinja2.UndefinedError: the template uses a variable that is not given.
+    LookupError: the template uses a variable that is not given.
   """
   folder = importlib.resources.files('ft_tf.report')
   environment = jinja2.Environment(
@@ -49,7 +49,11 @@ def write(path: str, template: str, **values: Any) -> None:
     svg, title, f'plot{next(numbers)}-'
   )
   environment.globals['colors'] = drawing.COLORS
-  text = environment.get_template(template).render(**values)
+  try:
+    text = environment.get_template(template).render(**values)
+  except jinja2.UndefinedError as error:
+    # As Python says it of a value that a file of the run lacks.
+    raise LookupError(str(error)) from error
   with storage.replacing(path) as temporary:
     with open(temporary, 'w', encoding='utf-8') as file:
       file.write(text)

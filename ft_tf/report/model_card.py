@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ft_tf import recipes, run_dir, storage
+from ft_tf import json_files, recipes, run_dir, storage
 from ft_tf.report import (
   card_classes,
   export_tables,
@@ -33,6 +33,7 @@ _NUMBERS = {
 }
 
 
+@json_files.explains
 def write(root: run_dir.RunDir) -> str:
   """Writes `export/model_card.md`, whole or not at all; returns its path.
 

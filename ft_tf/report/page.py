@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ft_tf import run_dir
+from ft_tf import json_files, run_dir
 from ft_tf.report import (
   export_tables,
   html,
@@ -36,6 +36,7 @@ _LINKED = (
 )
 
 
+@json_files.explains
 def write(root: run_dir.RunDir) -> str:
   """Writes `report.html` from the files of the run folders; returns its path.
 

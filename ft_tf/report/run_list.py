@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from ft_tf import errors, run_dir
+from ft_tf import errors, json_files, run_dir
 
 HEADER = ['run', 'method', 'seed', 'state', 'accuracy %', 'time']
 
@@ -21,17 +21,25 @@ def find(path: str) -> list[dict[str, Any]]:
     For each run: `run`, its path relative to the folder; `method`, that of a
     student, otherwise the stage; `seed`; `state`, 'complete', 'running' or
     'interrupted'; `step`, the last that is logged; `accuracy`, of the test
-    split, or of the last validation, or None; `seconds` so far.
+    split, or of the last validation, or None; `seconds` so far. A run whose
+    files are damaged is said, and left out.
 
   Raises:
     UsageError: there is no such folder.
   """
   if not os.path.isdir(path):
     raise errors.UsageError(f'there is no folder {path}: give that of a run')
-  return [
-    _describe(run_dir.RunDir(folder), os.path.relpath(folder, path))
-    for folder in _run_folders(path)
-  ]
+  rows = []
+  for folder in _run_folders(path):
+    try:
+      with json_files.explained(folder):
+        row = _describe(run_dir.RunDir(folder), os.path.relpath(folder, path))
+        format_cells(row)  # What cannot be shown is damaged, too.
+    except errors.UsageError as error:
+      print(error, file=sys.stderr, flush=True)
+    else:
+      rows.append(row)
+  return rows
 
 
 def format_cells(row: dict[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ft_tf import run_dir
+from ft_tf import json_files, run_dir
 from ft_tf.report import tables
 
 _LABELS = {
@@ -118,6 +118,7 @@ class Row:
     return self.export[file]['bytes'] if self.export else None
 
 
+@json_files.explains
 def read_runs(root: run_dir.RunDir) -> list[Run]:
   """Returns the finished runs of a compression: teacher, then the students."""
   names = ['teacher']

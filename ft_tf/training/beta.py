@@ -4,7 +4,7 @@ import math
 import sys
 from collections.abc import Callable
 
-from ft_tf import errors, recipes, run_dir
+from ft_tf import errors, json_files, recipes, run_dir
 from ft_tf.methods import base, factor_transfer
 
 _FILE = 'beta.json'
@@ -61,5 +61,6 @@ def settle_beta(
   elif not isinstance(betas, dict):
     # A run of an older version, which had one factor loss and wrote a number.
     betas = {factor_terms[0].name: betas}
-  for term in factor_terms:
-    term.weight = betas[term.name]
+  with json_files.explained(run.path):
+    for term in factor_terms:
+      term.weight = float(betas[term.name])

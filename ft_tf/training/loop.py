@@ -313,7 +313,8 @@ def _random_states(state: dict[str, Any]) -> dict[str, list[tf.Variable]]:
 
 
 def _accuracy(row: Mapping[str, float]) -> float:
-  return row.get('validation_accuracy', -1.0)
+  accuracy = row.get('validation_accuracy')
+  return -1.0 if accuracy is None else accuracy
 
 
 def _next_multiple(step: int, interval: int) -> int:

@@ -45,7 +45,7 @@ class Monitor:
     rows = run.rewind_metrics(step, known)
     self._run = run
     self._steps = steps
-    self._before = rows[-1].get('wall_seconds', 0.0) if rows else 0.0
+    self._before = (rows[-1].get('wall_seconds') if rows else None) or 0.0
     self._start = time.monotonic()
     self._count = 0
     self._hash = hashlib.sha256()

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ft_tf import run_dir
+from ft_tf import json_files, run_dir
 from ft_tf.training import restoring
 
 
@@ -105,6 +105,7 @@ class Pending:
     )
 
 
+@json_files.explains
 def load(run: run_dir.RunDir, step: int) -> Pending:
   """Returns what a checkpoint's next row has of the steps before it.
 

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ft_tf import errors, recipes, run_dir, teachers
+from ft_tf import errors, json_files, recipes, run_dir, teachers
 from ft_tf.data import datasets, sampling
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import checks, folding, model_files, rebuilding
@@ -50,6 +50,7 @@ def check(recipe: recipes.Recipe, network: keras.Model) -> None:
     _twin(recipe, rebuilding.rebuild(network, precision='float32'))
 
 
+@json_files.explains
 def read_ranges(run: run_dir.RunDir) -> dict[str, tuple[float, float]] | None:
   """Returns the ranges that a run has learned, by place; None: it has none."""
   ranges = run.read(run_dir.RANGES)

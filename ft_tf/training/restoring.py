@@ -26,6 +26,8 @@ _FILE = re.compile(
 # What TensorFlow leaves if it is killed while it writes.
 _SCRAP = re.compile(rf'{_PREFIX}-\d+_temp|checkpoint\.tmp.*')
 _STATE = 'checkpoint'
+# What a record has; see `Monitor.describe_log` for what was logged.
+_RECORD = {'files': {'*': str}, 'logged': {'rows': int, 'sha256': str}}
 
 
 def pending_file(step: int) -> str:
@@ -194,8 +196,11 @@ class Checkpoints:
     if (
       record is not None
       and record.get('step') == step
-      and isinstance(record.get('files'), dict)
-      and isinstance(record.get('logged'), dict)
+      and json_files.has(record, _RECORD)
+      and all(
+        row is None or json_files.is_row(row)
+        for row in (record['logged'].get(name) for name in ('last', 'best'))
+      )
     ):
       return record
     return None

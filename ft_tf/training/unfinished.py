@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ft_tf import errors, paths, recipes, run_dir, specs
+from ft_tf import errors, json_files, paths, recipes, run_dir, specs
 from ft_tf.data import datasets
 from ft_tf.training import averaging, stage
 
@@ -44,6 +44,7 @@ class Unfinished:
     return dataclasses.asdict(self) | {'finished': False}
 
 
+@json_files.explains
 def find_run(path: str) -> run_dir.RunDir | None:
   """Returns a student's run in a folder; None if the folder has no run.
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ft_tf.cli import dispatch
 from tests.faults import fuzzing
 
-_CASES = int(os.environ.get('FT_TF_FAULTS_CASES', '1200'))
+_CASES = int(os.environ.get('FT_TF_FAULTS_CASES', '1100'))
 _DIGITS = '--recipe=digits', '--image_size=0', '--data_dir={data}'
 _SPLITS = '--train_split=train[:96]', '--test_split=test[:64]'
 _NETWORKS = '--teacher=resnet8x0.25', '--student=resnet8x0.25'

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.faults import fuzz_inputs, fuzzing, mutations, sandbox
 
-_CASES = int(os.environ.get('FT_TF_FAULTS_CASES', '800'))
+_CASES = int(os.environ.get('FT_TF_FAULTS_CASES', '300'))
 _DIGITS = '--recipe=digits', '--image_size=0', '--data_dir={data}'
 _SMALL = (
   *('--train_split=train[:96]', '--test_split=test[:64]'),

@@ -10,7 +10,7 @@ from absl.testing import absltest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.faults import fuzz_inputs, sandbox, storage_faults
+from tests.faults import fuzz_inputs, mutations, sandbox, storage_faults
 
 
 class FuzzCase(absltest.TestCase):
@@ -26,8 +26,13 @@ class FuzzCase(absltest.TestCase):
   def setUpClass(cls):
     super().setUpClass()
     cls.box = sandbox.make(cls)
-    fuzz_inputs.make(cls.box)
+    cls.fill()
     cls.box.settle()
+
+  @classmethod
+  def fill(cls) -> None:
+    """Makes what every case begins with."""
+    fuzz_inputs.make(cls.box)
 
   def try_all(
     self,
@@ -65,7 +70,7 @@ class FuzzCase(absltest.TestCase):
     ended: sandbox.Ended,
     command: str,
     arguments: Sequence[str],
-    content: bytes = b'',
+    content: mutations.Placed = b'',
   ) -> None:
     """Fails a test if a command did what it must not do.
 

@@ -5,6 +5,7 @@ members of an archive or the values of JSON, is changed inside as well, so that
 checksums hold and a reader gets as far as the changed value.
 """
 
+import enum
 import io
 import json
 import struct
@@ -12,6 +13,7 @@ import zipfile
 from typing import Any
 
 from hypothesis import strategies as st
+from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 
 # What a module of this name would do if a file had Python import it.
 EVIL = 'ft_tf_evil_module'
@@ -26,6 +28,20 @@ _NUMBERS = (
   *(float('nan'), float('inf')),
 )
 _DEEP = '[' * 100_000
+
+
+class Other(enum.Enum):
+  """What is in a file's place instead of bytes; the target of a link."""
+
+  FOLDER = 'folder'
+  PIPE = 'pipe'
+  NOTHING = 'nothing'
+  LOOP = ''
+  BROKEN = 'nowhere'
+  ENDLESS = '/dev/zero'
+
+
+Placed = bytes | Other
 
 json_values: st.SearchStrategy[Any] = st.recursive(
   st.one_of(
@@ -75,6 +91,9 @@ def json_of(draw: st.DrawFn, content: bytes) -> bytes:
   if draw(st.integers(0, 49)) == 0:
     return _DEEP.encode()
   value = json.loads(content)
+  if isinstance(value, dict) and draw(st.booleans()):
+    # What an earlier version wrote has none.
+    value.pop('checksum', None)
   for _ in range(draw(st.integers(1, 2))):
     value = _change(draw, value)
   return json.dumps(value).encode()
@@ -181,9 +200,45 @@ def inside(name: str, content: bytes) -> st.SearchStrategy[bytes]:
     return npy_of(content)
   if name.endswith(('.keras', '.npz')):
     return zip_of(content)
+  if 'tfrecord' in name or 'tfevents' in name:
+    return st.one_of(_records_of(content), damaged(content))
   if name.endswith('.safetensors'):
     return st.one_of(_safetensors_of(content), damaged(content))
   return damaged(content)
+
+
+def placed(name: str, content: bytes) -> st.SearchStrategy[Placed]:
+  """Returns the strategy of what may be in a file's place."""
+  return st.one_of(*(inside(name, content),) * 4, st.sampled_from(Other))
+
+
+@st.composite
+def _records_of(draw: st.DrawFn, content: bytes) -> bytes:
+  """Returns TensorFlow's records, one changed inside, gone or doubled."""
+  records = []
+  at = 0
+  while at < len(content):
+    (length,) = struct.unpack('<Q', content[at : at + 8])
+    records.append(content[at + 12 : at + 12 + length])
+    at += length + 16
+  number = draw(st.integers(0, len(records) - 1))
+  kind = draw(st.sampled_from(('change',) * 3 + ('delete', 'repeat')))
+  if kind == 'change':
+    records[number] = draw(damaged(records[number]))
+  elif kind == 'delete':
+    del records[number]
+  else:
+    records.insert(number, records[number])
+  written = b''
+  for record in records:
+    length = struct.pack('<Q', len(record))
+    written += length + _checksum(length) + record + _checksum(record)
+  return written
+
+
+def _checksum(content: bytes) -> bytes:
+  """Returns the checksum of TFRecord files."""
+  return struct.pack('<I', pywrap_tensorflow.masked_crc32c(content))
 
 
 @st.composite

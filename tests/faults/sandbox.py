@@ -30,9 +30,9 @@ from ft_tf.benchmark import sections
 from ft_tf.browser import server
 from ft_tf.cli import dispatch
 from ft_tf.export import student as export_student
-from ft_tf.training import loop, strategy
+from ft_tf.training import strategy, turns
 from tests import fixtures
-from tests.faults import watching
+from tests.faults import mutations, watching
 
 _SECONDS = 60  # that a case may take on a busy machine
 _FOLDERS = ('home', 'tmp', 'cwd', 'inputs', 'data')
@@ -115,7 +115,7 @@ class Sandbox:
       mock.patch.object(tempfile, 'tempdir', tmp),
       mock.patch.object(sys, 'dont_write_bytecode', True),
       mock.patch.object(sys, 'path', [*sys.path, home]),
-      mock.patch.object(loop, 'run', begin),
+      mock.patch.object(turns, 'Turn', lambda *arguments: begin),
       mock.patch.object(rehearsal, 'rehearse', begin),
       mock.patch.object(processes, 'run_each', begin),
       mock.patch.object(recipe_fit, 'within', _within(recipe_fit.within)),
@@ -131,15 +131,38 @@ class Sandbox:
     ):
       yield
 
-  def place(self, path: str, content: bytes) -> None:
-    """Puts a file in place of what every case begins with, for one case."""
+  def place(self, path: str, content: mutations.Placed) -> None:
+    """Puts something in a file's place, for one case."""
     path = self.path(path)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, 'wb') as file:
-      file.write(content)
+    if isinstance(content, bytes):
+      with open(path, 'wb') as file:
+        file.write(content)
+      return
+    os.remove(path)
+    if content is mutations.Other.FOLDER:
+      os.mkdir(path)
+      with open(os.path.join(path, 'notes.txt'), 'w') as file:
+        file.write('mine')
+    elif content is mutations.Other.PIPE:
+      os.mkfifo(path)
+    elif content is not mutations.Other.NOTHING:
+      os.symlink(content.value or os.path.basename(path), path)
 
-  def run(self, command: str, arguments: list[str]) -> Ended:
-    """Runs a command; afterwards the sandbox is as `settle` found it."""
+  def remove(self, path: str) -> None:
+    """Removes a file, for one case."""
+    os.remove(self.path(path))
+
+  def run(
+    self, command: str, arguments: list[str], *, claimed: bool = False
+  ) -> Ended:
+    """Runs a command; afterwards the sandbox is as `settle` found it.
+
+    Args:
+      command: Its name.
+      arguments: What stands after it.
+      claimed: Whether its --workdir is that of a run, in which a command that
+        is refused late leaves its notes.
+    """
     before = self._list()
     # As those of a process are, whose strings may come from any bytes.
     out, err = (
@@ -151,7 +174,7 @@ class Sandbox:
     with (
       contextlib.redirect_stdout(out),
       contextlib.redirect_stderr(err),
-      _limited(),
+      _limited(wrong),
     ):
       try:
         code: int | str = dispatch.run(
@@ -170,7 +193,7 @@ class Sandbox:
       stream.flush()
     said = err.buffer.getvalue().decode()
     wrong += self._check_said(command, code, said)
-    wrong += self._check_written(before, arguments, code)
+    wrong += self._check_written(before, arguments, code == 2 and not claimed)
     self._restore()
     return Ended(code, said, tuple(wrong))
 
@@ -189,9 +212,9 @@ class Sandbox:
       elif not _FIX.search(lines[-1].removeprefix(name)):
         yield 'the reason names no fix'
 
-  def _check_written(self, before, arguments, code):
+  def _check_written(self, before, arguments, refused):
     """Yields what a command has changed and must not change."""
-    names = _CACHES if code == 2 else (*_CACHES, 'workdir')
+    names = _CACHES if refused else (*_CACHES, 'workdir')
     roots = [self.path('tmp'), self.path('cwd', 'runs')]
     roots += [self.path('home', 'tensorflow_datasets')]
     for name in names:
@@ -199,7 +222,7 @@ class Sandbox:
         flag, _, value = argument.lstrip('-').partition('=')
         if name.startswith(flag) or flag == name:
           roots.append(os.path.realpath(os.path.expanduser(value)))
-    if code == 2:
+    if refused:
       roots.remove(self.path('cwd', 'runs'))
     after = self._list()
     for path in sorted(before.keys() | after.keys()):
@@ -233,7 +256,7 @@ class Sandbox:
     ]
     for path in sorted(changed, reverse=True):
       if os.path.isdir(path) and not os.path.islink(path):
-        if path not in self._known:
+        if not stat.S_ISDIR(self._known.get(path, (0,))[0]):
           shutil.rmtree(path)
       elif os.path.lexists(path):
         os.remove(path)
@@ -295,10 +318,15 @@ def _within(within):
 
 
 @contextlib.contextmanager
-def _limited() -> Iterator[None]:
-  """Ends what takes too long: Python's code by an error, the rest for good."""
+def _limited(wrong: list[str]) -> Iterator[None]:
+  """Ends what takes too long: Python's code by an error, the rest for good.
+
+  Args:
+    wrong: Takes it; who meets the error may take it for one of the file.
+  """
 
   def late(number, frame):
+    wrong.append(''.join(traceback.format_stack(frame)))
     raise TimeoutError(f'no end after {_SECONDS} seconds')
 
   before = signal.signal(signal.SIGALRM, late)
