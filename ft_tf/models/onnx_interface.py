@@ -19,6 +19,7 @@ _ACTIVATIONS = {
   'Celu', 'Clip', 'Elu', 'Gelu', 'HardSigmoid', 'HardSwish', 'LeakyRelu',
   'Mish', 'PRelu', 'Relu', 'Selu', 'Sigmoid', 'Softplus', 'Swish', 'Tanh',
 }  # fmt: skip
+_LARGEST = 2**14  # of a side of an image, and of a batch
 _IMAGE_DTYPES = ('uint8', 'float16', 'float32', 'float64')
 
 
@@ -84,6 +85,11 @@ def describe(model: Any, path: str) -> Interface:
     raise errors.UsageError(
       f'{path} takes {dtype} {_show(sizes)}, not images: give a model that '
       'takes [N, C, H, W] or [N, H, W, C], in uint8 or float'
+    )
+  if any(size and size > _LARGEST for size in sizes):
+    raise errors.UsageError(
+      f'{path} takes {_show(sizes)}, which no memory holds: give a model of '
+      f'images and batches of at most {_LARGEST:,}'
     )
   known = onnx_shapes.inferred(onnx, model, image.name, sizes)
   order, orders = _orders(model, image.name, sizes, known, path)

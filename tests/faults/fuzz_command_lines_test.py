@@ -47,7 +47,7 @@ _RIGHT = {
   'benchmark': (_WORK, '--sections=memory'),
 }
 _PATHS = (
-  *('', '.', '/', '~', '~nobody_here', 'missing', 'a/b/c', '-', '--', 'x=y'),
+  *('', '.', '/sys', '~', '~nobody_here', 'missing', 'a/b/c', '-', '--', 'x=y'),
   *('/dev/null', '/dev/zero', '/proc/self/mem', '/dev/null/x', 'a' * 300),
   *('{inputs}/text', '{inputs}/empty', '{inputs}/pipe', '{inputs}/pipe.keras'),
   *('{inputs}/broken', '{inputs}/loop', '{inputs}/caf\udce9.keras'),

@@ -67,6 +67,13 @@ class OnnxFilesTest(parameterized.TestCase):
     onnx_graphs.write(self.path, proto)
     self._assert_refused('makes its tensor conv twice')
 
+  def test_image_that_no_memory_holds_is_refused(self):
+    proto = onnx_graphs.model(
+      onnx_graphs.classifier(), image=('n', 3, 2**31, 8)
+    )
+    onnx_graphs.write(self.path, proto)
+    self._assert_refused('which no memory holds')
+
   def test_graph_whose_shapes_cannot_be_inferred_is_refused(self):
     proto = onnx_graphs.model(onnx_graphs.classifier())
     del proto.graph.node[1].input[:]
