@@ -20,6 +20,7 @@ import pytest
 from absl.testing import absltest, parameterized
 
 from tests import code_blocks
+from tests.cli import commands
 from tests.forks import forks
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -180,12 +181,10 @@ class WheelTest(parameterized.TestCase):
     self._run(
       'ft-tf',
       'compare',
-      '--recipe=digits',
+      *commands.TINY,
       '--methods=scratch',
       '--seeds=2',
       '--jobs=2',
-      '--teacher_epochs=1',
-      '--student_epochs=1',
       '--workdir=methods',
     )
     with open(f'{self.folder}/methods/comparison.json') as file:
