@@ -40,7 +40,7 @@ class CompareTest(parameterized.TestCase):
     keras.utils.set_random_seed(0)
     with fixtures.strategy().scope():
       cls.network = zoo.build(
-        'resnet8x0.5', specs.spec(fixtures.recipe(), fixtures.blobs())
+        'short-wide', specs.spec(fixtures.short_recipe(), fixtures.blobs())
       )
 
   def setUp(self):
@@ -59,7 +59,7 @@ class CompareTest(parameterized.TestCase):
     **flags,
   ):
     return comparison.compare(
-      fixtures.recipe(**{'teacher': self.teacher, **flags}),
+      fixtures.short_recipe(**{'teacher': self.teacher, **flags}),
       run=self.run_dir,
       devices=fixtures.strategy(),
       workshop=workshop.Workshop(
@@ -281,7 +281,7 @@ class CompareTest(parameterized.TestCase):
   def test_memory_of_one_process_is_not_shared_by_several(self):
     with self.assertRaisesRegex(errors.UsageError, 'give a folder, or off'):
       comparison.compare(
-        fixtures.recipe(),
+        fixtures.short_recipe(),
         run=self.run_dir,
         devices=fixtures.strategy(),
         workshop=workshop.Workshop(
@@ -308,7 +308,7 @@ class CompareTest(parameterized.TestCase):
   @pytest.mark.slow
   def test_rehearsal_estimates_every_part_and_leaves_nothing(self):
     parts = rehearsal.rehearse(
-      fixtures.recipe(),
+      fixtures.short_recipe(),
       devices=fixtures.strategy(),
       workshop=workshop.Workshop(fixtures.blobs, loop.Options()),
       chosen=arms.make(['scratch', 'ft'], {}),

@@ -24,13 +24,13 @@ class EqualStepsTest(parameterized.TestCase):
   """The steps are those of the project's own compiled loops."""
 
   def _parts(self, method='ft', **values):
-    recipe = fixtures.recipe(method=method, **values)
+    recipe = fixtures.short_recipe(method=method, **values)
     keras.utils.set_random_seed(0)
     spec = specs.spec(recipe, fixtures.blobs())
-    teacher = networks.disturb(zoo.build('resnet8x0.5', spec))
-    student = zoo.build('resnet8x0.25', spec)
+    teacher = networks.disturb(zoo.build('short-wide', spec))
+    student = zoo.build('short', spec)
     with fixtures.strategy().scope():
-      twin = zoo.build('resnet8x0.25', spec)
+      twin = zoo.build('short', spec)
     twin.set_weights(student.get_weights())
     distiller = ft_tf.Distiller(
       teacher,

@@ -125,7 +125,7 @@ class LookTest(parameterized.TestCase):
     ]
     keras.utils.set_random_seed(5)
     teacher = zoo.build(
-      'resnet8x0.25', specs.spec(fixtures.recipe(), fixtures.blobs())
+      'short', specs.spec(fixtures.short_recipe(), fixtures.blobs())
     )
     teacher.save(paths[0])
     network = factors.Paraphraser(0.5)
@@ -135,7 +135,7 @@ class LookTest(parameterized.TestCase):
     self.paraphraser = paraphraser.load(paths[1])
 
   def _look(self, method):
-    recipe = fixtures.recipe(method=method)
+    recipe = fixtures.short_recipe(method=method)
     learned_from = {'teacher': self.teacher, 'paraphrasers': ()}
     if recipes.needs_paraphraser(method):
       learned_from['paraphrasers'] = (self.paraphraser,)
@@ -177,7 +177,7 @@ class LookTest(parameterized.TestCase):
   def test_figures_of_an_older_version_are_computed_again(self):
     older = {'feature_cka': 0.8, 'probe_accuracy': 0.5}
     learned_from = {'teacher': self.teacher, 'paraphrasers': ()}
-    arguments = (self.run_dir, fixtures.recipe(), fixtures.blobs())
+    arguments = (self.run_dir, fixtures.short_recipe(), fixtures.blobs())
     os.makedirs(self.run_dir.path)
     with mock.patch.object(model_files, 'load', side_effect=InterruptedError):
       self.run_dir.write('knowledge.json', older)
