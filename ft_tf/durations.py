@@ -5,6 +5,7 @@ Nothing is written to the run's folder.
 
 import dataclasses
 import resource
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -135,6 +136,7 @@ def _seconds_of_exports(
     precision.settle(recipe), precision='float32'
   )
   seen = specs.student_dataset(recipe, dataset)
+  _print('rehearsal: a conversion of the student')
   student = forecast.of_student(
     specs.build_student(in_float32, dataset), _sample(seen)
   )
@@ -145,6 +147,7 @@ def _seconds_of_exports(
     seconds += dataclasses.replace(student, switched=0).seconds(**split)
   teacher = teachers.network(in_float32, dataset, given)
   if not onnx_models.holds(teacher):
+    _print('rehearsal: the teacher on some images')
     compared = forecast.of_compared(teacher, _sample(dataset), student)
     seconds += compared.seconds(**split)
   return seconds
@@ -183,3 +186,7 @@ def _measure_input(
     f'{fastest / speed:.0%} of that',
     '--image_size, --resizing',
   )
+
+
+def _print(line: str) -> None:
+  print(line, file=sys.stderr, flush=True)

@@ -83,9 +83,7 @@ def rehearse(
       workshop=dataclasses.replace(
         workshop,
         open_dataset=lambda: small,
-        options=dataclasses.replace(
-          workshop.options, log_steps=5, progress='off'
-        ),
+        options=dataclasses.replace(workshop.options, log_steps=5),
         signal_cache='off',
       ),
       chosen=shortened,

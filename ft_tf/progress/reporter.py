@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import datetime
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -13,7 +14,8 @@ from ft_tf.progress import plan as plans
 from ft_tf.progress import rendering, screen
 
 MODES = ('auto', 'bar', 'lines', 'off')
-_SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_LINES = 9.0
+_SECONDS_BETWEEN_BEATS = 0.5
 
 
 def check_mode(mode: str) -> None:
@@ -127,7 +129,8 @@ class Progress:
       contextlib.nullcontext() if alone else self._screen.shared(running.origin)
     ):
       try:
-        yield running
+        with running.beating():
+          yield running
       finally:
         # Also a part that failed takes no more time.
         self.times.complete(path)
@@ -153,6 +156,7 @@ class Running:
     self._compiled: float | None = None
     self._pace: plans.Pace | None = None
     self._last_line = self._begun
+    self._lock = threading.Lock()  # of the time of the last line
     self._show(status='preparing')
 
   def say(self, line: str) -> None:
@@ -205,10 +209,41 @@ class Running:
     if step < steps:
       self.announce('compiling')
 
+  @contextlib.contextmanager
+  def beating(self) -> Iterator[None]:
+    """Lets a log have a line now and then, in a block, whatever takes long.
+
+    To compile a large network, or to evaluate it, is a minute without a word
+    from the thread that does it.
+    """
+    if self._progress.mode != 'lines':
+      yield
+      return
+    ended = threading.Event()
+
+    def beat():
+      while not ended.wait(_SECONDS_BETWEEN_BEATS):
+        self._log_after_a_while()
+
+    thread = threading.Thread(target=beat, name='progress', daemon=True)
+    thread.start()
+    try:
+      yield
+    finally:
+      ended.set()
+      thread.join()
+
   def compiled(self) -> None:
     """The first step is over."""
     self._compiled = self._progress.clock()
     self._show(status='')
+
+  def stepped(self, step: int) -> None:
+    """Shows how far it is between rows, which may be a minute apart."""
+    self._state = dataclasses.replace(self._state, share=step / self._steps)
+    self._estimate(step, self._progress.clock())
+    self._log_after_a_while()
+    self._show()
 
   def row(self, row: dict[str, Any], *, ends_epoch: bool = False) -> None:
     """Shows a row of metrics, with the time that is left.
@@ -276,12 +311,13 @@ class Running:
   def _log_after_a_while(self) -> None:
     """Prints a line in a log if the one before is long ago."""
     now = self._progress.clock()
-    if (
-      self._progress.mode == 'lines'
-      and now - self._last_line >= _SECONDS_BETWEEN_LINES
-    ):
-      self._last_line = now
-      self._stamp(rendering.render_line(self._state))
+    with self._lock:
+      if (
+        self._progress.mode == 'lines'
+        and now - self._last_line >= _SECONDS_BETWEEN_LINES
+      ):
+        self._last_line = now
+        self._stamp(rendering.render_line(self._state))
 
   def _show(self, **changes: Any) -> None:
     self._state = dataclasses.replace(self._state, **changes)

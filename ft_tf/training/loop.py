@@ -236,6 +236,7 @@ def run(
           raise kept.describe(total) from stop
         _check_finite(training, terms, since.step, kept.newest)
         since.add(terms, time, compiles=compiles)
+        part.stepped(since.step)
         kept.save_if_due(since, total, options.checkpoint_minutes)
       row = {
         'step': after,

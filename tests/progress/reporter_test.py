@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import sys
+import threading
 from unittest import mock
 
 from absl.testing import absltest, parameterized
@@ -106,7 +107,7 @@ class ReporterTest(parameterized.TestCase):
       ],
     )
 
-  def test_lines_are_at_least_10_seconds_apart_but_for_the_last(self):
+  def test_lines_are_at_least_9_seconds_apart_but_for_the_last(self):
     def run():
       progress = self._progress([], mode='lines')
       _train(progress, self.folder, self.time, name='teacher', seconds=0.1)
@@ -133,8 +134,51 @@ class ReporterTest(parameterized.TestCase):
       self._said(run),
       [
         'HH:MM:SS export  student',
-        'HH:MM:SS export  student: measuring, 9 of 30 images',
-        'HH:MM:SS export  student: measuring, 21 of 30 images',
+        'HH:MM:SS export  student: measuring, 6 of 30 images',
+        'HH:MM:SS export  student: measuring, 15 of 30 images',
+        'HH:MM:SS export  student: measuring, 24 of 30 images',
+      ],
+    )
+
+  def test_log_has_a_line_while_one_thing_takes_long(self):
+    printed = threading.Event()
+
+    class Said(io.StringIO):
+      def write(self, text):
+        if 'compiling' in text and self.getvalue():
+          printed.set()
+        return super().write(text)
+
+    progress = self._progress([], mode='lines')
+    with (
+      mock.patch.object(reporter, '_SECONDS_BETWEEN_BEATS', 0.01),
+      contextlib.redirect_stderr(Said()) as said,
+      progress.part(self.folder, 'teacher') as part,
+    ):
+      part.start(step=0, steps=20, epochs=2)
+      first = said.getvalue()
+      self.assertFalse(printed.wait(0.1))
+      self.time.now += 9
+      self.assertTrue(printed.wait(30))
+    lines = [line[8:] for line in said.getvalue().splitlines()]
+    self.assertEqual(lines, [first[8:].strip('\n')] * 2)
+
+  def test_steps_between_rows_are_shown(self):
+    def run():
+      progress = self._progress([], mode='lines')
+      with progress.part(self.folder, 'teacher') as part:
+        part.start(step=0, steps=20, epochs=2)
+        part.compiled()
+        for step in range(2, 8):
+          self.time.now += 6
+          part.stepped(step)
+
+    self.assertEqual(
+      self._said(run)[1:],
+      [
+        'HH:MM:SS teacher  epoch 1/2 (15 %)  ETA 1:42',
+        'HH:MM:SS teacher  epoch 1/2 (25 %)  ETA 1:30',
+        'HH:MM:SS teacher  epoch 1/2 (35 %)  ETA 1:18',
       ],
     )
 
