@@ -5,16 +5,18 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, TextIO
 
 _LEVEL = 'TF_CPP_MIN_LOG_LEVEL'
+_shown: TextIO | None = None  # standard error while it is held back
 
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
   """Holds back what is written to file descriptor 2; shows it on failure.
 
-  What Python prints meanwhile is held back too, if it goes to that descriptor.
+  What Python prints meanwhile is held back too, if it goes to that descriptor;
+  `past` gives a way around.
 
   The converter to TFLite prints notes there which no setting silences. With
   TF_CPP_MIN_LOG_LEVEL at 0 or 1 nothing is held back.
@@ -32,6 +34,16 @@ def held() -> Iterator[None]:
       raise
 
 
+def past(stream: TextIO) -> TextIO:
+  """Returns what shows at once what a stream would hold back, or the stream."""
+  if _shown is None:
+    return stream
+  try:
+    return _shown if stream.fileno() == 2 else stream
+  except (AttributeError, OSError, ValueError):
+    return stream
+
+
 def _redirect(stack: contextlib.ExitStack) -> IO[str] | None:
   """Redirects file descriptor 2 until a stack is closed.
 
@@ -47,4 +59,13 @@ def _redirect(stack: contextlib.ExitStack) -> IO[str] | None:
   sys.stderr.flush()
   os.dup2(notes.fileno(), 2)
   stack.callback(os.dup2, kept, 2)
+  if _shown is None:  # Otherwise a block around this one shows it.
+    stream = stack.enter_context(os.fdopen(os.dup(kept), 'w', errors='replace'))
+    stack.callback(_show, None)
+    _show(stream)
   return notes
+
+
+def _show(stream: TextIO | None) -> None:
+  global _shown  # as the descriptor, the process's
+  _shown = stream

@@ -43,6 +43,27 @@ class HeldTest(parameterized.TestCase):
       self.assertEqual(read(), 'after\n')
     self.assertEqual(said.getvalue(), 'the reason\n')
 
+  def test_line_of_progress_is_shown_at_once(self):
+    with (
+      mock.patch.dict(os.environ, {_LEVEL: '2'}),
+      descriptors.captured_stderr() as read,
+      open(2, 'w', closefd=False) as stderr,
+      open(os.devnull, 'w') as elsewhere,
+    ):
+      self.assertIs(native_output.past(stderr), stderr)
+      with native_output.held():
+        self.assertIs(native_output.past(elsewhere), elsewhere)
+        os.write(2, b'a note\n')
+        stream = native_output.past(stderr)
+        stream.write('compiling\n')
+        stream.flush()
+        with native_output.held():
+          stream = native_output.past(stderr)
+          stream.write('held twice\n')
+          stream.flush()
+      self.assertIs(native_output.past(stderr), stderr)
+      self.assertEqual(read(), 'compiling\nheld twice\n')
+
   def test_work_is_done_when_there_is_no_standard_error(self):
     with mock.patch.object(os, 'dup', side_effect=OSError):
       with native_output.held():

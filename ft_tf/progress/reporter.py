@@ -223,7 +223,9 @@ class Running:
 
     def beat():
       while not ended.wait(_SECONDS_BETWEEN_BEATS):
-        self._log_after_a_while()
+        # Standard error may be closed, or be another's, in this moment.
+        with contextlib.suppress(OSError, ValueError):
+          self._log_after_a_while()
 
     thread = threading.Thread(target=beat, name='progress', daemon=True)
     thread.start()

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO, cast
 
+from ft_tf import native_output
+
 _WIDTH = 80  # of a terminal that does not tell its own
 _ERASE_LINE = '\r\x1b[K'
 _ERASE_REST = '\x1b[K'
@@ -60,6 +62,7 @@ class Screen:
     stream = sys.stderr
     if isinstance(stream, _AboveBar):
       stream = stream.stream
+    stream = native_output.past(stream)
     stream.write(text)
     stream.flush()
 
