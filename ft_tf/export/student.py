@@ -11,7 +11,7 @@ import numpy as np
 
 from ft_tf import errors, run_dir, storage
 from ft_tf.data import datasets, sampling
-from ft_tf.evaluation import predictors
+from ft_tf.evaluation import metrics, predictors
 from ft_tf.export import (
   calibration_images,
   formats,
@@ -144,7 +144,10 @@ def export(
   for line in changes:
     print(f'export: {line}', file=sys.stderr, flush=True)
   calibration = calibration_images.choose(dataset)
-  is_dead = _is_constant(student, calibration)
+  logits = metrics.logits(
+    predictors.KerasPredictor(student, given=model), calibration[:_LOOKED_AT]
+  )
+  is_dead = bool(np.ptp(logits, axis=0).max() == 0)
   if is_dead:
     chosen = tuple(each for each in chosen if not each.quantised)
   os.makedirs(os.path.dirname(os.path.abspath(folder)), exist_ok=True)
@@ -229,12 +232,6 @@ def check_untrained(
   for each in formats.choose(options.formats):
     if each.name not in formats.DEFAULT:
       each.check_untrained(source)
-
-
-def _is_constant(student: keras.Model, images: np.ndarray) -> bool:
-  """Tells whether a student gives the same logits for every image."""
-  logits = predictors.KerasPredictor(student)(images[:_LOOKED_AT])
-  return bool(np.isfinite(logits).all() and np.ptp(logits, axis=0).max() == 0)
 
 
 def _makeable(

@@ -154,7 +154,7 @@ class ExportTest(absltest.TestCase):
     path = os.path.join(self.root, 'diverged.keras')
     model.save(path)
     with self.assertRaisesRegex(
-      errors.UsageError, r'diverged\.keras.* not finite .* 24 of 24 images'
+      errors.UsageError, r'diverged\.keras.* not finite .* of \d+ images'
     ):
       student.export(path, self.dataset, self.folder)
     self.assertFalse(os.path.exists(self.folder))
