@@ -64,8 +64,8 @@ class Watch:
       return
     if isinstance(path, (str, bytes)):
       real = os.path.realpath(os.fsdecode(path))
-      # Devices keep nothing.
-      if not real.startswith((self.root, '/dev/', '/proc/')):
+      # Devices and the kernel's folders keep nothing.
+      if not real.startswith((self.root, '/dev/', '/proc/', '/sys/')):
         self.seen.append(f'{event} {real}')
 
 
