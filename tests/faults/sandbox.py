@@ -113,6 +113,11 @@ class Sandbox:
       contextlib.chdir(self.path('cwd')),
       mock.patch.dict(os.environ, environment),
       mock.patch.object(tempfile, 'tempdir', tmp),
+      # TFDS has read the home folder when it was imported.
+      mock.patch(
+        'tensorflow_datasets.core.constants.DATA_DIR',
+        os.path.join(home, 'tensorflow_datasets'),
+      ),
       mock.patch.object(sys, 'dont_write_bytecode', True),
       mock.patch.object(sys, 'path', [*sys.path, home]),
       mock.patch.object(turns, 'Turn', lambda *arguments: begin),

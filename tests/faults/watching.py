@@ -65,7 +65,8 @@ class Watch:
     if isinstance(path, (str, bytes)):
       real = os.path.realpath(os.fsdecode(path))
       # Devices and the kernel's folders keep nothing.
-      if not real.startswith((self.root, '/dev/', '/proc/', '/sys/')):
+      kept_nowhere = ('/dev/', '/proc/', '/sys/')
+      if not os.path.join(real, '').startswith((self.root, *kept_nowhere)):
         self.seen.append(f'{event} {real}')
 
 
