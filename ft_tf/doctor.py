@@ -66,6 +66,7 @@ def examine(
   recipe = precision.settle(recipe)
   teacher_model = teachers.network(recipe, dataset, given)
   student_model = specs.build_student(recipe, dataset)
+  seen = specs.student_dataset(recipe, dataset)
   fit = recipe_fit.check_parts(recipe, dataset, teacher_model, student_model)
   recipe = fit.recipe
   if has_linear_head:
@@ -90,15 +91,12 @@ def examine(
     )
     yield findings.Finding(
       'values in the student',
-      teacher_check.values_of_first_layer(
-        student_model, specs.student_dataset(recipe, dataset).test
-      ),
+      teacher_check.values_of_first_layer(student_model, seen.test),
       '--student, --student_weights',
     )
   yield from _check_rates(recipe, given)
-  seen = specs.student_dataset(recipe, dataset)
   student.check_untrained(student_model, seen, export)
-  yield _measure_student(recipe, dataset)
+  yield _measure_student(recipe, seen)
 
 
 def _check_data(
@@ -165,25 +163,24 @@ def _check_rates(
 
 
 def _measure_student(
-  recipe: recipes.Recipe, dataset: datasets.Dataset
+  recipe: recipes.Recipe, seen: datasets.Dataset
 ) -> findings.Finding:
   """Returns the size, latency and memory of the untrained student's int8 file.
 
   Args:
     recipe: What is to be run.
-    dataset: The images as the teacher sees them.
+    seen: The images as the student sees them.
 
   Raises:
     UsageError: TFLite lacks operations of it.
   """
-  seen = specs.student_dataset(recipe, dataset)
   in_float32 = dataclasses.replace(recipe, precision='float32')
   measured = budget.measure(
     recipe.student.model,
     specs.spec(recipe, seen),
     sampling.sample(seen.train, budget.CALIBRATION).images[:],
     label_names=seen.label_names,
-    student=specs.build_student(in_float32, dataset),
+    student=specs.build_student(in_float32, seen),
   )
   figures = budget.describe(measured.files[device_limits.USUAL])
   return findings.Finding(

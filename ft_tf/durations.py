@@ -47,7 +47,7 @@ def estimate(
     given: Likewise.
     seeds: As of `compression.compress`.
     baseline: Likewise.
-    has_linear_head: As of `examine`.
+    has_linear_head: As of `doctor.examine`.
     files: Number of files of `formats.FORMATS` that are exported.
     checks: Seconds that the checks before training take.
 

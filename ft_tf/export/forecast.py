@@ -85,7 +85,13 @@ def of_student(student: keras.Model, images: np.ndarray) -> Network:
     switched = len({role.group for role in places.plan(student)})
   except errors.UsageError:  # Its int8 arithmetic is not known: no study.
     switched = 0
-  return _network(student, images, conversion, switched)
+  return Network(
+    conversion=conversion,
+    image=_seconds_of_image(student, images),
+    calls=len(graph.calls(student)),
+    switched=switched,
+    image_values=images[0].size,
+  )
 
 
 def of_compared(
@@ -101,21 +107,21 @@ def of_compared(
     images: As of `of_student`.
     student: What the student's take.
   """
-  calls = len(graph.calls(standard.standardize(model)[0]))
-  conversion = student.conversion * calls / student.calls
-  return _network(model, images, conversion, 0)
+  model, _ = standard.standardize(model)
+  calls = len(graph.calls(model))
+  return Network(
+    conversion=student.conversion * calls / student.calls,
+    image=_seconds_of_image(model, images),
+    calls=calls,
+    switched=0,
+    image_values=images[0].size,
+  )
 
 
-def _network(model, images, conversion, switched):
+def _seconds_of_image(model: keras.Model, images: np.ndarray) -> float:
   predict = predictors.KerasPredictor(model)
   images = images[:_PASSED]
   predict(images)  # It is compiled in the first call.
   start = time.monotonic()
   predict(images)
-  return Network(
-    conversion=conversion,
-    image=(time.monotonic() - start) / len(images),
-    calls=len(graph.calls(model)),
-    switched=switched,
-    image_values=images[0].size,
-  )
+  return (time.monotonic() - start) / len(images)
