@@ -171,6 +171,11 @@ class Source:
     wanted = {part.partition('[')[0].strip() for part in split.split('+')}
     if known and not wanted <= {*known, 'all'}:
       raise self._no_split(split)
+    try:
+      # A misspelled part is refused before anything is written.
+      tfds.core.ReadInstruction.from_spec(split)
+    except (ValueError, AssertionError) as error:
+      raise self._no_split(split) from error
     self._stored.prepare()
     try:
       count = self._stored.count(split)

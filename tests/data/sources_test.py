@@ -192,6 +192,14 @@ class SourceTest(parameterized.TestCase):
     ):
       _source('digits').read(split)
 
+  @parameterized.parameters('trian', 'train[x:]', 'train[::2]', 'train[:101%]')
+  def test_split_is_refused_before_the_data_are_prepared(self, split):
+    folder = self.create_tempdir().full_path
+    source = sources.Source('digits', data_dir=folder)
+    with self.assertRaisesRegex(errors.UsageError, 'digits has no split'):
+      source.read(split)
+    self.assertEmpty(os.listdir(folder))
+
   @parameterized.parameters('train[:0]', 'train[:0%]')
   def test_split_without_images_is_refused(self, split):
     with self.assertRaisesRegex(errors.UsageError, 'digits'):
