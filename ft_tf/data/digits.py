@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow_datasets as tfds
 
+SPLITS = ('train', 'test')
 _TEST = 1197  # images
 
 
@@ -38,10 +39,11 @@ class Digits(tfds.core.GeneratorBasedBuilder):
     digits = datasets.load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
     first = len(images) - _TEST
-    return {
-      'train': self._generate_examples(images[:first], digits.target[:first]),
-      'test': self._generate_examples(images[first:], digits.target[first:]),
-    }
+    parts = (
+      self._generate_examples(images[:first], digits.target[:first]),
+      self._generate_examples(images[first:], digits.target[first:]),
+    )
+    return dict(zip(SPLITS, parts, strict=True))
 
   def _generate_examples(self, images, labels):
     for key, (image, label) in enumerate(zip(images, labels, strict=True)):

@@ -14,7 +14,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from ft_tf import errors, storage
-from ft_tf.data import progress, stores, tfrecord_files
+from ft_tf.data import digits, progress, stores, tfrecord_files
 
 _AT_ONCE = 1024  # records
 
@@ -61,7 +61,9 @@ class TfdsImages:
 
   @property
   def split_names(self) -> tuple[str, ...]:
-    """The splits; digits have them only after preparation."""
+    """The splits, those of digits before their preparation too."""
+    if isinstance(self._builder, digits.Digits):
+      return digits.SPLITS
     return tuple(self._builder.info.splits)
 
   def prepare(self) -> None:
