@@ -89,9 +89,11 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
     raise errors.UsageError(
       f'--jobs={values.jobs}: one process has the TPU; leave out --jobs'
     )
+  # Refused at once if wrong: to read images may take minutes.
+  settings.read_signals(values)
+  chosen = arms.make(values.methods, settings.read_sweep(values))
   setting = settings.read_setting(values)
   recipe = setting.recipe
-  settings.read_signals(values)  # checks the flags
   arguments = {
     'devices': setting.strategy,
     'workshop': workshop.Workshop(
@@ -104,7 +106,7 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
       signal_cache_gib=values.signal_cache_gib,
       allow_unsafe_model=values.allow_unsafe_model,
     ),
-    'chosen': arms.make(values.methods, settings.read_sweep(values)),
+    'chosen': chosen,
     'seeds': values.seeds,
     'given': setting.given,
   }

@@ -43,9 +43,10 @@ def define_all_but_workdir(values: flags.FlagValues, *, seeds: int = 1) -> None:
 
 
 def run(values: flags.FlagValues) -> outcome.Outcome:
-  setting = settings.read_setting(values)
+  # Refused at once if wrong: to read images may take minutes.
   signals = settings.read_signals(values)
   export = settings.read_export(values)
+  setting = settings.read_setting(values)
   expected = values.expect_teacher_accuracy
   teacher_check.check_expectation(expected, setting.given)
   recipe, choice = settings.choose_student(values, setting)

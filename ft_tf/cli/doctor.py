@@ -32,9 +32,10 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> outcome.Outcome:
   tf_config.ignore()  # It looks at this machine.
-  setting = settings.read_setting(values)
+  # Refused at once if wrong: to read images may take minutes.
   export = settings.read_export(values)
-  settings.read_signals(values)  # refused if wrong; the rehearsal has no cache
+  settings.read_signals(values)  # The rehearsal has no cache.
+  setting = settings.read_setting(values)
   recipe, choice = settings.choose_student(values, setting)
   start = time.monotonic()
   examined = doctor.examine(

@@ -40,6 +40,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> outcome.Outcome:
+  signals = settings.read_signals(values)
   setting = settings.read_setting(values)
   teacher = None
   if values.teacher:
@@ -54,7 +55,7 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
     **setting.work,
     'teacher': teacher,
     'paraphrasers': paraphrasers,
-    'signals': settings.read_signals(values),
+    'signals': signals,
   }
   result = student.train_student(recipe, dataset, **work)
   run = setting.run

@@ -67,6 +67,8 @@ class Dataset:
       max_bad_files=data.max_bad_files,
       channels=data.channels,
     )
+    for split in (data.train_split, data.test_split):
+      source.check_split(split)
     unlabelled = None
     if data.unlabeled:
       height, width, channels = source.image_shape

@@ -165,17 +165,29 @@ class Source:
       return 0
     return count * int(np.prod(self.image_shape))
 
-  def _count(self, split: str) -> int:
-    """Returns the number of a split's images, at least 1."""
+  def check_split(self, split: str) -> None:
+    """Checks the names in a split and the spelling of its parts.
+
+    Nothing is prepared for it, and no part is looked at.
+
+    Args:
+      split: As of `read`.
+
+    Raises:
+      UsageError: there is no such split.
+    """
     known = self._stored.split_names
     wanted = {part.partition('[')[0].strip() for part in split.split('+')}
     if known and not wanted <= {*known, 'all'}:
       raise self._no_split(split)
     try:
-      # A misspelled part is refused before anything is written.
       tfds.core.ReadInstruction.from_spec(split)
     except (ValueError, AssertionError) as error:
       raise self._no_split(split) from error
+
+  def _count(self, split: str) -> int:
+    """Returns the number of a split's images, at least 1."""
+    self.check_split(split)
     self._stored.prepare()
     try:
       count = self._stored.count(split)
