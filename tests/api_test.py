@@ -52,8 +52,8 @@ class DistillTest(absltest.TestCase):
 
     def distill(seed, student_seed=2):
       return api.distill(
-        _network('resnet8x0.5', seed),
-        _network('resnet8x0.25', student_seed),
+        _network('short-wide', seed),
+        _network('short', student_seed),
         train=train,
         test=test,
         workdir=folder,
@@ -66,7 +66,7 @@ class DistillTest(absltest.TestCase):
       result.files['student_int8.tflite'],
       os.path.join(folder, 'export', 'student_int8.tflite'),
     )
-    first = _network('resnet8x0.25', 2)(test[0]).numpy()
+    first = _network('short', 2)(test[0]).numpy()
     self.assertFalse(np.allclose(result.model(test[0]), first))
     # The cell is run again: the same models, in other bytes.
     again = distill(1)
@@ -79,8 +79,8 @@ class DistillTest(absltest.TestCase):
     (images, labels), test = _parts()
     keras.utils.set_random_seed(1)
     spec = layers.Spec((6, 6, 1), 3, (0.3,), (0.2,))
-    student = zoo.build('resnet8x0.25', spec)
-    teacher = _network('resnet8x0.25', 1)
+    student = zoo.build('short', spec)
+    teacher = _network('short', 1)
     folder = self.create_tempdir().full_path
     values = {
       'train': (list(images), list(labels)),
@@ -101,7 +101,7 @@ class DistillTest(absltest.TestCase):
   def test_seeds_baseline_and_limits_are_those_of_the_command(self):
     train, test = _parts()
     result = api.distill(
-      _network('resnet8x0.5', 1),
+      _network('short-wide', 1),
       'resnet56x0.25',  # Too large: the limit chooses of its family.
       train=train,
       test=test,
@@ -139,8 +139,8 @@ class DistillTest(absltest.TestCase):
       tf.data.Dataset.from_tensor_slices(part).batch(7) for part in _parts()
     )
     result = api.distill(
-      'resnet8x0.25',
-      'resnet8x0.25',
+      'short',
+      'short',
       train=train,
       validation_data=test,  # It is tested on, too.
       label_names=['<left>', 'middle', 'right'],
@@ -208,7 +208,7 @@ class DistillTest(absltest.TestCase):
     train, test = _parts()
     folder = self.create_tempdir().full_path
     path = os.path.join(folder, 'old.h5')
-    _network('resnet8x0.25', 1).save(path)
+    _network('short', 1).save(path)
     for name in ('teacher', 'student'):
       with self.assertRaisesRegex(errors.UsageError, 'convert it by python -c'):
         api.distill(
@@ -222,7 +222,7 @@ class DistillTest(absltest.TestCase):
   def test_what_cannot_be_is_refused_in_pythons_terms(self):
     (images, labels), (other, others) = _parts()
     folder = self.create_tempdir().full_path
-    net = _network('resnet8x0.25', 1)
+    net = _network('short', 1)
     two = keras.Model(net.input, [net.output, net.output])
     for values, reason in (
       ({'train': (images - 100.0, labels)}, 'before normalisation'),
@@ -281,8 +281,8 @@ class DistillTest(absltest.TestCase):
     train, test = _parts()
     return api.distill(
       **{
-        'teacher': 'resnet8x0.25',
-        'student': 'resnet8x0.25',
+        'teacher': 'short',
+        'student': 'short',
         'train': train,
         'test': test,
         'workdir': self.create_tempdir().full_path,

@@ -25,7 +25,7 @@ from tests import fixtures
 
 
 def _recipe(**values):
-  return fixtures.recipe(
+  return fixtures.short_recipe(
     dataset='hostile',
     validation_examples=14,
     batch_size=14,
@@ -53,8 +53,8 @@ class SampleTest(parameterized.TestCase):
     recipe = _recipe()
     keras.utils.set_random_seed(3)
     spec = specs.spec(recipe, self.dataset)
-    self.teacher = zoo.build('resnet8x0.25', spec)
-    self.student = zoo.build('resnet8x0.25', spec)
+    self.teacher = zoo.build('short', spec)
+    self.student = zoo.build('short', spec)
 
   def assert_all_classes(self, images):
     counts = np.bincount(_classes(images), minlength=3) / len(images)
@@ -184,7 +184,7 @@ class MainPathTest(absltest.TestCase):
       channels = shape[-1]
       root = self.create_tempdir().full_path
       self._write(root, mode)
-      recipe = fixtures.recipe(
+      recipe = fixtures.short_recipe(
         dataset=f'folder:{root}',
         image_size=size,
         resizing='crop',

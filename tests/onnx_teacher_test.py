@@ -56,7 +56,7 @@ class _Judged(fixtures.Blobs):
 
 
 def _recipe(**changes):
-  return fixtures.recipe(
+  return fixtures.short_recipe(
     **{
       'teacher': onnx_graphs.CNN,
       'preprocessing': 'imagenet',

@@ -25,7 +25,7 @@ class StudentCase(parameterized.TestCase):
   def setUpClass(cls):
     super().setUpClass()
     # An untrained teacher serves: these tests are about the stage.
-    recipe = fixtures.recipe()
+    recipe = fixtures.short_recipe()
     cls.strategy = fixtures.strategy()
     keras.utils.set_random_seed(5)
     spec = specs.spec(recipe, fixtures.blobs())
@@ -56,7 +56,7 @@ class StudentCase(parameterized.TestCase):
     run = run_dir.RunDir(os.path.join(self.runs, name))
     dataset = dataset or fixtures.blobs()
     result = student.train_student(
-      recipe or fixtures.recipe(),
+      recipe or fixtures.short_recipe(),
       dataset,
       teacher=self.teacher and teachers.load(self.teacher, dataset),
       paraphrasers=[

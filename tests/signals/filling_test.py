@@ -29,7 +29,7 @@ class FillingTest(student_runs.StudentCase):
 
   @pytest.mark.slow
   def test_kept_signals_serve_later_epochs_and_seeds(self):
-    recipe = fixtures.recipe(views=2)
+    recipe = fixtures.short_recipe(views=2)
     _, alone = self.train('alone', recipe)
     said = io.StringIO()
     store = cache.Store(os.path.join(self.runs, 'signals'))
@@ -39,13 +39,13 @@ class FillingTest(student_runs.StudentCase):
     self.assertAlmostEqual(kept['loss'], alone['loss'], places=2)
     # Other seeds and lengths, another process: nothing is computed again.
     store = cache.Store(os.path.join(self.runs, 'signals'))
-    said = self._signals(fixtures.recipe(views=2, seed=1), store)
+    said = self._signals(fixtures.short_recipe(views=2, seed=1), store)
     self.assertIn('all 2 views were there', said)
 
   @pytest.mark.slow
   def test_kept_signals_reach_to_the_end_of_the_last_batch(self):
     # 3 epochs of 48 images are 7.2 batches of 20: the last is full.
-    recipe = fixtures.recipe(batch_size=20)
+    recipe = fixtures.short_recipe(batch_size=20)
     _, result = self.train('kept', recipe, cache.Store('memory'))
     self.assertEqual(result['steps'], 8)
 
@@ -59,13 +59,13 @@ class FillingTest(student_runs.StudentCase):
   )
   def test_signals_of_another_setting_are_not_taken(self, **changes):
     store = cache.Store('memory')
-    self._signals(fixtures.recipe(views=1), store)
-    said = self._signals(fixtures.recipe(views=1, **changes), store)
+    self._signals(fixtures.short_recipe(views=1), store)
+    said = self._signals(fixtures.short_recipe(views=1, **changes), store)
     self.assertIn('signals: view 0, 1 of 1', said)
 
   def test_signals_of_another_teacher_are_not_taken(self):
     store = cache.Store('memory')
-    recipe = fixtures.recipe(views=1)
+    recipe = fixtures.short_recipe(views=1)
     self._signals(recipe, store)
     net = keras.models.load_model(self.teacher)
     net.get_layer('conv').kernel.assign_add(
@@ -79,7 +79,7 @@ class FillingTest(student_runs.StudentCase):
 
   @pytest.mark.slow
   def test_signals_of_several_layers_are_kept_apart(self):
-    recipe = fixtures.recipe(
+    recipe = fixtures.short_recipe(
       teacher_layer='-2,auto', student_layer='-2,auto', views=1
     )
     paths = self.paraphrasers('group2', 'group3')
@@ -96,7 +96,7 @@ class FillingTest(student_runs.StudentCase):
     said = {}
     for method in ('ft', 'kd', 'ft+kd', 'dkd'):
       said[method] = self._signals(
-        fixtures.recipe(method=method, views=1), store
+        fixtures.short_recipe(method=method, views=1), store
       )
     for method, computed in (('ft', 1), ('kd', 1), ('ft+kd', 0), ('dkd', 0)):
       self.assertEqual(said[method].count('1 of 1'), computed, method)
@@ -105,7 +105,7 @@ class FillingTest(student_runs.StudentCase):
   @pytest.mark.slow
   def test_signals_are_kept_of_images_without_labels_too(self):
     dataset = fixtures.blobs_and_unlabelled()
-    recipe = fixtures.recipe(views=1, method='ft+kd')
+    recipe = fixtures.short_recipe(views=1, method='ft+kd')
     kept, _ = self.train('kept', recipe, cache.Store('memory'), dataset=dataset)
     live, _ = self.train('live', recipe, dataset=dataset)
     for ours, theirs in zip(kept.metrics(), live.metrics(), strict=True):
@@ -113,7 +113,7 @@ class FillingTest(student_runs.StudentCase):
         self.assertAlmostEqual(ours[name] / theirs[name], 1, delta=0.02)
 
   def test_kept_signals_of_mixed_images_give_the_same_loss(self):
-    recipe = fixtures.recipe(
+    recipe = fixtures.short_recipe(
       views=2,
       method='ft+kd',
       student_epochs=1,
@@ -128,8 +128,10 @@ class FillingTest(student_runs.StudentCase):
 
   def test_signals_serve_students_of_every_image_size(self):
     store = cache.Store('memory')
-    self._signals(fixtures.recipe(views=1), store)
-    said = self._signals(fixtures.recipe(views=1, student_image_size=7), store)
+    self._signals(fixtures.short_recipe(views=1), store)
+    said = self._signals(
+      fixtures.short_recipe(views=1, student_image_size=7), store
+    )
     self.assertIn('all 1 views were there', said)
 
 

@@ -10,7 +10,9 @@ from tests import fixtures, student_runs
 
 class BetaTest(student_runs.StudentCase):
   def test_beta_auto_gives_the_factor_loss_its_share_of_the_gradient(self):
-    recipe = fixtures.recipe(beta='auto', beta_ratio=0.5, student_epochs=1)
+    recipe = fixtures.short_recipe(
+      beta='auto', beta_ratio=0.5, student_epochs=1
+    )
     run, _ = self.train('a', recipe, log_steps=1)
     beta = run.read('beta.json')['factor_transfer']
     rows = run.metrics()
@@ -21,7 +23,7 @@ class BetaTest(student_runs.StudentCase):
         places=4,
       )
     # The same student with that beta, given, has that ratio before any step.
-    recipe = fixtures.recipe(
+    recipe = fixtures.short_recipe(
       beta=beta, beta_elements=0, student_epochs=1, student_learning_rate=1e-12
     )
     run, _ = self.train('b', recipe)
@@ -32,7 +34,7 @@ class BetaTest(student_runs.StudentCase):
     run = run_dir.RunDir(os.path.join(self.runs, 'a'))
     os.makedirs(run.path)
     run.write('beta.json', 3.0)
-    _, _ = self.train('a', fixtures.recipe(beta='auto'))
+    _, _ = self.train('a', fixtures.short_recipe(beta='auto'))
     for row in run.metrics():
       self.assertAlmostEqual(
         row['loss'],

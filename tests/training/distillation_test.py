@@ -21,7 +21,7 @@ _PLAIN = 'resnet8x0.25-parameter-free'
 
 class StepTest(parameterized.TestCase):
   def test_first_step_is_the_papers_equation(self):
-    recipe = fixtures.recipe(beta=7.0, beta_elements=0, student=_PLAIN)
+    recipe = fixtures.short_recipe(beta=7.0, beta_elements=0, student=_PLAIN)
     strategy = fixtures.strategy()
     net, teacher, methods, optimizer = student_steps.make_parts(
       recipe, strategy
@@ -69,7 +69,7 @@ class StepTest(parameterized.TestCase):
       )
 
   def test_loss_is_the_weighted_sum_with_the_labels_share(self):
-    recipe = fixtures.recipe(
+    recipe = fixtures.short_recipe(
       method='ft+kd', beta=7.0, beta_elements=0, kd_alpha=0.75
     )
     _, terms = student_steps.train(recipe, fixtures.strategy(), 1)
@@ -92,7 +92,9 @@ class StepTest(parameterized.TestCase):
     image, labels = tf.constant(some.images), some.labels
     batch = {'image': image, 'label': tf.constant(labels)}
     half = np.where(np.arange(16) % 2, -1, labels)
-    recipe = fixtures.recipe(student=_PLAIN, method='ft+kd', kd_alpha=0.75)
+    recipe = fixtures.short_recipe(
+      student=_PLAIN, method='ft+kd', kd_alpha=0.75
+    )
     net, teacher, methods, _ = student_steps.make_parts(
       recipe, fixtures.strategy()
     )
@@ -137,7 +139,9 @@ class StepTest(parameterized.TestCase):
       'image': tf.constant(some.images),
       'label': tf.constant(some.labels),
     }
-    recipe = fixtures.recipe(student=_PLAIN, method='ft+kd', kd_alpha=0.75)
+    recipe = fixtures.short_recipe(
+      student=_PLAIN, method='ft+kd', kd_alpha=0.75
+    )
     net, teacher, methods, _ = student_steps.make_parts(
       recipe, fixtures.strategy()
     )
@@ -165,7 +169,7 @@ class StepTest(parameterized.TestCase):
     image = tf.constant(train.images[:16])
     first, second = train.labels[:16], train.labels[16:32]
     share = np.linspace(0, 1, 16).astype(np.float32)
-    recipe = fixtures.recipe(student=_PLAIN, method='ft+dkd')
+    recipe = fixtures.short_recipe(student=_PLAIN, method='ft+dkd')
     net, teacher, methods, _ = student_steps.make_parts(
       recipe, fixtures.strategy()
     )
@@ -211,7 +215,7 @@ class StepTest(parameterized.TestCase):
       'share': tf.constant(np.full(16, 0.5, np.float32)),
     }
     net, teacher, methods, _ = student_steps.make_parts(
-      fixtures.recipe(student=_PLAIN), fixtures.strategy()
+      fixtures.short_recipe(student=_PLAIN), fixtures.strategy()
     )
     forward = self._forward(net, teacher, methods, labelled_share=0.5)
     first, second = batch['label'][:8], batch['partner_label'][:8]
@@ -227,7 +231,7 @@ class StepTest(parameterized.TestCase):
     train = fixtures.blobs().train.take(np.arange(16))
     image = tf.constant(train.images)
     half = np.where(np.arange(16) % 2, -1, train.labels)
-    recipe = fixtures.recipe(student=_PLAIN)
+    recipe = fixtures.short_recipe(student=_PLAIN)
     net, teacher, methods, _ = student_steps.make_parts(
       recipe, fixtures.strategy()
     )
@@ -257,7 +261,7 @@ class StepTest(parameterized.TestCase):
   def test_terms_of_images_without_labels_are_as_with_labels(self):
     train = fixtures.blobs().train.take(np.arange(16))
     net, teacher, methods, _ = student_steps.make_parts(
-      fixtures.recipe(), fixtures.strategy()
+      fixtures.short_recipe(), fixtures.strategy()
     )
     forward = self._forward(net, teacher, methods, labelled_share=0.5)
     with_labels, without = (
@@ -279,7 +283,9 @@ class StepTest(parameterized.TestCase):
   def test_student_of_smaller_images_sees_the_teachers_made_smaller(self):
     shape = (16, 16, 1)
     net, teacher, methods, _ = student_steps.make_parts(
-      fixtures.recipe(student_image_size=8), fixtures.strategy(), shape=shape
+      fixtures.short_recipe(student_image_size=8),
+      fixtures.strategy(),
+      shape=shape,
     )
     (method,) = methods
     train = fixtures.blobs(shape).train.take(np.arange(16))
@@ -308,7 +314,7 @@ class StepTest(parameterized.TestCase):
       )
 
   def test_large_teacher_stays_variables_and_two_replicas_equal_one(self):
-    recipe = fixtures.recipe(method='ft+kd', sync_batch_norm=True)
+    recipe = fixtures.short_recipe(method='ft+kd', sync_batch_norm=True)
     weights, terms = student_steps.train(recipe, fixtures.strategy(), 1)
     with mock.patch.object(constant, '_MOST_CONSTANT_BYTES', 0):
       same, as_variables = student_steps.train(recipe, fixtures.strategy(2), 1)
@@ -318,16 +324,18 @@ class StepTest(parameterized.TestCase):
       np.testing.assert_allclose(as_variables[name], values, rtol=1e-3)
 
   def test_two_replicas_differ_when_each_normalises_its_own_half(self):
-    recipe = fixtures.recipe(method='scratch')
+    recipe = fixtures.short_recipe(method='scratch')
     _, one = student_steps.train(recipe, fixtures.strategy(1), 1)
     _, two = student_steps.train(recipe, fixtures.strategy(2), 1)
     self.assertGreater(abs(one['loss'][0] - two['loss'][0]), 1e-4)
 
   @parameterized.parameters('mixed_bfloat16', 'mixed_float16')
   def test_half_precision_starts_from_the_same_loss(self, precision):
-    _, full = student_steps.train(fixtures.recipe(), fixtures.strategy(), 1)
+    _, full = student_steps.train(
+      fixtures.short_recipe(), fixtures.strategy(), 1
+    )
     weights, half = student_steps.train(
-      fixtures.recipe(precision=precision), fixtures.strategy(), 1
+      fixtures.short_recipe(precision=precision), fixtures.strategy(), 1
     )
     for name in ('cross_entropy', 'factor_transfer'):
       np.testing.assert_allclose(half[name], full[name], rtol=0.03)
@@ -337,10 +345,10 @@ class StepTest(parameterized.TestCase):
   @parameterized.parameters('at', 'fitnet', 'ofd', 'sp', 'dkd')
   def test_other_terms_start_from_the_same_loss_in_bfloat16(self, method):
     _, full = student_steps.train(
-      fixtures.recipe(method=method), fixtures.strategy(), 1
+      fixtures.short_recipe(method=method), fixtures.strategy(), 1
     )
     _, half = student_steps.train(
-      fixtures.recipe(method=method, precision='mixed_bfloat16'),
+      fixtures.short_recipe(method=method, precision='mixed_bfloat16'),
       fixtures.strategy(),
       1,
     )
@@ -348,7 +356,7 @@ class StepTest(parameterized.TestCase):
 
   @pytest.mark.slow
   def test_xla_takes_the_same_step(self):
-    recipe, strategy = fixtures.recipe(), fixtures.strategy()
+    recipe, strategy = fixtures.short_recipe(), fixtures.strategy()
     plain, by_xla = (
       student_steps.train(recipe, strategy, 1, jit=j) for j in (False, True)
     )

@@ -68,7 +68,7 @@ class LinearHeadTest(parameterized.TestCase):
     cls.path = os.path.join(folder, 'pretrained.keras')
     network.save(cls.path)
     cls.start = network
-    cls.recipe = fixtures.recipe(student=cls.path, method='linear_head')
+    cls.recipe = fixtures.short_recipe(student=cls.path, method='linear_head')
     # Fewer epochs than users get, since each is looked at.
     cls.enterClassContext(mock.patch.dict(catalogue._LINEAR_HEAD, epochs=10))
     cls.first = run_dir.RunDir(os.path.join(folder, 'run'))

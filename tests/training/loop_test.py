@@ -83,7 +83,7 @@ class LoopTest(parameterized.TestCase):
     try:
       loop.run(
         _stage(total, train_steps, epochs),
-        data=fixtures.recipe().data,
+        data=fixtures.short_recipe().data,
         seed=0,
         run=run,
         strategy=strategy,
@@ -100,12 +100,12 @@ class LoopTest(parameterized.TestCase):
       loop.Options(jit=jit)
 
   def test_xla_is_off_on_cpus_unless_asked_for(self):
-    recipe = fixtures.recipe()
+    recipe = fixtures.short_recipe()
     for jit, compiles in (('auto', False), ('off', False), ('on', True)):
       self.assertEqual(loop.Options(jit=jit).compiles_by_xla(recipe), compiles)
     with self.assertRaisesRegex(errors.UsageError, '--sync_batch_norm'):
       loop.Options(jit='on').compiles_by_xla(
-        fixtures.recipe(sync_batch_norm=True)
+        fixtures.short_recipe(sync_batch_norm=True)
       )
 
   def test_first_row_says_how_long_compiling_took(self):
@@ -213,10 +213,10 @@ class StudentTest(student_runs.StudentCase):
     self.assertLen(resumed.read('environment.json'), 2)
 
   def test_resumed_run_equals_one_that_was_never_cut_off(self):
-    self._resumes(fixtures.recipe(method='ft', **fixtures.AUGMENTED))
+    self._resumes(fixtures.short_recipe(method='ft', **fixtures.AUGMENTED))
 
   def _with_average(self):
-    return fixtures.recipe(
+    return fixtures.short_recipe(
       student_optimizer='adamw',
       student_learning_rate=0.01,
       student_ema=0.9,
@@ -262,12 +262,14 @@ class StudentTest(student_runs.StudentCase):
   @parameterized.parameters('ofd', 'sp')
   @pytest.mark.slow
   def test_other_methods_resume_too(self, method):
-    self._resumes(fixtures.recipe(method=method))
+    self._resumes(fixtures.short_recipe(method=method))
 
   def _resumes_with_random_layers(self, method):
     path = os.path.join(self.runs, 'random.keras')
     networks.random_student((8, 8, 1), 3).save(path)
-    self._resumes(fixtures.recipe(method=method, student=path), exactly=True)
+    self._resumes(
+      fixtures.short_recipe(method=method, student=path), exactly=True
+    )
 
   def test_resumed_run_draws_the_same_random_numbers(self):
     self._resumes_with_random_layers('scratch')
@@ -279,13 +281,13 @@ class StudentTest(student_runs.StudentCase):
   @pytest.mark.slow
   def test_resumed_mobilenet_draws_the_same_random_numbers(self):
     self.teacher = None  # the class's is of smaller images
-    recipe = fixtures.recipe(method='scratch', student='mobilenetv3small')
+    recipe = fixtures.short_recipe(method='scratch', student='mobilenetv3small')
     self._resumes(recipe, exactly=True, dataset=fixtures.blobs((32, 32, 1)))
 
   def test_checkpoint_without_random_states_is_refused(self):
     path = os.path.join(self.runs, 'random.keras')
     networks.random_student((8, 8, 1), 3).save(path)
-    recipe = fixtures.recipe(method='scratch', student=path)
+    recipe = fixtures.short_recipe(method='scratch', student=path)
     with (
       mock.patch.object(loop, '_random_states', return_value={}),
       mock.patch.object(
@@ -305,14 +307,14 @@ class StudentTest(student_runs.StudentCase):
     x = keras.layers.GlobalAveragePooling2D()(maps)
     self.teacher = os.path.join(self.runs, 'infinite.keras')
     keras.Model(image, keras.layers.Dense(3)(x)).save(self.teacher)
-    recipe = fixtures.recipe(method='kd')
+    recipe = fixtures.short_recipe(method='kd')
     with self.assertRaisesRegex(
       errors.TrainingError, r'at step 1; .*the teacher \S*infinite\.keras are'
     ):
       self.train('a', recipe)
 
   def test_loss_that_is_not_finite_stops_the_run_and_names_the_term(self):
-    recipe = fixtures.recipe(student_learning_rate=1e30)
+    recipe = fixtures.short_recipe(student_learning_rate=1e30)
     with self.assertRaisesRegex(
       errors.TrainingError,
       r'cross_entropy is (nan|inf).* at step \d.*ckpt-1: .*lower learning rate',

@@ -40,7 +40,7 @@ class ProgramsTest(student_runs.StudentCase):
     """Compares students of two seeds, by a shared program and by their own."""
     compiled = programs.Programs()
     for seed in (0, 1):
-      recipe = fixtures.recipe(seed=seed, student_epochs=2, **values)
+      recipe = fixtures.short_recipe(seed=seed, student_epochs=2, **values)
       runs = {}
       for name, kept in (('shared', compiled), ('alone', None)):
         runs[name], _ = self.train(f'{name}-{seed}', recipe, compiled=kept)
@@ -67,7 +67,9 @@ class ProgramsTest(student_runs.StudentCase):
       {'seed': 1},
       {'seed': 1, 'student_learning_rate': 0.05},
     ):
-      self.train(str(values), fixtures.recipe(**values), compiled=compiled)
+      self.train(
+        str(values), fixtures.short_recipe(**values), compiled=compiled
+      )
     kept = [*compiled._kept.values()]
     self.assertLen(kept, 2)
     for program in kept:

@@ -30,7 +30,7 @@ class TrainQuantisedTest(student_runs.StudentCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    cls.trained = cls._train_student('student', fixtures.recipe())
+    cls.trained = cls._train_student('student', fixtures.short_recipe())
     cls.whole = None
 
   @classmethod
@@ -63,7 +63,7 @@ class TrainQuantisedTest(student_runs.StudentCase):
 
   def _continue(self, run, *, trained=None, values, in_float=False, **options):
     return quantisation_aware.train_quantised(
-      fixtures.recipe(**{**_QAT, **values}),
+      fixtures.short_recipe(**{**_QAT, **values}),
       fixtures.blobs(),
       trained=trained or self.trained,
       run=run,
@@ -209,14 +209,14 @@ class TrainQuantisedTest(student_runs.StudentCase):
       self._continue(run, values={})
 
   def test_baseline_continues_without_a_teacher(self):
-    recipe = fixtures.recipe(method='scratch')
+    recipe = fixtures.short_recipe(method='scratch')
     run = run_dir.RunDir(os.path.join(self.create_tempdir().full_path, 's'))
     work = {
       'strategy': fixtures.strategy(),
       'options': loop.Options(log_steps=2),
     }
     student.train_student(recipe, fixtures.blobs(), run=run, **work)
-    quantised = fixtures.recipe(method='scratch', **_QAT)
+    quantised = fixtures.short_recipe(method='scratch', **_QAT)
     result = quantisation_aware.train_quantised(
       quantised,
       fixtures.blobs(),
@@ -234,7 +234,7 @@ class TrainQuantisedTest(student_runs.StudentCase):
     self.assertEqual(self._continue(run, values={}), result)
     with self.assertRaisesRegex(errors.UsageError, 'qat.learning_rate: 0.01'):
       self._continue(run, values={'qat_learning_rate': 0.1})
-    other = self._train_student('seed1', fixtures.recipe(seed=1))
+    other = self._train_student('seed1', fixtures.short_recipe(seed=1))
     with self.assertRaisesRegex(errors.UsageError, 'trained_sha256'):
       self._continue(run, values={}, trained=other)
 
@@ -282,7 +282,7 @@ class TrainQuantisedTest(student_runs.StudentCase):
   @parameterized.parameters('keras_distiller', 'keras_distiller_kl')
   def test_kerass_own_distiller_is_refused(self, method):
     with self.assertRaisesRegex(errors.UsageError, '--qat_epochs=2: --method'):
-      fixtures.recipe(method=method, **_QAT)
+      fixtures.short_recipe(method=method, **_QAT)
 
 
 class CheckTest(absltest.TestCase):
@@ -295,10 +295,10 @@ class CheckTest(absltest.TestCase):
 
   def test_unknown_layer_is_named(self):
     with self.assertRaisesRegex(errors.UsageError, 'noise'):
-      quantisation_aware.check(fixtures.recipe(**_QAT), self._network())
+      quantisation_aware.check(fixtures.short_recipe(**_QAT), self._network())
 
   def test_nothing_is_checked_without_epochs(self):
-    quantisation_aware.check(fixtures.recipe(), self._network())
+    quantisation_aware.check(fixtures.short_recipe(), self._network())
 
 
 if __name__ == '__main__':

@@ -30,7 +30,7 @@ class TrainStudentTest(student_runs.StudentCase):
     self.assertEqual(
       alone.count_params(),
       zoo.build(
-        'resnet8x0.25', specs.spec(fixtures.recipe(), fixtures.blobs())
+        'short', specs.spec(fixtures.short_recipe(), fixtures.blobs())
       ).count_params(),
     )
     rows = run.metrics()
@@ -100,7 +100,7 @@ class TrainStudentTest(student_runs.StudentCase):
     with self.assertRaisesRegex(
       errors.UsageError, r'student\.beta: 10\.0 saved, 11\.0 given'
     ):
-      self.train('a', fixtures.recipe(beta=11.0))
+      self.train('a', fixtures.short_recipe(beta=11.0))
 
   def test_test_figures_stand_beside_those_of_the_best_epoch(self):
     run, result = self.train('a')
@@ -146,7 +146,7 @@ class TrainStudentTest(student_runs.StudentCase):
 
   @pytest.mark.slow
   def test_several_layers_have_a_term_each_and_resume(self):
-    recipe = fixtures.recipe(
+    recipe = fixtures.short_recipe(
       teacher_layer='-2,auto', student_layer='-2,auto', beta='auto'
     )
     paths = self.paraphrasers('group2', 'group3')
@@ -191,7 +191,7 @@ class TrainStudentTest(student_runs.StudentCase):
   def test_scratch_needs_no_teacher(self):
     run = run_dir.RunDir(self.create_tempdir().full_path)
     result = student.train_student(
-      fixtures.recipe(method='scratch'),
+      fixtures.short_recipe(method='scratch'),
       fixtures.blobs(),
       run=run,
       strategy=self.strategy,
@@ -205,7 +205,7 @@ class TrainStudentTest(student_runs.StudentCase):
     run = run_dir.RunDir(os.path.join(self.create_tempdir().full_path, 'new'))
     with self.assertRaisesRegex(errors.UsageError, 'give --teacher'):
       student.train_student(
-        fixtures.recipe(),
+        fixtures.short_recipe(),
         fixtures.blobs(),
         run=run,
         strategy=self.strategy,
@@ -219,7 +219,7 @@ class TrainStudentTest(student_runs.StudentCase):
     dataset = fixtures.blobs_and_unlabelled()
     runs = {
       method: self.train(
-        method, fixtures.recipe(method=method), dataset=dataset
+        method, fixtures.short_recipe(method=method), dataset=dataset
       )
       for method in ('ft', 'scratch', 'keras_distiller_kl')
     }
@@ -244,7 +244,7 @@ class TrainStudentTest(student_runs.StudentCase):
       self.train('ft', dataset=fixtures.blobs_and_unlabelled(8))
 
   def test_batch_may_be_larger_than_both_kinds_of_images(self):
-    recipe = fixtures.recipe(batch_size=128, student_epochs=1)
+    recipe = fixtures.short_recipe(batch_size=128, student_epochs=1)
     run, result = self.train(
       'a', recipe, dataset=fixtures.blobs_and_unlabelled()
     )
@@ -252,7 +252,7 @@ class TrainStudentTest(student_runs.StudentCase):
     self.assertGreater(run.metrics()[0]['gradient_ratio_factor_transfer'], 0)
 
   def test_method_that_reads_labels_refuses_images_without(self):
-    recipe = fixtures.recipe(method='ft+dkd', unlabeled='pictures')
+    recipe = fixtures.short_recipe(method='ft+dkd', unlabeled='pictures')
     with self.assertRaisesRegex(
       errors.UsageError, '--unlabeled: the loss of dkd needs labels'
     ):
@@ -261,7 +261,7 @@ class TrainStudentTest(student_runs.StudentCase):
 
   @pytest.mark.slow
   def test_student_has_its_own_image_size_and_resumes(self):
-    recipe = fixtures.recipe(student_image_size=6, student_epochs=2)
+    recipe = fixtures.short_recipe(student_image_size=6, student_epochs=2)
     whole, result = self.train('whole', recipe)
     model = model_files.load(whole.model)
     self.assertEqual(model.input_shape, (None, 6, 6, 1))
@@ -300,7 +300,7 @@ class TrainStudentTest(student_runs.StudentCase):
   )
   def test_student_image_size_that_cannot_be_is_refused(self, values, reason):
     with self.assertRaisesRegex(errors.UsageError, reason):
-      self.train('a', fixtures.recipe(**values))
+      self.train('a', fixtures.short_recipe(**values))
     self.assertEmpty(os.listdir(self.runs))
 
   def test_backbone_has_its_own_rate_and_the_fresh_head_that_of_all(self):
@@ -311,7 +311,7 @@ class TrainStudentTest(student_runs.StudentCase):
     given.save(path)
     run, _ = self.train(
       'a',
-      fixtures.recipe(
+      fixtures.short_recipe(
         student=path,
         method='scratch',
         new_head=True,
@@ -336,7 +336,7 @@ class TrainStudentTest(student_runs.StudentCase):
       errors.UsageError,
       '^--student_backbone_rate=0.1 is for layers .*: give --student_weights, ',
     ):
-      self.train('a', fixtures.recipe(student_backbone_rate=0.1))
+      self.train('a', fixtures.short_recipe(student_backbone_rate=0.1))
     self.assertEmpty(os.listdir(self.runs))
 
   def test_same_seed_starts_every_method_from_the_same_student(self):
@@ -345,7 +345,7 @@ class TrainStudentTest(student_runs.StudentCase):
       with mock.patch.object(distillation, 'compile_steps') as compile_steps:
         compile_steps.side_effect = KeyboardInterrupt
         with self.assertRaises(KeyboardInterrupt):
-          self.train(method, fixtures.recipe(method=method))
+          self.train(method, fixtures.short_recipe(method=method))
         first[method] = compile_steps.call_args.args[1].get_weights()
     for a, b in zip(first['ft'], first['scratch'], strict=True):
       np.testing.assert_array_equal(a, b)
@@ -358,7 +358,7 @@ class NetworkOfKerasTest(parameterized.TestCase):
     self, size, precision, replicas
   ):
     dataset = fixtures.blobs((size, size, 3))
-    recipe = fixtures.recipe(
+    recipe = fixtures.short_recipe(
       mean=(0.5,) * 3,
       std=(0.25,) * 3,
       student='mobilenetv3smallx0.35',
@@ -369,7 +369,7 @@ class NetworkOfKerasTest(parameterized.TestCase):
     folder = self.create_tempdir().full_path
     teacher = os.path.join(folder, 'teacher.keras')
     keras.utils.set_random_seed(0)
-    zoo.build('resnet8x0.25', specs.spec(recipe, dataset)).save(teacher)
+    zoo.build('short', specs.spec(recipe, dataset)).save(teacher)
     run = run_dir.RunDir(os.path.join(folder, 'run'))
     result = student.train_student(
       recipe,
