@@ -186,7 +186,8 @@ class StepTest(parameterized.TestCase):
     quarter = np.full(16, 0.25, np.float32)
     mixed = terms(first, partner_label=second, share=quarter)
     for name in ('loss', 'cross_entropy', 'dkd', 'train_accuracy'):
-      self.assertNotAlmostEqual(one[name], other[name], places=3)
+      # They differ by more than what is compared below.
+      self.assertGreater(abs(one[name] / other[name] - 1), 1e-3)
       self.assertAlmostEqual(
         mixed[name] / (0.25 * one[name] + 0.75 * other[name]), 1, places=4
       )
