@@ -140,16 +140,19 @@ def _seconds_of_exports(
   student = forecast.of_student(
     specs.build_student(in_float32, dataset), _sample(seen)
   )
-  split = {'train': len(dataset.train), 'test': len(dataset.test)}
-  seconds = student.seconds(**split, files=files)
+  train, test = len(dataset.train), len(dataset.test)
+  seconds = student.seconds(train=train, test=test, files=files)
   if baseline:
     # Its layers are not studied.
-    seconds += dataclasses.replace(student, switched=0).seconds(**split)
+    alone = dataclasses.replace(student, switched=0)
+    seconds += alone.seconds(train=train, test=test)
   teacher = teachers.network(in_float32, dataset, given)
   if not onnx_models.holds(teacher):
     _print('rehearsal: the teacher on some images')
     compared = forecast.of_compared(teacher, _sample(dataset), student)
-    seconds += compared.seconds(**split)
+    seconds += compared.seconds(
+      train=train, test=test, files=len(formats.OF_TEACHER), serves=False
+    )
   return seconds
 
 

@@ -184,13 +184,16 @@ def train(order: Order) -> str:
   return _bench.train(order)
 
 
-def export(path: str) -> None:
+def export(path: str, is_teacher: bool) -> None:
   """Exports the network of a run's folder, if it converts."""
   assert _bench.progress is not None
   name = f'export of {os.path.basename(path)}'
   with _bench.progress.part(path, name) as part:
     exporting.export_compared(
-      run_dir.RunDir(path), _bench.dataset, status=part.status
+      run_dir.RunDir(path),
+      _bench.dataset,
+      is_teacher=is_teacher,
+      status=part.status,
     )
 
 

@@ -123,6 +123,10 @@ class CompressTest(absltest.TestCase):
     with open(self.teacher, 'rb') as one, open(teacher.model, 'rb') as two:
       self.assertEqual(one.read(), two.read())
     self.assertCountEqual(
+      self.run_dir.read('teacher/export/export.json'),
+      [run_dir.KERAS, run_dir.FLOAT32, run_dir.INT8],
+    )
+    self.assertCountEqual(
       os.listdir(self.run_dir.child('comparison').path),
       ['scratch-0', 'ft-1', 'scratch-1'],
     )

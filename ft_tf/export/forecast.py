@@ -26,7 +26,6 @@ _FILE, _TWIN = 1.0, 2.5
 # and in passes of an image in float: an image of calibration, and a test image
 # in a file of any format.
 _CALIBRATION, _TEST = 7.0, 1.3
-_OTHER_FILES = 2  # the Keras model, which is not converted, and the SavedModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +47,12 @@ class Network:
   image_values: int
 
   def seconds(
-    self, *, train: int, test: int, files: int = len(formats.DEFAULT)
+    self,
+    *,
+    train: int,
+    test: int,
+    files: int = len(formats.DEFAULT),
+    serves: bool = True,
   ) -> float:
     """Returns the seconds of its export.
 
@@ -56,10 +60,13 @@ class Network:
       train: Number of training images.
       test: Number of test images.
       files: Number of files of `formats.FORMATS` that are made.
+      serves: Whether a SavedModel is made too.
     """
+    files += serves
     calibrated = min(train, calibration_images.COUNT)
-    conversions = _FILE * (files + _OTHER_FILES - 1)
-    passes = _CALIBRATION * calibrated + _TEST * (files + _OTHER_FILES) * test
+    conversions = _FILE * files
+    # The Keras model is not converted.
+    passes = _CALIBRATION * calibrated + _TEST * (files + 1) * test
     if self.switched:
       conversions += _TWIN
       studied = min(layer_study.count(self.image_values), calibrated)

@@ -67,6 +67,7 @@ def export(
   options: Options = DEFAULTS,
   ranges: Mapping[str, tuple[float, float]] | None = None,
   is_compared: bool = False,
+  is_teacher: bool = False,
   teacher: str | None = None,
 ) -> measuring.Figures:
   """Makes the export folder of a student, whole or not at all.
@@ -88,6 +89,8 @@ def export(
     ranges: As of `formats.Source`.
     is_compared: Whether it is the export of a network that a student is
       compared with: without `latency.json` and `layers.json`.
+    is_teacher: Whether that is the teacher: its Keras model and the files that
+      tables show, fp32 and int8, alone.
     teacher: The teacher's .tflite file, timed beside the student's; None:
       there is none.
 
@@ -110,11 +113,14 @@ def export(
       in real numbers are there.
   """
   chosen = formats.choose(options.formats)
+  if is_teacher:
+    chosen = tuple(formats.FORMATS[name] for name in formats.OF_TEACHER)
   student = model_files.load(model) if loaded is None else loaded
   made_of = export_folder.describe_source(model, options.weight_scales, ranges)
   if os.path.exists(folder):
     there = export_folder.formats_there(folder, made_of)
-    chosen = formats.choose((*there, *(each.name for each in chosen)))
+    wanted = there.union(each.name for each in chosen)
+    chosen = tuple(f for f in formats.FORMATS.values() if f.name in wanted)
     figures = run_dir.RunDir(folder).read('export.json')
     lost = _lost(folder, figures)
     if lost:
@@ -161,7 +167,9 @@ def export(
       ranges=ranges,
     )
     made = _makeable(source, chosen, status)
-    names = _write_models(source, dataset, made, scratch, status)
+    names = _write_models(
+      source, dataset, made, scratch, status, serves=not is_teacher
+    )
     with open(
       os.path.join(scratch, 'labels.txt'), 'w', encoding='utf-8'
     ) as file:
@@ -258,16 +266,24 @@ def _write_models(
   chosen: Iterable[formats.Format],
   folder: str,
   status: Callable[[str], None],
+  *,
+  serves: bool,
 ) -> list[str]:
-  """Writes every format of the student; returns the names of the files."""
+  """Writes the Keras model, the SavedModel if it `serves`, and the formats.
+
+  Returns:
+    The names of the files.
+  """
   source.of_bytes.save(os.path.join(folder, run_dir.KERAS))
-  status(f'converting to {run_dir.SAVED_MODEL}')
-  saved_model.write(
-    source.of_bytes,
-    os.path.join(folder, run_dir.SAVED_MODEL),
-    preprocessing=dataset.test.preprocessing,
-  )
-  names = [run_dir.KERAS, run_dir.SAVED_MODEL]
+  names = [run_dir.KERAS]
+  if serves:
+    status(f'converting to {run_dir.SAVED_MODEL}')
+    saved_model.write(
+      source.of_bytes,
+      os.path.join(folder, run_dir.SAVED_MODEL),
+      preprocessing=dataset.test.preprocessing,
+    )
+    names.append(run_dir.SAVED_MODEL)
   for each in chosen:
     status(f'converting to {each.file}')
     with open(os.path.join(folder, each.file), 'wb') as file:

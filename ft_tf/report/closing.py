@@ -26,7 +26,7 @@ def describe_compression(
   header = ['', 'accuracy %', 'seeds', 'parameters', 'int8 bytes', 'int8 ms']
   rows = []
   for row in summary.make_rows(runs):
-    int8 = (row.export or {}).get(run_dir.INT8)
+    int8 = row.exported(run_dir.INT8)
     rows.append(
       [
         row.label,

@@ -191,7 +191,7 @@ def format_cells(row: Row) -> list[str]:
       interval = f'{100 * low:+.2f} .. {100 * high:+.2f}'
     if row.gain.p is not None:
       p = '< 0.001' if row.gain.p < 0.001 else f'{row.gain.p:.3f}'
-  int8 = row.export and row.export[run_dir.INT8]
+  int8 = row.exported(run_dir.INT8)
   return [
     row.label,
     percent(row.mean),

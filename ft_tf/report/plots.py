@@ -79,15 +79,16 @@ def plot_accuracy_by_size(table: Sequence[summary.Row]) -> str:
 
   Returns '' if no row was exported.
   """
-  exported = [(row, row.export) for row in table if row.export]
+  exported = [row for row in table if row.export]
   if not exported:
     return ''
   plot, axes = drawing.new()
   color = drawing.choose_colors(row.method for row in table)
-  for row, export in exported:
+  for row in exported:
     points = [
-      (export[file]['bytes'] / 1024, 100 * export[file]['accuracy'], marker)
+      (figures['bytes'] / 1024, 100 * figures['accuracy'], marker)
       for file, (marker, _) in _MARKERS.items()
+      if (figures := row.exported(file))
     ]
     sizes, accuracies, _ = zip(*points, strict=True)
     axes.plot(sizes, accuracies, color=color[row.method], linewidth=0.8)
@@ -96,7 +97,7 @@ def plot_accuracy_by_size(table: Sequence[summary.Row]) -> str:
         size, accuracy, color=color[row.method], marker=marker, zorder=3
       )
   # The legend lists colours (methods) and markers (formats) separately.
-  for row, _ in exported:
+  for row in exported:
     axes.plot([], [], color=color[row.method], label=row.label)
   for marker, name in _MARKERS.values():
     axes.plot([], [], color='black', marker=marker, linestyle='', label=name)

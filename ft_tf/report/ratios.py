@@ -41,9 +41,9 @@ def compare(teacher: summary.Row, student: summary.Row) -> Sequence[Ratio]:
       '{:,}',
     ),
   ]
-  if student.export and teacher.export:
-    own = student.export[run_dir.INT8]
-    other = teacher.export[run_dir.INT8]
+  own = student.exported(run_dir.INT8)
+  other = teacher.exported(run_dir.INT8)
+  if own and other:
     ratios.append(
       _ratio(
         own['bytes'] / 1024,

@@ -113,9 +113,17 @@ class Row:
       return None
     return statistics.stdev(self.accuracies)
 
+  def exported(self, file: str) -> dict[str, Any] | None:
+    """Returns the figures of an exported file; None without one.
+
+    A dead student has none in int8, a teacher none in float16.
+    """
+    return (self.export or {}).get(file)
+
   def bytes(self, file: str) -> int | None:
-    """Returns the size of an exported file; None without an export."""
-    return self.export[file]['bytes'] if self.export else None
+    """Returns the size of an exported file; None without one."""
+    figures = self.exported(file)
+    return None if figures is None else figures['bytes']
 
 
 @json_files.explains
@@ -190,7 +198,7 @@ def format_cells(row: Row) -> list[str]:
     return '-' if value is None else f'{value:,}'
 
   spread = '-' if row.std is None else f'{100 * row.std:.2f}'
-  int8 = row.export and row.export[run_dir.INT8]
+  int8 = row.exported(run_dir.INT8)
   return [
     row.label,
     f'{100 * row.mean:.2f}',

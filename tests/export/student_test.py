@@ -15,7 +15,7 @@ from absl.testing import absltest
 from ft_tf import errors, run_dir, specs
 from ft_tf.data import datasets, image_ops
 from ft_tf.evaluation import metrics, predictors
-from ft_tf.export import convert, layer_study, saved_model, student
+from ft_tf.export import convert, layer_study, measuring, saved_model, student
 from ft_tf.export import folder as export_folder
 from ft_tf.models import model_files, zoo
 from tests import fixtures
@@ -234,6 +234,21 @@ class ExportTest(absltest.TestCase):
     self.assertCountEqual(figures, [*before, *added])
     for name in added:
       self.assertTrue(os.path.exists(os.path.join(self.folder, name)))
+
+  def test_teacher_has_the_files_that_tables_show_and_keeps_them(self):
+    path = os.path.join(self.root, 'small.keras')
+    _save_small(path)
+    teacher = {'is_compared': True, 'is_teacher': True}
+    figures = student.export(path, self.dataset, self.folder, **teacher)
+    files = [run_dir.KERAS, run_dir.FLOAT32, run_dir.INT8]
+    self.assertEqual([*figures], files)
+    models = [
+      name for name in os.listdir(self.folder) if name in run_dir.EXPORTED
+    ]
+    self.assertCountEqual(models, files)
+    with mock.patch.object(measuring, 'measure', side_effect=AssertionError):
+      again = student.export(path, self.dataset, self.folder, **teacher)
+    self.assertEqual(again, figures)
 
   def test_format_that_there_is_no_use_for_is_told_of_and_not_made(self):
     path = os.path.join(self.root, 'small.keras')

@@ -45,6 +45,17 @@ class WriteTest(compression_folder.TestCase):
     for row in summary.make_rows(summary.read_runs(self.root)):
       self.assertIn(' '.join(summary.format_cells(row)), words)
 
+  def test_files_that_an_export_lacks_leave_gaps(self):
+    teacher = compression_folder.export(800_000)
+    dead = compression_folder.export(40_000)
+    del teacher['student_fp16.tflite'], dead['student_int8.tflite']
+    self.write_json('teacher/export/export.json', teacher)
+    self.write_json('export/export.json', dead)
+    words = self._visible_text()
+    self.assertNotIn('smaller int8 file', words)
+    row = summary.make_rows(summary.read_runs(self.root))[-1]
+    self.assertEqual(summary.format_cells(row)[-4:], ['40,000', '-', '-', '-'])
+
   def test_page_holds_the_figures_of_every_exported_file(self):
     self.write_json('export/export.json', compression_folder.full_export(40000))
     words = self._visible_text()

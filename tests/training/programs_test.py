@@ -27,12 +27,12 @@ class ProgramsTest(student_runs.StudentCase):
   def test_shared_program_changes_no_bit(self):
     self._check(method='kd', student=self._random_student())
 
-  @pytest.mark.slow
   @parameterized.parameters(
     {'method': 'ft+kd', 'student_ema': 0.9},
     {'method': 'scratch', 'student_optimizer': 'adamw'},
     {'method': 'ft', 'beta': 'auto'},
   )
+  @pytest.mark.slow
   def test_nor_does_it_with_any_state_that_steps_move(self, **values):
     self._check(**values)
 
