@@ -23,6 +23,7 @@ from ft_tf.cli import flag_sets, outcome, settings
 from ft_tf.data import datasets
 from ft_tf.evaluation import predictors
 from ft_tf.export import measuring, student
+from ft_tf.progress import reporter
 from ft_tf.report import model_card, tables
 from ft_tf.training import unfinished
 
@@ -77,7 +78,10 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
     workdir, f'export-step-{early.step}' if early else 'export'
   )
   options = settings.read_export(values)
-  exported = student.export(exported_model, dataset, folder, options=options)
+  with reporter.Progress().part(folder, 'export') as part:
+    exported = student.export(
+      exported_model, dataset, folder, options=options, status=part.status
+    )
   if early:
     run_dir.RunDir(folder).write('unfinished.json', early.as_json())
   else:
