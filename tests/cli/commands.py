@@ -33,14 +33,13 @@ TINY = (
 )
 
 
-def start(command: str, *arguments: str) -> forks.Program:
-  """Starts `ft-tf COMMAND` in a fork."""
-  return forks.server().start('-m', 'ft_tf', command, *arguments)
-
-
 def run(command: str, *arguments: str) -> tuple[int, str, str]:
-  """Returns (exit code, standard output, standard error)."""
-  process = start(command, *arguments)
+  """Runs a command in a fork.
+
+  Returns:
+    (exit code, standard output, standard error)
+  """
+  process = forks.server().start('-m', 'ft_tf', command, *arguments)
   out, err = process.communicate()
   assert process.returncode is not None
   return process.returncode, out, err
