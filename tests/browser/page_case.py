@@ -1,6 +1,7 @@
 """What the tests of the page in Chromium share."""
 
 import base64
+import functools
 import io
 import os
 import tempfile
@@ -18,14 +19,20 @@ from tests.browser import chromium, small_exports
 
 # Network, the shape of its images, and how others become such.
 NETWORKS = {
-  'resnet20': ((32, 32, 3), 'stretch'),
+  'resnet8': ((32, 32, 3), 'stretch'),
   'mobilenetv2x0.35': ((96, 64, 3), 'crop'),
   'mobilenetv3small': ((96, 96, 3), 'crop'),
   'efficientnetb0': ((64, 64, 3), 'stretch'),
   'resnet8x0.5': ((8, 8, 1), 'stretch'),
 }
 GREY = 'resnet8x0.5'
-COLOUR = 'resnet20'
+COLOUR = 'resnet8'
+
+
+@functools.cache
+def _exports() -> tempfile.TemporaryDirectory:
+  """Returns the folder of the networks' exports, which all classes share."""
+  return tempfile.TemporaryDirectory()
 
 
 class PageCase(parameterized.TestCase):
@@ -46,7 +53,7 @@ class PageCase(parameterized.TestCase):
 
   def open_page(self, network):
     """Opens the page of a network; returns its export."""
-    folder = os.path.join(self.folder, network)
+    folder = os.path.join(_exports().name, network)
     if not os.path.exists(folder):
       shape, resizing = NETWORKS[network]
       small_exports.write_network(folder, network, shape, resizing)
