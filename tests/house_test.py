@@ -5,6 +5,7 @@ Data flows one way: a room imports only from itself and from rooms above it.
 
 import ast
 import functools
+import glob
 import os
 from collections.abc import Iterable, Iterator
 
@@ -248,6 +249,20 @@ class HouseTest(absltest.TestCase):
         and ast.unparse(node) == 'tf.function'
         and id(node) not in plain
       ]
+    self._check(problems)
+
+  def test_marks_stand_below_parameters(self):
+    # Above them they would mark what makes the tests, and reach none of them.
+    problems = []
+    for path in glob.glob('tests/**/*.py', root_dir=_ROOT, recursive=True):
+      for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.FunctionDef):
+          kinds = [
+            ast.unparse(decorator).partition('.')[0]
+            for decorator in node.decorator_list
+          ]
+          if kinds != sorted(kinds, key='parameterized'.__ne__):
+            problems.append(f'{path}:{node.lineno} has its mark above')
     self._check(problems)
 
   def test_nothing_works_at_import(self):
