@@ -183,13 +183,13 @@ class WheelTest(parameterized.TestCase):
       'compare',
       *commands.TINY,
       '--methods=scratch',
-      '--seeds=2',
-      '--jobs=2',
+      '--seeds=1',
       '--workdir=methods',
     )
+    # A worker has made it.
     with open(f'{self.folder}/methods/comparison.json') as file:
       rows = json.load(file)['rows']
-    self.assertEqual(rows[-1]['seeds'], 2)
+    self.assertIsNotNone(rows[-1]['tflite_int8_bytes'])
 
   @parameterized.named_parameters(_pages())
   def test_blocks_run(self, page):

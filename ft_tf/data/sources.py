@@ -190,14 +190,16 @@ class Source:
     self.check_split(split)
     self._stored.prepare()
     try:
-      count = self._stored.count(split)
+      counts = [self._stored.count(part) for part in split.split('+')]
     except (KeyError, ValueError, AssertionError) as error:
       raise self._no_split(split) from error
-    if not count:
+    # TFDS counts train[5:2] as -3.
+    if min(counts) < 0 or not sum(counts):
       raise errors.UsageError(
-        f'{split} of {self.name} has no image: give a larger part'
+        f'{split} of {self.name} has no image, or a part that ends before it '
+        'begins: give a larger part'
       )
-    return count
+    return sum(counts)
 
   def _no_split(self, split: str) -> errors.UsageError:
     return errors.UsageError(

@@ -31,6 +31,9 @@ _STRIDED = (
 # (layer as Keras builds it, layer as it is here).
 Pairs = list[tuple[keras.layers.Layer, keras.layers.Layer]]
 
+# MobileNet has 420 million weights then; wider ones only fill the memory.
+_WIDEST = 10
+
 
 @functools.cache
 def builders() -> dict[str, Callable[..., keras.Model]]:
@@ -63,14 +66,14 @@ def _parts(name):
   """Returns a name's function and its options; None if there is none."""
   if name in builders():
     return builders()[name], {}
-  match = re.fullmatch(r'(\w+)x(\d+(?:\.\d+)?)', name)
+  match = re.fullmatch(r'(\w+)x(\d{1,4}(?:\.\d+)?)', name)
   if match is None:
     return None
   builder = builders().get(match[1])
   if builder is None or 'alpha' not in inspect.signature(builder).parameters:
     return None
   alpha = float(match[2])
-  return (builder, {'alpha': alpha}) if alpha > 0 else None
+  return (builder, {'alpha': alpha}) if 0 < alpha <= _WIDEST else None
 
 
 def plain(

@@ -28,9 +28,10 @@ NAMES = (
   'without weights; wrn-<6n+4>-<width>, such as wrn-16-2; vgg13; resnet18 and '
   'resnet34, as for ImageNet; or one of keras.applications in lower case: '
   'mobilenet, mobilenetv2, mobilenetv3small and mobilenetv3large, these with '
-  'the suffix x<width> (mobilenetv2x0.35), efficientnetb0, efficientnetv2b0, '
-  'resnet50, resnet50v2, densenet121, convnexttiny, inceptionv3, '
-  'inceptionresnetv2, nasnetmobile, vgg16, xception and their larger variants'
+  'the suffix x<width> up to 10 (mobilenetv2x0.35), efficientnetb0, '
+  'efficientnetv2b0, resnet50, resnet50v2, densenet121, convnexttiny, '
+  'inceptionv3, inceptionresnetv2, nasnetmobile, vgg16, xception and their '
+  'larger variants'
 )
 
 # What a model that is to be trained can do about other classes.
@@ -39,8 +40,12 @@ NEW_HEAD_FIX = (
   'last layer'
 )
 
-_RESNET = re.compile(r'resnet(\d+)(?:x(\d+(?:\.\d+)?))?(-parameter-free)?')
-_WIDE_RESNET = re.compile(r'wrn-(\d+)-(\d+)')
+_RESNET = re.compile(
+  r'resnet(\d{1,4})(?:x(\d{1,4}(?:\.\d+)?))?(-parameter-free)?'
+)
+_WIDE_RESNET = re.compile(r'wrn-(\d{1,4})-(\d{1,4})')
+_DEEPEST = 1202  # ResNet-1202, the deepest of its paper
+_MOST_WEIGHTS = 2**29  # of float32 in 2 GiB, which no .tflite file exceeds
 
 
 def build(
@@ -247,6 +252,7 @@ def _build_by_name(name, spec):
   if match and not applications.is_name(f'resnet{match[1]}'):
     depth, width = int(match[1]), float(match[2] or 1)
     if depth >= 8 and depth % 6 == 2 and round(16 * width) >= 1:
+      _check_size(name, depth, width)
       return resnet.resnet(
         spec, depth=depth, width=width, projection=match[3] is None
       )
@@ -254,5 +260,18 @@ def _build_by_name(name, spec):
   if match:
     depth, width = int(match[1]), int(match[2])
     if depth >= 10 and depth % 6 == 4 and width >= 1:
+      _check_size(name, depth, width)
       return wide_resnet.wide_resnet(spec, depth=depth, width=width)
   raise errors.UsageError(f'unknown network {name!r}: give {NAMES}')
+
+
+def _check_size(name: str, depth: int, width: float) -> None:
+  """Refuses a ResNet that would only fill the memory."""
+  # All groups have as many layers, of 16, 32 and 64 channels times the width.
+  weights = 9 * (16 * width) ** 2 * (1 + 4 + 16) * depth / 3
+  if depth > _DEEPEST or weights > _MOST_WEIGHTS:
+    raise errors.UsageError(
+      f'{name} has a depth of {depth} and about {weights:,.0f} weights: give '
+      f'at most {_DEEPEST:,} and {_MOST_WEIGHTS:,}, which fill the 2 GiB of a '
+      '.tflite file'
+    )

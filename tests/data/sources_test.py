@@ -200,7 +200,10 @@ class SourceTest(parameterized.TestCase):
       source.read(split)
     self.assertEmpty(os.listdir(folder))
 
-  @parameterized.parameters('train[:0]', 'train[:0%]')
+  @parameterized.parameters(
+    *('train[:0]', 'train[:0%]', 'train[5:2]', 'train[60%:40%]'),
+    *('train[-3:-7]', 'train[5:2]+test', 'test+train[5:2]'),
+  )
   def test_split_without_images_is_refused(self, split):
     with self.assertRaisesRegex(errors.UsageError, 'digits'):
       _source('digits').read(split)

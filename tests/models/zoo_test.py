@@ -85,12 +85,25 @@ class BuildTest(parameterized.TestCase):
     'mobilenetv4',
     'resnet50x0.5',  # Keras's has no width, ours is not of this depth.
     'MobileNetV2',
+    'mobilenetx10.5',
+    'mobilenetx' + '9' * 400,
+    'resnet8x' + '9' * 400,
+    'wrn-' + '9' * 5000 + '-1',
   )
   def test_unknown_name_is_refused_with_those_that_work(self, name):
     with self.assertRaisesRegex(
       errors.UsageError,
       f"unknown network '{name}': give resnet.*resnet20.*wrn-16-2.*vgg13.*"
       'mobilenetv3small.*efficientnetb0.*densenet121',
+    ):
+      zoo.build(name, classifiers.spec())
+
+  @parameterized.parameters(
+    'resnet8x99', 'resnet1202x6', 'resnet9998x0.1', 'wrn-1204-1', 'wrn-28-40'
+  )
+  def test_network_that_only_fills_the_memory_is_refused(self, name):
+    with self.assertRaisesRegex(
+      errors.UsageError, f'{name} has a depth of .* weights: give at most 1,202'
     ):
       zoo.build(name, classifiers.spec())
 
