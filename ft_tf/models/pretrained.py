@@ -16,6 +16,7 @@ import numpy as np
 from ft_tf import catalogue, errors
 from ft_tf.models import (
   applications,
+  checks,
   layers,
   origins,
   standard,
@@ -181,12 +182,13 @@ def _load(
       # Keras warns of weights that do not fit, and raises an error as well.
       warnings.simplefilter('ignore')
       network.load_weights(path)
-  except (KeyError, TypeError, ValueError) as error:
-    reason = str(error).strip().splitlines()[0]
+  except Exception as error:  # Of damaged files h5py raises many kinds.
     raise errors.UsageError(
-      f'{path} does not load as weights of {name} ({reason}): give a file '
-      'saved from the network of keras.applications itself'
+      f'{path} does not load as weights of {name} '
+      f'({errors.first_line(error)}): give a file saved from the network of '
+      'keras.applications itself'
     ) from error
+  checks.check_finite(network, path)
   return network
 
 

@@ -56,18 +56,18 @@ def check_plain(path: str, network: keras.Model, name: str, role: str) -> None:
   """
   if not model_files.is_file(path):
     return
-  config = json.loads(_member(path, _CONFIG, role))['config']
-  layers = config.get('layers', ()) if isinstance(config, dict) else ()
+  with _explained(path, role, 'a .keras file', 'model.save'):
+    config = json.loads(_member(path, _CONFIG))['config']
+    layers = config.get('layers', ()) if isinstance(config, dict) else ()
+    kinds = [
+      (str(each['class_name']), each['config'].get('name')) for each in layers
+    ]
   own = {type(call.operation).__name__ for call in graph.calls(network)}
   own.add('InputLayer')
   if applications.may_preprocess(name):
     own |= _PREPROCESSING
-  others = {
-    layer['class_name']
-    for layer in layers
-    if layer['config'].get('name') == _OURS or layer['class_name'] not in own
-  }
-  if others or not layers:
+  others = {kind for kind, name in kinds if name == _OURS or kind not in own}
+  if others or not kinds:
     raise errors.UsageError(
       f'--{role}_weights={path} is not of {name} alone'
       + (f', it has {", ".join(sorted(others))}' if others else '')
@@ -108,24 +108,37 @@ def _opened(path: str, role: str) -> Iterator[h5py.File]:
   """Yields the weights of a file."""
   content: str | io.BytesIO = path
   if model_files.is_file(path):
-    content = io.BytesIO(_member(path, _WEIGHTS, role))
-  try:
-    with h5py.File(content) as file:
-      yield file
-  except OSError as error:
-    raise errors.UsageError(
-      f'--{role}_weights={path} does not open as an HDF5 file: give one that '
-      'save_weights wrote'
-    ) from error
+    with _explained(path, role, 'a .keras file', 'model.save'):
+      content = io.BytesIO(_member(path, _WEIGHTS))
+  with (
+    _explained(path, role, 'an HDF5 file', 'save_weights'),
+    h5py.File(content) as file,
+  ):
+    yield file
 
 
-def _member(path: str, name: str, role: str) -> bytes:
+def _member(path: str, name: str) -> bytes:
   """Returns a part of a `.keras` file."""
+  with zipfile.ZipFile(path) as archive:
+    return archive.read(name)
+
+
+@contextlib.contextmanager
+def _explained(path: str, role: str, kind: str, writer: str) -> Iterator[None]:
+  """Turns what a damaged file raises in a block into one line.
+
+  Args:
+    path: The file.
+    role: As of `check_file`.
+    kind: What it should be.
+    writer: What writes such files.
+  """
   try:
-    with zipfile.ZipFile(path) as archive:
-      return archive.read(name)
-  except (OSError, zipfile.BadZipFile, KeyError) as error:
+    yield
+  except errors.UsageError:
+    raise
+  except Exception as error:  # Of damaged files h5py raises many kinds.
     raise errors.UsageError(
-      f'--{role}_weights={path} does not open as a .keras file: give one that '
-      'model.save wrote'
+      f'--{role}_weights={path} does not open as {kind} '
+      f'({errors.first_line(error)}): give one that {writer} wrote'
     ) from error

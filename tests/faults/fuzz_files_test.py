@@ -15,9 +15,9 @@ from tests.faults import fuzz_inputs, fuzzing, mutations, sandbox
 
 _CASES = int(os.environ.get('FT_TF_FAULTS_CASES', '300'))
 _DIGITS = '--recipe=digits', '--image_size=0', '--data_dir={data}'
+_FEW = '--train_split=train[:96]', '--validation_examples=32'
 _SMALL = (
-  *('--train_split=train[:96]', '--test_split=test[:64]'),
-  *('--validation_examples=32', '--teacher=resnet8x0.25'),
+  *(*_FEW, '--test_split=test[:64]', '--teacher=resnet8x0.25'),
   *('--student=resnet8x0.25', '--precision=float32'),
 )
 _EVALUATE = '--dataset=digits', '--data_dir={data}', '--split=test[:64]'
@@ -37,11 +37,11 @@ _KINDS = (
       ('export', '--model={file}', _WORK, '--dataset=digits', _DIGITS[-1]),
       (
         *('train-paraphraser', '--teacher={file}', _WORK, *_DIGITS),
-        '--train_split=train[:96]',
+        *_FEW,
       ),
       (
         *('train-student', '--student={file}', '--method=scratch', _WORK),
-        *(*_DIGITS, '--train_split=train[:96]'),
+        *(*_DIGITS, *_FEW),
       ),
       ('compress', *_DIGITS, *_SMALL, '--teacher={file}', _WORK),
     ),
@@ -53,6 +53,17 @@ _KINDS = (
       (
         *('import-torch', '--weights={file}', '--network=resnet8x0.25'),
         *('--mean=0.5', '--std=0.5', '--image_size=8', _WORK),
+      ),
+    ),
+  ),
+  (
+    2,
+    tuple(f'inputs/mobilenet.{kind}' for kind in ('weights.h5', 'h5', 'keras')),
+    (
+      (
+        *('train-teacher', '--teacher=mobilenetx0.25', _WORK, *_DIGITS),
+        *('--teacher_weights={file}', '--image_size=32'),
+        *_FEW,
       ),
     ),
   ),
@@ -133,7 +144,7 @@ _KINDS = (
       ),
       (
         *('train-teacher', *_DIGITS, '--dataset=strange', _WORK),
-        *('--teacher=resnet8x0.25', '--train_split=train[:96]'),
+        *('--teacher=resnet8x0.25', *_FEW),
       ),
       ('prepare-data', '--dataset=strange', '--data_dir={data}'),
     ),

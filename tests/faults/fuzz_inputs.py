@@ -25,6 +25,10 @@ def make(box: sandbox.Sandbox) -> None:
   model.save(f'{inputs}/m.keras')
   _with_lambda().save(f'{inputs}/lambda.keras')
   model.save_weights(f'{inputs}/m.weights.h5')
+  pretrained = _pretrained()
+  pretrained.save_weights(f'{inputs}/mobilenet.weights.h5')
+  for kind in ('h5', 'keras'):
+    pretrained.save(f'{inputs}/mobilenet.{kind}')
   model.export(f'{inputs}/saved', verbose=False)
   converter = tf.lite.TFLiteConverter.from_saved_model(f'{inputs}/saved')
   with open(f'{inputs}/m.tflite', 'wb') as file:
@@ -64,6 +68,17 @@ def _model():
   x = keras.layers.Conv2D(6, 3, padding='same', activation='relu')(x)
   x = keras.layers.GlobalAveragePooling2D()(x)
   return keras.Model(image, keras.layers.Dense(_CLASSES, name='logits')(x))
+
+
+def _pretrained():
+  """Returns a network of keras.applications, whose weights flags take."""
+  return keras.applications.MobileNet(
+    input_shape=(32, 32, 1),
+    alpha=0.25,
+    weights=None,
+    classes=_CLASSES,
+    classifier_activation=None,
+  )
 
 
 def _with_lambda():

@@ -240,6 +240,35 @@ class PretrainedTest(parameterized.TestCase):
         pretrained.build(name, _spec(), file)
       self.assertNotIn('\n', str(caught.exception))
 
+  @parameterized.parameters('x.weights.h5', 'x.h5')
+  def test_damaged_file_is_refused_in_one_line(self, name):
+    theirs = _keras('mobilenet', alpha=0.25)
+    path = self._file(theirs, name)
+    with open(path, 'rb') as file:
+      content = file.read()
+    # Its tree of names, and the numbers of a layer.
+    heap = content.index(b'HEAP') + 24
+    for damaged in (
+      content[:heap] + b'\xff' * 8 + content[heap + 8 :],
+      content[: len(content) // 2],
+      content.replace(theirs.layers[2].get_weights()[0][:1].tobytes(), b'\xff'),
+    ):
+      with open(path, 'wb') as file:
+        file.write(damaged)
+      with self.assertRaisesRegex(
+        errors.UsageError, 'does not (open|load) as|not finite'
+      ) as caught:
+        pretrained.build('mobilenetx0.25', _spec(), path)
+      self.assertNotIn('\n', str(caught.exception))
+
+  def test_weights_that_are_not_finite_are_refused(self):
+    theirs = _keras('mobilenet', alpha=0.25)
+    theirs.layers[1].kernel.assign(
+      np.full(theirs.layers[1].kernel.shape, np.nan)
+    )
+    with self.assertRaisesRegex(errors.UsageError, 'conv1.*not finite'):
+      pretrained.build('mobilenetx0.25', _spec(), self._file(theirs))
+
   def test_messages_name_the_students_flags(self):
     folder = self.create_tempdir()
     text = folder.create_file('text.keras', 'hello').full_path
