@@ -103,7 +103,7 @@ def _has_model(path: str) -> bool:
   try:
     with h5py.File(path) as file:
       return 'model_config' in file.attrs
-  except OSError:
+  except Exception:  # Of damaged files h5py raises many kinds.
     return True  # The command in the message shows what is wrong with it.
 
 

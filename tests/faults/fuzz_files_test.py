@@ -65,6 +65,7 @@ _KINDS = (
         *('--teacher_weights={file}', '--image_size=32'),
         *_FEW,
       ),
+      ('inspect', '--model={file}'),
     ),
   ),
   (1, ('inputs/m.tflite',), (('evaluate', '--model={file}', *_EVALUATE),)),
