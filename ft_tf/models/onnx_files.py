@@ -61,7 +61,8 @@ def read(path: str) -> Any:
     model = onnx.ModelProto.FromString(content)
   except Exception as error:  # The class differs between protobuf's kinds.
     raise errors.UsageError(_not_onnx(path)) from error
-  if not (model.graph.node and model.graph.output and model.opset_import):
+  is_whole = model.graph.node and model.graph.output and model.opset_import
+  if not is_whole or not _has_only_text(model):
     raise errors.UsageError(_not_onnx(path))
   if model.functions:
     inliner = importlib.import_module('onnx.inliner')
@@ -79,6 +80,28 @@ def _not_onnx(path: str) -> str:
     f'{path} is not an ONNX file: give one that torch.onnx.export or another '
     'exporter wrote'
   )
+
+
+def _has_only_text(message: Any) -> bool:
+  """Tells whether all text in a message is text.
+
+  Protobuf's format has it in UTF-8, which its reader does not check: it gives
+  bytes in place of what is none.
+  """
+  for field, value in message.ListFields():
+    if field.type == field.TYPE_STRING:
+      if any(
+        isinstance(each, bytes)
+        for each in ([value] if isinstance(value, str | bytes) else value)
+      ):
+        return False
+    elif field.type == field.TYPE_MESSAGE and not all(
+      map(
+        _has_only_text, [value] if hasattr(value, 'ListFields') else list(value)
+      )
+    ):
+      return False
+  return True
 
 
 def subgraphs(node: Any) -> Iterator[Any]:

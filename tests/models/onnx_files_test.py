@@ -61,6 +61,16 @@ class OnnxFilesTest(parameterized.TestCase):
       onnx_graphs.write(self.path, _external(location)[0])
       self._assert_refused(message)
 
+  @parameterized.parameters(b'beside', b'location', b'kernel', b'Conv')
+  def test_text_that_is_none_is_refused(self, text):
+    onnx_graphs.write(self.path, _external('beside')[0])
+    with open(self.path, 'rb') as file:
+      content = file.read()
+    self.assertIn(text, content)
+    with open(self.path, 'wb') as file:
+      file.write(content.replace(text, b'\xff' + text[1:]))
+    self._assert_refused('is not an ONNX file')
+
   def test_tensor_that_is_made_twice_is_refused(self):
     proto = onnx_graphs.model(onnx_graphs.classifier())
     proto.graph.node.append(proto.graph.node[0])
