@@ -15,6 +15,7 @@ export-step-N/ in the workdir, and unfinished.json in it has step and epoch.
 """
 
 import os
+import tempfile
 
 from absl import flags
 
@@ -55,6 +56,12 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> outcome.Outcome:
+  with tempfile.TemporaryDirectory() as scratch:
+    return _export(values, scratch)
+
+
+def _export(values: flags.FlagValues, scratch: str) -> outcome.Outcome:
+  """Exports; the student of an interrupted run is put into `scratch`."""
   model = settings.required(values, 'model')
   workdir = settings.required(values, 'workdir')
   run_dir.check_writable(workdir)
@@ -64,7 +71,7 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
   if run_of_model is not None:
     model = run_of_model.model
     if not os.path.exists(model):
-      early = _restore(values, run_of_model)
+      early = _restore(values, run_of_model, scratch)
   exported_model = early.model if early else model
   source = settings.read_source(
     values,
@@ -83,14 +90,15 @@ def run(values: flags.FlagValues) -> outcome.Outcome:
       exported_model, dataset, folder, options=options, status=part.status
     )
   if early:
-    run_dir.RunDir(folder).write('unfinished.json', early.as_json())
+    known = early.as_json(os.path.join(folder, run_dir.KERAS))
+    run_dir.RunDir(folder).write('unfinished.json', known)
   else:
     model_card.write(run_dir.RunDir(workdir))
   with json_files.explained(folder):
     text = _describe(exported, folder, options.max_drop)
   if early:
     return outcome.Outcome(
-      exported | {'unfinished': early.as_json()}, f'{text}\n{early.describe()}'
+      exported | {'unfinished': known}, f'{text}\n{early.describe()}'
     )
   return outcome.Outcome(exported, text)
 
@@ -114,10 +122,13 @@ def _describe(exported, folder, max_drop):
   return f'{table}\n\nFastest here:  {fastest}\nExport:        {folder}'
 
 
-def _restore(values, run):
+def _restore(values, run, folder):
   """Returns the student of an interrupted run, on the images of the flags."""
   recipe = settings.read_config(os.path.join(run.path, 'recipe.json'))
   recipe = recipe_flags.override(recipe, {'dataset': values.dataset})
   return unfinished.restore(
-    run, recipe, datasets.Dataset.from_recipe(recipe.data, values.data_dir)
+    run,
+    recipe,
+    datasets.Dataset.from_recipe(recipe.data, values.data_dir),
+    folder,
   )

@@ -20,8 +20,8 @@ class Unfinished:
   """A student whose training has not ended.
 
   Attributes:
-    model: Its `.keras` file, in the folder of its run.
-    run: That folder.
+    model: Its `.keras` file.
+    run: The folder of its run.
     step: The step of the checkpoint.
     epoch: How many epochs that is.
     epochs: How many the whole training has.
@@ -40,8 +40,14 @@ class Unfinished:
       f'{self.step:,}, after {self.epoch:.2f} of {self.epochs} epochs'
     )
 
-  def as_json(self) -> dict[str, Any]:
-    return dataclasses.asdict(self) | {'finished': False}
+  def as_json(self, exported: str) -> dict[str, Any]:
+    """Returns the same of the student in an export, as JSON.
+
+    Args:
+      exported: Its `.keras` file there.
+    """
+    known = {'model': exported, 'finished': False}
+    return dataclasses.asdict(self) | known
 
 
 @json_files.explains
@@ -71,14 +77,19 @@ def find_run(path: str) -> run_dir.RunDir | None:
 
 
 def restore(
-  run: run_dir.RunDir, recipe: recipes.Recipe, dataset: datasets.Dataset
+  run: run_dir.RunDir,
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  folder: str,
 ) -> Unfinished:
   """Writes the student of a run's newest checkpoint to a file of its own.
 
   Args:
-    run: The student's, as of `find_run`. It may be at work.
+    run: The student's, as of `find_run`. It may be at work, and another's:
+      nothing is written to it.
     recipe: What the run recorded.
     dataset: The images, as the teacher sees them.
+    folder: Where the file is put. Its bytes are those of the weights alone.
 
   Raises:
     UsageError: there is no checkpoint that can be read, or it is not of the
@@ -106,9 +117,8 @@ def restore(
       'run'
     )
   step, epoch = values
-  model = os.path.join(run.path, _FILE.format(step))
-  if not os.path.exists(model):
-    stage.save(model, student)
+  model = os.path.join(folder, _FILE.format(step))
+  stage.save(model, student)
   return Unfinished(model, run.path, step, epoch, recipe.student.epochs)
 
 

@@ -17,7 +17,7 @@ _CASES = int(os.environ.get('FT_TF_FAULTS_CASES', '120'))
 _DIGITS = fuzz_runs.DIGITS
 _WORK = '--workdir={cwd}/work'
 _SIGNALS = '--signal_cache={inputs}/cut/signals'
-_CUT = (*fuzz_runs.TINY, '--workdir={inputs}/cut')
+_CUT = (*fuzz_runs.TINY, '--beta=auto', '--workdir={inputs}/cut')
 _EXPORT = '--workdir={inputs}/whole', *_DIGITS
 _FOLDER = '--dataset=folder:{inputs}/images', '--data_dir={data}/index'
 _STRANGE = '--dataset=strange', '--data_dir={data}'

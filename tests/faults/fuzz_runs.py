@@ -25,7 +25,7 @@ TINY = (
 TEACHER = tuple(
   each for each in TINY if not each.startswith(('--student', '--paraphraser'))
 )
-WHOLE = (*TINY, '--workdir={inputs}/whole', '--qat_epochs=1')
+WHOLE = (*TINY, '--workdir={inputs}/whole', '--beta=auto', '--qat_epochs=1')
 COMPARED = (*TINY, '--workdir={inputs}/compared', '--methods=scratch,ft')
 
 

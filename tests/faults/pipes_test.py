@@ -55,7 +55,7 @@ class PipesTest(parameterized.TestCase):
   def test_checkpoint_of_an_unfinished_run_is_refused(self):
     self._make('checkpoints', 'checkpoint')
     with self.assertRaisesRegex(errors.UsageError, 'is a pipe'):
-      unfinished.restore(run_dir.RunDir(self.folder), None, None)
+      unfinished.restore(run_dir.RunDir(self.folder), None, None, '')
 
   def test_prepared_data_are_refused(self):
     self._make('strange', '1.0.0', 'strange-test.tfrecord-00000-of-00001')

@@ -159,7 +159,12 @@ class StoppedRunTest(student_runs.StudentCase):
       self._stop('early', 4)
     path = os.path.join(self.runs, 'early')
     run = unfinished.find_run(path)
-    early = unfinished.restore(run, self._recipe(), fixtures.blobs())
+    before = os.listdir(path)
+    early = unfinished.restore(
+      run, self._recipe(), fixtures.blobs(), self.create_tempdir().full_path
+    )
+    # The run may be at work, and another's.
+    self.assertEqual(os.listdir(path), before)
     self.assertEqual((early.step, early.epochs), (4, 4))
     self.assertRegex(
       early.describe(), r'not finished.*step 4, after 1\.33 of 4'
@@ -175,10 +180,12 @@ class StoppedRunTest(student_runs.StudentCase):
         any(np.array_equal(weight.numpy(), value) for value in averages),
         weight.path,
       )
-    # The same file again, and the run goes on as if nothing had been taken.
-    before = run_dir.digest(early.model)
-    again = unfinished.restore(run, self._recipe(), fixtures.blobs())
-    self.assertEqual(run_dir.digest(again.model), before)
+    # The same bytes again: an export of them stands as it is.
+    again = unfinished.restore(
+      run, self._recipe(), fixtures.blobs(), self.create_tempdir().full_path
+    )
+    self.assertNotEqual(again.model, early.model)
+    self.assertEqual(run_dir.digest(again.model), run_dir.digest(early.model))
 
   def test_what_has_no_student_to_export_is_refused(self):
     folder = self.create_tempdir().full_path
@@ -190,7 +197,7 @@ class StoppedRunTest(student_runs.StudentCase):
     run.write('recipe.json', {'stage': 'student', 'student': {'method': 'ft'}})
     with self.assertRaisesRegex(errors.UsageError, 'nor a checkpoint'):
       unfinished.restore(
-        unfinished.find_run(folder), self._recipe(), fixtures.blobs()
+        unfinished.find_run(folder), self._recipe(), fixtures.blobs(), folder
       )
 
 
