@@ -33,13 +33,14 @@ TINY = (
 )
 
 
-def run(command: str, *arguments: str) -> tuple[int, str, str]:
-  """Runs a command in a fork.
+def start(command: str, *arguments: str) -> forks.Program:
+  """Starts `ft-tf COMMAND` in a fork."""
+  return forks.server().start('-m', 'ft_tf', command, *arguments)
 
-  Returns:
-    (exit code, standard output, standard error)
-  """
-  process = forks.server().start('-m', 'ft_tf', command, *arguments)
+
+def run(command: str, *arguments: str) -> tuple[int, str, str]:
+  """Returns (exit code, standard output, standard error)."""
+  process = start(command, *arguments)
   out, err = process.communicate()
   assert process.returncode is not None
   return process.returncode, out, err

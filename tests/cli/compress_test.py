@@ -1,6 +1,9 @@
-"""`ft-tf compress` as a user runs it: files, JSON, a second run."""
+"""`ft-tf compress` as a user runs it: files, JSON, a kill, a second run."""
 
+import json
 import os
+import signal
+import time
 
 import pytest
 from absl.testing import absltest
@@ -71,6 +74,37 @@ class CompressTest(absltest.TestCase):
       self.assertEqual(scores['examples'], 64)
       self.assertAlmostEqual(scores['accuracy'], result['accuracy'])
       self.assertAlmostEqual(scores['loss'], result['loss'], places=4)
+
+  @pytest.mark.slow
+  def test_killed_run_continues_from_its_checkpoint_and_ends(self):
+    folder = self.create_tempdir().full_path
+    command = (
+      *commands.TINY,
+      '--student_epochs=40',
+      '--checkpoint_steps=4',
+      f'--workdir={folder}/run',
+      f'--data_dir={folder}/data',
+    )
+    process = commands.start('compress', *command)
+    checkpoints = os.path.join(folder, 'run', 'student', 'checkpoints')
+    deadline = time.monotonic() + 300
+    while not os.path.exists(os.path.join(checkpoints, 'checkpoint')):
+      self.assertIsNone(process.poll(), 'ended before it could be killed')
+      self.assertLess(time.monotonic(), deadline)
+      time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    self.assertFalse(os.path.exists(f'{folder}/run/result.json'))
+
+    code, out, err = commands.run('compress', *command)
+    self.assertEqual(code, 0, err)
+    self.assertRegex(err, r'student .*: continues at step \d+ of 80')
+    # What was complete is not trained again.
+    self.assertNotRegex(err, 'teacher  (compiling|epoch)')
+    self.assertEqual(commands.result(out)['steps'], 80)
+    with open(f'{folder}/run/student/metrics.jsonl') as file:
+      steps = [json.loads(line)['step'] for line in file]
+    self.assertEqual(steps, list(range(1, 81)))
 
 
 if __name__ == '__main__':
