@@ -5,7 +5,6 @@ Nothing is written to the run's folder.
 
 import dataclasses
 import resource
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +17,7 @@ from ft_tf import workshop as workshops
 from ft_tf.data import datasets, memory, sampling, views
 from ft_tf.export import forecast, formats
 from ft_tf.models import onnx_models
+from ft_tf.progress import reporter
 from ft_tf.training import precision
 
 # What the speed of the input is measured on, and for how long at most.
@@ -77,9 +77,12 @@ def estimate(
       qat = recipe.qat.epochs * part['images_per_epoch']
       seconds += qat / part['images_per_second']
   dataset = workshop.open_dataset()
-  exports = _seconds_of_exports(
-    recipe, dataset, given, baseline=baseline, files=files
-  )
+  progress = reporter.Progress(mode=workshop.options.progress)
+  # A line now and then: to convert a large network takes long.
+  with progress.part('', 'rehearsal of the exports') as running:
+    exports = _seconds_of_exports(
+      recipe, dataset, given, running, baseline=baseline, files=files
+    )
   yield findings.Finding(
     'time of the exports',
     f'about {exports / 60:.1f} minutes: each file is measured on the '
@@ -127,6 +130,7 @@ def _seconds_of_exports(
   recipe: recipes.Recipe,
   dataset: datasets.Dataset,
   given: teachers.Teacher | None,
+  part: reporter.Running,
   *,
   baseline: bool,
   files: int,
@@ -136,7 +140,7 @@ def _seconds_of_exports(
     precision.settle(recipe), precision='float32'
   )
   seen = specs.student_dataset(recipe, dataset)
-  _print('rehearsal: a conversion of the student')
+  part.announce('a conversion of the student')
   student = forecast.of_student(
     specs.build_student(in_float32, dataset), _sample(seen)
   )
@@ -148,7 +152,7 @@ def _seconds_of_exports(
     seconds += alone.seconds(train=train, test=test)
   teacher = teachers.network(in_float32, dataset, given)
   if not onnx_models.holds(teacher):
-    _print('rehearsal: the teacher on some images')
+    part.announce('the teacher on some images')
     compared = forecast.of_compared(teacher, _sample(dataset), student)
     seconds += compared.seconds(
       train=train, test=test, files=len(formats.OF_TEACHER), serves=False
@@ -189,7 +193,3 @@ def _measure_input(
     f'{fastest / speed:.0%} of that',
     '--image_size, --resizing',
   )
-
-
-def _print(line: str) -> None:
-  print(line, file=sys.stderr, flush=True)
