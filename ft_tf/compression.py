@@ -223,10 +223,11 @@ def compress(
       figures = exporting.export_all(
         recipe, dataset, run, trained_teacher, baseline, export, part
       )
-    seen = specs.student_dataset(recipe, dataset)
-    run.write('samples.json', _samples(run, dataset, seen, trained_teacher))
-    model_card.write(run)
-    report = page.write(run)
+      part.status('report')
+      seen = specs.student_dataset(recipe, dataset)
+      run.write('samples.json', _samples(run, dataset, seen, trained_teacher))
+      model_card.write(run)
+      report = page.write(run)
     measuring.check_drop(figures, export.max_drop, exporting.folder_of(run))
     qat = {
       name: result for name, result in results.items() if name == run_dir.QAT
