@@ -89,18 +89,14 @@ def _has_only_text(message: Any) -> bool:
   bytes in place of what is none.
   """
   for field, value in message.ListFields():
-    if field.type == field.TYPE_STRING:
-      if any(
-        isinstance(each, bytes)
-        for each in ([value] if isinstance(value, str | bytes) else value)
-      ):
+    if field.type not in (field.TYPE_STRING, field.TYPE_MESSAGE):
+      continue
+    is_one = isinstance(value, str | bytes) or hasattr(value, 'ListFields')
+    for each in [value] if is_one else value:
+      if isinstance(each, bytes):
         return False
-    elif field.type == field.TYPE_MESSAGE and not all(
-      map(
-        _has_only_text, [value] if hasattr(value, 'ListFields') else list(value)
-      )
-    ):
-      return False
+      if not isinstance(each, str) and not _has_only_text(each):
+        return False
   return True
 
 
