@@ -66,6 +66,7 @@ def _export(values: flags.FlagValues, scratch: str) -> outcome.Outcome:
   workdir = settings.required(values, 'workdir')
   run_dir.check_writable(workdir)
   settings.required(values, 'dataset')
+  options = settings.read_export(values)
   early = None
   run_of_model = unfinished.find_run(model) if os.path.isdir(model) else None
   if run_of_model is not None:
@@ -84,7 +85,6 @@ def _export(values: flags.FlagValues, scratch: str) -> outcome.Outcome:
   folder = os.path.join(
     workdir, f'export-step-{early.step}' if early else 'export'
   )
-  options = settings.read_export(values)
   with reporter.Progress().part(folder, 'export') as part:
     exported = student.export(
       exported_model, dataset, folder, options=options, status=part.status
