@@ -119,9 +119,10 @@ def finish() -> None:
     sys.meta_path.remove(_finder)
   for name in _remove_placeholders():
     importlib.import_module(name)
-  for module in list(sys.modules.values()):
+  deferred = [each for each in sys.modules.values() if type(each) is _Module]
+  for module in deferred:
     _run(module)
-  if not gc.get_freeze_count():
+  if deferred:
     # Modules stay to the end. To look through them at each garbage collection
     # takes a tenth of a short command's time.
     gc.freeze()

@@ -57,6 +57,19 @@ class LazyTest(absltest.TestCase):
       ],
     )
 
+  def test_modules_that_were_deferred_are_left_out_of_collections(self):
+    out = self._run(
+      'import gc\n'
+      'lazy.start()\n'
+      'from ft_tf import errors\n'
+      'lazy.finish()\n'
+      'print(gc.get_freeze_count() > 1000)\n'
+      'gc.unfreeze()\n'
+      'lazy.finish()\n'
+      'print(gc.get_freeze_count())\n'
+    )
+    self.assertEqual(out, ['True', '0'])
+
   def test_finish_imports_what_was_deferred_and_nothing_is_after_it(self):
     out = self._run(
       'lazy.start()\n'
