@@ -13,6 +13,8 @@ from ft_tf.models import graph, layers, zoo
 
 FILES = ('student_fp32.tflite', 'student_fp16.tflite', 'student_int8.tflite')
 _CLASSES = 10
+# Where networks of many layers end: all of their operations stand before.
+_LAST = {'efficientnetb0': 'block3b_add', 'mobilenetv2x0.35': 'block_5_add'}
 
 
 def write(
@@ -65,7 +67,11 @@ def write_network(
   """
   keras.utils.set_random_seed(0)
   values = (0.5,) * shape[-1], (0.25,) * shape[-1]
-  model = zoo.build(name, layers.Spec(shape, _CLASSES, *values))
+  spec = layers.Spec(shape, _CLASSES, *values)
+  model = zoo.build(name, spec)
+  if name in _LAST:
+    x = model.get_layer(_LAST[name]).output
+    model = keras.Model(model.input, layers.logits(x, spec), name=name)
   some = images(64, shape)
   # One pass that moves the statistics as far as 20 would.
   for layer in graph.flat_layers(model):
