@@ -51,13 +51,29 @@ _SHAPES: dict[str, Any] = {
   'predictions.json': (dict, type(None)),
   'latency.json': {'files': {'*': dict}, 'fastest': _TEXT},
   'layers.json': dict,
-  'candidates.json': {'candidates': [dict]},
+  'candidates.json': {
+    'student': str,
+    'candidates': [
+      {
+        'name': str,
+        'parameters': int,
+        'files': {
+          '*': {
+            **dict.fromkeys(('bytes', 'latency_ms'), (int, float)),
+            '*': (int, float),
+          }
+        },
+      }
+    ],
+  },
   'plan.json': [str],
   'methods.json': {'*': str},
   'knowledge.json': {'*': _NUMBER},
   'ranges.json': {'*': [(int, float)]},
   'refused.json': dict,
 }
+# Of these, values that are missing are damage too: all is written at once.
+_WHOLE = ('candidates.json',)
 # JSON has integers without end, of which floats and numpy take these.
 _LARGEST = 2**63
 # What Python raises for them where they are used.
@@ -91,26 +107,34 @@ def load(path: str, kind: type | None = None, fix: str = _FIX) -> Any:
     raise _damaged(path, reason, fix) from error
   if kind is not None and not isinstance(value, kind):
     raise _damaged(path, f'no {kind.__name__}', fix)
-  if not fits(value, _SHAPES.get(os.path.basename(path), object)):
+  name = os.path.basename(path)
+  if not fits(value, _SHAPES.get(name, object)):
     raise _damaged(path, 'its values are of other types', fix)
+  if name in _WHOLE and not fits(value, _SHAPES[name], whole=True):
+    raise _damaged(path, 'it lacks values', fix)
   return value
 
 
-def fits(value: Any, shape: Any) -> bool:
+def fits(value: Any, shape: Any, *, whole: bool = False) -> bool:
   """Tells whether a JSON value is of a shape.
 
   Args:
     value: The value.
     shape: A type or several; `[shape]` of all elements of a list; an object of
-      names and shapes, of which the value may lack some and have others.
+      names and shapes, of which the value may have others.
+    whole: Whether objects must not lack any of those names, but '*'.
   """
   if isinstance(shape, list):
     return isinstance(value, list) and all(
-      fits(each, shape[0]) for each in value
+      fits(each, shape[0], whole=whole) for each in value
     )
   if isinstance(shape, dict):
-    return isinstance(value, dict) and all(
-      fits(inner, shape.get(name, shape.get('*', object)))
+    if not isinstance(value, dict):
+      return False
+    if whole and not value.keys() >= shape.keys() - {'*'}:
+      return False
+    return all(
+      fits(inner, shape.get(name, shape.get('*', object)), whole=whole)
       for name, inner in value.items()
     )
   if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
@@ -160,17 +184,6 @@ def explains(
       return reads(run, *arguments, **options)
 
   return wrapped
-
-
-def has(value: Any, shape: dict[str, Any]) -> bool:
-  """Tells whether a JSON value is of a shape and lacks none of its names."""
-  return fits(value, shape) and all(
-    name == '*'
-    or (
-      name in value and (not isinstance(inner, dict) or has(value[name], inner))
-    )
-    for name, inner in shape.items()
-  )
 
 
 def is_recipe(value: Any) -> bool:

@@ -196,7 +196,11 @@ def settle(
   """
   names = families.family(name)
   asked = {'family': list(names), 'limits': limits.as_json()}
-  if known is not None and {k: known.get(k) for k in asked} == asked:
+  if (
+    known is not None
+    and known['student'] in names
+    and {k: known.get(k) for k in asked} == asked
+  ):
     return known
   best, candidates = choose(
     names, spec, images, limits, label_names=label_names

@@ -196,7 +196,7 @@ class Checkpoints:
     if (
       record is not None
       and record.get('step') == step
-      and json_files.has(record, _RECORD)
+      and json_files.fits(record, _RECORD, whole=True)
       and all(
         row is None or json_files.is_row(row)
         for row in (record['logged'].get(name) for name in ('last', 'best'))

@@ -106,14 +106,18 @@ class BudgetTest(parameterized.TestCase):
     known = {**choice, 'student': 'resnet14x0.25'}  # as if measured otherwise
     same = budget.settle('resnet8x0.25', _SPEC, _IMAGES, limits, known=known)
     self.assertEqual(same['student'], 'resnet14x0.25')
-    other = budget.settle(
-      'resnet8x0.25',
-      _SPEC,
-      _IMAGES,
-      device_limits.Limits(max_bytes=19_999),
-      known=known,
-    )
-    self.assertEqual(other['student'], 'resnet8x0.25')
+    for other, most in (
+      (known, 19_999),
+      ({**choice, 'student': 'vgg8'}, 20_000),  # of another family
+    ):
+      chosen = budget.settle(
+        'resnet8x0.25',
+        _SPEC,
+        _IMAGES,
+        device_limits.Limits(max_bytes=most),
+        known=other,
+      )
+      self.assertEqual(chosen['student'], 'resnet8x0.25')
 
 
 if __name__ == '__main__':

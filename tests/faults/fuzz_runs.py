@@ -25,7 +25,10 @@ TINY = (
 TEACHER = tuple(
   each for each in TINY if not each.startswith(('--student', '--paraphraser'))
 )
-WHOLE = (*TINY, '--workdir={inputs}/whole', '--beta=auto', '--qat_epochs=1')
+WHOLE = (
+  *(*TINY, '--workdir={inputs}/whole', '--beta=auto', '--qat_epochs=1'),
+  '--max_bytes=20000',
+)
 COMPARED = (*TINY, '--workdir={inputs}/compared', '--methods=scratch,ft')
 
 

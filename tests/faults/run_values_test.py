@@ -31,11 +31,26 @@ class ValuesTest(parameterized.TestCase):
     ('long_integer', 'recipe.json', {'seed': 10**400}),
     ('plan', 'plan.json', [1]),
     ('ranges', 'ranges.json', {'x': 1}),
+    ('choice', 'candidates.json', {'student': None, 'candidates': []}),
+    ('no_choice', 'candidates.json', {'student': 'resnet8'}),
+    (
+      'no_file',
+      'candidates.json',
+      {'student': 'x', 'candidates': [{'name': 'x'}]},
+    ),
   )
-  def test_value_of_another_type_is_damage(self, name, value):
+  def test_value_of_another_type_or_none_is_damage(self, name, value):
     self._write(name, value)
     with self.assertRaisesRegex(errors.UsageError, 'is damaged'):
       json_files.load(os.path.join(self.run.path, name))
+
+  @parameterized.parameters({}, {'arena_bytes': 9})
+  def test_choice_of_a_student_is_read(self, **more):
+    file = {'bytes': 9, 'latency_ms': 0.5, **more}
+    candidate = {'name': 'resnet8', 'parameters': 9, 'files': {'int8': file}}
+    choice = {'student': 'resnet8', 'candidates': [candidate]}
+    self._write('candidates.json', choice)
+    self.assertEqual(self.run.read('candidates.json'), choice)
 
   @parameterized.named_parameters(
     ('closing', closing.describe_compression),

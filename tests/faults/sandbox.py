@@ -25,10 +25,11 @@ import keras
 from absl.testing import absltest
 
 from ft_tf import findings as finding_lines
-from ft_tf import processes, recipe_fit, rehearsal
+from ft_tf import processes, rehearsal
 from ft_tf.benchmark import sections
 from ft_tf.browser import server
 from ft_tf.cli import dispatch
+from ft_tf.export import budget
 from ft_tf.export import student as export_student
 from ft_tf.training import strategy, turns
 from tests import fixtures
@@ -123,7 +124,7 @@ class Sandbox:
       mock.patch.object(turns, 'Turn', lambda *arguments: begin),
       mock.patch.object(rehearsal, 'rehearse', begin),
       mock.patch.object(processes, 'run_each', begin),
-      mock.patch.object(recipe_fit, 'within', _within(recipe_fit.within)),
+      mock.patch.object(budget, 'choose', begin),
       mock.patch.object(export_student, '_write_models', begin),
       mock.patch('ft_tf.doctor._measure_student', return_value=measured),
       mock.patch.object(strategy, 'make', _strategy(strategy.make)),
@@ -309,17 +310,6 @@ def _strategy(make):
     return make(num_replicas, kind)
 
   return make_once
-
-
-def _within(within):
-  """Returns `recipe_fit.within`, which converts candidates for minutes."""
-
-  def check_only(limits, *arguments):
-    if limits is not None:
-      raise Began
-    return within(limits, *arguments)
-
-  return check_only
 
 
 @contextlib.contextmanager
