@@ -7,6 +7,7 @@ replicas need two logical CPU devices before TensorFlow is first used.
 import gc
 import os
 import tempfile
+import types
 
 import pytest
 from absl import flags
@@ -64,7 +65,13 @@ _LONGEST = (
 def pytest_configure():
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   # TensorFlow reads the level above; importing sets up the devices.
+  from tensorflow.lite.python import lite  # noqa: PLC0415
+
   from tests import fixtures  # noqa: F401, PLC0415
+
+  # The converter collects the garbage of large networks, at every file. Here it
+  # would look through all that earlier tests have left.
+  lite.gc = types.SimpleNamespace(collect=lambda: 0)
 
   flags.FLAGS.mark_as_parsed()
   flags.FLAGS.test_tmpdir = _SCRATCH.name

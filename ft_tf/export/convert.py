@@ -1,10 +1,8 @@
 """A Keras student to TFLite files."""
 
-import contextlib
-import gc
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -277,28 +275,13 @@ def convert_saved(
   converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
   configure(converter)
   try:
-    with native_output.held(), _uncollected():
+    with native_output.held():
       return converter.convert()
   except Exception as error:  # The converter's own class is not public.
     raise errors.UsageError(
       f'{name} cannot be converted to TFLite ({_reason(error)}): give '
       'a network of operations that are built into TFLite'
     ) from error
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-  """Leaves out the garbage collections that TFLite's converter asks for.
-
-  Each looks through all that the process holds. Where students were trained
-  before, that took two thirds of a conversion.
-  """
-  collect = gc.collect
-  gc.collect = lambda generation=2: 0
-  try:
-    yield
-  finally:
-    gc.collect = collect
 
 
 def _reason(error: Exception) -> str:

@@ -1,6 +1,5 @@
 """What comes out of the converter computes what Keras computes."""
 
-import gc
 import os
 from unittest import mock
 
@@ -58,12 +57,6 @@ class ConvertTest(parameterized.TestCase):
     with open(path, 'wb') as file:
       file.write(content)
     return device_files.LiteRTPredictor(path)
-
-  def test_collects_no_garbage_and_lets_others_do_it_afterwards(self):
-    with mock.patch.object(gc, 'collect') as collect:
-      convert.tflite_float32(convert.float32_twin(_sequential(), 'uint8'))
-      collect.assert_not_called()
-      self.assertIs(gc.collect, collect)
 
   def test_float32_file_equals_keras_and_takes_raw_bytes(self):
     model, images = _model(), _images()
