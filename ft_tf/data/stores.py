@@ -16,7 +16,7 @@ _READ_ERROR = re.compile(f'{errors.TrainingError.__name__}: ([^\n]*)')
 # The operations that fail over records which are not what was written, or gone.
 _DAMAGED = re.compile(
   r'Decode[A-Z]\w+|ParseExample|(corrupted|truncated) record|'
-  r'expected to contain \d+ elements|No such file or directory'
+  r'expected to contain \d+ elements|record\S*; No such file'
 )
 
 
