@@ -13,10 +13,10 @@ from ft_tf import errors
 _AT_ONCE = 1024  # records
 UNLABELLED = -1  # the label of images without a label
 _READ_ERROR = re.compile(f'{errors.TrainingError.__name__}: ([^\n]*)')
-# The operations that fail over records which are not what was written, or gone.
+# The operations that fail over records which are not what was written.
 _DAMAGED = re.compile(
   r'Decode[A-Z]\w+|ParseExample|(corrupted|truncated) record|'
-  r'expected to contain \d+ elements|record\S*; No such file'
+  r'expected to contain \d+ elements'
 )
 
 

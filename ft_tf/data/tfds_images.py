@@ -13,10 +13,12 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from ft_tf import errors, storage
+from ft_tf import errors, paths, storage
 from ft_tf.data import digits, progress, stores, tfrecord_files
 
 _AT_ONCE = 1024  # records
+_Shape = tuple[int | None, int | None, int | None]
+_PUT_BACK = 'put back a copy of them, or delete them and run ft-tf prepare-data'
 
 
 class TfdsImages:
@@ -47,6 +49,7 @@ class TfdsImages:
       self._keys = _supervised_keys(name, builder.info)
       image, label = (builder.info.features[key] for key in self._keys)
       self.label_names: list[str] = list(label.names or ())
+      height, width, channels = image.shape
     except errors.UsageError:
       raise
     except Exception as error:  # Of damaged metadata TFDS raises many kinds.
@@ -56,7 +59,7 @@ class TfdsImages:
         f'{name} in {builder.data_dir} has no names of classes: prepare it '
         'again in another --data_dir'
       )
-    self.shape: tuple[int | None, int | None, int | None] = image.shape
+    self.shape: _Shape = (height, width, channels)
     self.dtype = np.dtype(image.np_dtype)
 
   @property
@@ -93,7 +96,11 @@ class TfdsImages:
     return self._builder.info.splits[split].num_examples
 
   def open(self, split: str) -> stores.Store:
-    """Returns the images of a split or part, in TFDS's syntax."""
+    """Returns the images of a split or part, in TFDS's syntax.
+
+    Raises:
+      UsageError: a file of them is missing, damaged, or cannot be read.
+    """
     features = self._builder.info.features
     image_key, label_key = self._keys
 
@@ -105,13 +112,11 @@ class TfdsImages:
 
     classes = len(self.label_names)
     if self._is_tfrecord:
-      files = tfrecord_files.TfRecordFiles(
-        (part.filename, part.skip, part.take)
-        for part in self._builder.info.splits[split].file_instructions
-      )
+      with self._readable(split) as parts:
+        files = tfrecord_files.TfRecordFiles(parts)
       return stores.RecordFiles(len(files), files.read, parse, classes)
-    source = self._source(split)
-    return stores.RecordFiles(len(source), source.__getitems__, parse, classes)
+    count, read = self._random_access(split)
+    return stores.RecordFiles(count, read, parse, classes)
 
   def read_in_order(self, split: str, *, decode: bool) -> tf.data.Dataset:
     """Returns image and label of all examples of a split, in order.
@@ -119,19 +124,21 @@ class TfdsImages:
     Args:
       split: A split or part, in TFDS's syntax.
       decode: Whether images are decoded; otherwise they are the bytes of files.
+
+    Raises:
+      UsageError: a file of them is missing, or cannot be read.
     """
     image_key, label_key = self._keys
     decoders = None if decode else {image_key: tfds.decode.SkipDecoding()}
     if not self._is_tfrecord:
-      source = self._source(split)
+      count, read = self._random_access(split)
 
-      def read():
-        for first in range(0, len(source), _AT_ONCE):
-          last = min(first + _AT_ONCE, len(source))
-          yield from source.__getitems__(list(range(first, last)))
+      def read_all():
+        for first in range(0, count, _AT_ONCE):
+          yield from read(list(range(first, min(first + _AT_ONCE, count))))
 
       serialised = tf.data.Dataset.from_generator(
-        read, output_signature=tf.TensorSpec([], tf.string)
+        read_all, output_signature=tf.TensorSpec([], tf.string)
       )
       features = self._builder.info.features
       examples = serialised.map(
@@ -141,13 +148,14 @@ class TfdsImages:
         num_parallel_calls=tf.data.AUTOTUNE,
       )
     else:
-      examples = self._builder.as_dataset(
-        split=split,
-        # One file after the other: a seed gives the same run only if the order
-        # of examples is always the same.
-        read_config=tfds.ReadConfig(interleave_cycle_length=1),
-        decoders=decoders,
-      )
+      with self._readable(split):
+        examples = self._builder.as_dataset(
+          split=split,
+          # One file after the other: a seed gives the same run only if the
+          # order of examples is always the same.
+          read_config=tfds.ReadConfig(interleave_cycle_length=1),
+          decoders=decoders,
+        )
     return examples.map(
       tf.autograph.experimental.do_not_convert(
         lambda example: (example[image_key], example[label_key])
@@ -159,18 +167,48 @@ class TfdsImages:
     formats = self._builder.info.available_file_formats()
     return tfds.core.file_adapters.FileFormat.TFRECORD in formats
 
-  def _source(self, split):
-    return self._builder.as_data_source(
-      split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-    )
+  def _random_access(self, split):
+    """Returns the number of records of a split, and what reads them."""
+    with self._readable(split):
+      source = self._builder.as_data_source(
+        split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+      )
+
+    def read(positions):
+      try:
+        return source.__getitems__(positions)
+      except Exception as error:  # Its readers raise RuntimeError, and others.
+        where = str(self._builder.data_dir)
+        text = str(damaged_error(self._name, where, error))
+        raise errors.TrainingError(text) from error
+
+    return len(source), read
+
+  @contextlib.contextmanager
+  def _readable(self, split):
+    """Yields the parts of files of a split, once each file can be opened.
+
+    Raises:
+      UsageError: a file cannot be opened; or what the caller raises within.
+    """
+    parts = self._builder.info.splits[split].file_instructions
+    for part in parts:
+      paths.check_regular(os.fspath(part.filename), fix=_PUT_BACK)
+    try:
+      for part in parts:
+        with open(part.filename, 'rb'):
+          pass
+      yield parts
+    except (OSError, ValueError) as error:
+      where = str(self._builder.data_dir)
+      raise damaged_error(self._name, where, error) from error
 
 
 def damaged_error(name: str, where: str, error: Exception) -> errors.UsageError:
   """Returns the error for prepared files that TFDS cannot read."""
   return errors.UsageError(
     f'TFDS cannot read the files of {name} in {where} '
-    f'({errors.first_line(error)}): put back a '
-    'copy of them, or delete them and run ft-tf prepare-data'
+    f'({errors.first_line(error)}): {_PUT_BACK}'
   )
 
 

@@ -7,7 +7,6 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from ft_tf import errors
 from ft_tf.data import (
   datasets,
   example_sets,
@@ -284,20 +283,6 @@ class StretchTest(parameterized.TestCase):
     )
     np.testing.assert_array_equal(stored.images[:], in_memory.images)
     np.testing.assert_array_equal(stored.labels, in_memory.labels)
-
-
-class ExplainedTest(absltest.TestCase):
-  def _read(self, path):
-    with stores.explained():
-      next(iter(tf.data.TFRecordDataset(path)))
-
-  def test_record_file_that_is_gone_is_one_line(self):
-    with self.assertRaisesRegex(errors.TrainingError, 'put back a copy'):
-      self._read('gone/scenes-test.tfrecord-00000-of-00001')
-
-  def test_another_file_that_is_gone_is_not_taken_for_one_of_records(self):
-    with self.assertRaises(tf.errors.NotFoundError):
-      self._read('gone/ckpt-1.index')
 
 
 if __name__ == '__main__':

@@ -135,20 +135,21 @@ _KINDS = (
       ('evaluate', '--model={inputs}/m.keras', *_IMAGES, '--max_bad_files=3'),
     ),
   ),
-  (
-    3,
-    ('data/strange/*',),
+  *(
     (
+      often,
+      (f'data/{name}/*',),
       (
-        *('evaluate', '--model={inputs}/m.keras', '--dataset=strange'),
-        '--data_dir={data}',
+        ('evaluate', '--model={inputs}/m.keras', *data),
+        (
+          *('train-teacher', *_DIGITS, *data, _WORK),
+          *('--teacher=resnet8x0.25', *_FEW),
+        ),
+        ('prepare-data', *data),
       ),
-      (
-        *('train-teacher', *_DIGITS, '--dataset=strange', _WORK),
-        *('--teacher=resnet8x0.25', *_FEW),
-      ),
-      ('prepare-data', '--dataset=strange', '--data_dir={data}'),
-    ),
+    )
+    for often, name in ((3, 'strange'), (2, 'strange_arrays'))
+    for data in ((f'--dataset={name}', '--data_dir={data}'),)
   ),
 )
 

@@ -20,7 +20,6 @@ _SIGNALS = '--signal_cache={inputs}/cut/signals'
 _CUT = (*fuzz_runs.TINY, '--beta=auto', '--workdir={inputs}/cut')
 _EXPORT = '--workdir={inputs}/whole', *_DIGITS
 _FOLDER = '--dataset=folder:{inputs}/images', '--data_dir={data}/index'
-_STRANGE = '--dataset=strange', '--data_dir={data}'
 
 # Patterns of names, how often they are drawn, and the commands that read them.
 _KINDS = (
@@ -102,20 +101,21 @@ _KINDS = (
       ('evaluate', '--model={inputs}/m.keras', *_FOLDER),
     ),
   ),
-  (
-    3,
-    ('data/strange', ('',), ()),
+  *(
     (
-      ('evaluate', '--model={inputs}/m.keras', *_STRANGE),
-      ('prepare-data', *_STRANGE),
+      often,
+      (f'data/{name}', ('',), ()),
       (
-        'doctor',
-        '--recipe=digits',
-        '--image_size=0',
-        *_STRANGE,
-        '--workdir={cwd}/work',
+        ('evaluate', '--model={inputs}/m.keras', *data),
+        ('prepare-data', *data),
+        (
+          *('doctor', '--recipe=digits', '--image_size=0', *data),
+          '--workdir={cwd}/work',
+        ),
       ),
-    ),
+    )
+    for often, name in ((3, 'strange'), (2, 'strange_arrays'))
+    for data in ((f'--dataset={name}', '--data_dir={data}'),)
   ),
 )
 

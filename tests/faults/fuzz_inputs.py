@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 
 import keras
 import numpy as np
@@ -41,21 +42,27 @@ def make(box: sandbox.Sandbox) -> None:
   _write_odd_paths(inputs)
   _write_run(f'{inputs}/run', f'{inputs}/m.keras', f'{inputs}/m.tflite')
   builders.prepare('digits', data_dir=data)
-  # The name of a data set that TFDS reads from its files alone.
-  shutil.copytree(f'{data}/digits', f'{data}/strange')
-  info = f'{data}/strange/1.0.0/dataset_info.json'
+  # The names of data sets that TFDS reads from their files alone.
+  _write_data(f'{data}/strange', 'tfrecord')
+  _write_data(f'{data}/strange_arrays', 'array_record')
+  with open(box.path('home', f'{mutations.EVIL}.py'), 'w') as module:
+    module.write("open('escape', 'w').close()\nImage = object\n")
+
+
+def _write_data(path, file_format):
+  """Writes the digits as a data set with the name of its folder."""
+  name = os.path.basename(path)
+  with tempfile.TemporaryDirectory() as prepared:
+    builders.prepare('digits', data_dir=prepared, file_format=file_format)
+    shutil.move(f'{prepared}/digits', path)
+  version = f'{path}/1.0.0'
+  for old in os.listdir(version):
+    os.rename(f'{version}/{old}', f'{version}/{old.replace("digits", name)}')
+  info = f'{version}/dataset_info.json'
   with open(info, encoding='utf-8') as file:
     text = file.read()
   with open(info, 'w', encoding='utf-8') as file:
-    file.write(text.replace('"digits"', '"strange"'))
-  for name in os.listdir(f'{data}/strange/1.0.0'):
-    if name.startswith('digits'):
-      os.rename(
-        f'{data}/strange/1.0.0/{name}',
-        f'{data}/strange/1.0.0/{name.replace("digits", "strange")}',
-      )
-  with open(box.path('home', f'{mutations.EVIL}.py'), 'w') as module:
-    module.write("open('escape', 'w').close()\nImage = object\n")
+    file.write(text.replace('"digits"', f'"{name}"'))
 
 
 def _model():

@@ -116,6 +116,14 @@ class MetadataTest(absltest.TestCase):
       with open(path, 'w', encoding='utf-8') as file:
         file.write(whole)
 
+  def test_images_of_four_dimensions_are_a_line(self):
+    features = json.loads(self.written)
+    image = features['featuresDict']['features']['image']['image']
+    image['shape']['dimensions'].append('1')
+    self._write(json.dumps(features))
+    with self.assertRaisesRegex(errors.UsageError, 'strange .*put back'):
+      builders.open_images('strange', data_dir=self.folder)
+
   def test_damaged_record_is_a_line(self):
     (path,) = glob.glob(f'{self.folder}/strange/1.0.0/*-test.*')
     with open(path, 'rb') as file:
