@@ -28,7 +28,7 @@ from ft_tf import (
 from ft_tf.data import array_source, datasets, example_sets
 from ft_tf.export import device_limits
 from ft_tf.export import student as export_student
-from ft_tf.models import checks, model_files
+from ft_tf.models import checks, keras_settings, model_files
 from ft_tf.training import loop, stage, strategy, tf_config
 
 
@@ -107,6 +107,7 @@ def distill(
       `max_drop`.
   """
   with python_terms.in_messages(), _folder(workdir) as run:
+    keras_settings.check('distill')
     _check_arguments(numbers)
     _check_recipe(recipe)
     _check_count('seeds', seeds)

@@ -12,7 +12,14 @@ import tensorflow as tf
 from ft_tf import catalogue, errors, factors, recipe_flags, recipes
 from ft_tf.data import arrays, example_sets
 from ft_tf.methods import factor_transfer, registry
-from ft_tf.models import checks, feature_maps, fused, standard, taps
+from ft_tf.models import (
+  checks,
+  feature_maps,
+  fused,
+  keras_settings,
+  standard,
+  taps,
+)
 from ft_tf.training import optimizers
 
 _METHODS = ('ft', 'ft_no_paraphraser', factor_transfer.NO_TRANSLATOR)
@@ -85,12 +92,7 @@ def make(
   Raises:
     UsageError: they do not fit each other.
   """
-  if keras.backend.backend() != 'tensorflow':
-    raise errors.UsageError(
-      f"Distiller trains with Keras's TensorFlow backend, this is "
-      f'{keras.backend.backend()}: set KERAS_BACKEND=tensorflow before keras '
-      'is imported'
-    )
+  keras_settings.check('Distiller')
   recipe = _recipe(numbers)
   shape = _image_shape(teacher, student)
   with _flat(teacher, shape) as teacher_flat, _flat(student, shape) as flat:

@@ -17,7 +17,7 @@ from ft_tf import (
   teachers,
 )
 from ft_tf.data import datasets
-from ft_tf.models import model_files
+from ft_tf.models import keras_settings, model_files
 from ft_tf.progress import plan, reporter
 from ft_tf.signals import cache
 from ft_tf.training import loop, paraphraser, programs, strategy, student
@@ -163,6 +163,7 @@ def open_bench(
       prints lines, since the bars of several processes would mix.
   """
   global _bench
+  keras_settings.use_defaults()
   if workshop.allow_unsafe_model:
     model_files.allow_unsafe()
   if jobs > 1:

@@ -309,7 +309,7 @@ class RefusedTest(parameterized.TestCase):
         small.make(teacher=teacher, student=student)
 
   def test_other_backend(self):
-    with mock.patch.object(keras.backend, 'backend', return_value='jax'):
+    with mock.patch.object(keras.config, 'backend', return_value='jax'):
       with self.assertRaisesRegex(
         errors.UsageError, 'KERAS_BACKEND=tensorflow'
       ):

@@ -33,7 +33,7 @@ from ft_tf import (
   storage,
 )
 from ft_tf.cli import flag_sets, help_text, lazy, outcome
-from ft_tf.models import model_files
+from ft_tf.models import keras_settings, model_files
 from ft_tf.training import cluster
 
 # Name to module, in the order of `ft-tf --help`.
@@ -95,6 +95,8 @@ def run(command: str, arguments: Sequence[str], *, name: str) -> int:
     arguments: What stands after the command.
     name: What error messages call the program.
   """
+  # Keras reads it once, when it is imported; a user's is for other programs.
+  os.environ['KERAS_BACKEND'] = 'tensorflow'
   values = flags.FlagValues()
   try:
     module = _module(command)
@@ -262,6 +264,7 @@ def _import_everything(values: flags.FlagValues) -> None:
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   with native_output.held():
     lazy.finish()
+    keras_settings.use_defaults()
     tf.config.list_physical_devices()
   # TensorFlow's and TFDS's notes; what ends a command is an exception.
   logging.set_verbosity(logging.FATAL)

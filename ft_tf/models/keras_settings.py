@@ -1,0 +1,49 @@
+"""What Keras takes from its environment, and this project depends on.
+
+`KERAS_BACKEND` names the backend. `keras.json` in `KERAS_HOME`, or `~/.keras`,
+names it too, and the defaults of new layers.
+"""
+
+import keras
+
+from ft_tf import errors
+
+_BACKEND = 'tensorflow'
+_FLOATX, _DATA_FORMAT, _EPSILON = 'float32', 'channels_last', 1e-7
+
+
+def use_defaults() -> None:
+  """Has the layers of a program of ours be those of any other machine.
+
+  Its backend is to be set before Keras is imported, by `KERAS_BACKEND`.
+  """
+  keras.config.set_floatx(_FLOATX)
+  keras.config.set_image_data_format(_DATA_FORMAT)
+  keras.config.set_epsilon(_EPSILON)
+
+
+def check(name: str) -> None:
+  """Checks the settings of a program that is not ours.
+
+  Args:
+    name: What depends on them, for the message.
+
+  Raises:
+    UsageError: Keras has another backend, or other defaults of layers.
+  """
+  if keras.config.backend() != _BACKEND:
+    raise errors.UsageError(
+      f"{name} trains with Keras's TensorFlow backend, this is "
+      f'{keras.config.backend()}: set KERAS_BACKEND={_BACKEND} before keras is '
+      'imported'
+    )
+  for setting, value, wanted in (
+    ('floatx', keras.config.floatx(), _FLOATX),
+    ('image_data_format', keras.config.image_data_format(), _DATA_FORMAT),
+  ):
+    if value != wanted:
+      raise errors.UsageError(
+        f'{name} needs {wanted} layers, and keras.config.{setting}() is '
+        f'{value}: call keras.config.set_{setting}({wanted!r}) before the '
+        'models are built'
+      )
