@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: what can be kept is kept, and the process ends.
+"""SIGINT, SIGTERM, SIGHUP: what can be kept is kept, and the process ends.
 
 Between `install` and `raise_from_here` nothing is at work, and the first signal
 ends the process at once. After that it raises `Stopped` in the main thread,
@@ -18,7 +18,8 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# SIGHUP comes when a terminal is closed; `nohup` has a program ignore it.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _GRACE_SECONDS = 3.0  # for `Stopped` to end the process
 _POLL_SECONDS = 0.1
 _CONTINUES = '; the same command continues'
@@ -63,7 +64,7 @@ _state = _State()
 
 
 def install(name: str) -> None:
-  """Takes over both signals; to be called in the main thread, once.
+  """Takes over the signals; to be called in the main thread, once.
 
   A signal that the process was started to ignore stays ignored, as in the
   background of a shell without job control.
@@ -90,10 +91,12 @@ def take_again() -> None:
 def install_in_worker() -> None:
   """Takes over SIGTERM in a process that another one started.
 
-  Ctrl-C reaches all processes of a terminal: the parent alone handles it and
-  sends SIGTERM on. That may then come twice, and ends the process but once.
+  Ctrl-C and the end of a terminal reach all its processes: the parent alone
+  handles them and sends SIGTERM on. That may then come twice, and ends the
+  process but once.
   """
   signal.signal(signal.SIGINT, signal.SIG_IGN)
+  signal.signal(signal.SIGHUP, signal.SIG_IGN)
   _state.repeats = False
   _state.told = True  # The parent prints the line.
   _watch([signal.SIGTERM])

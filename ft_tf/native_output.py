@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, TextIO
 
+from ft_tf import standard_streams
+
 _LEVEL = 'TF_CPP_MIN_LOG_LEVEL'
 _shown: TextIO | None = None  # standard error while it is held back
 
@@ -60,7 +62,9 @@ def _redirect(stack: contextlib.ExitStack) -> IO[str] | None:
   os.dup2(notes.fileno(), 2)
   stack.callback(os.dup2, kept, 2)
   if _shown is None:  # Otherwise a block around this one shows it.
-    stream = stack.enter_context(os.fdopen(os.dup(kept), 'w', errors='replace'))
+    stream = stack.enter_context(
+      standard_streams.open_dropping(os.dup(kept), closes=True)
+    )
     stack.callback(_show, None)
     _show(stream)
   return notes

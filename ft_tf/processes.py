@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.process import BaseProcess
 from typing import Any, cast
 
-from ft_tf import interrupts, native_output
+from ft_tf import interrupts, native_output, standard_streams
 
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
@@ -163,6 +163,7 @@ def _work(
     job: The function, the function to call first and the latter's positional
       arguments, pickled.
   """
+  standard_streams.secure()
   interrupts.install_in_worker()
   _die_with_parent()
   # TensorFlow prints notes while it is imported and while it looks for devices.

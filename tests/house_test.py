@@ -18,6 +18,7 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _ROOMS = (
   'errors',
   'paths',
+  'standard_streams',
   'native_output',
   'interrupts',
   'processes',
@@ -78,6 +79,7 @@ _ROOMS = (
 _WITHOUT_TENSORFLOW = (
   'errors',
   'paths',
+  'standard_streams',
   'native_output',
   'processes',
   'sizes',

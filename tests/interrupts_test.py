@@ -8,6 +8,8 @@ import time
 
 from absl.testing import absltest, parameterized
 
+from tests.faults import commands
+
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # A process that finishes a step of ten minutes before it ends; it says when it
 # begins, and when it has seen the first signal.
@@ -41,7 +43,7 @@ except KeyboardInterrupt:
 class SecondSignalTest(parameterized.TestCase):
   @parameterized.product(
     code=(_AT_WORK, _DEAF),
-    first=(signal.SIGINT, signal.SIGTERM),
+    first=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
     second=(signal.SIGINT, signal.SIGTERM),
   )
   def test_second_signal_ends_the_process_at_once(self, code, first, second):
@@ -51,7 +53,7 @@ class SecondSignalTest(parameterized.TestCase):
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
-      preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+      preexec_fn=commands.listen,
     )
     self.addCleanup(process.kill)
     self.assertEqual(process.stdout.readline(), 'works\n')
@@ -67,6 +69,20 @@ class SecondSignalTest(parameterized.TestCase):
     self.assertRegex(
       said, rf'^ft-tf .*: stopped by {second.name}; the same .* continues\n$'
     )
+
+  def test_signal_that_is_ignored_stays_so(self):
+    process = subprocess.Popen(
+      ['nohup', sys.executable, '-c', _AT_WORK],
+      cwd=_ROOT,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    self.addCleanup(process.kill)
+    self.assertIn('works', process.stdout.readline())
+    process.send_signal(signal.SIGHUP)
+    with self.assertRaises(subprocess.TimeoutExpired):
+      process.wait(timeout=0.5)
 
 
 if __name__ == '__main__':

@@ -7,7 +7,8 @@ A command is a module of this package with
   `run(values)`, which makes one call of the library and returns an `Outcome`.
 
 Exit codes: 0 success; 2 a usage error, with the fix on one line and nothing
-written; 1 a failed run, one line; 130 after Ctrl-C; 143 after SIGTERM.
+written; 1 a failed run, one line; 130 after Ctrl-C, 143 after SIGTERM, 129
+after SIGHUP.
 """
 
 import importlib
@@ -17,7 +18,7 @@ import shutil
 import sys
 import types
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -30,6 +31,7 @@ from ft_tf import (
   json_files,
   native_output,
   paths,
+  standard_streams,
   storage,
 )
 from ft_tf.cli import flag_sets, help_text, lazy, outcome
@@ -68,11 +70,9 @@ def main(command: str | None = None) -> None:
   if command is None:
     name = 'ft-tf'
     if arguments[:1] == [_VERSION]:
-      print(ft_tf.__version__)
-      sys.exit(0)
+      _tell(name, ft_tf.__version__, 0)
     if not arguments or arguments[0] in _HELP:
-      print(_overview())
-      sys.exit(0 if arguments else 2)
+      _tell(name, _overview(), 0 if arguments else 2)
     command, *arguments = arguments
     if command not in COMMANDS:
       _leave(
@@ -95,15 +95,16 @@ def run(command: str, arguments: Sequence[str], *, name: str) -> int:
     arguments: What stands after the command.
     name: What error messages call the program.
   """
-  # Keras reads it once, when it is imported; a user's is for other programs.
-  os.environ['KERAS_BACKEND'] = 'tensorflow'
+  # Read once, by the import of each; a user's are for other programs, such as
+  # the notebook that this command is called from.
+  os.environ |= {'KERAS_BACKEND': 'tensorflow', 'MPLBACKEND': 'agg'}
   values = flags.FlagValues()
   try:
     module = _module(command)
     module.define_flags(values)
     _define_json(values)
     if any(argument in _HELP for argument in arguments):
-      print(
+      _write(
         help_text.render(
           values,
           module.__doc__ or '',
@@ -144,7 +145,8 @@ def _describe_disk_error(
   error: Exception, values: flags.FlagValues
 ) -> Any | None:
   """Returns the line for a file that the system refused, wherever it lies."""
-  workdir = values.workdir if 'workdir' in values else None
+  known_flags = values.is_parsed() and 'workdir' in values
+  workdir = values.workdir if known_flags else None
   known = storage.explain(error, workdir or os.curdir, within=os.sep)
   if known is None and isinstance(error, FileNotFoundError) and error.filename:
     return (
@@ -281,9 +283,28 @@ def _print(result: outcome.Outcome, as_json: bool) -> None:
   """
   as_json = as_json or not sys.stdout.isatty()
   if result.text:
-    print(result.text, file=sys.stderr if as_json else sys.stdout, flush=True)
+    _write(result.text, sys.stderr if as_json else sys.stdout)
   if as_json:
-    print(json_files.to_json(result.values), flush=True)
+    _write(json_files.to_json(result.values), sys.stdout)
+
+
+def _write(text: str, stream: TextIO | None = None) -> None:
+  """Writes lines to a stream; None: standard output.
+
+  Raises:
+    TrainingError: standard output takes none; that of error never fails.
+  """
+  try:
+    print(text, file=stream, flush=True)
+  except OSError as error:
+    # Python would try again when it ends, and complain in lines of its own.
+    sys.stdout = standard_streams.open_dropping(1)
+    if isinstance(error, BrokenPipeError):
+      return  # Its reader has seen enough, such as `head`.
+    raise errors.TrainingError(
+      f'cannot write to standard output ({error.strerror}): give another place '
+      'for it; what is done is not done again by the same command'
+    ) from error
 
 
 def _say(name: str, reason: Any, code: int) -> int:
@@ -292,5 +313,14 @@ def _say(name: str, reason: Any, code: int) -> int:
   return code
 
 
-def _leave(name: str, reason: str, code: int) -> None:
+def _tell(name: str, text: str, code: int) -> None:
+  """Prints a text and leaves Python with an exit code."""
+  try:
+    _write(text)
+  except errors.TrainingError as error:
+    _leave(name, error, 1)
+  sys.exit(code)
+
+
+def _leave(name: str, reason: Any, code: int) -> None:
   sys.exit(_say(name, reason, code))

@@ -4,7 +4,8 @@ import importlib
 import os
 import sys
 
-from ft_tf import interrupts  # and with ft_tf how TensorFlow computes
+# With ft_tf comes how TensorFlow computes.
+from ft_tf import interrupts, standard_streams
 from ft_tf.cli import lazy
 
 
@@ -15,6 +16,7 @@ def main(command: str | None = None) -> None:
     command: A name of `dispatch.COMMANDS`; None: the first argument of the
       command line.
   """
+  standard_streams.secure()
   interrupts.install(_name(command))
   lazy.start()
   # Not at the top: its imports are to be deferred.

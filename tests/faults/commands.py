@@ -32,9 +32,18 @@ def start_process(*arguments: str) -> subprocess.Popen[str]:
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
-    # A shell starts what runs in the background with the signal ignored.
-    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    preexec_fn=listen,
   )
+
+
+def listen() -> None:
+  """Has the process that is started next take signals, to be its `preexec_fn`.
+
+  A shell starts what runs in the background with SIGINT ignored, `nohup` all
+  with SIGHUP.
+  """
+  for number in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
 
 
 def stop(

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM at every time of a run: what is kept, and what is said."""
+"""SIGINT, SIGTERM and SIGHUP at every time: what is kept, and what is said."""
 
 import dataclasses
 import os
@@ -288,7 +288,7 @@ class CommandTest(parameterized.TestCase):
     arguments = self._arguments(folder)
     reached = 0
     for _ in range(3):
-      number = draw.choice([signal.SIGINT, signal.SIGTERM])
+      number = draw.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
       count = len(commands.rows(f'{folder}/run')) + draw.randint(1, 5)
       code, line = commands.stop(
         commands.start(*arguments),
@@ -320,7 +320,7 @@ class CommandTest(parameterized.TestCase):
   def test_signal_in_the_first_seconds_is_one_line(self):
     draw = random.Random(_SEED)
     folder = self.create_tempdir().full_path
-    for number in (signal.SIGINT, signal.SIGTERM) * 3:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) * 2:
       process = commands.start_process(*self._arguments(folder))
       # Python itself is up by then.
       until = time.monotonic() + 0.3 + 5 * draw.random()

@@ -92,6 +92,7 @@ def _run(job: dict, files: list[int]) -> None:
     os.environ.clear()
     os.environ.update(job['variables'])
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     code = _exit_code(job)
     # As Python does at its end.
     threading._shutdown()  # type: ignore[attr-defined]

@@ -1,0 +1,56 @@
+"""Standard input, output and error of a program that may outlive its terminal.
+
+Training goes on when nobody is left to read what it says: a connection is lost,
+the reader of a pipe has ended, or the disk of a log is full.
+"""
+
+import io
+import os
+import sys
+from typing import Any, TextIO
+
+
+class _Dropping(io.FileIO):
+  """An open file; what cannot be written into it is dropped."""
+
+  def write(self, content: Any) -> int:
+    try:
+      return super().write(content)
+    except OSError:
+      return memoryview(content).nbytes
+
+
+def secure() -> None:
+  """Has nothing of what a program says to its standard error stop it.
+
+  Descriptors that are closed are opened on /dev/null. Otherwise the next file
+  would get the number 2, and the notes of C++ code would be written into it.
+  """
+  for number in range(3):
+    try:
+      os.fstat(number)
+    except OSError:
+      os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+      os.set_inheritable(number, True)
+  if sys.stdout is None:
+    sys.stdout = open(1, 'w', closefd=False)
+  encoding = sys.stderr.encoding if sys.stderr is not None else 'utf-8'
+  sys.stderr = open_dropping(2, encoding)
+
+
+def open_dropping(
+  number: int, encoding: str = 'utf-8', *, closes: bool = False
+) -> TextIO:
+  """Returns a stream of text to a descriptor that never fails.
+
+  Args:
+    number: The descriptor.
+    encoding: Of the text; what it lacks is escaped.
+    closes: Whether the descriptor is closed with the stream.
+  """
+  return io.TextIOWrapper(
+    io.BufferedWriter(_Dropping(number, 'wb', closefd=closes)),
+    encoding=encoding,
+    errors='backslashreplace',
+    line_buffering=True,
+  )
