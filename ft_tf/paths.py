@@ -7,6 +7,9 @@ from ft_tf import errors
 
 # The prefix of an image folder, as `data.folder.PREFIX`.
 _PREFIX = 'folder:'
+# Bytes that Linux allows a path, less what is added to those of users.
+_LONGEST = 3500
+_LONGEST_NAME = 255  # bytes, of a file or folder
 
 
 def expand(text: str) -> str:
@@ -19,8 +22,12 @@ def expand(text: str) -> str:
       returned unchanged.
 
   Raises:
-    UsageError: there is no such user.
+    UsageError: there is no such user, or no path can be so long.
   """
+  if _count_bytes(text) > _LONGEST:
+    raise errors.UsageError(
+      f'{text[:40]}... has more than {_LONGEST:,} bytes: give a shorter path'
+    )
   prefix = _PREFIX if text.startswith(_PREFIX) else ''
   path = os.path.expanduser(text.removeprefix(prefix))
   if path.startswith('~'):
@@ -30,6 +37,21 @@ def expand(text: str) -> str:
       'the name begins with ~'
     )
   return prefix + path
+
+
+def check_names(path: str, flag: str) -> None:
+  """Raises `UsageError` for a path with a name that no file system takes.
+
+  Args:
+    path: The path.
+    flag: What the message calls it, such as '--workdir='.
+  """
+  for name in path.split(os.sep):
+    if _count_bytes(name) > _LONGEST_NAME:
+      raise errors.UsageError(
+        f'{flag}{path[:40]}... has a name of more than {_LONGEST_NAME} bytes: '
+        'give a shorter one'
+      )
 
 
 def is_regular(path: str) -> bool:
@@ -80,3 +102,8 @@ def check_regular(
     raise errors.UsageError(
       f'{flag}{path} is {kinds.get(stat.S_IFMT(mode), "no file")}: {fix}'
     )
+
+
+def _count_bytes(path: str) -> int:
+  """Returns the bytes of a path, also of text that no path can be."""
+  return len(path.encode('utf-8', 'surrogatepass'))

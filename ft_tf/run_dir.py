@@ -61,7 +61,16 @@ class RunDir:
   """One run folder. Nothing is written before `claim`."""
 
   def __init__(self, path: str):
+    """Reads nothing.
+
+    Args:
+      path: Of the folder, which may be missing; `~` is the home folder.
+
+    Raises:
+      UsageError: no folder can have this path.
+    """
     self.path = os.path.abspath(paths.expand(path))
+    paths.check_names(self.path, '--workdir=')
     self.model = os.path.join(self.path, 'model.keras')
     self.checkpoints = os.path.join(self.path, 'checkpoints')
     self.tensorboard = os.path.join(self.path, 'tensorboard')

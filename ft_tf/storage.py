@@ -26,6 +26,10 @@ _REFUSED = (
   errno.EEXIST,
   errno.ENOTEMPTY,
   errno.ESTALE,
+  errno.ELOOP,
+  errno.ENAMETOOLONG,
+  errno.EFBIG,
+  errno.EMFILE,
 )
 _FIXES = {
   errno.ENOSPC: 'free some space',
@@ -33,6 +37,9 @@ _FIXES = {
   errno.EROFS: 'make it writable',
   errno.EACCES: 'make it accessible',
   errno.EPERM: 'make it accessible',
+  errno.ENAMETOOLONG: 'give a shorter path',
+  errno.EFBIG: 'raise the limit of `ulimit -f`',
+  errno.EMFILE: 'raise the limit of `ulimit -n`',
 }
 _OTHER_FIX = 'move it away'
 _GIB = 2**30

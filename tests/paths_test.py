@@ -36,6 +36,19 @@ class PathsTest(parameterized.TestCase):
     ):
       paths.expand(text)
 
+  @parameterized.parameters(
+    'x' * 5000, 'dir/' * 2000, 'folder:é/' + 'é/' * 2000
+  )
+  def test_longer_than_any_path_is_refused(self, text):
+    with self.assertRaisesRegex(errors.UsageError, 'give a shorter path'):
+      paths.expand(text)
+
+  def test_name_that_is_too_long_is_refused(self):
+    paths.check_names('/a/' + 'x' * 255 + '/b', '--workdir=')
+    for name in ('x' * 256, 'é' * 128, '\ud800' * 86):
+      with self.assertRaisesRegex(errors.UsageError, '^--workdir=/a/.*255 byt'):
+        paths.check_names(f'/a/{name}/b', '--workdir=')
+
 
 if __name__ == '__main__':
   absltest.main()
