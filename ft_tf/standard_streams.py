@@ -6,6 +6,7 @@ the reader of a pipe has ended, or the disk of a log is full.
 
 import io
 import os
+import select
 import sys
 from typing import Any, TextIO
 
@@ -15,7 +16,10 @@ class _Dropping(io.FileIO):
 
   def write(self, content: Any) -> int:
     try:
-      return super().write(content)
+      # None: a program at the other end has made the descriptor non-blocking.
+      while (written := super().write(content)) is None:
+        select.select([], [self], [])
+      return written
     except OSError:
       return memoryview(content).nbytes
 

@@ -4,6 +4,7 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 
 import pytest
 from absl.testing import absltest, parameterized
@@ -47,6 +48,15 @@ class OpenDroppingTest(absltest.TestCase):
     reader, writer = os.pipe()
     os.close(reader)
     self._say(writer)
+
+  def test_descriptor_that_does_not_block_loses_nothing(self):
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    talking = threading.Thread(target=self._say, args=(writer,))
+    talking.start()
+    with os.fdopen(reader) as file:
+      self.assertEqual(file.read(), ('x' * 100_000 + '\n') * 3)
+    talking.join()
 
   def test_terminal_that_is_gone(self):
     ours, its = pty.openpty()
