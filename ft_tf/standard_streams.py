@@ -25,10 +25,10 @@ class _Dropping(io.FileIO):
 
 
 def secure() -> None:
-  """Has nothing of what a program says to its standard error stop it.
+  """Keeps a program going whose standard error cannot be written.
 
-  Descriptors that are closed are opened on /dev/null. Otherwise the next file
-  would get the number 2, and the notes of C++ code would be written into it.
+  Closed descriptors are opened on /dev/null. Otherwise the next file would get
+  the number 2, and notes of C++ code would be written into it.
   """
   for number in range(3):
     try:
@@ -45,7 +45,7 @@ def secure() -> None:
 def open_dropping(
   number: int, encoding: str = 'utf-8', *, closes: bool = False
 ) -> TextIO:
-  """Returns a stream of text to a descriptor that never fails.
+  """Returns a text stream to a descriptor; it drops what cannot be written.
 
   Args:
     number: The descriptor.
