@@ -30,8 +30,7 @@ class OpenDroppingTest(absltest.TestCase):
   def test_what_can_be_written_is(self):
     reader, writer = os.pipe()
     stream = standard_streams.open_dropping(writer, 'ascii', closes=True)
-    text = 'a line\n' * 5000
-    stream.write(text[:7] + 'é\n')
+    stream.write('a line\né\n')
     self.assertEqual(os.read(reader, 99), b'a line\n\\xe9\n')  # at its end
     stream.write('no end')
     stream.close()

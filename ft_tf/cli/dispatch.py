@@ -285,7 +285,7 @@ def _print(result: outcome.Outcome, as_json: bool) -> None:
   if result.text:
     _write(result.text, sys.stderr if as_json else sys.stdout)
   if as_json:
-    _write(json_files.to_json(result.values), sys.stdout)
+    _write(json_files.to_json(result.values))
 
 
 def _write(text: str, stream: TextIO | None = None) -> None:

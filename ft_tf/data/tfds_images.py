@@ -53,7 +53,7 @@ class TfdsImages:
     except errors.UsageError:
       raise
     except Exception as error:  # Of damaged metadata TFDS raises many kinds.
-      raise damaged_error(name, str(builder.data_dir), error) from error
+      raise self._damaged(error) from error
     if not self.label_names:
       raise errors.UsageError(
         f'{name} in {builder.data_dir} has no names of classes: prepare it '
@@ -178,9 +178,7 @@ class TfdsImages:
       try:
         return source.__getitems__(positions)
       except Exception as error:  # Its readers raise RuntimeError, and others.
-        where = str(self._builder.data_dir)
-        text = str(damaged_error(self._name, where, error))
-        raise errors.TrainingError(text) from error
+        raise errors.TrainingError(str(self._damaged(error))) from error
 
     return len(source), read
 
@@ -200,8 +198,10 @@ class TfdsImages:
           pass
       yield parts
     except (OSError, ValueError) as error:
-      where = str(self._builder.data_dir)
-      raise damaged_error(self._name, where, error) from error
+      raise self._damaged(error) from error
+
+  def _damaged(self, error):
+    return damaged_error(self._name, str(self._builder.data_dir), error)
 
 
 def damaged_error(name: str, where: str, error: Exception) -> errors.UsageError:

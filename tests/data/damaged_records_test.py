@@ -23,7 +23,7 @@ _DAMAGES = {
     os.symlink(os.path.basename(path), path),
   ),
   'empty': lambda path: os.truncate(path, 0),
-  'cut off': lambda path: os.truncate(path, os.path.getsize(path) * 2 // 3),
+  'cut off': lambda path: os.truncate(path, _size(path) * 2 // 3),
   'last byte missing': lambda path: os.truncate(path, _size(path) - 1),
   'other bytes': lambda path: _write(
     path, 0, random.Random(5).randbytes(_size(path))

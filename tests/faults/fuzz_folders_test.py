@@ -114,8 +114,7 @@ _KINDS = (
         ),
       ),
     )
-    for often, name in ((3, 'strange'), (2, 'strange_arrays'))
-    for data in ((f'--dataset={name}', '--data_dir={data}'),)
+    for often, name, data in fuzz_inputs.DATA_SETS
   ),
 )
 

@@ -16,6 +16,13 @@ from ft_tf.export import folder as export_folder
 from tests.faults import mutations, sandbox
 
 _SHAPE, _CLASSES = (8, 8, 1), 10
+_FORMATS = {'strange': 'tfrecord', 'strange_arrays': 'array_record'}
+# Data sets that TFDS reads from their files alone: how often one is drawn, its
+# name, and the flags of commands that read it.
+DATA_SETS = tuple(
+  (often, name, (f'--dataset={name}', '--data_dir={data}'))
+  for often, name in zip((3, 2), _FORMATS, strict=True)
+)
 
 
 def make(box: sandbox.Sandbox) -> None:
@@ -42,9 +49,8 @@ def make(box: sandbox.Sandbox) -> None:
   _write_odd_paths(inputs)
   _write_run(f'{inputs}/run', f'{inputs}/m.keras', f'{inputs}/m.tflite')
   builders.prepare('digits', data_dir=data)
-  # The names of data sets that TFDS reads from their files alone.
-  _write_data(f'{data}/strange', 'tfrecord')
-  _write_data(f'{data}/strange_arrays', 'array_record')
+  for name, file_format in _FORMATS.items():
+    _write_data(f'{data}/{name}', file_format)
   with open(box.path('home', f'{mutations.EVIL}.py'), 'w') as module:
     module.write("open('escape', 'w').close()\nImage = object\n")
 
