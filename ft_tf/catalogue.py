@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from ft_tf import errors, recipe_flags, recipes
+from ft_tf import errors, recipe_flags, recipes, student_recipe
 
 _CIFAR10: dict[str, Any] = {
   'dataset': 'cifar10',
@@ -47,7 +47,7 @@ def _public(teacher: str, student: str, **data: Any) -> recipes.Recipe:
     data=recipes.Data(**data, batch_size=128),
     teacher=recipes.Teacher(model=teacher, **schedule),
     paraphraser=recipes.Paraphraser(epochs=6),
-    student=recipes.student(model=student, **schedule),
+    student=student_recipe.make(model=student, **schedule),
   )
 
 
@@ -67,7 +67,7 @@ def _rep_distiller(teacher: str, student: str) -> recipes.Recipe:
     teacher=recipes.Teacher(model=teacher, **schedule),
     # helper/pretrain.py
     paraphraser=recipes.Paraphraser(epochs=30, learning_rate=0.01),
-    student=recipes.student(model=student, **schedule),
+    student=student_recipe.make(model=student, **schedule),
   )
 
 
@@ -147,7 +147,7 @@ def imagenet_resnet34_resnet18() -> recipes.Recipe:
     paraphraser=recipes.Paraphraser(
       epochs=1, learning_rate=0.01, weight_decay=1e-4
     ),
-    student=recipes.student(model='resnet18', **schedule),
+    student=student_recipe.make(model='resnet18', **schedule),
   )
 
 
@@ -174,7 +174,7 @@ def pictures() -> recipes.Recipe:
     ),
     teacher=recipes.Teacher(model='', **cycle),
     paraphraser=recipes.Paraphraser(epochs=10),
-    student=recipes.student(model='resnet20', **cycle),
+    student=student_recipe.make(model='resnet20', **cycle),
   )
 
 
@@ -270,7 +270,7 @@ def digits() -> recipes.Recipe:
     ),
     teacher=recipes.Teacher(model='resnet20', epochs=80, drop_epochs=(40, 60)),
     paraphraser=recipes.Paraphraser(epochs=40),
-    student=recipes.student(
+    student=student_recipe.make(
       model='resnet8x0.5',
       epochs=8,
       drop_epochs=(4, 6),

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from ft_tf import definitions, errors, fields, paths, recipes
+from ft_tf import definitions, errors, fields, paths, recipes, student_recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,9 @@ def leaves() -> list[Leaf]:
   grouped = []
   for field in dataclasses.fields(recipes.Recipe):
     group_class = (
-      recipes.student_class() if field.type is recipes.Student else field.type
+      student_recipe.made_class()
+      if field.type is recipes.Student
+      else field.type
     )
     if dataclasses.is_dataclass(group_class):
       grouped += [

@@ -1,7 +1,7 @@
 """What a recipe is: frozen dataclasses, and the methods that it can name.
 
-The student's class has the numbers of every registered method as well, which
-the files of the methods define; see `definitions`.
+The student of a recipe has the numbers of every registered method as well,
+which the files of the methods define; see `definitions` and `student_recipe`.
 
 Sources named below and in the files of the methods:
   public code: the authors' Jangho-Kim/Factor-Transfer-pytorch, CIFAR-10.
@@ -12,7 +12,6 @@ Sources named below and in the files of the methods:
 """
 
 import dataclasses
-import functools
 from typing import TYPE_CHECKING, Any
 
 from ft_tf import definitions, errors, fields
@@ -305,7 +304,7 @@ class Paraphraser(Optimization):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Student(Classifier):
-  """The small network; made by `student`, which adds the methods' numbers."""
+  """The small network; `student_recipe` adds the method and its numbers."""
 
   model: str = fields.field(
     'network name of the student, or a .keras file to start from'
@@ -340,87 +339,6 @@ class Student(Classifier):
 
     def __getattr__(self, name: str) -> Any:
       """The method and its numbers, which only the made class has."""
-
-  def __reduce__(self) -> tuple[Any, ...]:
-    # pickle looks a class up by its name, and the made class has none.
-    return functools.partial(student, **vars(self)), ()
-
-
-def student(**values: Any) -> Student:
-  """Returns the student's part of a recipe.
-
-  Args:
-    **values: Values of the fields of `Student`, of `method`, and of the
-      registered methods' numbers; the last two have defaults.
-  """
-  return student_class()(**values)
-
-
-def student_class() -> type[Student]:
-  """Returns the class of a recipe's student, with the methods' numbers."""
-  return _make_student_class(tuple(definitions.registered().values()))
-
-
-@functools.cache
-def _make_student_class(
-  methods: tuple[definitions.Definition, ...],
-) -> type[Student]:
-  """Returns `Student` with the fields of some methods."""
-  names = ', '.join(method.name for method in methods)
-  chosen = fields.field(
-    f'distillation method: {SCRATCH} (none), {names}, a sum such as ft+kd, '
-    f'{LINEAR_HEAD} (none; a pretrained student, of which the last layer alone '
-    f"is trained), or {' or '.join(INCUMBENTS)} (Keras's own Distiller)",
-    default='ft',
-  )
-  types = {
-    name: kind
-    for method in methods
-    for name, kind in method.number_types().items()
-  }
-  numbers = [
-    # A field belongs to one class, so that each class needs a copy.
-    (
-      field.name,
-      types[field.name],
-      dataclasses.field(default=field.default, metadata=field.metadata),
-    )
-    for field in _distinct_fields(methods)
-  ]
-  return dataclasses.make_dataclass(
-    'Student',
-    [('method', str, chosen), *numbers],
-    bases=(Student,),
-    frozen=True,
-    kw_only=True,
-  )
-
-
-def _distinct_fields(
-  methods: tuple[definitions.Definition, ...],
-) -> list[dataclasses.Field]:
-  """Returns the fields of the methods' numbers, a shared one once.
-
-  Raises:
-    ValueError: the name of a method or of a field is taken.
-  """
-  groups = (Recipe, Data, Teacher, Paraphraser, Student, Quantisation)
-  taken = {f.name for group in groups for f in dataclasses.fields(group)}
-  taken.add('method')
-  distinct: dict[str, dataclasses.Field] = {}
-  for method in methods:
-    if method.name in (*WITHOUT_TEACHER, *INCUMBENTS):
-      raise ValueError(f'{method.name} means another method: choose a new name')
-    for field in method.number_fields():
-      if (
-        field.name in taken
-        or distinct.setdefault(field.name, field) is not field
-      ):
-        raise ValueError(
-          f'two fields of a recipe are named {field.name}, one of them of the '
-          f'method {method.name}: rename the field of the new method'
-        )
-  return list(distinct.values())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -88,16 +88,6 @@ class _WithoutHelp:
   own_weight: float = 1.0
 
 
-@dataclasses.dataclass(frozen=True)
-class _TakenByAMethod:
-  beta: float = fields.field('weight', default=1.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class _TakenByTheRecipe:
-  rate: float = fields.field('weight', default=1.0)
-
-
 def _definition(**changes):
   return dataclasses.replace(cosine.DEFINITION, **changes)
 
@@ -114,21 +104,6 @@ class RefusedTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, message):
       definitions.register(_definition(**changes))
     self.assertEqual(definitions.registered(), known)
-
-  @parameterized.parameters(
-    ({'name': 'scratch'}, 'scratch means another method'),
-    ({'numbers': _TakenByAMethod}, 'two fields .* named beta, .*: rename'),
-    (
-      {'numbers': _TakenByTheRecipe},
-      'two fields .* named rate, .*: rename',
-    ),
-  )
-  def test_name_that_a_recipe_has_already_is_refused(self, changes, message):
-    definition = _definition(**changes)
-    definitions.register(definition)
-    self.addCleanup(definitions.unregister, definition.name)
-    with self.assertRaisesRegex(ValueError, message):
-      catalogue.digits()
 
 
 class DefinitionTest(absltest.TestCase):
