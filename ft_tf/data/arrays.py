@@ -168,6 +168,11 @@ def _is_batched(image: np.ndarray, label: np.ndarray) -> bool:
 
 def to_array(what: str, value: Any) -> np.ndarray:
   """Returns a value as an array; `what` is its name in messages."""
+  if np.ma.is_masked(value):  # Below it would lose its mask.
+    raise errors.UsageError(
+      f'{what} have masked values: leave their examples out, or give what '
+      'stands for them by filled()'
+    )
   try:
     return np.asarray(value)
   except Exception as error:  # Other libraries' values raise any exception.

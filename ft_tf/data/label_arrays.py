@@ -3,6 +3,7 @@
 What is accepted has one meaning; everything else is refused.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from ft_tf import errors
 from ft_tf.data import arrays
 
 _NAMED = 5  # labels that a message lists
+_LARGEST = 2**31 - 1  # of labels; what is larger is a mistake, not a class
 
 
 def to_labels(
@@ -48,14 +50,16 @@ def to_labels(
         f'{description} that are not one class for each image; {wanted}'
       )
     return given.argmax(axis=1), given.shape[1]
-  if given.dtype.kind == 'f' and not (given == np.round(given)).all():
+  if (
+    given.dtype.kind == 'f'
+    and not (np.isfinite(given) & (given == np.round(given))).all()
+  ):
     raise errors.UsageError(
       f'{description} that are not whole numbers; {wanted}'
     )
-  if given.min() < 0:
-    raise errors.UsageError(
-      f'{name}: there is a label {given.min():g}; {wanted}'
-    )
+  for extreme in (given.min(), given.max()):
+    if not 0 <= extreme <= _LARGEST:
+      raise errors.UsageError(f'{name}: there is a label {extreme:g}; {wanted}')
   given = given.astype(np.int64)
   return given, int(given.max()) + 1
 
@@ -104,7 +108,7 @@ def check_covered(
     label_names: The class names, if they are given.
   """
   used = set(np.unique(labels).tolist())
-  from_1 = 0 not in used and used == set(range(1, classes))
+  from_1 = 0 not in used and len(used) == classes - 1
   if label_names is not None:
     if classes > len(label_names):
       raise errors.UsageError(
@@ -121,7 +125,12 @@ def check_covered(
       f'train: labels are 1 to {classes - 1}, none is 0: give labels - 1, or '
       'label_names with a name for 0 too'
     )
-  missing = sorted(set(range(classes)) - used)
+  # Not all of them: a label may be a number of a data base.
+  missing = list(
+    itertools.islice(
+      (label for label in range(classes) if label not in used), _NAMED + 1
+    )
+  )
   if missing:
     first_missing = ', '.join(map(str, missing[:_NAMED]))
     raise errors.UsageError(

@@ -82,6 +82,7 @@ class ImagesTest(parameterized.TestCase):
     ('flat', _IMAGES.reshape(6, -1), r'uint8 \(6, 105\); give \[N, H, W, C\]'),
     ('none', _IMAGES[:0], 'holds no image'),
     ('texts', np.full((6, 5, 7), 'x'), 'give numbers'),
+    ('masked', np.ma.masked_greater(_IMAGES, 60), 'images have masked values'),
     (
       'ragged',
       [_IMAGES[0], _IMAGES[1][:3]],
@@ -111,6 +112,7 @@ class LabelsTest(parameterized.TestCase):
     ('one-hot integers', np.eye(3, dtype=int)[_LABELS]),
     ('list', _LABELS.tolist()),
     ('other library', Torchlike(_LABELS)),
+    ('masked nowhere', np.ma.masked_equal(_LABELS, 9)),
   )
   def test_equivalent_forms_give_equal_arrays(self, given):
     source = _source(train=(_IMAGES, given))
@@ -149,6 +151,26 @@ class LabelsTest(parameterized.TestCase):
     ('halves', _LABELS / 2, None, 'not whole numbers'),
     ('fewer', _LABELS[:4], None, r'int64 \(4,\) for 6 images'),
     ('NaN', np.full(6, np.nan), None, 'not whole numbers'),
+    ('infinite', np.append(_LABELS[:5], np.inf), None, 'not whole numbers'),
+    ('large', np.append(_LABELS[:5], 1e300), None, r'a label 1e\+300; give'),
+    (
+      'unsigned',
+      np.append(_LABELS[:5], 2**63 + 2).astype(np.uint64),
+      None,
+      r'a label 9.22337e\+18; give',
+    ),
+    (
+      'numbers of a data base',
+      np.append(_LABELS[:5], 2**31 - 1),
+      None,
+      'has the label 3, 4, 5, 6, 7, ...: give labels without gaps',
+    ),
+    (
+      'masked',
+      np.ma.masked_equal(_LABELS, 1),
+      None,
+      'train: labels have masked values: leave',
+    ),
   )
   def test_ambiguous_values_are_refused(self, given, names, reason):
     with self.assertRaisesRegex(errors.UsageError, reason) as e:
