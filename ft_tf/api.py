@@ -18,9 +18,12 @@ from ft_tf import (
   catalogue,
   compression,
   errors,
+  paths,
+  python_arguments,
   python_terms,
   recipe_fit,
   recipe_flags,
+  recipes,
   results,
   run_dir,
   teachers,
@@ -109,10 +112,15 @@ def distill(
   with python_terms.in_messages(), _folder(workdir) as run:
     keras_settings.check('distill')
     _check_arguments(numbers)
-    _check_recipe(recipe)
-    _check_count('seeds', seeds)
+    python_arguments.check_choice('recipe', recipe, catalogue.RECIPES)
+    python_arguments.check_count('seeds', seeds, recipes.MOST_SEEDS)
+    python_arguments.check_switch('baseline', baseline)
+    python_arguments.check_switch('linear_head', linear_head)
+    python_arguments.check_number('max_drop', max_drop)
     limits = device_limits.Limits(max_bytes, max_latency_ms, max_ram)
-    export = export_student.Options(tuple(formats), max_drop)
+    export = export_student.Options(
+      python_arguments.read_names('formats', formats), float(max_drop)
+    )
     if test is None:
       test = validation_data
     if test is None:
@@ -129,7 +137,7 @@ def distill(
       **_defaults(source),
       'teacher': _model(run, 'teacher', teacher, images),
       'student': _model(run, 'student', student, images),
-      **{name: _value(value) for name, value in numbers.items()},
+      **numbers,
     }
     which = recipe_flags.override(catalogue.get(recipe), values)
     dataset = datasets.Dataset(
@@ -169,7 +177,9 @@ def _folder(workdir: Any) -> Iterator[run_dir.RunDir]:
       'give the commands of ft-tf on all machines'
     )
   if workdir is not None:
-    yield run_dir.RunDir(_path('workdir', workdir))
+    given = run_dir.RunDir(_path('workdir', workdir))
+    run_dir.check_writable(given.path)
+    yield given
     return
   run = run_dir.RunDir(tempfile.mkdtemp(prefix='ft_tf-'))
   try:
@@ -194,19 +204,6 @@ def _defaults(source: array_source.Arrays) -> dict[str, Any]:
   }
 
 
-def _check_recipe(name: Any) -> None:
-  if name not in catalogue.RECIPES:
-    raise errors.UsageError(
-      f'unknown recipe {name!r}: recipe takes one of '
-      f'{", ".join(catalogue.RECIPES)}'
-    )
-
-
-def _check_count(name: str, value: Any) -> None:
-  if not isinstance(value, (int, np.integer)) or value < 1:
-    raise errors.UsageError(f'{name}={value!r}: give an integer of 1 or more')
-
-
 def _check_arguments(numbers: dict[str, Any]) -> None:
   """Raises `UsageError` over what is no number of a recipe, or of files."""
   leaves = recipe_flags.leaves()
@@ -226,18 +223,11 @@ def _check_arguments(numbers: dict[str, Any]) -> None:
     )
 
 
-def _value(value: Any) -> Any:
-  """Returns a number as recipes have it: numpy's become Python's."""
-  if isinstance(value, (list, tuple, np.ndarray)):
-    return tuple(map(_value, np.asarray(value).tolist()))
-  return value.item() if isinstance(value, np.generic) else value
-
-
 def _path(name: str, given: Any) -> str:
   """Returns a path as a text."""
   if not isinstance(given, (str, os.PathLike)):
     raise errors.UsageError(f'{name} is a {type(given).__name__}: give a path')
-  return os.path.expanduser(os.fspath(given))
+  return paths.expand(os.fsdecode(given))
 
 
 def _loaded_teacher(teacher: Any) -> keras.Model | None:

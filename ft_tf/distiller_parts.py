@@ -9,7 +9,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import catalogue, errors, factors, recipe_flags, recipes
+from ft_tf import (
+  catalogue,
+  errors,
+  factors,
+  python_arguments,
+  recipe_flags,
+  recipes,
+)
 from ft_tf.data import arrays, example_sets
 from ft_tf.methods import factor_transfer, registry
 from ft_tf.models import (
@@ -147,11 +154,8 @@ def paraphraser_optimizer() -> keras.optimizers.Optimizer:
 
 def _recipe(numbers: dict[str, Any]) -> recipes.Recipe:
   """Returns a recipe with the numbers, checked."""
-  if numbers['method'] not in _METHODS:
-    raise errors.UsageError(
-      f'method={numbers["method"]!r}: give one of {", ".join(_METHODS)}'
-    )
-  if numbers['beta'] == recipes.AUTO:
+  python_arguments.check_choice('method', numbers['method'], _METHODS)
+  if isinstance(numbers['beta'], str) and numbers['beta'] == recipes.AUTO:
     raise errors.UsageError(
       "beta='auto' is measured on cross entropy, and this task may have "
       'another loss: give a number'

@@ -2,8 +2,10 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 _SUGGESTIONS = 3
+_SHOWN = 60  # characters of a value
 
 
 class UsageError(ValueError):
@@ -29,6 +31,12 @@ class WorkerError(TrainingError):
 def first_line(error: Exception) -> str:
   """Returns the first line of what an error says, or its type's name."""
   return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def show(value: Any) -> str:
+  """Returns a value of any type for a message: on one line, and its start."""
+  text = ' '.join(repr(value).split())
+  return text if len(text) <= _SHOWN else f'{text[:_SHOWN]}...'
 
 
 def did_you_mean(name: str, known: Iterable[str], *, prefix: str = '') -> str:

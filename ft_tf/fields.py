@@ -1,20 +1,22 @@
 """The fields of a recipe: help text, bounds, and the check of a value."""
 
 import dataclasses
-import numbers
+import sys
+import typing
 from collections.abc import Mapping
 from typing import Any
 
 from ft_tf import errors, sizes
 
-# The values that a type of field accepts; NumPy scalars are numbers too.
-_ACCEPTED: dict[object, type | tuple[type, ...]] = {
-  int: numbers.Integral,
-  float: numbers.Real,
-  bool: bool,
-  str: str,
-  float | str: (numbers.Real, str),
-  sizes.Size: (numbers.Integral, str),
+# The values that a type of field accepts. A bool is an int for Python, and no
+# number of a recipe; fractions could not be written to its file.
+_ACCEPTED: dict[object, tuple[type, ...]] = {
+  int: (int,),
+  float: (int, float),
+  bool: (bool,),
+  str: (str,),
+  float | str: (int, float, str),
+  sizes.Size: (int, str),
 }
 
 
@@ -68,11 +70,13 @@ def read(spec: dataclasses.Field, flag: str, value: Any) -> Any:
   Args:
     spec: A field made by `field`.
     flag: The flag that a message names.
-    value: The value, of which that of a size has several forms.
+    value: The value. NumPy's numbers become Python's; lists and arrays become
+      tuples; the texts of a size become one.
 
   Raises:
     UsageError: it is not a size, where the field is one.
   """
+  value = _plain(value)
   if spec.type != sizes.Size:
     return value
   try:
@@ -89,22 +93,39 @@ def check(spec: dataclasses.Field, flag: str, value: Any) -> None:
   Args:
     spec: A field made by `field`.
     flag: The flag that the message names.
-    value: The value, or a tuple whose elements are checked one by one.
+    value: The value; the elements of a tuple are checked one by one.
   """
   kind: Any = spec.type
-  for element in value if isinstance(value, tuple) else (value,):
-    # The type of the elements of a tuple: int of tuple[int, ...].
-    accepted = _ACCEPTED.get(kind) or _ACCEPTED[kind.__args__[0]]
-    if not isinstance(element, accepted):
+  # As of tuple[int, ...].
+  several = typing.get_origin(kind) is tuple
+  accepted = _ACCEPTED[typing.get_args(kind)[0] if several else kind]
+  if isinstance(value, tuple) != several:
+    raise errors.UsageError(
+      f'--{flag}={errors.show(value)}: {spec.metadata["help"]}; give '
+      f'{"several values, or one in a tuple" if several else "one value"}'
+    )
+  for element in value if several else (value,):
+    if not isinstance(element, accepted) or (
+      isinstance(element, bool) and bool not in accepted
+    ):
       raise errors.UsageError(
-        f'--{flag}={element!r}: {spec.metadata["help"]}; it is not of the type '
-        f'{getattr(kind, "__name__", kind)}'
+        f'--{flag}={errors.show(element)}: {spec.metadata["help"]}; it is not '
+        f'of the type {kind if several else getattr(kind, "__name__", kind)}'
       )
     expected = _expected(spec.metadata, element)
     if expected:
       raise errors.UsageError(
         f'--{flag}={element}: {spec.metadata["help"]}; give {expected}'
       )
+
+
+def _plain(value: Any) -> Any:
+  """Returns numbers and arrays of NumPy, and lists, as Python's and tuples."""
+  if hasattr(value, 'tolist'):
+    value = value.tolist()
+  return (
+    tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
+  )
 
 
 def _expected(metadata: Mapping[str, Any], value: Any) -> str:
@@ -115,7 +136,8 @@ def _expected(metadata: Mapping[str, Any], value: Any) -> str:
     if metadata['words'] and value not in metadata['words']:
       return f'a number, or {" or ".join(metadata["words"])}'
     return ''
-  if isinstance(value, float) and not abs(value) < float('inf'):
+  # An int may be larger than any float.
+  if not abs(value) <= sys.float_info.max:
     return 'a finite number'
   if metadata['least'] is not None and value < metadata['least']:
     return f'{metadata["least"]} or more'

@@ -22,8 +22,13 @@ def expand(text: str) -> str:
       returned unchanged.
 
   Raises:
-    UsageError: there is no such user, or no path can be so long.
+    UsageError: there is no such user, or no path can be so.
   """
+  if '\0' in text:
+    raise errors.UsageError(
+      f'{errors.show(text)} has a null byte, which no path can have: give '
+      'another'
+    )
   if _count_bytes(text) > _LONGEST:
     raise errors.UsageError(
       f'{text[:40]}... has more than {_LONGEST:,} bytes: give a shorter path'

@@ -27,7 +27,7 @@ def in_messages() -> Iterator[None]:
   try:
     yield
   except (errors.UsageError, errors.TrainingError) as error:
-    text = str(error)
+    text = ' '.join(str(error).splitlines())
     for pattern, words in _WORDS.items():
       text = re.sub(pattern, words, text)
     raise type(error)(text) from error

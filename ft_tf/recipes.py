@@ -30,6 +30,7 @@ NONE, BALANCED = 'none', 'balanced'  # as of `Recipe.class_weights`
 SGD, ADAMW = 'sgd', 'adamw'  # as of `Classifier.optimizer`
 # Keras's seeds have 32 bits; those of further students are higher.
 LARGEST_SEED = 2**31 - 1
+MOST_SEEDS = 1000  # of students in one command
 MOST_EPOCHS = 100_000
 LARGEST_RATE = (
   1e30  # What diverges is a matter of the run; float32 ends at 3e38.

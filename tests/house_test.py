@@ -55,6 +55,7 @@ _ROOMS = (
   'run_space',
   'compression',
   'python_terms',
+  'python_arguments',
   'results',
   'api',
   'distiller_parts',

@@ -16,7 +16,15 @@ import sys
 
 from absl import flags
 
-from ft_tf import arms, catalogue, comparison, errors, rehearsal, workshop
+from ft_tf import (
+  arms,
+  catalogue,
+  comparison,
+  errors,
+  recipes,
+  rehearsal,
+  workshop,
+)
 from ft_tf.cli import flag_sets, outcome, settings
 from ft_tf.data import datasets
 from ft_tf.report import closing, tables
@@ -45,7 +53,7 @@ def define_flags(values: flags.FlagValues) -> None:
     1,
     'number of seeds to train each method with, starting at --seed',
     lower_bound=1,
-    upper_bound=flag_sets.MOST_SEEDS,
+    upper_bound=recipes.MOST_SEEDS,
   )
   flag_sets.define(
     values,

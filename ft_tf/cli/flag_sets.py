@@ -35,7 +35,6 @@ GROUPS = (
   CHECKS,
   OTHER,
 )
-MOST_SEEDS = 1000
 _MOST_REPLICAS = 256
 ALL_STAGES = ('data', 'teacher', 'paraphraser', 'student')
 
@@ -257,7 +256,7 @@ def define_students(values: flags.FlagValues, *, seeds: int = 1) -> None:
     seeds,
     'number of seeds to train, starting at --seed',
     lower_bound=1,
-    upper_bound=MOST_SEEDS,
+    upper_bound=recipes.MOST_SEEDS,
   )
   define(
     values,

@@ -11,6 +11,8 @@ import numpy as np
 from ft_tf import errors
 from ft_tf.data import arrays
 
+# Names in no order, or one name.
+_NO_LISTS = (str, bytes, Mapping, set, frozenset)
 _NAMED = 5  # labels that a message lists
 _LARGEST = 2**31 - 1  # of labels; what is larger is a mistake, not a class
 
@@ -74,14 +76,18 @@ def to_names(
   """
   if given is None:
     return None
-  if isinstance(given, (str, bytes, Mapping, set, frozenset)):
+  try:
+    listed = None if isinstance(given, _NO_LISTS) else list(given)
+  except Exception:  # Other libraries' values raise any exception.
+    listed = None
+  if listed is None:
     raise errors.UsageError(
       f'label_names is {arrays.describe(given)}: give a list of names, in the '
       'order of the labels'
     )
   names = [
     name.decode() if isinstance(name, bytes) else str(name)
-    for name in np.ravel(arrays.to_array('label_names', list(given))).tolist()
+    for name in np.ravel(arrays.to_array('label_names', listed)).tolist()
   ]
   repeated = sorted({name for name in names if names.count(name) > 1})
   if repeated:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 
 from ft_tf import errors
 from ft_tf.export import formats
@@ -64,7 +65,7 @@ class Limits:
     """
     return [
       _read_limit(flag, value)
-      for flag, value in dataclasses.asdict(self).items()
+      for flag, value in vars(self).items()
       if value is not None
     ]
 
@@ -84,6 +85,13 @@ class Limits:
 
 
 def _read_limit(flag: str, value: float | str) -> Limit:
+  example = f'--{flag}=fp32:{2 if flag == "max_latency_ms" else 10**6}'
+  wanted = (
+    'give a number above 0 for the int8 file, or with the name of another '
+    f'file, such as {example}'
+  )
+  if isinstance(value, bool) or not isinstance(value, (str, numbers.Real)):
+    raise errors.UsageError(f'--{flag}={errors.show(value)}: {wanted}')
   name, _, number = str(value).rpartition(':')
   name = name or USUAL
   if name not in formats.FORMATS:
@@ -102,11 +110,7 @@ def _read_limit(flag: str, value: float | str) -> Limit:
   except ValueError:
     most = math.nan
   if not 0 < most < math.inf:
-    example = f'--{flag}=fp32:{2 if flag == "max_latency_ms" else 10**6}'
-    raise errors.UsageError(
-      f'--{flag}={value}: give a number above 0 for the int8 file, or with the '
-      f'name of another file, such as {example}'
-    )
+    raise errors.UsageError(f'--{flag}={value}: {wanted}')
   if flag == 'max_ram' and not formats.FORMATS[name].file.endswith('.tflite'):
     raise errors.UsageError(
       f'--{flag}={value}: {name} is run without a tensor arena; give a format '
