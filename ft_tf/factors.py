@@ -17,12 +17,13 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from ft_tf import errors
+from ft_tf import errors, python_arguments
 from ft_tf.models import layers
 
 _SLOPE = 0.1
 # The paper's form, the bottleneck form, or that which the width asks for.
 FORMS = ('auto', 'paper', 'bottleneck')
+_MOST_CHANNELS = 2**31 - 1  # that a convolution of TensorFlow can have
 _WIDEST = 256  # channels of the widest map that 'auto' gives the paper's form
 _WIDEST_MIDDLE = 256  # channels of a bottleneck's 3x3 layer
 
@@ -49,10 +50,7 @@ class _Chain(keras.Model):
       UsageError: there is no such form.
     """
     super().__init__(**kwargs)
-    if form not in FORMS:
-      raise errors.UsageError(
-        f'--factor_form={form}: give {", ".join(FORMS[:-1])} or {FORMS[-1]}'
-      )
+    python_arguments.check_choice('form', form, FORMS)
     self.form = form
 
   def _settle_form(self, *channels):
@@ -156,12 +154,13 @@ class Paraphraser(_Chain):
       **kwargs: See `keras.Model`.
 
     Raises:
-      UsageError: the rate is not above 0, or there is no such form.
+      UsageError: the rate is no number above 0, or there is no such form.
     """
     super().__init__(form, **kwargs)
-    if not rate > 0:
+    python_arguments.check_number('rate', rate)
+    if rate <= 0:
       raise errors.UsageError(
-        f'--rate={rate}: the paraphrase rate must be above 0'
+        f'rate={rate}: the paraphrase rate must be above 0'
       )
     self.rate = rate
     self.layer = layer
@@ -257,12 +256,10 @@ class Translator(_Chain):
       **kwargs: See `keras.Model`.
 
     Raises:
-      UsageError: there is no such form.
-      ValueError: `channels` is less than 1.
+      UsageError: there is no such form, or `channels` is no number of them.
     """
     super().__init__(form, **kwargs)
-    if channels < 1:
-      raise ValueError(f'a factor has 1 channel or more, not {channels}')
+    python_arguments.check_count('channels', channels, _MOST_CHANNELS)
     self.channels = channels
     self.batch_norm = batch_norm
 

@@ -167,9 +167,17 @@ class ParaphraserTest(parameterized.TestCase):
     self.assertEqual(loaded.rate, 0.75)
     np.testing.assert_array_equal(loaded.encode(x), factor)
 
-  @parameterized.parameters(0, -0.5, float('nan'))
-  def test_rate_that_is_not_positive_is_refused(self, rate):
-    with self.assertRaisesRegex(errors.UsageError, 'above 0'):
+  @parameterized.parameters(
+    (0, 'rate=0: .*must be above 0'),
+    (-0.5, 'rate=-0.5: .*must be above 0'),
+    (float('nan'), 'rate=nan: give a number'),
+    (float('inf'), 'rate=inf: give a number'),
+    (None, 'rate=None: give a number'),
+    ('0.5', "rate='0.5': give a number"),
+    ([1], r'rate=\[1\]: give a number'),
+  )
+  def test_rate_that_is_not_positive_is_refused(self, rate, message):
+    with self.assertRaisesRegex(errors.UsageError, message):
       factors.Paraphraser(rate)
 
   def test_rate_that_leaves_no_channel_is_refused(self):
@@ -285,7 +293,7 @@ class FormTest(parameterized.TestCase):
       lambda: factors.Translator(4, form='narrow'),
     ):
       with self.assertRaisesRegex(
-        errors.UsageError, '--factor_form=narrow: give auto, paper or bottle'
+        errors.UsageError, "form='narrow': give one of auto, paper, bottle"
       ):
         make()
 
@@ -311,9 +319,12 @@ class TranslatorTest(absltest.TestCase):
     translator.save(path)
     np.testing.assert_array_equal(keras.models.load_model(path)(x), factor)
 
-  def test_factor_without_channels_is_refused(self):
-    with self.assertRaisesRegex(ValueError, '1 channel or more'):
-      factors.Translator(0)
+  def test_number_of_channels_that_is_none_is_refused(self):
+    for channels in (0, 2.5, None, 'six', 10**30):
+      with self.assertRaisesRegex(
+        errors.UsageError, f'channels={channels!r}: give an integer of 1'
+      ):
+        factors.Translator(channels)
 
 
 if __name__ == '__main__':
