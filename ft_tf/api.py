@@ -170,7 +170,7 @@ def distill(
 
 @contextlib.contextmanager
 def _folder(workdir: Any) -> Iterator[run_dir.RunDir]:
-  """Yields the run folder; a temporary one is kept unless nothing began."""
+  """Yields the run folder; what a refused call has written is removed."""
   if tf_config.read() is not None:
     raise errors.UsageError(
       'TF_CONFIG is set, and this call trains on one machine: unset it, or '
@@ -179,7 +179,13 @@ def _folder(workdir: Any) -> Iterator[run_dir.RunDir]:
   if workdir is not None:
     given = run_dir.RunDir(_path('workdir', workdir))
     run_dir.check_writable(given.path)
-    yield given
+    missing = _first_missing(_models(given))
+    try:
+      yield given
+    except errors.UsageError:
+      if missing and not given.begun():
+        shutil.rmtree(missing, ignore_errors=True)
+      raise
     return
   run = run_dir.RunDir(tempfile.mkdtemp(prefix='ft_tf-'))
   try:
@@ -189,6 +195,19 @@ def _folder(workdir: Any) -> Iterator[run_dir.RunDir]:
       print(f'workdir: {run.path}', file=sys.stderr, flush=True)
     else:
       shutil.rmtree(run.path)
+
+
+def _first_missing(path: str) -> str | None:
+  """Returns the first part of a path that does not exist; None: all do."""
+  missing = None
+  while not os.path.lexists(path):
+    missing, path = path, os.path.dirname(path)
+  return missing
+
+
+def _models(run: run_dir.RunDir) -> str:
+  """Returns the folder of the models that are given in memory."""
+  return os.path.join(run.path, 'given')
 
 
 def _defaults(source: array_source.Arrays) -> dict[str, Any]:
@@ -323,7 +342,7 @@ def _model(
     first = os.path.join(folder, f'{name}.keras')
     given.save(first)
     checks.check_classifier(model_files.load(first), f'the {name}')
-  path = os.path.join(run.path, 'given', f'{name}.keras')
+  path = os.path.join(_models(run), f'{name}.keras')
   if not (
     os.path.exists(path) and _same(model_files.load(path), given, images[:1])
   ):

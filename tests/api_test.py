@@ -282,6 +282,21 @@ class DistillTest(absltest.TestCase):
       self.assertNotRegex(str(e.exception), r'--|\n')
     self.assertEmpty(os.listdir(folder))
 
+  def test_refused_call_leaves_no_copies_of_models_in_memory(self):
+    models = {'teacher': _dense((8, 8, 1)), 'student': _dense((8, 8, 1))}
+    above = self.create_tempdir().full_path
+    for workdir in (above, os.path.join(above, 'new', 'run')):
+      with self.assertRaisesRegex(errors.UsageError, 'beta=-1.0'):
+        self._distill(**models, workdir=workdir, beta=-1.0)
+      self.assertEmpty(os.listdir(above))
+    # What was there before the call stays.
+    kept = os.path.join(above, 'given', 'notes.txt')
+    os.makedirs(os.path.dirname(kept))
+    pathlib.Path(kept).touch()
+    with self.assertRaisesRegex(errors.UsageError, 'beta=-1.0'):
+      self._distill(**models, workdir=above, beta=-1.0)
+    self.assertTrue(os.path.exists(kept))
+
   def test_run_that_fails_is_told_in_pythons_terms_too(self):
     lower = errors.TrainingError('the loss is NaN: lower --learning_rate')
     with (

@@ -1,8 +1,8 @@
 """Python's calls with values of any kind in the place of any argument.
 
 Training itself is left out: what is tried is that a wrong value is refused
-before it begins, in one line. `FT_TF_FAULTS_CASES` is the number of each kind,
-`FT_TF_FAULTS_SEED` draws others.
+before it begins, in one line, and leaves nothing. `FT_TF_FAULTS_CASES` is the
+number of each kind, `FT_TF_FAULTS_SEED` draws others.
 """
 
 import decimal
@@ -10,6 +10,7 @@ import fractions
 import inspect
 import os
 import pathlib
+import shutil
 import sys
 from unittest import mock
 
@@ -60,7 +61,7 @@ def _odd_values():
   numbers += [0.0, 0.5, -0.5, 1e-30, 1e308, float('nan'), float('inf')]
   numbers += [np.float32(2), np.int64(3), np.True_, np.array(3), np.nan]
   texts = ['', ' ', 'x', 'ft', 'auto', '\0', 'a\nb', 'a/b', '~', '\udcff']
-  texts += ['/dev/null', '/nowhere/x', 'a' * 300, 'a' * 5000, '-1', '1e5']
+  texts += ['/dev/null', '/dev/null/x', 'a' * 300, 'a' * 5000, '-1', '1e5']
   texts += ['fp32:nan', 'int8:', 'flexible:1e400', ':1', 'resnet20', 'digits']
   texts += [b'x', b'\xff', bytearray(b'a'), memoryview(b'a')]
   groups = [(), [], {}, set(), [1], (1, 2), ['int8_io'], [None], [['a']]]
@@ -93,10 +94,11 @@ class ArgumentsTest(absltest.TestCase):
     self.enterContext(
       mock.patch.object(api.compression, 'compress', side_effect=_BeganError)
     )
-    # A relative path as workdir is one in here.
-    before = os.getcwd()
-    self.addCleanup(os.chdir, before)
-    os.chdir(self.create_tempdir().full_path)
+    # A relative path as workdir is one in here, and so is one of `~`.
+    self.addCleanup(os.chdir, os.getcwd())
+    self.folder = self.create_tempdir().full_path
+    os.chdir(self.folder)
+    self.enterContext(mock.patch.dict(os.environ, {'HOME': self.folder}))
 
   def test_distill_refuses_in_a_line_what_it_cannot_take(self):
     blobs = fixtures.Blobs()
@@ -150,7 +152,10 @@ class ArgumentsTest(absltest.TestCase):
         ends['began'] += 1
       except errors.UsageError as error:
         self.assertNotIn('\n', str(error), changes)
+        self.assertEmpty(os.listdir(self.folder), changes)
         ends['refused'] += 1
+      for name in os.listdir(self.folder):
+        shutil.rmtree(name)
 
     run()
     self.assertGreater(ends['refused'], _CASES // 2)
