@@ -22,7 +22,7 @@ def expand(text: str) -> str:
       returned unchanged.
 
   Raises:
-    UsageError: there is no such user, or no path can be so.
+    UsageError: there is no such user, or no path can have this text.
   """
   if '\0' in text:
     raise errors.UsageError(
