@@ -80,9 +80,9 @@ def _odd_values():
 
 
 def _cases(names, values):
-  """Returns a strategy of one or two arguments with odd values."""
+  """Returns a strategy of no more than two arguments with odd values."""
   return st.dictionaries(
-    st.sampled_from(names), st.sampled_from(values), min_size=1, max_size=2
+    st.sampled_from(names), st.sampled_from(values), max_size=2
   )
 
 
@@ -159,6 +159,7 @@ class ArgumentsTest(absltest.TestCase):
 
     run()
     self.assertGreater(ends['refused'], _CASES // 2)
+    # The call without any odd value is among them.
     self.assertGreater(ends['began'], 0)
 
 
