@@ -13,6 +13,36 @@ from hypothesis import strategies as st
 from tests.faults import fuzz_inputs, mutations, sandbox, storage_faults
 
 
+def count_ends(
+  cases: st.SearchStrategy[Any],
+  count: int,
+  try_one: Callable[[Any], int | str],
+) -> Counter[int | str]:
+  """Returns how many cases, drawn under the seed, had each end.
+
+  Args:
+    cases: What is drawn from.
+    count: How many are drawn.
+    try_one: Runs a case and returns its end.
+  """
+  ends: Counter[int | str] = Counter()
+
+  @seed(storage_faults.SEED)
+  @settings(
+    max_examples=count,
+    deadline=None,
+    database=None,
+    phases=(Phase.generate,),
+    suppress_health_check=list(HealthCheck),
+  )
+  @given(cases)
+  def run(case):
+    ends[try_one(case)] += 1
+
+  run()
+  return ends
+
+
 class FuzzCase(absltest.TestCase):
   """A test whose class has a sandbox with the inputs of the fuzz.
 
@@ -47,23 +77,8 @@ class FuzzCase(absltest.TestCase):
       count: How many are drawn.
       try_one: Runs a case and returns its exit code.
     """
-    codes: Counter[int | str] = Counter()
-
-    @seed(storage_faults.SEED)
-    @settings(
-      max_examples=count,
-      deadline=None,
-      database=None,
-      phases=(Phase.generate,),
-      suppress_health_check=list(HealthCheck),
-    )
-    @given(cases)
-    def run(case):
-      codes[try_one(case)] += 1
-
     with self.box.entered():
-      run()
-    return codes
+      return count_ends(cases, count, try_one)
 
   def check(
     self,
