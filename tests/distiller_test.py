@@ -48,6 +48,31 @@ class StepTest(parameterized.TestCase):
       for now, then in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(now, then)
 
+  def test_step_is_that_of_fit_for_layers_frozen_later_and_own_losses(self):
+    penalties = {'kernel_regularizer': 'l2', 'activity_regularizer': 'l1'}
+    images, labels = small.data(8)
+    ends = []
+    for kind in ('distiller', 'fit'):
+      keras.utils.set_random_seed(0)
+      image = keras.Input(small.SHAPE)
+      x = keras.layers.Conv2D(4, 3, name='maps', **penalties)(image)
+      x = keras.layers.BatchNormalization(name='frozen')(x)
+      x = keras.layers.Conv2D(4, 1, strides=2, **penalties)(x)
+      x = keras.layers.BatchNormalization(name='freed', trainable=False)(x)
+      x = keras.layers.GlobalAveragePooling2D()(x)
+      model = student = keras.Model(image, keras.layers.Dense(3)(x))
+      if kind == 'distiller':
+        model = small.trained(student=student, beta=0.0)
+      for name in ('frozen', 'freed'):
+        layer = student.get_layer(name)
+        layer.trainable = not layer.trainable
+      model.compile(keras.optimizers.SGD(0.1), small.LABELS)
+      history = model.fit(images, labels, batch_size=8, epochs=2, verbose=0)
+      ends.append((history.history['loss'], student.get_weights()))
+    (losses, ours), (expected, theirs) = ends
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    small.assert_weights_close(self, ours, theirs)
+
   def test_weights_of_examples_count_in_both_losses(self):
     images, labels = small.data(16)
     alone = small.trained()

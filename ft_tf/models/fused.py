@@ -8,7 +8,7 @@ given model stays plain Keras, and is the one that is evaluated and saved; any
 model fits, a user's own included.
 """
 
-from typing import Self
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -20,19 +20,34 @@ from ft_tf.models import graph
 _BLOCK = 16
 
 
-class FusedBatchNormalization(keras.layers.BatchNormalization):
-  """Keras's layer with its training pass in one `FusedBatchNormV3`.
+class _OtherKernel(keras.layers.Layer):
+  """A layer in the place of another that is built.
+
+  Variables, whether it is frozen, and losses are the other's, whatever becomes
+  of it later.
+  """
+
+  def __init__(self, layer: keras.layers.Layer):
+    super().__init__(
+      name=layer.name,
+      trainable=layer.trainable,
+      dtype=layer.dtype_policy,
+      activity_regularizer=layer.activity_regularizer,
+    )
+    self.layer = layer
+    self.supports_masking = layer.supports_masking
+    self.built = True
+
+  def add_loss(self, loss: Any) -> None:
+    self.layer.add_loss(loss)
+
+
+class FusedBatchNormalization(_OtherKernel):
+  """Batch norm with its training pass in one `FusedBatchNormV3`.
 
   Same constants, weights, mathematics and moving statistics. Statistics, scale
   and offset are float32 whatever the dtype of the maps.
   """
-
-  @classmethod
-  def sharing(cls, layer: keras.layers.BatchNormalization) -> Self:
-    """Returns a layer that shares the variables of one that is built."""
-    fused = cls.from_config(layer.get_config())
-    graph.share_batch_norm(layer, fused)
-    return fused
 
   def call(
     self,
@@ -41,45 +56,32 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     mask: tf.Tensor | None = None,
   ) -> tf.Tensor:
     """Returns maps `[B, H, W, C]` normalised, in their own dtype."""
-    if not (training and self.trainable) or mask is not None:
-      return super().call(inputs, training=training, mask=mask)
-    channels = self.moving_mean.shape[0]
+    layer = self.layer
+    if not (training and layer.trainable) or mask is not None:
+      return layer.call(inputs, training=training, mask=mask)
+    channels = layer.moving_mean.shape[0]
     dtype = inputs.dtype
     if channels % _BLOCK and not _has_accelerator():
       # oneDNN takes 3 to 5 times as long for such maps in bfloat16.
       inputs = tf.cast(inputs, tf.float32)
     y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
       x=inputs,
-      scale=self.gamma.value if self.scale else tf.ones([channels]),
-      offset=self.beta.value if self.center else tf.zeros([channels]),
+      scale=layer.gamma.value if layer.scale else tf.ones([channels]),
+      offset=layer.beta.value if layer.center else tf.zeros([channels]),
       mean=tf.zeros([0]),
       variance=tf.zeros([0]),
-      epsilon=self.epsilon,
+      epsilon=layer.epsilon,
       is_training=True,
     )
     # The kernel returns the unbiased variance (over n - 1), while Keras keeps
     # the biased one (over n) in its moving statistics.
     count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
     for moving, value in (
-      (self.moving_mean, mean),
-      (self.moving_variance, variance * ((count - 1) / count)),
+      (layer.moving_mean, mean),
+      (layer.moving_variance, variance * ((count - 1) / count)),
     ):
-      moving.assign(moving * self.momentum + value * (1 - self.momentum))
+      moving.assign(moving * layer.momentum + value * (1 - layer.momentum))
     return tf.cast(y, dtype)
-
-
-class _OtherKernel(keras.layers.Layer):
-  """A layer in the place of a convolution that is built."""
-
-  def __init__(self, convolution: keras.layers.Layer):
-    """Wraps a layer and shares its variables."""
-    super().__init__(
-      name=convolution.name,
-      trainable=convolution.trainable,
-      dtype=convolution.dtype_policy,
-    )
-    self.convolution = convolution
-    self.built = True
 
 
 class SubsampledConvolution(_OtherKernel):
@@ -92,15 +94,15 @@ class SubsampledConvolution(_OtherKernel):
 
   def call(self, inputs: tf.Tensor) -> tf.Tensor:
     """Returns maps `[B, ceil(H / rows), ceil(W / columns), C]`."""
-    rows, columns = self.convolution.strides
+    rows, columns = self.layer.strides
     y = keras.ops.conv(
       inputs[:, ::rows, ::columns],
-      self.convolution.kernel,
+      self.layer.kernel,
       data_format='channels_last',
     )
-    if self.convolution.use_bias:
-      y += self.convolution.bias
-    return self.convolution.activation(y)
+    if self.layer.use_bias:
+      y += self.layer.bias
+    return self.layer.activation(y)
 
 
 class DepthwiseConvolution(_OtherKernel):
@@ -116,7 +118,7 @@ class DepthwiseConvolution(_OtherKernel):
 
   def call(self, inputs: tf.Tensor) -> tf.Tensor:
     """Returns maps `[B, H', W', C * multiplier]`."""
-    layer = self.convolution
+    layer = self.layer
     setting = {
       'strides': [1, *layer.strides, 1],
       'padding': layer.padding.upper(),
@@ -196,7 +198,7 @@ def _with_other_kernel(layer):
     or layer.compute_dtype not in ('float32', 'bfloat16', 'float16')
   ):
     return layer
-  return FusedBatchNormalization.sharing(layer)
+  return FusedBatchNormalization(layer)
 
 
 def is_subsampling(layer: keras.Operation) -> bool:

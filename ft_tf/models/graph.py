@@ -137,24 +137,6 @@ def flat_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
   return layer._flatten_layers()
 
 
-def share_batch_norm(
-  source: keras.layers.BatchNormalization,
-  target: keras.layers.BatchNormalization,
-) -> None:
-  """Gives a batch norm the very variables of another.
-
-  Args:
-    source: A layer that is built.
-    target: A layer of the same configuration that is not; it is then.
-  """
-  for name in ('gamma', 'beta', 'moving_mean', 'moving_variance'):
-    setattr(target, name, getattr(source, name))
-  target.input_spec = source.input_spec
-  target._reduction_axes = source._reduction_axes
-  # Not by build(), which would make variables of its own.
-  target.built = True
-
-
 def variable_index(optimizer: keras.optimizers.Optimizer, variable: Any) -> int:
   """Returns the place of a variable among those an optimizer was built with.
 

@@ -34,7 +34,8 @@ def compile_steps(
   Args:
     strategy: The devices.
     forward: From a replica's batch to `{term: scalar}`, its share of the global
-      mean; 'loss' is what the gradients are of. It runs the models in training.
+      mean; the gradients are of 'loss' and what the models add to it: their
+      regularizers and `add_loss`. It runs the models in training.
     terms: The names of the terms.
     models: Whose trainable variables the optimizer moves, and whose others
       (batch-norm statistics, states of random layers) the forward pass does.
@@ -57,12 +58,15 @@ def compile_steps(
   def differentiate(values, scale, state, batch):
     """Returns terms, gradients and the others' new values: a pure function."""
     scope = keras.StatelessScope(
-      [*zip(moved + others, values, strict=True), (generator.state, state)]
+      [*zip(moved + others, values, strict=True), (generator.state, state)],
+      collect_losses=True,
     )
     watched = values[: len(moved)]
     with scope, graph.drawing_from(generator), tf.GradientTape() as tape:
       tape.watch(watched)
       values_of_terms = forward(batch)
+      own = [*scope.losses, *_regularizations(moved, watched)]
+      values_of_terms['loss'] += _share(own)
       # Scaled for float16, whose small gradients would vanish; the optimizer
       # divides them again.
       loss = values_of_terms['loss'] * scale
@@ -98,6 +102,23 @@ def compile_steps(
     return repeat(strategy, step, terms, iterator, count, average=average)
 
   return train_steps
+
+
+def _regularizations(
+  variables: Iterable[keras.Variable], values: Iterable[tf.Tensor]
+) -> list[tf.Tensor]:
+  """Returns what variables' regularizers add to a loss."""
+  return [
+    variable.regularizer(value)
+    for variable, value in zip(variables, values, strict=True)
+    if variable.regularizer is not None
+  ]
+
+
+def _share(losses: Iterable[tf.Tensor]) -> float | tf.Tensor:
+  """Returns a replica's share of the models' own losses, as Keras has it."""
+  replicas = tf.distribute.get_strategy().num_replicas_in_sync
+  return sum(tf.cast(tf.reduce_sum(x), tf.float32) / replicas for x in losses)
 
 
 def find_correct(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

@@ -114,6 +114,19 @@ class FusedBatchNormalizationTest(parameterized.TestCase):
     for now, then in zip(model.weights, before, strict=True):
       np.testing.assert_array_equal(now.numpy(), then)
 
+  def test_layer_may_be_frozen_or_freed_later(self):
+    model = _norm()
+    twin, layer = fused.fuse(model), model.get_layer('norm')
+    x = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
+    for trainable in (False, True):
+      layer.trainable = trainable
+      before = layer.moving_mean.numpy()
+      y = twin(x, training=True)
+      moved = (layer.moving_mean.numpy() != before).any()
+      self.assertEqual(moved, trainable)
+      expected = model(x, training=True)
+      np.testing.assert_allclose(y, expected, atol=2e-6)
+
   @parameterized.parameters(
     {'axis': 1}, {'synchronized': True}, {'renorm': True}
   )
@@ -313,6 +326,30 @@ class FuseTest(parameterized.TestCase):
     x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
     expected = model(x, training=True)
     np.testing.assert_allclose(twin(x, training=True), expected, atol=1e-5)
+
+  def test_losses_of_layers_are_those_of_the_plain_model(self):
+    penalty = {'activity_regularizer': 'l1', 'kernel_regularizer': 'l2'}
+    x = inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 1, strides=2, **penalty)(x)
+    x = keras.layers.DepthwiseConv2D(5, activity_regularizer='l2')(
+      keras.layers.ZeroPadding2D()(x)
+    )
+    x = keras.layers.BatchNormalization(
+      activity_regularizer='l2', gamma_regularizer='l1'
+    )(x)
+    model = networks.disturb(keras.Model(inputs, x))
+    twin = fused.fuse(model)
+    kept = [layer for layer in twin.layers if layer in model.layers]
+    self.assertLen(kept, 1)  # the padding
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    model(x, training=True)
+    expected = sorted(float(loss) for loss in model.losses)
+    twin(x, training=True)
+    # To the model that holds the layers, too, as a Distiller holds its student.
+    for found in (twin.losses, model.losses):
+      found = sorted(float(loss) for loss in found)
+      np.testing.assert_allclose(found, expected, rtol=1e-4)
+    self.assertLen(expected, 5)
 
   def test_layer_that_is_called_twice_stays_one(self):
     inputs = keras.Input((4, 4, 2))

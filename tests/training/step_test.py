@@ -74,7 +74,59 @@ def _draw(seed=0, replicas=1, count=4):
   return train_steps(batches, tf.constant(count))['loss'].numpy()
 
 
+class _Costly(keras.layers.Layer):
+  """Adds to the loss by itself."""
+
+  def call(self, x):
+    self.add_loss(0.3 * keras.ops.mean(x**2))
+    return x
+
+
+def _with_own_losses():
+  """Returns a model with each kind of loss that Keras adds by itself."""
+  keras.utils.set_random_seed(0)
+  inputs = keras.Input((3,))
+  x = keras.layers.Dense(
+    4, kernel_regularizer='l2', activity_regularizer=keras.regularizers.L2(0.2)
+  )(inputs)
+  frozen = keras.layers.Dense(4, kernel_regularizer='l1', trainable=False)
+  return keras.Model(inputs, keras.layers.Dense(1)(_Costly()(frozen(x))))
+
+
 class CompileStepsTest(parameterized.TestCase):
+  @parameterized.product(replicas=(1, 2), jit=(False, True))
+  def test_own_losses_of_a_model_count_as_in_fit(self, replicas, jit):
+    reference = _with_own_losses()
+    reference.compile(keras.optimizers.SGD(0.1), 'mse')
+    batches = [
+      (batch['x'], batch['y']) for batch in _batches(fixtures.strategy())
+    ]
+    expected = [reference.train_on_batch(*batch) for batch in batches]
+    strategy = fixtures.strategy(replicas)
+    with strategy.scope():
+      model = _with_own_losses()
+      optimizer = keras.optimizers.SGD(0.1)
+      optimizer.build(model.trainable_variables)
+
+    def forward(batch):
+      error = model(batch['x'], training=True)[:, 0] - batch['y']
+      return {'loss': tf.reduce_sum(error**2) / 8}
+
+    train_steps = step.compile_steps(
+      strategy,
+      forward,
+      terms=('loss',),
+      models=[model],
+      optimizer=optimizer,
+      jit=jit,
+    )
+    found = train_steps(_batches(strategy), tf.constant(4))['loss']
+    np.testing.assert_allclose(found, np.ravel(expected), rtol=1e-5)
+    for ours, theirs in zip(
+      model.get_weights(), reference.get_weights(), strict=True
+    ):
+      np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
   @parameterized.parameters(1, 2)
   def test_layer_without_a_seed_draws_anew_in_each_step(self, replicas):
     drawn = _draw(replicas=replicas)
