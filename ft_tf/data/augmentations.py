@@ -92,8 +92,10 @@ def equalize(images: tf.Tensor, signs: tf.Tensor, strength: float) -> tf.Tensor:
   del signs, strength
   _, height, width, channels = images.shape
   pixels = height * width
-  # A row for each channel of each image.
-  values = tf.cast(tf.transpose(images, [0, 3, 1, 2]), tf.int32)
+  # A row for each channel of each image. By its own operation for that, of 8
+  # bits, TensorFlow would print an error about the processor.
+  values = tf.stack(tf.unstack(images, axis=-1), axis=1)
+  values = tf.cast(values, tf.int32)
   values = tf.reshape(values, [-1, pixels])
   histogram = tf.math.bincount(values, minlength=256, maxlength=256, axis=-1)
   last = tf.reduce_max(values, axis=1, keepdims=True)
@@ -104,7 +106,7 @@ def equalize(images: tf.Tensor, signs: tf.Tensor, strength: float) -> tf.Tensor:
   table = tf.where(step > 0, tf.minimum(table, 255), tf.range(256)[None])
   equalized = tf.gather(tf.cast(table, tf.uint8), values, batch_dims=1)
   equalized = tf.reshape(equalized, [-1, channels, height, width])
-  return tf.transpose(equalized, [0, 2, 3, 1])
+  return tf.stack(tf.unstack(equalized, axis=1), axis=-1)
 
 
 def posterize(

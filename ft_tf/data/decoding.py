@@ -132,9 +132,15 @@ def _reversed(orientation):
 
 def _turn(image, orientation, rows, columns):
   """Returns an image upright, by its orientation as of EXIF."""
-  image = tf.cond(
-    orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image
-  )
+
+  def transpose():
+    # By its own operation, of 8 bits, TensorFlow would print an error about the
+    # processor.
+    height, width, channels = tf.unstack(tf.shape(image))
+    places = tf.range(width)[:, None] + tf.range(height) * width
+    return tf.gather(tf.reshape(image, [-1, channels]), places)
+
+  image = tf.cond(orientation >= 5, transpose, lambda: image)
   image = tf.cond(rows, lambda: image[::-1], lambda: image)
   return tf.cond(columns, lambda: image[:, ::-1], lambda: image)
 

@@ -142,6 +142,8 @@ class GivenTest(absltest.TestCase):
     result = commands.result(out)
     self.assertEqual(result['examples'], 6)
     self.assertIn('16x16x3', err)
+    # What TensorFlow's own log begins its lines with.
+    self.assertNotRegex(err, r'(?m)^[IWEF]\d{4} ')
     data = [f'--dataset=folder:{folder}/pictures', f'--data_dir={folder}/data']
     code, out, err = commands.run(
       'evaluate', f'--model={folder}/run/export/student_fp32.tflite', *data

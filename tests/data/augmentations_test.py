@@ -168,6 +168,17 @@ class OperationsTest(parameterized.TestCase):
     np.testing.assert_array_equal(_run(name, images), images)
 
 
+class EqualizeTest(absltest.TestCase):
+  def test_tensorflow_has_no_reason_to_complain_of_the_processor(self):
+    function = tf.function(augmentations.equalize, autograph=False)
+    images, signs = tf.TensorSpec([None, 8, 6, 3], tf.uint8), tf.TensorSpec([])
+    graph = function.get_concrete_function(images, signs, 0.5).graph
+    # Of 8 bits it would, and it computes a cast before it behind it.
+    self.assertNotIn(
+      'Transpose', [each.type for each in graph.get_operations()]
+    )
+
+
 class RandAugmentTest(parameterized.TestCase):
   @parameterized.product(
     name=list(augmentations.OPERATIONS), sign=(-1, 1), channels=(1, 3)
