@@ -8,6 +8,7 @@ import numpy as np
 from ft_tf import errors, recipe_flags, recipes
 from ft_tf.data import datasets, example_sets
 from ft_tf.models import (
+  graph,
   layers,
   model_files,
   onnx_models,
@@ -172,7 +173,31 @@ def describe_file(path: str, dataset: datasets.Dataset) -> str:
   if own not in ((None, None), dataset.image_shape[:2]):
     height, width = dataset.image_shape[:2]
     said += f'; it sees {height}x{width} pixels in place of {own[0]}x{own[1]}'
+  return said + _of_its_layers(model)
+
+
+def _of_its_layers(model: keras.Model) -> str:
+  """Returns what a file's layers bring into training, in words; '' if none.
+
+  Args:
+    model: Is thawed, as one that is frozen as a whole is for training.
+  """
+  moved = _size(model.trainable_weights)
+  losses = [weight.regularizer for weight in model.trainable_weights]
+  losses += [layer.activity_regularizer for layer in graph.flat_layers(model)]
+  zoo.thaw(model)
+  whole, said = _size(model.trainable_weights), ''
+  if not moved:
+    said += '; its layers, all of them frozen, are trained'
+  elif moved < whole:
+    said += f'; {whole - moved:,} of its {whole:,} weights stay frozen'
+  if any(losses):
+    said += '; its regularizers count in the loss, beside the weight decay'
   return said
+
+
+def _size(weights: list[keras.Variable]) -> int:
+  return sum(int(np.prod(weight.shape)) for weight in weights)
 
 
 def count_parameters(model: keras.Model) -> int:

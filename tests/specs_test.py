@@ -123,6 +123,47 @@ class StudentWeightsTest(absltest.TestCase):
       )
 
 
+class StudentFileTest(absltest.TestCase):
+  """A student that starts from a `.keras` file."""
+
+  def _build(self, *, frozen=(), **penalties):
+    """Returns what is said of a file, and the student made of it."""
+    images = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(2, 3, name='conv', **penalties)(images)
+    x = keras.layers.BatchNormalization(name='norm')(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(images, keras.layers.Dense(3, name='head')(x))
+    for layer in model.layers:
+      layer.trainable = layer.name not in frozen
+    path = os.path.join(self.create_tempdir().full_path, 'student.keras')
+    model.save(path)
+    recipe, dataset = fixtures.recipe(student=path), fixtures.blobs()
+    said = specs.describe_start(recipe, dataset).removeprefix(
+      f'{path} is where training starts'
+    )
+    return said, specs.build_student(recipe, dataset)
+
+  def test_layers_frozen_in_part_stay_so_and_it_is_said(self):
+    said, model = self._build(frozen=('conv', 'norm'))
+    self.assertEqual(said, '; 24 of its 33 weights stay frozen')
+    self.assertEqual(
+      {v.path.split('/')[0] for v in model.trainable_weights}, {'head'}
+    )
+
+  def test_frozen_as_a_whole_it_is_trained_and_it_is_said(self):
+    said, model = self._build(frozen=('conv', 'norm', 'head'))
+    self.assertEqual(said, '; its layers, all of them frozen, are trained')
+    self.assertLen(model.trainable_weights, 6)
+
+  def test_regularizers_are_told(self):
+    told = '; its regularizers count in the loss, beside the weight decay'
+    for penalty in ('kernel_regularizer', 'activity_regularizer'):
+      self.assertEqual(self._build(**{penalty: 'l2'})[0], told)
+    self.assertEqual(self._build()[0], '')
+    said, _ = self._build(frozen=('conv',), kernel_regularizer='l2')
+    self.assertEqual(said, '; 20 of its 33 weights stay frozen')
+
+
 class ParametersTest(absltest.TestCase):
   def test_moving_statistics_do_not_count_and_freezing_changes_nothing(self):
     model = zoo.build(

@@ -112,8 +112,16 @@ def check_weights(name: str, weights: str, role: str) -> None:
     )
 
 
+def thaw(model: keras.Model) -> None:
+  """Makes all layers trainable; Keras's setter of a model may reach none."""
+  for layer in graph.flat_layers(model):
+    layer.trainable = True
+
+
 def _build_from_file(path, spec, preprocessing, new_head, resized, role):
   model, what = model_files.load(path), f'--{role}={path}'
+  if not model.trainable_weights:  # It was kept as a finished model.
+    thaw(model)
   size_flags = {
     'teacher': '--image_size and --channels',
     'student': '--student_image_size (at most --image_size: its own, or that '
@@ -129,9 +137,6 @@ def _build_from_file(path, spec, preprocessing, new_head, resized, role):
   fresh = []
   if new_head and not checks.has_classes(model, spec.classes):
     model = standard.flatten(model, preprocessing, spec.image_shape)
-    if not model.trainable_weights:  # It was kept as a finished model.
-      for layer in model.layers:
-        layer.trainable = True
     model = heads.with_new_head(model, spec.classes, what)
     fresh = [heads.last_layer(model).name]
   checks.check_fits(
