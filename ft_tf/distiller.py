@@ -35,9 +35,10 @@ class Distiller(keras.Model):
   ```
 
   The loss is your task loss plus beta times the factor loss (paper, equation 5,
-  for any task). `fit` takes the data that Keras's `fit` takes, with any
-  targets. Teacher and student get the same images, unchanged: preprocessing
-  belongs into the models. Their outputs may differ.
+  for any task) and what layers of the student add to it, such as regularizers.
+  `fit` takes the data that Keras's `fit` takes, with any targets. Teacher and
+  student get the same images, unchanged: preprocessing belongs into the models.
+  Their outputs may differ.
 
   Calling the Distiller, `predict` and `evaluate` run the student alone, so the
   validation loss is the task loss. Training logs the total as `loss`, and also
