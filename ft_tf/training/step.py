@@ -53,10 +53,11 @@ def compile_steps(
   models = list(models)
   moved = [v for model in models for v in model.trainable_variables]
   others = [v for model in models for v in model.non_trainable_variables]
+  replaced: list[keras.Variable] = []  # of those moved, by layers
   generator = generator or keras.random.SeedGenerator()
 
   def differentiate(values, scale, state, batch):
-    """Returns terms, gradients and the others' new values: a pure function."""
+    """Returns terms, gradients and new values: a pure function."""
     scope = keras.StatelessScope(
       [*zip(moved + others, values, strict=True), (generator.state, state)],
       collect_losses=True,
@@ -70,11 +71,17 @@ def compile_steps(
       # Scaled for float16, whose small gradients would vanish; the optimizer
       # divides them again.
       loss = values_of_terms['loss'] * scale
-    gradients = tape.gradient(loss, watched)
+    # A layer may set weights to what it then computes with, as spectral
+    # normalisation does; as in Keras, the gradients are of what it has set.
+    used = [scope.get_current_value(v) for v in moved]
+    gradients = tape.gradient(loss, used)
+    replaced[:] = [
+      v for v, x, y in zip(moved, used, watched, strict=True) if x is not y
+    ]
     return (
       values_of_terms,
       gradients,
-      [scope.get_current_value(v) for v in others],
+      [scope.get_current_value(v) for v in others + replaced],
     )
 
   if jit:
@@ -90,7 +97,7 @@ def compile_steps(
     values_of_terms, gradients, updated = differentiate(
       values, scale, state, batch
     )
-    for variable, value in zip(others, updated, strict=True):
+    for variable, value in zip(others + replaced, updated, strict=True):
       variable.assign(value)
     optimizer.apply(gradients, moved)
     return values_of_terms

@@ -82,21 +82,34 @@ class _Costly(keras.layers.Layer):
     return x
 
 
-def _with_own_losses():
-  """Returns a model with each kind of loss that Keras adds by itself."""
-  keras.utils.set_random_seed(0)
-  inputs = keras.Input((3,))
+def _with_own_losses(inputs):
+  """Returns outputs with each kind of loss that Keras adds by itself."""
   x = keras.layers.Dense(
     4, kernel_regularizer='l2', activity_regularizer=keras.regularizers.L2(0.2)
   )(inputs)
   frozen = keras.layers.Dense(4, kernel_regularizer='l1', trainable=False)
-  return keras.Model(inputs, keras.layers.Dense(1)(_Costly()(frozen(x))))
+  return keras.layers.Dense(1)(_Costly()(frozen(x)))
+
+
+def _with_set_weights(inputs):
+  """Returns outputs of layers that set and that bound trained weights."""
+  x = keras.layers.SpectralNormalization(keras.layers.Dense(4))(inputs)
+  return keras.layers.Dense(1, kernel_constraint='non_neg')(x)
 
 
 class CompileStepsTest(parameterized.TestCase):
-  @parameterized.product(replicas=(1, 2), jit=(False, True))
-  def test_own_losses_of_a_model_count_as_in_fit(self, replicas, jit):
-    reference = _with_own_losses()
+  @parameterized.product(
+    layers=(_with_own_losses, _with_set_weights),
+    replicas=(1, 2),
+    jit=(False, True),
+  )
+  def test_steps_of_any_layers_are_those_of_fit(self, layers, replicas, jit):
+    def build():
+      keras.utils.set_random_seed(0)
+      inputs = keras.Input((3,))
+      return keras.Model(inputs, layers(inputs))
+
+    reference = build()
     reference.compile(keras.optimizers.SGD(0.1), 'mse')
     batches = [
       (batch['x'], batch['y']) for batch in _batches(fixtures.strategy())
@@ -104,7 +117,7 @@ class CompileStepsTest(parameterized.TestCase):
     expected = [reference.train_on_batch(*batch) for batch in batches]
     strategy = fixtures.strategy(replicas)
     with strategy.scope():
-      model = _with_own_losses()
+      model = build()
       optimizer = keras.optimizers.SGD(0.1)
       optimizer.build(model.trainable_variables)
 
