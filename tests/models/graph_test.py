@@ -318,22 +318,6 @@ class FlatLayersTest(absltest.TestCase):
     self.assertEqual(graph.flat_layers(wrapper), [wrapper, cell])
 
 
-class ShareBatchNormTest(absltest.TestCase):
-  def test_variables_are_the_very_ones(self):
-    source = keras.layers.BatchNormalization(axis=1)
-    source.build((None, 3, 4))
-    source.set_weights([np.float32([1, 2, 3]) + i for i in range(4)])
-    target = keras.layers.BatchNormalization.from_config(source.get_config())
-    graph.share_batch_norm(source, target)
-    self.assertTrue(target.built)
-    for ours, theirs in zip(target.weights, source.weights, strict=True):
-      self.assertIs(ours, theirs)
-    x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
-    np.testing.assert_array_equal(target(x), source(x))
-    source.gamma.assign([0, 0, 0])
-    np.testing.assert_allclose(target(x)[0, :, 0], [2, 3, 4])
-
-
 class _Placing(keras.optimizers.SGD):
   """Notes the place of each variable that it is asked to move."""
 
