@@ -66,14 +66,14 @@ def compile_steps(
     with scope, graph.drawing_from(generator), tf.GradientTape() as tape:
       tape.watch(watched)
       values_of_terms = forward(batch)
-      own = [*scope.losses, *_regularizations(moved, watched)]
+      # A layer may set weights to what it then computes with, as spectral
+      # normalisation does; as in Keras, the gradients are of what it has set.
+      used = [scope.get_current_value(v) for v in moved]
+      own = [*scope.losses, *_regularizations(moved, used)]
       values_of_terms['loss'] += _share(own)
       # Scaled for float16, whose small gradients would vanish; the optimizer
       # divides them again.
       loss = values_of_terms['loss'] * scale
-    # A layer may set weights to what it then computes with, as spectral
-    # normalisation does; as in Keras, the gradients are of what it has set.
-    used = [scope.get_current_value(v) for v in moved]
     gradients = tape.gradient(loss, used)
     replaced[:] = [
       v for v, x, y in zip(moved, used, watched, strict=True) if x is not y

@@ -93,7 +93,8 @@ def _with_own_losses(inputs):
 
 def _with_set_weights(inputs):
   """Returns outputs of layers that set and that bound trained weights."""
-  x = keras.layers.SpectralNormalization(keras.layers.Dense(4))(inputs)
+  dense = keras.layers.Dense(4, kernel_regularizer='l2')
+  x = keras.layers.SpectralNormalization(dense)(inputs)
   return keras.layers.Dense(1, kernel_constraint='non_neg')(x)
 
 
