@@ -414,7 +414,7 @@ def get(name: str) -> recipes.Recipe:
 
 
 def describe(name: str) -> str:
-  """Returns what a recipe is, in one line."""
+  """Returns what a recipe is, in one line; '' under `python -OO`."""
   if name.endswith(_SHORT):
     return f'{name.removesuffix(_SHORT)} for small machines'
-  return (RECIPES[name].__doc__ or '').splitlines()[0]
+  return (RECIPES[name].__doc__ or '').partition('\n')[0]

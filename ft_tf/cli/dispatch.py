@@ -188,8 +188,9 @@ def _overview() -> str:
   ]
   columns = min(shutil.get_terminal_size().columns, 100)
   for command in COMMANDS:
-    summary = (_module(command).__doc__ or '').splitlines()[0]
-    lines.append(f'  {command:<18} {summary}'[:columns])
+    # `python -OO` has no docstrings.
+    summary = (_module(command).__doc__ or '').partition('\n')[0]
+    lines.append(f'  {command:<18} {summary}'[:columns].rstrip())
   return '\n'.join(lines)
 
 

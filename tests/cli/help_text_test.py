@@ -116,6 +116,16 @@ class WithoutTensorFlowTest(parameterized.TestCase):
     self.assertLessEqual(max(map(len, done.stdout.splitlines())), 80)
 
   @parameterized.parameters(
+    (['--help'], 'compress'),
+    (['compress', '--help'], '--student'),
+    (['compress', '--list_recipes'], 'cifar10_resnet56_resnet20'),
+  )
+  def test_python_without_docstrings_leaves_them_out(self, arguments, word):
+    done = self._run('-OO', '-m', 'ft_tf', *arguments)
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertIn(word, done.stdout)
+
+  @parameterized.parameters(
     (['compress', '--epochs=3'], r'--student_epochs'),
     (['compress', '--recipe=cifar10', '--help'], 'cifar10_resnet56_resnet20'),
     (['compress', '--batch_size=many'], '--batch_size=many'),
