@@ -31,7 +31,7 @@ from ft_tf import (
 from ft_tf.data import array_source, datasets, example_sets
 from ft_tf.export import device_limits
 from ft_tf.export import student as export_student
-from ft_tf.models import checks, keras_settings, model_files
+from ft_tf.models import checks, graph, keras_settings, model_files
 from ft_tf.training import loop, stage, strategy, tf_config
 
 
@@ -341,27 +341,77 @@ def _model(
     # What cannot be read back is refused before anything is written.
     first = os.path.join(folder, f'{name}.keras')
     given.save(first)
-    checks.check_classifier(model_files.load(first), f'the {name}')
+    read = model_files.load(first)
+    checks.check_classifier(read, f'the {name}')
   path = os.path.join(_models(run), f'{name}.keras')
-  if not (
-    os.path.exists(path) and _same(model_files.load(path), given, images[:1])
-  ):
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    stage.save(path, given)
+  if os.path.exists(path):
+    kept = model_files.load(path)
+    different = _difference(kept, read, images[:1])
+    if different is None and name == 'student':
+      different = _difference_in_training(kept, read)
+    if different is None:
+      return path
+    if run.begun():
+      raise errors.UsageError(
+        f'{run.path} holds a run of a {name} of other {different} '
+        f'({name}_sha256 in its recipe.json): give another workdir, or '
+        f'{name}={path!r} to continue that run'
+      )
+  os.makedirs(os.path.dirname(path), exist_ok=True)
+  stage.save(path, given)
   return path
 
 
-def _same(one: keras.Model, other: keras.Model, images: np.ndarray) -> bool:
-  """Tells whether two models have the same weights and give the same."""
+def _difference(
+  one: keras.Model, other: keras.Model, images: np.ndarray
+) -> str | None:
+  """Returns in what two models differ that are used as they are; None: not."""
   weights, other_weights = one.get_weights(), other.get_weights()
   if not (
     one.input_shape == other.input_shape
     and len(weights) == len(other_weights)
     and all(map(np.array_equal, weights, other_weights))
   ):
-    return False
+    return 'weights'
   # A student may see smaller images.
   sizes = zip(one.input_shape[1:3], images.shape[1:3], strict=True)
   height, width = (taken or given for taken, given in sizes)
   images = images[:, :height, :width]
-  return np.allclose(one(images), other(images), rtol=1e-3, atol=1e-3)
+  if np.allclose(one(images), other(images), rtol=1e-3, atol=1e-3):
+    return None
+  return 'layers'
+
+
+def _difference_in_training(one: keras.Model, other: keras.Model) -> str | None:
+  """Returns in what two models differ that are trained; None: in nothing.
+
+  Args:
+    one: Read from a file, whose configurations are JSON values then.
+    other: Likewise, of the same weights.
+  """
+  ours, theirs = (
+    [
+      (type(layer).__name__, _without_names(layer.get_config()))
+      for layer in graph.flat_layers(model)
+      # Those of models name their layers; what connects them shows in outputs.
+      if not isinstance(layer, keras.Model)
+    ]
+    for model in (one, other)
+  )
+  return None if ours == theirs else 'layers, or layers frozen otherwise'
+
+
+def _without_names(config: Any) -> Any:
+  """Returns a layer's configuration without what each process counts or draws.
+
+  A layer without a name gets a number, one without a seed a random one.
+  """
+  if isinstance(config, dict):
+    return {
+      key: _without_names(value)
+      for key, value in config.items()
+      if key not in ('name', 'seed')
+    }
+  if isinstance(config, (list, tuple)):
+    return [_without_names(value) for value in config]
+  return config

@@ -2,6 +2,8 @@
 
 import base64
 import dataclasses
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -141,15 +143,21 @@ def compress(
     **recipes.identity(recipe),
     'seeds': seeds,
     'baseline': baseline,
+    # Files and report are of these names.
+    'label_names_sha256': _digest_names(dataset.label_names),
     **({'linear_head': True} if linear_head else {}),
   }
   path = teachers.source_file(recipe.teacher)
   if path:
     identity['teacher_sha256'] = run_dir.digest(path)
-  if recipe.student.student_weights:
-    identity['student_sha256'] = run_dir.digest(recipe.student.student_weights)
-  # A compression without quantisation-aware training is continued by it.
-  addable = ('qat',) if recipe.qat.epochs else ()
+  path = specs.student_file(recipe.student)
+  if path:
+    identity['student_sha256'] = run_dir.digest(path)
+  # Earlier versions did not record the first two; a student's own folder has
+  # its file's. A compression without quantisation-aware training is continued
+  # by it.
+  addable = ['student_sha256', 'label_names_sha256']
+  addable += ['qat'] if recipe.qat.epochs else []
   with stage.claim(
     run, identity, strategy, recipe, dataset, addable
   ) as complete:
@@ -157,10 +165,7 @@ def compress(
     stages += [p for p in run.child('paraphraser').parts() if p.begun()]
     if complete and not any(map(stage.has_lost, stages)):
       _print(f'{run.path} is complete')
-      if export.formats:
-        exporting.export_student(recipe, dataset, run, export)
-        model_card.write(run)
-        page.write(run)
+      _check_export(recipe, dataset, run, export)
       return complete
     if choice is not None:
       run.write(run_dir.CANDIDATES, choice)
@@ -233,6 +238,27 @@ def compress(
       name: result for name, result in results.items() if name == run_dir.QAT
     }
     return _finish(run, results['student'] | qat, report)
+
+
+def _check_export(
+  recipe: recipes.Recipe,
+  dataset: datasets.Dataset,
+  run: run_dir.RunDir,
+  export: export_student.Options,
+) -> None:
+  """Makes what a complete run's export lacks, and checks its accuracy."""
+  folder = exporting.folder_of(run)
+  before = run_dir.RunDir(folder).read('export.json')
+  figures = exporting.export_student(recipe, dataset, run, export)
+  if figures != before:
+    model_card.write(run)
+    page.write(run)
+  measuring.check_drop(figures, export.max_drop, folder)
+
+
+def _digest_names(label_names: Sequence[str]) -> str:
+  text = json.dumps(list(label_names))
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _students(

@@ -50,14 +50,17 @@ class DistillTest(absltest.TestCase):
     train, test = _parts()
     folder = os.path.join(self.create_tempdir().full_path, 'run')
 
-    def distill(seed, student_seed=2):
+    def distill(seed, student_seed=2, change=lambda student: None, **others):
+      student = _network('short', student_seed)
+      change(student)
       return api.distill(
         _network('short-wide', seed),
-        _network('short', student_seed),
+        student,
         train=train,
         test=test,
         workdir=folder,
         **_NUMBERS,
+        **others,
       )
 
     result = distill(1)
@@ -73,6 +76,23 @@ class DistillTest(absltest.TestCase):
     np.testing.assert_array_equal(again.model(test[0]), result.model(test[0]))
     with self.assertRaisesRegex(errors.UsageError, 'teacher_sha256'):
       distill(5)
+
+    def freeze(student):
+      student.layers[2].trainable = False
+
+    # Neither leaves another student in the place of the run's.
+    for arguments, words in (
+      ({'student_seed': 5}, 'of a student of other weights .*student_sha256'),
+      (
+        {'change': freeze},
+        'of other layers, or layers frozen .*student_sha256',
+      ),
+      ({'label_names': ('a', 'b', 'c')}, 'label_names_sha256'),
+    ):
+      with self.assertRaisesRegex(errors.UsageError, words):
+        distill(1, **arguments)
+    again = distill(1)
+    np.testing.assert_array_equal(again.model(test[0]), result.model(test[0]))
 
   @pytest.mark.slow
   def test_student_of_its_own_size_is_known_again(self):

@@ -187,6 +187,27 @@ class CompressTest(absltest.TestCase):
         text = file.read().replace('\\', '')
       self.assertIn('student_flexible.tflite', text)
 
+  def test_complete_run_is_of_its_files_alone(self):
+    path = os.path.join(os.path.dirname(self.teacher), 'student.keras')
+    spec = specs.spec(fixtures.short_recipe(), fixtures.blobs())
+    options = {'student': path, 'method': 'scratch', 'student_epochs': 1}
+    options['student_drop_epochs'] = ()
+    zoo.build('short', spec).save(path)
+    result = self._compress(**options)
+    # Of what is lost of it, and of what is asked of it now.
+    int8 = os.path.join(result['export'], run_dir.INT8)
+    os.remove(int8)
+    self.assertEqual(self._compress(**options), result)
+    self.assertTrue(os.path.exists(int8))
+    figures = self.run_dir.read('export/export.json')
+    figures[run_dir.INT8]['accuracy'] = -0.5  # as if one lost much
+    self.run_dir.write('export/export.json', figures)
+    with self.assertRaisesRegex(errors.TrainingError, 'more than --max_drop'):
+      self._compress(**options)
+    zoo.build('short', spec).save(path)
+    with self.assertRaisesRegex(errors.UsageError, 'student_sha256'):
+      self._compress(**options)
+
   @pytest.mark.slow
   def test_student_of_smaller_images_goes_the_whole_way(self):
     recipe = {'student_image_size': 6, 'student_layer': '-1'}

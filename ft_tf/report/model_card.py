@@ -190,6 +190,11 @@ def _teacher(
     yield f'- **Test accuracy**: {100 * row.mean:.2f} %'
 
 
+def _student_file(student: Mapping[str, Any]) -> str:
+  """Returns the name of the file that a recipe's student starts from."""
+  return os.path.basename(student.get('student_weights') or student['model'])
+
+
 def _training(
   recipe: Mapping[str, Any], runs: Sequence[summary.Run]
 ) -> Iterator[str]:
@@ -199,7 +204,7 @@ def _training(
   if recipe.get('student_sha256'):
     yield (
       '- **Trained from**: '
-      f'{tables.show_name(os.path.basename(student["student_weights"]))}, '
+      f'{tables.show_name(_student_file(student))}, '
       f'SHA-256 `{recipe["student_sha256"]}`'
     )
   numbers = [
