@@ -59,7 +59,8 @@ def distill(
 
   The output directory is that of `ft-tf compress`: `result.json`,
   `report.html`, `export/` with the TFLite files. The same call again continues
-  the run, or returns its result.
+  the run, or returns its result. A model in memory is the same if its weights
+  are, and of a student also the settings of its layers.
 
   Args:
     teacher: A trained classifier of raw images, 0..255, or its `.keras` file;

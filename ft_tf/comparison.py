@@ -307,11 +307,9 @@ def _claimed(
   identity = json.loads(json.dumps(recipes.identity(recipe)))
   for name in ('method', 'beta'):
     del identity['student'][name]
-  path = teachers.source_file(recipe.teacher)
-  if path:
-    identity['teacher_sha256'] = run_dir.digest(path)
-  identity |= stage.images_identity(dataset)
-  with run.held(identity):
+  identity |= stage.models_identity(recipe) | stage.images_identity(dataset)
+  # Earlier versions did not record it; the folder of each student has it.
+  with run.held(identity, addable=['student_sha256']):
     yield
 
 

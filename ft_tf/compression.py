@@ -147,12 +147,7 @@ def compress(
     'label_names_sha256': _digest_names(dataset.label_names),
     **({'linear_head': True} if linear_head else {}),
   }
-  path = teachers.source_file(recipe.teacher)
-  if path:
-    identity['teacher_sha256'] = run_dir.digest(path)
-  path = specs.student_file(recipe.student)
-  if path:
-    identity['student_sha256'] = run_dir.digest(path)
+  identity |= stage.models_identity(recipe)
   # Earlier versions did not record the first two; a student's own folder has
   # its file's. A compression without quantisation-aware training is continued
   # by it.

@@ -26,7 +26,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ft_tf import recipes, run_dir, specs, storage
+from ft_tf import recipes, run_dir, specs, storage, teachers
 from ft_tf.data import datasets, example_sets, sampling
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import archives, model_files
@@ -319,6 +319,15 @@ def images_identity(dataset: datasets.Dataset) -> dict[str, str]:
   if not dataset.fingerprint:
     return {}
   return {'images_sha256': dataset.fingerprint}
+
+
+def models_identity(recipe: recipes.Recipe) -> dict[str, str]:
+  """Returns the digests of the files that teacher and student start from."""
+  files = {
+    'teacher_sha256': teachers.source_file(recipe.teacher),
+    'student_sha256': specs.student_file(recipe.student),
+  }
+  return {name: run_dir.digest(path) for name, path in files.items() if path}
 
 
 def validation(
