@@ -167,6 +167,19 @@ class Dataset:
       validation_examples=self._validation_examples,
     )
 
+  def describe_test(self) -> dict[str, Any]:
+    """Returns what decides the test images and their labels, as JSON.
+
+    The test split is read for it.
+    """
+    return {
+      # A folder may be moved.
+      'images': self._source.fingerprint or self._source.name,
+      'split': self._test_split,
+      'preprocessing': self.test.preprocessing.as_json(self.image_shape),
+      'label_names': list(self.label_names),
+    }
+
   def read(self) -> None:
     """Reads all images now, so that errors in them are reported now."""
     _ = self.every, self.validation, self.test
@@ -258,6 +271,11 @@ class _Smaller(Dataset):
 
   def part(self, count: int) -> Dataset:
     return self._original.part(count).at(sizes.of(*self.image_shape[:2]))
+
+  def describe_test(self):
+    preprocessing = self.test.preprocessing.as_json(self.image_shape)
+    described = self._original.describe_test()
+    return {**described, 'preprocessing': preprocessing}
 
   @functools.cached_property
   def test(self):

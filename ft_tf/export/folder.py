@@ -18,24 +18,30 @@ def describe_source(
   model: str,
   weight_scales: str,
   ranges: Mapping[str, tuple[float, float]] | None,
+  tested_on: Mapping[str, Any],
 ) -> dict[str, Any]:
-  """Returns what decides the files of an export, as JSON.
+  """Returns what decides the files of an export and its figures, as JSON.
 
   Args:
     model: The student's `.keras` file.
     weight_scales: As of `twin.build`.
     ranges: As of `formats.Source`.
+    tested_on: As of `datasets.Dataset.describe_test`.
   """
   digest = None
   if ranges is not None:
-    text = json.dumps({name: list(pair) for name, pair in ranges.items()})
-    digest = hashlib.sha256(text.encode()).hexdigest()
+    digest = _digest({name: list(pair) for name, pair in ranges.items()})
   return {
     'layout': _LAYOUT,
     'model_sha256': run_dir.digest(model),
     'weight_scales': weight_scales,
     'ranges': digest,
+    'tested_on_sha256': _digest(tested_on),
   }
+
+
+def _digest(value: Any) -> str:
+  return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def is_of(folder: str, model: str) -> bool:
@@ -73,6 +79,13 @@ def formats_there(folder: str, made_of: dict[str, Any]) -> set[str]:
       raise errors.UsageError(
         f'{folder} holds the export of {what}: give another --workdir'
       )
+  # Earlier versions did not record it.
+  tested_on = known.get('tested_on_sha256', made_of['tested_on_sha256'])
+  if tested_on != made_of['tested_on_sha256']:
+    raise errors.UsageError(
+      f'{folder} holds the export for other test images, or other names of '
+      'classes: give another --workdir'
+    )
   return set(known.get('formats', ()))
 
 

@@ -116,7 +116,9 @@ def export(
   if is_teacher:
     chosen = tuple(formats.FORMATS[name] for name in formats.OF_TEACHER)
   student = model_files.load(model) if loaded is None else loaded
-  made_of = export_folder.describe_source(model, options.weight_scales, ranges)
+  made_of = export_folder.describe_source(
+    model, options.weight_scales, ranges, dataset.describe_test()
+  )
   if os.path.exists(folder):
     there = export_folder.formats_there(folder, made_of)
     wanted = there.union(each.name for each in chosen)

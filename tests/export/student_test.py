@@ -1,6 +1,7 @@
 """The export folder: complete, measured, and whole or not there."""
 
 import contextlib
+import copy
 import dataclasses
 import io
 import json
@@ -249,6 +250,14 @@ class ExportTest(absltest.TestCase):
     with mock.patch.object(measuring, 'measure', side_effect=AssertionError):
       again = student.export(path, self.dataset, self.folder, **teacher)
     self.assertEqual(again, figures)
+    # Those of other images, or classes, are not told for them.
+    others = [copy.copy(self.dataset) for _ in range(2)]
+    others[0].label_names = ['one', 'two', 'three']
+    others[1].test = self.dataset.test.take(np.arange(5))
+    others[1]._source = mock.Mock(fingerprint='other')
+    for other in others:
+      with self.assertRaisesRegex(errors.UsageError, 'for other test images'):
+        student.export(path, other, self.folder, **teacher)
 
   def test_format_that_there_is_no_use_for_is_told_of_and_not_made(self):
     path = os.path.join(self.root, 'small.keras')
