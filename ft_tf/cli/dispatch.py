@@ -97,7 +97,11 @@ def run(command: str, arguments: Sequence[str], *, name: str) -> int:
   """
   # Read once, by the import of each; a user's are for other programs, such as
   # the notebook that this command is called from.
-  os.environ |= {'KERAS_BACKEND': 'tensorflow', 'MPLBACKEND': 'agg'}
+  os.environ |= {
+    'KERAS_BACKEND': 'tensorflow',
+    keras_settings.LEGACY: '0',
+    'MPLBACKEND': 'agg',
+  }
   values = flags.FlagValues()
   try:
     module = _module(command)

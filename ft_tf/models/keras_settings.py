@@ -1,13 +1,17 @@
 """What Keras takes from its environment, and this project depends on.
 
 `KERAS_BACKEND` names the backend. `keras.json` in `KERAS_HOME`, or `~/.keras`,
-names it too, and the defaults of new layers.
+names it too, and the defaults of new layers. `TF_USE_LEGACY_KERAS` has
+TensorFlow use another Keras than programs import.
 """
+
+import os
 
 import keras
 
 from ft_tf import errors
 
+LEGACY = 'TF_USE_LEGACY_KERAS'
 _BACKEND = 'tensorflow'
 _FLOATX, _DATA_FORMAT, _EPSILON = 'float32', 'channels_last', 1e-7
 
@@ -29,13 +33,19 @@ def check(name: str) -> None:
     name: What depends on them, for the message.
 
   Raises:
-    UsageError: Keras has another backend, or other defaults of layers.
+    UsageError: Keras has another backend, or other defaults of layers, or
+      TensorFlow has another Keras.
   """
   if keras.config.backend() != _BACKEND:
     raise errors.UsageError(
       f"{name} trains with Keras's TensorFlow backend, this is "
       f'{keras.config.backend()}: set KERAS_BACKEND={_BACKEND} before keras is '
       'imported'
+    )
+  if os.environ.get(LEGACY) in ('1', 'true', 'True'):  # as TensorFlow reads it
+    raise errors.UsageError(
+      f'{name} is for Keras 3, and {LEGACY} has TensorFlow use Keras 2: remove '
+      'it from the environment before tensorflow is imported'
     )
   for setting, value, wanted in (
     ('floatx', keras.config.floatx(), _FLOATX),

@@ -44,6 +44,11 @@ class KerasSettingsTest(parameterized.TestCase):
       with self.assertRaisesRegex(errors.UsageError, 'KERAS_BACKEND=tensorf'):
         keras_settings.check('it')
 
+  def test_older_keras_under_tensorflow_is_refused(self):
+    with mock.patch.dict(os.environ, {'TF_USE_LEGACY_KERAS': '1'}):
+      with self.assertRaisesRegex(errors.UsageError, 'TF_USE_LEGACY_KERAS'):
+        keras_settings.check('it')
+
   def test_command_uses_the_defaults(self):
     keras.config.set_epsilon(0.1)
     for name, value in _OTHER.items():
@@ -70,6 +75,7 @@ class KerasSettingsTest(parameterized.TestCase):
         **os.environ,
         'KERAS_BACKEND': 'jax',
         'KERAS_HOME': home.full_path,
+        'TF_USE_LEGACY_KERAS': '1',
       },
       check=True,
       capture_output=True,
