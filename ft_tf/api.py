@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from ft_tf import (
   recipes,
   results,
   run_dir,
+  standard_streams,
   teachers,
 )
 from ft_tf.data import array_source, datasets, example_sets
@@ -33,6 +35,9 @@ from ft_tf.export import device_limits
 from ft_tf.export import student as export_student
 from ft_tf.models import checks, graph, keras_settings, model_files
 from ft_tf.training import loop, stage, strategy, tf_config
+
+# Keras draws random numbers from one generator for all threads.
+_one_at_a_time = threading.RLock()
 
 
 def distill(
@@ -60,7 +65,8 @@ def distill(
   The output directory is that of `ft-tf compress`: `result.json`,
   `report.html`, `export/` with the TFLite files. The same call again continues
   the run, or returns its result. A model in memory is the same if its weights
-  are, and of a student also the settings of its layers.
+  are, and of a student also the settings of its layers. Calls in several
+  threads wait for each other.
 
   Args:
     teacher: A trained classifier of raw images, 0..255, or its `.keras` file;
@@ -110,8 +116,13 @@ def distill(
     TrainingError: a loss is not finite, or a file loses more accuracy than
       `max_drop`.
   """
-  with python_terms.in_messages(), _folder(workdir) as run:
-    keras_settings.check('distill')
+  with (
+    _one_at_a_time,
+    standard_streams.present(),
+    python_terms.in_messages(),
+    _folder(workdir) as run,
+  ):
+    _check_surroundings()
     _check_arguments(numbers)
     python_arguments.check_choice('recipe', recipe, catalogue.RECIPES)
     python_arguments.check_count('seeds', seeds, recipes.MOST_SEEDS)
@@ -196,6 +207,21 @@ def _folder(workdir: Any) -> Iterator[run_dir.RunDir]:
       print(f'workdir: {run.path}', file=sys.stderr, flush=True)
     else:
       shutil.rmtree(run.path)
+
+
+def _check_surroundings() -> None:
+  """Raises `UsageError` where TensorFlow is set up for something else."""
+  keras_settings.check('distill')
+  if tf.distribute.has_strategy():
+    raise errors.UsageError(
+      'distill has a strategy of its own: call it outside of the scope of '
+      'another'
+    )
+  if tf.config.functions_run_eagerly():
+    raise errors.UsageError(
+      'distill trains and exports compiled functions: call '
+      'tf.config.run_functions_eagerly(False) first'
+    )
 
 
 def _first_missing(path: str) -> str | None:

@@ -4,10 +4,12 @@ Training goes on when nobody is left to read what it says: a connection is lost,
 the reader of a pipe has ended, or the disk of a log is full.
 """
 
+import contextlib
 import io
 import os
 import select
 import sys
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 
@@ -40,6 +42,16 @@ def secure() -> None:
     sys.stdout = open(1, 'w', closefd=False)
   encoding = sys.stderr.encoding if sys.stderr is not None else 'utf-8'
   sys.stderr = open_dropping(2, encoding)
+
+
+@contextlib.contextmanager
+def present() -> Iterator[None]:
+  """Has a standard error in a block, which programs without a console lack."""
+  if sys.stderr is not None:
+    yield
+    return
+  with open(os.devnull, 'w') as null, contextlib.redirect_stderr(null):
+    yield
 
 
 def open_dropping(

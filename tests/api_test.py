@@ -5,7 +5,10 @@ import json
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
+import threading
+import time
 from unittest import mock
 
 import keras
@@ -316,6 +319,42 @@ class DistillTest(absltest.TestCase):
     with self.assertRaisesRegex(errors.UsageError, 'beta=-1.0'):
       self._distill(**models, workdir=above, beta=-1.0)
     self.assertTrue(os.path.exists(kept))
+
+  def test_call_that_tensorflow_is_set_up_otherwise_for_is_refused(self):
+    with fixtures.strategy().scope():
+      with self.assertRaisesRegex(errors.UsageError, 'outside of the scope'):
+        self._distill()
+    tf.config.run_functions_eagerly(True)
+    self.addCleanup(tf.config.run_functions_eagerly, False)
+    with self.assertRaisesRegex(errors.UsageError, 'eagerly.False. first'):
+      self._distill()
+
+  def test_program_without_standard_error_is_served(self):
+    with mock.patch.object(sys, 'stderr', None):
+      self._settled(teacher=_dense((8, 8, 3)))  # which prints a line
+      self.assertIsNone(sys.stderr)
+
+  def test_calls_of_several_threads_do_not_run_at_once(self):
+    running, most = [], []
+
+    def compress(*_, **__):
+      running.append(1)
+      most.append(len(running))
+      time.sleep(0.05)
+      running.pop()
+      raise _SettledError
+
+    def call():
+      with self.assertRaises(_SettledError):
+        self._distill()
+
+    with mock.patch.object(api.compression, 'compress', compress):
+      threads = [threading.Thread(target=call) for _ in range(3)]
+      for thread in threads:
+        thread.start()
+      for thread in threads:
+        thread.join()
+    self.assertEqual(most, [1, 1, 1])
 
   def test_run_that_fails_is_told_in_pythons_terms_too(self):
     lower = errors.TrainingError('the loss is NaN: lower --learning_rate')

@@ -8,6 +8,7 @@ TensorFlow use another Keras than programs import.
 import os
 
 import keras
+import tensorflow as tf
 
 from ft_tf import errors
 
@@ -34,7 +35,7 @@ def check(name: str) -> None:
 
   Raises:
     UsageError: Keras has another backend, or other defaults of layers, or
-      TensorFlow has another Keras.
+      TensorFlow has another Keras, or builds a graph.
   """
   if keras.config.backend() != _BACKEND:
     raise errors.UsageError(
@@ -46,6 +47,12 @@ def check(name: str) -> None:
     raise errors.UsageError(
       f'{name} is for Keras 3, and {LEGACY} has TensorFlow use Keras 2: remove '
       'it from the environment before tensorflow is imported'
+    )
+  if not tf.executing_eagerly():
+    raise errors.UsageError(
+      f'{name} is called within a tf.Graph or a tf.function, or after '
+      'tf.compat.v1.disable_eager_execution(): call it where TensorFlow '
+      'executes eagerly'
     )
   for setting, value, wanted in (
     ('floatx', keras.config.floatx(), _FLOATX),

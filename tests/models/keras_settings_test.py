@@ -8,6 +8,7 @@ from unittest import mock
 
 import keras
 import pytest
+import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
@@ -47,6 +48,11 @@ class KerasSettingsTest(parameterized.TestCase):
   def test_older_keras_under_tensorflow_is_refused(self):
     with mock.patch.dict(os.environ, {'TF_USE_LEGACY_KERAS': '1'}):
       with self.assertRaisesRegex(errors.UsageError, 'TF_USE_LEGACY_KERAS'):
+        keras_settings.check('it')
+
+  def test_graph_is_refused(self):
+    with tf.Graph().as_default():
+      with self.assertRaisesRegex(errors.UsageError, 'within a tf.Graph'):
         keras_settings.check('it')
 
   def test_command_uses_the_defaults(self):
