@@ -375,13 +375,7 @@ def _export(
   options = dataclasses.replace(workshop.options, progress=shown)
   for number, outcome in processes.run_each(
     workshops.export,
-    [
-      {
-        'path': folder.path,
-        'is_teacher': os.path.basename(folder.path) == 'teacher',
-      }
-      for folder in waiting
-    ],
+    [{'path': folder.path} for folder in waiting],
     workers=1,
     start=workshops.open_bench,
     start_arguments=(dataclasses.replace(workshop, options=options), 1),

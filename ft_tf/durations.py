@@ -149,13 +149,15 @@ def _seconds_of_exports(
   if baseline:
     # Its layers are not studied.
     alone = dataclasses.replace(student, switched=0)
-    seconds += alone.seconds(train=train, test=test)
+    seconds += alone.seconds(
+      train=train, test=test, files=len(formats.COMPARED), serves=False
+    )
   teacher = teachers.network(in_float32, dataset, given)
   if not onnx_models.holds(teacher):
     part.announce('the teacher on some images')
     compared = forecast.of_compared(teacher, _sample(dataset), student)
     seconds += compared.seconds(
-      train=train, test=test, files=len(formats.OF_TEACHER), serves=False
+      train=train, test=test, files=len(formats.COMPARED), serves=False
     )
   return seconds
 

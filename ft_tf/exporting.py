@@ -34,7 +34,6 @@ def export_all(
     run.child('teacher'),
     dataset,
     loaded=trained_teacher.model,
-    is_teacher=True,
     options=compared,
     status=part.step('teacher'),
   )
@@ -92,7 +91,6 @@ def export_compared(
   dataset: datasets.Dataset,
   *,
   loaded: keras.Model | None = None,
-  is_teacher: bool = False,
   quantised: run_dir.RunDir | None = None,
   options: student.Options = student.DEFAULTS,
   status: Callable[[str], None] = student.print_status,
@@ -107,7 +105,6 @@ def export_compared(
     run: The network's run, whose folder gets the export.
     dataset: The images.
     loaded: As of `export.student.export`.
-    is_teacher: Likewise.
     quantised: Its quantisation-aware training, whose network is exported; None:
       that of the run.
     options: As of `export.student.export`.
@@ -126,7 +123,6 @@ def export_compared(
       status=status,
       options=options,
       is_compared=True,
-      is_teacher=is_teacher,
       ranges=quantisation_aware.read_ranges(exported),
     )
   except storage.StorageError:

@@ -185,7 +185,7 @@ def train(order: Order) -> str:
   return _bench.train(order)
 
 
-def export(path: str, is_teacher: bool) -> None:
+def export(path: str) -> None:
   """Exports the network of a run's folder, if it converts."""
   assert _bench.progress is not None
   name = f'export of {os.path.basename(path)}'
@@ -193,7 +193,6 @@ def export(path: str, is_teacher: bool) -> None:
     exporting.export_compared(
       run_dir.RunDir(path),
       _bench.dataset,
-      is_teacher=is_teacher,
       status=part.status,
     )
 

@@ -22,8 +22,8 @@ from ft_tf.export import (
 from ft_tf.quantisation import twin as twins
 
 DEFAULT = ('fp32', 'fp16', 'int8')
-# What a student is compared with of its teacher, the largest network of all.
-OF_TEACHER = ('fp32', 'int8')
+# What tables show of a network that a student is compared with.
+COMPARED = ('fp32', 'int8')
 
 
 @dataclasses.dataclass

@@ -67,7 +67,6 @@ def export(
   options: Options = DEFAULTS,
   ranges: Mapping[str, tuple[float, float]] | None = None,
   is_compared: bool = False,
-  is_teacher: bool = False,
   teacher: str | None = None,
 ) -> measuring.Figures:
   """Makes the export folder of a student, whole or not at all.
@@ -88,9 +87,8 @@ def export(
     options: What it makes; `check_drop` reads the rest.
     ranges: As of `formats.Source`.
     is_compared: Whether it is the export of a network that a student is
-      compared with: without `latency.json` and `layers.json`.
-    is_teacher: Whether that is the teacher: its Keras model and the files that
-      tables show, fp32 and int8, alone.
+      compared with: its Keras model and the files that tables show, fp32 and
+      int8, alone; without `latency.json` and `layers.json`.
     teacher: The teacher's .tflite file, timed beside the student's; None:
       there is none.
 
@@ -113,8 +111,8 @@ def export(
       in real numbers are there.
   """
   chosen = formats.choose(options.formats)
-  if is_teacher:
-    chosen = tuple(formats.FORMATS[name] for name in formats.OF_TEACHER)
+  if is_compared:
+    chosen = tuple(formats.FORMATS[name] for name in formats.COMPARED)
   student = model_files.load(model) if loaded is None else loaded
   made_of = export_folder.describe_source(
     model, options.weight_scales, ranges, dataset.describe_test()
@@ -170,7 +168,7 @@ def export(
     )
     made = _makeable(source, chosen, status)
     names = _write_models(
-      source, dataset, made, scratch, status, serves=not is_teacher
+      source, dataset, made, scratch, status, serves=not is_compared
     )
     with open(
       os.path.join(scratch, 'labels.txt'), 'w', encoding='utf-8'

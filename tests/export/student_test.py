@@ -236,11 +236,11 @@ class ExportTest(absltest.TestCase):
     for name in added:
       self.assertTrue(os.path.exists(os.path.join(self.folder, name)))
 
-  def test_teacher_has_the_files_that_tables_show_and_keeps_them(self):
+  def test_compared_has_the_files_that_tables_show_and_keeps_them(self):
     path = os.path.join(self.root, 'small.keras')
     _save_small(path)
-    teacher = {'is_compared': True, 'is_teacher': True}
-    figures = student.export(path, self.dataset, self.folder, **teacher)
+    compared = {'is_compared': True}
+    figures = student.export(path, self.dataset, self.folder, **compared)
     files = [run_dir.KERAS, run_dir.FLOAT32, run_dir.INT8]
     self.assertEqual([*figures], files)
     models = [
@@ -248,7 +248,7 @@ class ExportTest(absltest.TestCase):
     ]
     self.assertCountEqual(models, files)
     with mock.patch.object(measuring, 'measure', side_effect=AssertionError):
-      again = student.export(path, self.dataset, self.folder, **teacher)
+      again = student.export(path, self.dataset, self.folder, **compared)
     self.assertEqual(again, figures)
     # Those of other images, or classes, are not told for them.
     others = [copy.copy(self.dataset) for _ in range(2)]
@@ -257,7 +257,7 @@ class ExportTest(absltest.TestCase):
     others[1]._source = mock.Mock(fingerprint='other')
     for other in others:
       with self.assertRaisesRegex(errors.UsageError, 'for other test images'):
-        student.export(path, other, self.folder, **teacher)
+        student.export(path, other, self.folder, **compared)
 
   def test_format_that_there_is_no_use_for_is_told_of_and_not_made(self):
     path = os.path.join(self.root, 'small.keras')
