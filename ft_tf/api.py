@@ -19,7 +19,7 @@ from ft_tf import (
   catalogue,
   compression,
   errors,
-  paths,
+  given_models,
   python_arguments,
   python_terms,
   recipe_fit,
@@ -33,8 +33,8 @@ from ft_tf import (
 from ft_tf.data import array_source, datasets, example_sets
 from ft_tf.export import device_limits
 from ft_tf.export import student as export_student
-from ft_tf.models import checks, graph, keras_settings, model_files
-from ft_tf.training import loop, stage, strategy, tf_config
+from ft_tf.models import keras_settings, model_files
+from ft_tf.training import loop, strategy, tf_config
 
 # Keras draws random numbers from one generator for all threads.
 _one_at_a_time = threading.RLock()
@@ -147,8 +147,8 @@ def distill(
     images = source.read('train').images
     values = {
       **_defaults(source),
-      'teacher': _model(run, 'teacher', teacher, images),
-      'student': _model(run, 'student', student, images),
+      'teacher': given_models.to_file(run, 'teacher', teacher, images),
+      'student': given_models.to_file(run, 'student', student, images),
       **numbers,
     }
     which = recipe_flags.override(catalogue.get(recipe), values)
@@ -189,9 +189,9 @@ def _folder(workdir: Any) -> Iterator[run_dir.RunDir]:
       'give the commands of ft-tf on all machines'
     )
   if workdir is not None:
-    given = run_dir.RunDir(_path('workdir', workdir))
+    given = run_dir.RunDir(given_models.to_path('workdir', workdir))
     run_dir.check_writable(given.path)
-    missing = _first_missing(_models(given))
+    missing = _first_missing(given_models.folder_of(given))
     try:
       yield given
     except errors.UsageError:
@@ -232,11 +232,6 @@ def _first_missing(path: str) -> str | None:
   return missing
 
 
-def _models(run: run_dir.RunDir) -> str:
-  """Returns the folder of the models that are given in memory."""
-  return os.path.join(run.path, 'given')
-
-
 def _defaults(source: array_source.Arrays) -> dict[str, Any]:
   """Returns the numbers that images in arrays have of themselves."""
   mean, std = example_sets.statistics(source.read('train'))
@@ -269,21 +264,14 @@ def _check_arguments(numbers: dict[str, Any]) -> None:
     )
 
 
-def _path(name: str, given: Any) -> str:
-  """Returns a path as a text."""
-  if not isinstance(given, (str, os.PathLike)):
-    raise errors.UsageError(f'{name} is a {type(given).__name__}: give a path')
-  return paths.expand(os.fsdecode(given))
-
-
 def _loaded_teacher(teacher: Any) -> keras.Model | None:
   """Returns the trained teacher that is given; None: a network to train."""
   if isinstance(teacher, (str, os.PathLike)):
-    path = _path('teacher', teacher)
+    path = given_models.to_path('teacher', teacher)
     if not model_files.is_teacher_file(path):
       return None
     teacher = model_files.load(path)
-  _check_model('teacher', teacher)
+  given_models.check('teacher', teacher)
   return teacher
 
 
@@ -323,16 +311,6 @@ def _as_teacher_takes(
   return source.with_channels(channels)
 
 
-def _check_model(name: str, model: Any) -> None:
-  """Raises `UsageError` if it is not a Keras model of images to logits."""
-  if not isinstance(model, keras.Model):
-    raise errors.UsageError(
-      f'{name} is a {type(model).__name__}: give a keras.Model, the path of a '
-      '.keras file, or the name of a network'
-    )
-  checks.check_classifier(model, f'the {name}')
-
-
 def _of_bytes(model: keras.Model) -> bool:
   """Tells whether it is certain that a model takes images of 0..255."""
   (image,) = model.inputs
@@ -343,102 +321,3 @@ def _of_bytes(model: keras.Model) -> bool:
 def _devices():
   """Returns the devices; strategies of one process must not be made twice."""
   return strategy.make()
-
-
-def _model(
-  run: run_dir.RunDir, name: str, given: Any, images: np.ndarray
-) -> str:
-  """Returns a model's name or file; a model in memory is written once.
-
-  A `.keras` file of the same model has other bytes each time it is written, and
-  the run would be another.
-  """
-  if isinstance(given, (str, os.PathLike)):
-    given = _path(name, given)
-    if name == 'student' or not model_files.is_teacher_file(given):
-      model_files.check_name(given, f'{name}={given}')
-    return given
-  _check_model(name, given)
-  if given.input_shape[-1] not in (None, images.shape[-1]):
-    raise errors.UsageError(
-      f'the {name} takes images of {given.input_shape[-1]} channels, they have '
-      f'{images.shape[-1]}: give a {name} for these'
-    )
-  with tempfile.TemporaryDirectory() as folder:
-    # What cannot be read back is refused before anything is written.
-    first = os.path.join(folder, f'{name}.keras')
-    given.save(first)
-    read = model_files.load(first)
-    checks.check_classifier(read, f'the {name}')
-  path = os.path.join(_models(run), f'{name}.keras')
-  if os.path.exists(path):
-    kept = model_files.load(path)
-    different = _difference(kept, read, images[:1])
-    if different is None and name == 'student':
-      different = _difference_in_training(kept, read)
-    if different is None:
-      return path
-    if run.begun():
-      raise errors.UsageError(
-        f'{run.path} holds a run of a {name} of other {different} '
-        f'({name}_sha256 in its recipe.json): give another workdir, or '
-        f'{name}={path!r} to continue that run'
-      )
-  os.makedirs(os.path.dirname(path), exist_ok=True)
-  stage.save(path, given)
-  return path
-
-
-def _difference(
-  one: keras.Model, other: keras.Model, images: np.ndarray
-) -> str | None:
-  """Returns in what two models differ that are used as they are; None: not."""
-  weights, other_weights = one.get_weights(), other.get_weights()
-  if not (
-    one.input_shape == other.input_shape
-    and len(weights) == len(other_weights)
-    and all(map(np.array_equal, weights, other_weights))
-  ):
-    return 'weights'
-  # A student may see smaller images.
-  sizes = zip(one.input_shape[1:3], images.shape[1:3], strict=True)
-  height, width = (taken or given for taken, given in sizes)
-  images = images[:, :height, :width]
-  if np.allclose(one(images), other(images), rtol=1e-3, atol=1e-3):
-    return None
-  return 'layers'
-
-
-def _difference_in_training(one: keras.Model, other: keras.Model) -> str | None:
-  """Returns in what two models differ that are trained; None: in nothing.
-
-  Args:
-    one: Read from a file, whose configurations are JSON values then.
-    other: Likewise, of the same weights.
-  """
-  ours, theirs = (
-    [
-      (type(layer).__name__, _without_names(layer.get_config()))
-      for layer in graph.flat_layers(model)
-      # Those of models name their layers; what connects them shows in outputs.
-      if not isinstance(layer, keras.Model)
-    ]
-    for model in (one, other)
-  )
-  return None if ours == theirs else 'layers, or layers frozen otherwise'
-
-
-def _without_names(config: Any) -> Any:
-  """Returns a layer's configuration without what each process counts or draws.
-
-  A layer without a name gets a number, one without a seed a random one.
-  """
-  if isinstance(config, dict):
-    return {
-      key: _without_names(value)
-      for key, value in config.items()
-      if key not in ('name', 'seed')
-    }
-  if isinstance(config, (list, tuple)):
-    return [_without_names(value) for value in config]
-  return config

@@ -57,6 +57,7 @@ _ROOMS = (
   'compression',
   'python_terms',
   'results',
+  'given_models',
   'api',
   'distiller_parts',
   'distiller_steps',
