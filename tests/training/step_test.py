@@ -22,6 +22,23 @@ def _batches(strategy, count=4):
   return iter(strategy.experimental_distribute_dataset(stream))
 
 
+def _compile(strategy, model, optimizer, *, jit, scale=1.0):
+  """Returns the steps that fit a model to the line."""
+
+  def forward(batch):
+    error = model(batch['x'], training=True)[:, 0] - batch['y']
+    return {'loss': scale * tf.reduce_sum(error**2) / 8}
+
+  return step.compile_steps(
+    strategy,
+    forward,
+    terms=('loss',),
+    models=[model],
+    optimizer=optimizer,
+    jit=jit,
+  )
+
+
 def _train(precision='float32', *, jit=False, replicas=1, count=4, scale=1.0):
   """Fits a line; returns weights, terms and the optimizer."""
   strategy = fixtures.strategy(replicas)
@@ -34,19 +51,7 @@ def _train(precision='float32', *, jit=False, replicas=1, count=4, scale=1.0):
     stage = fixtures.recipe(student_learning_rate=0.01).student
     optimizer, _ = optimizers.make(stage, 1.0, precision)
     optimizer.build(model.trainable_variables)
-
-  def forward(batch):
-    error = model(batch['x'], training=True)[:, 0] - batch['y']
-    return {'loss': scale * tf.reduce_sum(error**2) / 8}
-
-  train_steps = step.compile_steps(
-    strategy,
-    forward,
-    terms=('loss',),
-    models=[model],
-    optimizer=optimizer,
-    jit=jit,
-  )
+  train_steps = _compile(strategy, model, optimizer, jit=jit, scale=scale)
   terms = train_steps(_batches(strategy), tf.constant(count))
   return model.get_weights(), terms['loss'].numpy(), optimizer
 
@@ -121,19 +126,7 @@ class CompileStepsTest(parameterized.TestCase):
       model = build()
       optimizer = keras.optimizers.SGD(0.1)
       optimizer.build(model.trainable_variables)
-
-    def forward(batch):
-      error = model(batch['x'], training=True)[:, 0] - batch['y']
-      return {'loss': tf.reduce_sum(error**2) / 8}
-
-    train_steps = step.compile_steps(
-      strategy,
-      forward,
-      terms=('loss',),
-      models=[model],
-      optimizer=optimizer,
-      jit=jit,
-    )
+    train_steps = _compile(strategy, model, optimizer, jit=jit)
     found = train_steps(_batches(strategy), tf.constant(4))['loss']
     np.testing.assert_allclose(found, np.ravel(expected), rtol=1e-5)
     for ours, theirs in zip(
