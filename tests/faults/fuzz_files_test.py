@@ -231,7 +231,8 @@ class FilesTest(fuzzing.FuzzCase):
       self.check(ended, case.command, case.arguments, case.content)
       return ended.code
 
-    codes = self.try_all(_cases(self.files), _CASES, try_one)
+    with self.box.entered():
+      codes = fuzzing.count_ends(_cases(self.files), _CASES, try_one)
     # Some were whole enough to be read, and most were not.
     self.assertGreater(codes.get(2, 0), _CASES // 5)
     self.assertGreater(codes.get(0, 0) + codes.get('began', 0), _CASES // 20)

@@ -64,22 +64,6 @@ class FuzzCase(absltest.TestCase):
     """Makes what every case begins with."""
     fuzz_inputs.make(cls.box)
 
-  def try_all(
-    self,
-    cases: st.SearchStrategy[Any],
-    count: int,
-    try_one: Callable[[Any], int | str],
-  ) -> Counter[int | str]:
-    """Returns how many drawn cases ended by each exit code.
-
-    Args:
-      cases: What is drawn from.
-      count: How many are drawn.
-      try_one: Runs a case and returns its exit code.
-    """
-    with self.box.entered():
-      return count_ends(cases, count, try_one)
-
   def check(
     self,
     ended: sandbox.Ended,
