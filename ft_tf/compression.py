@@ -2,8 +2,6 @@
 
 import base64
 import dataclasses
-import hashlib
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -144,7 +142,7 @@ def compress(
     'seeds': seeds,
     'baseline': baseline,
     # Files and report are of these names.
-    'label_names_sha256': _digest_names(dataset.label_names),
+    'label_names_sha256': json_files.digest(list(dataset.label_names)),
     **({'linear_head': True} if linear_head else {}),
   }
   identity |= stage.models_identity(recipe)
@@ -249,11 +247,6 @@ def _check_export(
     model_card.write(run)
     page.write(run)
   measuring.check_drop(figures, export.max_drop, folder)
-
-
-def _digest_names(label_names: Sequence[str]) -> str:
-  text = json.dumps(list(label_names))
-  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _students(

@@ -199,18 +199,23 @@ def load_checked(path: str) -> Any:
   value = load(path, dict)
   if value is not None:
     checksum = value.pop(_CHECKSUM, None)
-    if checksum not in (None, _digest(value)):
+    if checksum not in (None, _checksum(value)):
       raise _damaged(path, 'its checksum differs', _FIX)
   return value
 
 
 def with_checksum(value: dict[str, Any]) -> dict[str, Any]:
   """Returns an object with a checksum of its values."""
-  return {**value, _CHECKSUM: _digest(value)}
+  return {**value, _CHECKSUM: _checksum(value)}
 
 
-def _digest(value: dict[str, Any]) -> str:
-  return hashlib.sha256(to_json(value).encode()).hexdigest()[:16]
+def _checksum(value: dict[str, Any]) -> str:
+  return digest(value)[:16]
+
+
+def digest(value: Any) -> str:
+  """Returns the SHA-256 of a value as JSON, in hexadecimal."""
+  return hashlib.sha256(to_json(value).encode()).hexdigest()
 
 
 def _damaged(path: str, reason: str, fix: str) -> errors.UsageError:

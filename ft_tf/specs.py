@@ -203,6 +203,6 @@ def _size(weights: list[keras.Variable]) -> int:
 def count_parameters(model: keras.Model) -> int:
   """Returns the number of weights that training moves, frozen or not."""
   statistics = {'moving_mean', 'moving_variance'}
-  return onnx_models.count_parameters(model) + sum(
-    int(np.prod(w.shape)) for w in model.weights if w.name not in statistics
+  return onnx_models.count_parameters(model) + _size(
+    [weight for weight in model.weights if weight.name not in statistics]
   )

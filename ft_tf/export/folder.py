@@ -1,7 +1,5 @@
 """An export folder that is there: what it was made of, and what is in it."""
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -30,18 +28,16 @@ def describe_source(
   """
   digest = None
   if ranges is not None:
-    digest = _digest({name: list(pair) for name, pair in ranges.items()})
+    digest = json_files.digest(
+      {name: list(pair) for name, pair in ranges.items()}
+    )
   return {
     'layout': _LAYOUT,
     'model_sha256': run_dir.digest(model),
     'weight_scales': weight_scales,
     'ranges': digest,
-    'tested_on_sha256': _digest(tested_on),
+    'tested_on_sha256': json_files.digest(tested_on),
   }
-
-
-def _digest(value: Any) -> str:
-  return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def is_of(folder: str, model: str) -> bool:
