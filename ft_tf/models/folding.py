@@ -14,6 +14,13 @@ import numpy as np
 
 from ft_tf.models import graph
 
+# Layers that read all of their weights in the dtype that they compute in.
+_CAST_TO_COMPUTE = (
+  keras.layers.Conv2D,
+  keras.layers.Dense,
+  keras.layers.DepthwiseConv2D,
+)
+
 
 class _Passthrough(keras.layers.Layer):
   """Replaces a folded batch norm under its name, which may be tapped."""
@@ -29,7 +36,8 @@ def fold(model: keras.Model, dtype: str = 'float32') -> keras.Model:
     model: Functional or Sequential, of one input, built; such models nested in
       it are folded too.
     dtype: 'float32', 'bfloat16' or 'float16', of all maps `[B, H, W, C]` and
-      tokens `[B, N, C]`. What follows the last map, above all the logits, is
+      tokens `[B, N, C]`, and of the weights of convolutions and dense layers
+      that make them. What follows the last map, above all the logits, is
       float32.
 
   Returns:
@@ -63,7 +71,12 @@ def fold(model: keras.Model, dtype: str = 'float32') -> keras.Model:
     if not _follows_its_config(layer):
       return layer
     config = layer.get_config()
-    config['dtype'] = policy if id(layer) in map_layers else 'float32'
+    if id(layer) not in map_layers:
+      config['dtype'] = 'float32'
+    elif type(layer) in _CAST_TO_COMPUTE:
+      config['dtype'] = dtype  # Cast once, not in every call.
+    else:
+      config['dtype'] = policy
     if id(layer) in norm_of:
       config['use_bias'] = True
     return type(layer).from_config(config)

@@ -1,5 +1,7 @@
 """Folded copies: the same function, one layer fewer for each batch norm."""
 
+from unittest import mock
+
 import keras
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -231,6 +233,38 @@ class FoldTest(parameterized.TestCase):
       )
     for was, variable in zip(before, model.variables, strict=True):
       np.testing.assert_array_equal(was, variable)
+
+  @parameterized.parameters('bfloat16', 'float16')
+  def test_weights_are_cast_once_to_the_same_values(self, dtype):
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(6, 3, use_bias=False, name='conv')(image)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.DepthwiseConv2D(3, name='depthwise')(x)
+    x = keras.layers.Dense(5, activation='gelu', name='places')(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, keras.layers.Dense(4, name='logits')(x))
+    tapped = taps.logits_and_features(
+      networks.disturb(model), ['conv', 'depthwise', 'places']
+    )
+    cast = folding.fold(tapped, dtype)
+    with mock.patch.object(folding, '_CAST_TO_COMPUTE', ()):
+      in_every_call = folding.fold(tapped, dtype)
+    for name in ('conv', 'depthwise', 'places'):
+      for kept, weight in zip(
+        cast.get_layer(name).weights,
+        in_every_call.get_layer(name).weights,
+        strict=True,
+      ):
+        self.assertEqual((kept.dtype, weight.dtype), (dtype, 'float32'))
+    self.assertEqual(cast.get_layer('logits').kernel.dtype, 'float32')
+    for ours, theirs in zip(
+      keras.tree.flatten(cast(networks.images(4, 8, 3))),
+      keras.tree.flatten(in_every_call(networks.images(4, 8, 3))),
+      strict=True,
+    ):
+      self.assertEqual(ours.dtype, theirs.dtype)
+      np.testing.assert_array_equal(ours, theirs)
 
   def test_adapted_normalisation_comes_along(self):
     inputs = keras.Input((8, 8, 3))

@@ -99,7 +99,7 @@ class ConstantSignalTest(absltest.TestCase):
 
   def test_large_networks_stay_variables_and_say_the_same(self):
     images = _images()
-    with mock.patch.object(constant, '_MOST_CONSTANT_BYTES', 0):
+    with mock.patch.object(constant, '_MOST_CONSTANT_BYTES', {}):
       signal = constant.ConstantSignal(
         # Nothing else holds the folded network.
         folding.fold(taps.features(self.model, ['group3'])).__call__,
@@ -111,6 +111,21 @@ class ConstantSignalTest(absltest.TestCase):
       signal(images)['group3'], self._function(images)[0], atol=1e-5
     )
     self.assertLen(signal.rows(_images(5)), 5)
+
+  def test_eight_mebibytes_are_constants_and_more_stay_variables(self):
+    images = np.full([2, 1, 1, 1], 3, np.uint8)
+
+    def weighted(images):
+      return tf.cast(images, tf.float32) * tf.reduce_mean(weights)
+
+    for side, read in ((1448, 0), (1449, 1)):  # 8 MiB are 1448.2 ** 2 floats.
+      weights = tf.Variable(tf.ones([side, side]))
+      signal = constant.ConstantSignal(weighted, (1, 1, 1))
+      np.testing.assert_array_equal(signal.rows(images), [[3], [3]])
+      weights.assign(tf.zeros_like(weights))
+      np.testing.assert_array_equal(
+        signal.rows(images), np.full([2, 1], 3 * (1 - read))
+      )
 
   def test_any_batch_size_fits(self):
     for count in (1, 5):
