@@ -9,9 +9,9 @@ import tensorflow as tf
 from tensorflow.python.framework import convert_to_constants
 
 # TensorFlow keeps some 14 copies of what is constant in a nested graph, all in
-# the memory of the host. Where the host computes, they save a twentieth of a
-# step of large networks at most, and double its memory.
-_MOST_CONSTANT_BYTES = {'CPU': 2**23, 'GPU': 2**27, 'TPU': 2**27}
+# the memory of the host. Where the host computes, constants save up to a tenth
+# of the step of a large network, and double its memory.
+_MOST_CONSTANT_BYTES = {'CPU': 2**22, 'GPU': 2**27, 'TPU': 2**27}
 
 
 class ConstantSignal:
@@ -20,7 +20,7 @@ class ConstantSignal:
   TensorFlow then computes once what follows from weights alone, such as their
   casts and the order that convolutions read them in, joins bias and activation
   to the convolution before, and keeps nothing for a gradient. Variables of more
-  than 8 MiB on a CPU, or 128 MiB on an accelerator, stay variables, and must
+  than 4 MiB on a CPU, or 128 MiB on an accelerator, stay variables, and must
   not change.
 
   Attributes:
