@@ -1,4 +1,4 @@
-"""What a frozen teacher says of images, as one constant graph."""
+"""What a frozen teacher says of images, as one graph that does not change."""
 
 import math
 from collections.abc import Callable
@@ -15,13 +15,12 @@ _MOST_CONSTANT_BYTES = {'CPU': 2**22, 'GPU': 2**27, 'TPU': 2**27}
 
 
 class ConstantSignal:
-  """A frozen function of images, compiled once, its variables constants.
+  """A frozen function of images, compiled once.
 
-  TensorFlow then computes once what follows from weights alone, such as their
-  casts and the order that convolutions read them in, joins bias and activation
-  to the convolution before, and keeps nothing for a gradient. Variables of more
-  than 4 MiB on a CPU, or 128 MiB on an accelerator, stay variables, and must
-  not change.
+  Its variables become constants: TensorFlow then computes once what follows
+  from weights alone, such as their casts and the order that convolutions read
+  them in, and keeps nothing for a gradient. Where they have more than 4 MiB on
+  a CPU, or 128 MiB on an accelerator, they stay variables, and must not change.
 
   Attributes:
     width: Number of values for each image.
