@@ -9,14 +9,17 @@ during which Python runs no handler. Files are written under other names and
 then moved, so that an end at once leaves none of them half-written.
 """
 
+import atexit
 import contextlib
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
+from typing import NoReturn
 
 # SIGHUP comes when a terminal is closed; `nohup` has a program ignore it.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -47,6 +50,7 @@ class _State:
     deferred: Whether the main thread is in a block of `deferred`.
     told: Whether the line on the end has been printed.
     repeats: Whether a second signal ends the process.
+    code: The exit code after a signal; None: there was none, or it is at work.
     stderr: A file descriptor of standard error, which `native_output.held`
       does not redirect.
   """
@@ -57,6 +61,7 @@ class _State:
   deferred = False
   told = False
   repeats = True
+  code: int | None = None
   stderr = 2
 
 
@@ -79,6 +84,8 @@ def install(name: str) -> None:
   _watch(numbers)
   for number in numbers:
     signal.signal(number, _handle)
+  # What is registered first is called last.
+  atexit.register(_skip_destructors)
 
 
 def take_again() -> None:
@@ -157,9 +164,31 @@ def exit_code() -> int:
   return 128 + (_state.first or signal.SIGINT)
 
 
+def leave(code: int) -> NoReturn:
+  """Leaves Python with an exit code, whether a signal has come or not.
+
+  `Stopped` may have cut off an import, or a thread of C++ code may be at work:
+  the destructors of C++ would then abort the process now and then, with another
+  exit code. After a signal all of Python's ends are run, and none of theirs.
+  """
+  if _state.first:
+    _state.code = code
+  sys.exit(code)
+
+
 def told() -> None:
   """Notes that the line on the end of the process has been printed."""
   _state.told = True
+
+
+def _skip_destructors() -> None:
+  """Ends the process after a signal; Python calls it at its end."""
+  if _state.code is None:
+    return
+  for stream in filter(None, (sys.stdout, sys.stderr)):
+    with contextlib.suppress(OSError, ValueError):  # a pipe's end, closed
+      stream.flush()
+  os._exit(_state.code)
 
 
 def _raise_if_requested() -> None:

@@ -38,6 +38,50 @@ except KeyboardInterrupt:
   print('stops', flush=True)
   time.sleep(600)
 """
+# A process with a destructor that aborts it, as C++ code may have one that was
+# cut off in the middle; it leaves after a signal, or without one.
+_TO_BE_ABORTED = """
+import atexit, ctypes, sys, time
+from ft_tf import interrupts
+interrupts.install('ft-tf export')
+libc = ctypes.CDLL(None)
+libc.on_exit(ctypes.cast(libc.abort, ctypes.c_void_p), None)
+atexit.register(print, 'ends of Python')
+interrupts.raise_from_here()
+try:
+  print('works', flush=True)
+  sys.stdin.read()
+except KeyboardInterrupt:
+  interrupts.told()
+  print('stops', end=' ')
+interrupts.leave(interrupts.exit_code() if interrupts.requested() else 0)
+"""
+
+
+class LeavingTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (signal.SIGTERM, 128 + signal.SIGTERM, 'stops ends of Python\n'),
+    (signal.SIGINT, 128 + signal.SIGINT, 'stops ends of Python\n'),
+    (None, -signal.SIGABRT, 'ends of Python\n'),
+  )
+  def test_no_destructor_changes_the_exit_code_of_a_signal(
+    self, number, code, printed
+  ):
+    process = subprocess.Popen(
+      [sys.executable, '-c', _TO_BE_ABORTED],
+      cwd=_ROOT,
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+      preexec_fn=commands.listen,
+    )
+    self.addCleanup(process.kill)
+    self.assertEqual(process.stdout.readline(), 'works\n')
+    if number:
+      process.send_signal(number)
+      process.wait(timeout=60)
+    out, _ = process.communicate(timeout=60)
+    self.assertEqual((process.returncode, out), (code, printed))
 
 
 class SecondSignalTest(parameterized.TestCase):

@@ -84,7 +84,7 @@ def main(command: str | None = None) -> None:
     name = f'ft-tf {command}'
   code = run(command, arguments, name=name)
   cluster.leave_if_failed(code)
-  sys.exit(code)
+  interrupts.leave(code)
 
 
 def run(command: str, arguments: Sequence[str], *, name: str) -> int:
