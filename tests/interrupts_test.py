@@ -58,6 +58,22 @@ interrupts.leave(interrupts.exit_code() if interrupts.requested() else 0)
 """
 
 
+def _start(test, code):
+  """Returns a process of some code, once it has said that it works."""
+  process = subprocess.Popen(
+    [sys.executable, '-c', code],
+    cwd=_ROOT,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    preexec_fn=commands.listen,
+  )
+  test.addCleanup(process.kill)
+  test.assertEqual(process.stdout.readline(), 'works\n')
+  return process
+
+
 class LeavingTest(parameterized.TestCase):
   @parameterized.parameters(
     (signal.SIGTERM, 128 + signal.SIGTERM, 'stops ends of Python\n'),
@@ -67,16 +83,7 @@ class LeavingTest(parameterized.TestCase):
   def test_no_destructor_changes_the_exit_code_of_a_signal(
     self, number, code, printed
   ):
-    process = subprocess.Popen(
-      [sys.executable, '-c', _TO_BE_ABORTED],
-      cwd=_ROOT,
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      text=True,
-      preexec_fn=commands.listen,
-    )
-    self.addCleanup(process.kill)
-    self.assertEqual(process.stdout.readline(), 'works\n')
+    process = _start(self, _TO_BE_ABORTED)
     if number:
       process.send_signal(number)
       process.wait(timeout=60)
@@ -91,16 +98,7 @@ class SecondSignalTest(parameterized.TestCase):
     second=(signal.SIGINT, signal.SIGTERM),
   )
   def test_second_signal_ends_the_process_at_once(self, code, first, second):
-    process = subprocess.Popen(
-      [sys.executable, '-c', code],
-      cwd=_ROOT,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
-      preexec_fn=commands.listen,
-    )
-    self.addCleanup(process.kill)
-    self.assertEqual(process.stdout.readline(), 'works\n')
+    process = _start(self, code)
     process.send_signal(first)
     self.assertEqual(process.stdout.readline(), 'stops\n')
     start = time.monotonic()
