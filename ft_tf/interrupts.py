@@ -50,7 +50,7 @@ class _State:
     deferred: Whether the main thread is in a block of `deferred`.
     told: Whether the line on the end has been printed.
     repeats: Whether a second signal ends the process.
-    code: The exit code after a signal; None: there was none, or it is at work.
+    code: The exit code of a command that a signal has ended; None: none has.
     stderr: A file descriptor of standard error, which `native_output.held`
       does not redirect.
   """
@@ -169,9 +169,10 @@ def leave(code: int) -> NoReturn:
 
   `Stopped` may have cut off an import, or a thread of C++ code may be at work:
   the destructors of C++ would then abort the process now and then, with another
-  exit code. After a signal all of Python's ends are run, and none of theirs.
+  exit code. Where a signal has ended the command, what was registered with
+  `atexit` since `install` is run, and no destructor.
   """
-  if _state.first:
+  if _state.first and code:
     _state.code = code
   sys.exit(code)
 
