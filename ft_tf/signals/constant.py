@@ -9,8 +9,9 @@ import tensorflow as tf
 from tensorflow.python.framework import convert_to_constants
 
 # TensorFlow keeps some 14 copies of what is constant in a nested graph, all in
-# the memory of the host. Where the host computes, constants save up to a tenth
-# of the step of a large network, and double its memory.
+# the memory of the host, and no graph may have 2 GB. Where the host computes,
+# constants save up to a tenth of the step of a large network, and double its
+# memory.
 _MOST_CONSTANT_BYTES = {'CPU': 2**22, 'GPU': 2**27, 'TPU': 2**27}
 
 
