@@ -8,7 +8,7 @@ from absl.testing import parameterized
 
 from ft_tf import factors, run_dir, specs, teachers
 from ft_tf.models import feature_maps, model_files, zoo
-from ft_tf.training import loop, paraphraser, student
+from ft_tf.training import loop, paraphraser, programs, student
 from tests import fixtures
 
 
@@ -18,6 +18,8 @@ class StudentCase(parameterized.TestCase):
   Attributes:
     teacher: The teacher's file.
     paraphraser: The file of the paraphraser of its last feature map.
+    compiled: The programs of the class, so that a test compiles nothing that
+      one before it has compiled.
     runs: An empty folder of each test.
   """
 
@@ -27,8 +29,10 @@ class StudentCase(parameterized.TestCase):
     # An untrained teacher serves: these tests are about the stage.
     recipe = fixtures.short_recipe()
     cls.strategy = fixtures.strategy()
+    cls.dataset = fixtures.blobs()
+    cls.compiled = programs.Programs()
     keras.utils.set_random_seed(5)
-    spec = specs.spec(recipe, fixtures.blobs())
+    spec = specs.spec(recipe, cls.dataset)
     teacher = zoo.build(recipe.teacher.model, spec)
     network = factors.Paraphraser(recipe.paraphraser.rate)
     network.build(teacher.get_layer('group3').output.shape)
@@ -54,7 +58,7 @@ class StudentCase(parameterized.TestCase):
   ):
     """Trains a student into a folder of `runs`; returns run and result."""
     run = run_dir.RunDir(os.path.join(self.runs, name))
-    dataset = dataset or fixtures.blobs()
+    dataset = dataset or self.dataset
     result = student.train_student(
       recipe or fixtures.short_recipe(),
       dataset,
@@ -66,7 +70,7 @@ class StudentCase(parameterized.TestCase):
       strategy=self.strategy,
       options=loop.Options(**{'log_steps': 2, **options}),
       signals=signals,
-      compiled=compiled,
+      compiled=compiled or self.compiled,
     )
     return run, result
 

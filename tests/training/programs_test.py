@@ -42,7 +42,10 @@ class ProgramsTest(student_runs.StudentCase):
     for seed in (0, 1):
       recipe = fixtures.short_recipe(seed=seed, student_epochs=2, **values)
       runs = {}
-      for name, kept in (('shared', compiled), ('alone', None)):
+      for name, kept in (
+        ('shared', compiled),
+        ('alone', programs.Programs()),
+      ):
         runs[name], _ = self.train(f'{name}-{seed}', recipe, compiled=kept)
       for file in ('model.keras', student_stage.BEST):
         one, other = (

@@ -12,7 +12,13 @@ from tensorboard.backend.event_processing import event_accumulator
 from ft_tf import errors, run_dir, specs, teachers
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.models import model_files, zoo
-from ft_tf.training import distillation, loop, student, student_stage
+from ft_tf.training import (
+  distillation,
+  loop,
+  programs,
+  student,
+  student_stage,
+)
 from tests import fixtures, networks, student_runs
 
 
@@ -345,7 +351,11 @@ class TrainStudentTest(student_runs.StudentCase):
       with mock.patch.object(distillation, 'compile_steps') as compile_steps:
         compile_steps.side_effect = KeyboardInterrupt
         with self.assertRaises(KeyboardInterrupt):
-          self.train(method, fixtures.short_recipe(method=method))
+          self.train(
+            method,
+            fixtures.short_recipe(method=method),
+            compiled=programs.Programs(),
+          )
         first[method] = compile_steps.call_args.args[1].get_weights()
     for a, b in zip(first['ft'], first['scratch'], strict=True):
       np.testing.assert_array_equal(a, b)
