@@ -5,7 +5,6 @@ from absl.testing import absltest
 from tensorflow.python.framework import config
 
 from ft_tf.models import model_files
-from ft_tf.training import programs
 from tests import fixtures, student_runs
 from tests.faults import small_stage
 
@@ -15,7 +14,6 @@ class DeterminismTest(student_runs.StudentCase):
     super().setUp()
     # TensorFlow's own way back, which it has for tests alone.
     self.addCleanup(config.disable_op_determinism)
-    self._compiled = programs.Programs()
 
   def _train(self, name, **options):
     recipe = fixtures.recipe(
@@ -25,7 +23,7 @@ class DeterminismTest(student_runs.StudentCase):
       mixup_alpha=0.2,
       rand_augment_magnitude=5,
     )
-    run, result = self.train(name, recipe, compiled=self._compiled, **options)
+    run, result = self.train(name, recipe, **options)
     rows = [(row['loss'], row['cross_entropy']) for row in run.metrics()]
     # What is not known is not 0: a clock is no deterministic operation.
     self.assertNotIn('input_wait', run.metrics()[-1])
