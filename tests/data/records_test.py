@@ -1,5 +1,6 @@
 """Examples that stay in files: random access, joined sets, both resizings."""
 
+import functools
 from unittest import mock
 
 import numpy as np
@@ -23,9 +24,18 @@ def setUpModule():
   scenes.prepare()
 
 
+@functools.cache
+def _train():
+  """Returns the images to train on; they do not change, and tests share them.
+
+  Reading them compiles a program for each that is opened.
+  """
+  return scenes.source().read('train')
+
+
 class StoredExamplesTest(absltest.TestCase):
   def test_images_and_labels_are_those_of_the_files_in_their_order(self):
-    examples = scenes.source().read('train')
+    examples = _train()
     self.assertLen(examples, scenes.COUNT)
     self.assertEqual(examples.images.shape, (scenes.COUNT, 32, 32, 3))
     builder = scenes.TinyScenes(data_dir=scenes.FOLDER.name)
@@ -38,7 +48,7 @@ class StoredExamplesTest(absltest.TestCase):
     np.testing.assert_array_equal(blue, 6 * examples.labels)
 
   def test_images_are_read_like_an_array(self):
-    images = scenes.source().read('train').images
+    images = _train().images
     whole = images[:]
     self.assertEqual(whole.dtype, np.uint8)
     self.assertEqual(images[3].shape, (32, 32, 3))
@@ -52,7 +62,7 @@ class StoredExamplesTest(absltest.TestCase):
       images[40]
 
   def test_take_returns_the_chosen_examples(self):
-    every = scenes.source().read('train')
+    every = _train()
     some = every.take(np.array([9, 4, 30])).take(np.array([2, 0]))
     np.testing.assert_array_equal(some.labels, every.labels[[30, 9]])
     np.testing.assert_array_equal(
@@ -60,7 +70,7 @@ class StoredExamplesTest(absltest.TestCase):
     )
 
   def test_digest_depends_on_images_and_order(self):
-    every = scenes.source().read('train')
+    every = _train()
     again = scenes.source().read('train')
     self.assertEqual(every.digest, again.digest)
     different = [every.take(np.arange(39)), every.take(np.arange(40)[::-1])]
@@ -108,9 +118,7 @@ class StoredExamplesTest(absltest.TestCase):
         .read('train')
       )
       by_blue = {int(image[0, 0, 2]): image for image in back.images[:]}
-      for image, label in zip(
-        source.read('train').images[:], source.read('train').labels, strict=True
-      ):
+      for image, label in zip(_train().images[:], _train().labels, strict=True):
         np.testing.assert_array_equal(by_blue[6 * label], image)
 
   def test_images_need_not_be_square(self):
@@ -154,7 +162,7 @@ class StoredExamplesTest(absltest.TestCase):
     )
 
   def test_preprocessing_describes_the_steps(self):
-    crop = scenes.source().read('train').take(np.arange(3))
+    crop = _train().take(np.arange(3))
     self.assertEqual(
       crop.resized((16, 16)).preprocessing,
       image_ops.Preprocessing('crop', ((16, 16),)),
@@ -183,13 +191,15 @@ class StoredExamplesTest(absltest.TestCase):
 
 
 class JoinedTest(absltest.TestCase):
-  def _joined(self):
-    examples = scenes.source().read('train')
-    some = examples.take(np.arange(10))
-    return some, some.joined(scenes.source().read('test').take(np.arange(5, 8)))
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.some = _train().take(np.arange(10))
+    unlabelled = scenes.source().read('test').take(np.arange(5, 8))
+    cls.joined = cls.some.joined(unlabelled)
 
   def test_unlabelled_images_follow_the_labelled_ones(self):
-    some, joined = self._joined()
+    some, joined = self.some, self.joined
     self.assertLen(joined, 13)
     self.assertEqual(joined.labelled, 10)
     self.assertEqual(joined.resized((16, 16)).labelled, 10)
@@ -206,7 +216,7 @@ class JoinedTest(absltest.TestCase):
     self.assertNotEqual(joined.digest, some.digest)
 
   def test_streams_show_both(self):
-    some, joined = self._joined()
+    some, joined = self.some, self.joined
     data = scenes.recipe(batch_size=13).data
     stream = views.stream(joined, data, seed=0, first_step=0, last_step=1)
     (batch,) = stream.as_numpy_iterator()
@@ -219,7 +229,7 @@ class JoinedTest(absltest.TestCase):
         np.testing.assert_array_equal(image, whole[place[label]])
 
   def test_smaller_ones_come_from_the_files(self):
-    some, joined = self._joined()
+    some, joined = self.some, self.joined
     smaller = joined.resized((16, 16))
     self.assertEqual(smaller.images[:].shape, (13, 16, 16, 3))
     np.testing.assert_array_equal(smaller.labels, joined.labels)
@@ -234,15 +244,18 @@ class JoinedTest(absltest.TestCase):
 class StretchTest(parameterized.TestCase):
   """Whole images that stay in their files are those that are in memory."""
 
-  def setUp(self):
-    super().setUp()
-    self.in_memory = scenes.source(resizing='stretch', image_size=20).read(
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.in_memory = scenes.source(resizing='stretch', image_size=20).read(
       'train'
     )
     with mock.patch.object(memory, 'available_bytes', lambda: 0):
-      self.stored = scenes.source(resizing='stretch', image_size=20).read(
+      cls.stored = scenes.source(resizing='stretch', image_size=20).read(
         'train'
       )
+
+  def test_one_is_in_memory_and_the_other_in_its_files(self):
     self.assertIsInstance(self.in_memory, example_sets.Examples)
     self.assertIsInstance(self.stored, records.StoredExamples)
 
