@@ -1,5 +1,6 @@
 """What comes out of the converter computes what Keras computes."""
 
+import functools
 import os
 from unittest import mock
 
@@ -12,7 +13,7 @@ from ft_tf import errors
 from ft_tf.evaluation import device_files, predictors
 from ft_tf.export import convert, saved_model
 from ft_tf.models import layers, zoo
-from tests import descriptors
+from tests import descriptors, networks
 
 _SPEC = layers.Spec((8, 8, 3), 4, (0.5, 0.4, 0.3), (0.25, 0.2, 0.2))
 
@@ -22,13 +23,22 @@ def _images(count=64):
   return rng.integers(256, size=(count, 8, 8, 3)).astype(np.uint8)
 
 
-def _model():
+def _fresh():
   """Returns a network whose batch norm has seen images."""
   keras.utils.set_random_seed(1)
-  model = zoo.build('resnet8x0.5', _SPEC)
+  model = networks.short(_SPEC, 16)
   for _ in range(20):
     model(_images(), training=True)
   return model
+
+
+# The same, which tests share and leave as it is.
+_model = functools.cache(_fresh)
+
+
+@functools.cache
+def _float32_file():
+  return convert.tflite_float32(_model())
 
 
 def _without_integers():
@@ -60,7 +70,7 @@ class ConvertTest(parameterized.TestCase):
 
   def test_float32_file_equals_keras_and_takes_raw_bytes(self):
     model, images = _model(), _images()
-    predict = self._predict(convert.tflite_float32(model))
+    predict = self._predict(_float32_file())
     np.testing.assert_allclose(
       predict(images), model(images, training=False), atol=1e-4
     )
@@ -211,7 +221,7 @@ class ConvertTest(parameterized.TestCase):
   def test_float16_file_is_smaller_and_close(self):
     model, images = _model(), _images()
     content = convert.tflite_float16(model)
-    self.assertLess(len(content), 0.8 * len(convert.tflite_float32(model)))
+    self.assertLess(len(content), 0.8 * len(_float32_file()))
     np.testing.assert_allclose(
       self._predict(content)(images), model(images, training=False), atol=0.02
     )
@@ -282,7 +292,7 @@ class ConvertTest(parameterized.TestCase):
   ):
     keras.config.set_dtype_policy('mixed_bfloat16')
     try:
-      model = _model()
+      model = _fresh()
     finally:
       keras.config.set_dtype_policy('float32')
     twin = convert.float32_twin(model, 'uint8')

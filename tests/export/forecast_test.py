@@ -39,7 +39,7 @@ class ForecastTest(absltest.TestCase):
     image = keras.Input(images.shape[1:])
     x = image
     for _ in range(4 * student.calls):
-      x = keras.layers.Conv2D(4, 3)(keras.layers.ZeroPadding2D()(x))
+      x = keras.layers.ReLU()(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
     teacher = keras.Model(image, keras.layers.Dense(3)(x))
     compared = forecast.of_compared(teacher, images, student)

@@ -11,9 +11,29 @@ from tests import quantised_networks
 
 
 class StudyTest(absltest.TestCase):
+  """The trained network is studied twice, for all tests of it.
+
+  Once with the ranges of a twin, and the least to restore; once without, and
+  with all to restore.
+  """
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.images, _ = quantised_networks.images(64)
+    cls.student = quantised_networks.trained()
+    cls.twin = twins.build(cls.student)
+    cls.twin.observe(cls.images)
+    cls.lenient = layer_study.study(
+      cls.student,
+      cls.images,
+      ranges=cls.twin.ranges_by_place(),
+      restore=0.5,
+    )
+    cls.strict = layer_study.study(cls.student, cls.images, restore=1.0)
+
   def test_layers_are_sorted_and_measured_both_ways(self):
-    images, _ = quantised_networks.images(64)
-    study = layer_study.study(quantised_networks.trained(), images)
+    study = self.strict
     self.assertEqual(study['examples'], 64)
     names = [row['layer'] for row in study['layers']]
     self.assertContainsSubset(
@@ -31,18 +51,12 @@ class StudyTest(absltest.TestCase):
       self.assertLessEqual(row['only_float']['agreement'], 1)
 
   def test_all_layers_quantised_are_the_twin(self):
-    student, (images, _) = (
-      quantised_networks.trained(),
-      quantised_networks.images(64),
-    )
-    twin = twins.build(student)
-    twin.observe(images)
-    study = layer_study.study(student, images, ranges=twin.ranges_by_place())
     difference = np.abs(
-      twin.model(images, training=False) - student(images, training=False)
+      self.twin.model(self.images, training=False)
+      - self.student(self.images, training=False)
     )
     self.assertAlmostEqual(
-      study['quantised']['mean_logit_difference'], difference.mean(), 3
+      self.lenient['quantised']['mean_logit_difference'], difference.mean(), 3
     )
 
   def test_layer_that_loses_most_is_named_and_repairs(self):
@@ -57,14 +71,10 @@ class StudyTest(absltest.TestCase):
     self.assertGreaterEqual(study['repaired']['agreement'], 0.97)
 
   def test_nothing_is_repaired_where_nothing_is_lost(self):
-    images, _ = quantised_networks.images(32)
-    study = layer_study.study(quantised_networks.trained(), images, restore=0.5)
-    self.assertEmpty(study['repair'])
+    self.assertEmpty(self.lenient['repair'])
 
   def test_all_layers_in_float_agree(self):
-    images, _ = quantised_networks.images(32)
-    study = layer_study.study(quantised_networks.trained(), images, restore=1.0)
-    self.assertEqual(study['repaired']['agreement'], 1.0)
+    self.assertEqual(self.strict['repaired']['agreement'], 1.0)
 
   def test_unknown_layers_are_refused(self):
     image = keras.Input((8, 8, 3))

@@ -1,5 +1,6 @@
 """The twin's int8 file computes what the twin computes, or is refused."""
 
+import functools
 import re
 from unittest import mock
 
@@ -21,6 +22,18 @@ def _twin(student=None, **options):
   twin = twins.build(student or quantised_networks.trained(), **options)
   twin.observe(quantised_networks.images(128)[0])
   return twin
+
+
+@functools.cache
+def _shared_twin(weight_scales='channel'):
+  """Returns the trained network's twin; tests leave it as it was."""
+  return _twin(weight_scales=weight_scales)
+
+
+@functools.cache
+def _shared_file(weight_scales='channel'):
+  """Returns the int8 file of that twin."""
+  return quantised.tflite(_shared_twin(weight_scales))
 
 
 def _run(content, images):
@@ -59,10 +72,9 @@ class TFLiteTest(parameterized.TestCase):
 
   @parameterized.parameters('channel', 'tensor')
   def test_file_is_the_twin(self, weight_scales):
-    twin = _twin(weight_scales=weight_scales)
     images, labels = quantised_networks.images(300, seed=1)
-    content = quantised.tflite(twin)
-    self._check_equal(content, twin, images)
+    content = _shared_file(weight_scales)
+    self._check_equal(content, _shared_twin(weight_scales), images)
     raw, source, target = _run(content, images)
     self.assertGreater((raw.argmax(axis=1) == labels).mean(), 0.6)
     self.assertEqual(source['dtype'], np.uint8)
@@ -78,22 +90,22 @@ class TFLiteTest(parameterized.TestCase):
     self._check_equal(quantised.tflite(twin), twin, images)
 
   def test_file_has_one_scale_for_each_tensor_of_weights(self):
-    content = quantised.tflite(_twin(weight_scales='tensor'))
-    interpreter = litert.Interpreter(model_content=content)
+    interpreter = litert.Interpreter(model_content=_shared_file('tensor'))
     for details in interpreter.get_tensor_details():
       self.assertLessEqual(len(details['quantization_parameters']['scales']), 1)
 
   def test_int8_input_and_output(self):
-    twin, (images, _) = _twin(), quantised_networks.images(50, seed=1)
-    content = quantised.tflite(twin, io='int8')
+    images, _ = quantised_networks.images(50, seed=1)
+    content = quantised.tflite(_shared_twin(), io='int8')
     raw, source, target = _run(content, images)
     self.assertEqual(source['quantization'], (1.0, -128))
     self.assertEqual((source['dtype'], target['dtype']), (np.int8, np.int8))
-    expected, *_ = _run(quantised.tflite(twin), images)
+    expected, *_ = _run(_shared_file(), images)
     np.testing.assert_array_equal(raw + 128, expected)
 
   def test_learned_ranges_are_those_of_the_file(self):
-    twin = _twin()
+    twin = _shared_twin()
+    self.addCleanup(twin.set_ranges, twin.ranges_by_place())
     for low, high in zip(twin.ranges[::2], twin.ranges[1::2], strict=True):
       low.assign(0.83 * low)
       high.assign(0.91 * high)
@@ -121,21 +133,21 @@ class TFLiteTest(parameterized.TestCase):
     self._check_equal(quantised.tflite(twin), twin, images, to_the_bit=False)
 
   def test_writing_leaves_the_twin_trainable(self):
-    twin, (images, _) = _twin(), quantised_networks.images(8)
-    quantised.tflite(twin)
+    twin, (images, _) = _shared_twin(), quantised_networks.images(8)
+    _shared_file()
     with tf.GradientTape() as tape:
       loss = tf.reduce_sum(twin.model(images, training=True) ** 2)
     gradients = tape.gradient(loss, twin.student.trainable_variables)
     self.assertNotIn(None, gradients)
 
-  @parameterized.parameters(0.0, 1e-12, 1e-6)
-  def test_channels_of_no_weight_keep_their_bias(self, gamma):
+  def test_channels_of_no_weight_keep_their_bias(self):
     # The scale of such a channel's weights makes its bias a large integer.
-    student = quantised_networks.train(quantised_networks.fresh(), 20)
+    student = quantised_networks.fresh()
+    student.set_weights(quantised_networks.trained().get_weights())
     for name in ('stem_bn', 'depthwise_bn', 'last_bn'):
       norm = student.get_layer(name)
       keep = np.ones(norm.gamma.shape, np.float32)
-      keep[::3] = gamma
+      keep[::3] = np.resize((0.0, 1e-12, 1e-6), keep[::3].shape)
       norm.gamma.assign(norm.gamma * keep)
       norm.beta.assign(norm.beta + 0.7 * (keep < 1))
     twin = _twin(student)
@@ -143,11 +155,10 @@ class TFLiteTest(parameterized.TestCase):
     self._check_equal(quantised.tflite(twin), twin, images)
 
   def test_dark_and_bright_images_are_as_in_the_twin(self):
-    twin = _twin()
     images = np.stack(
       [np.full(quantised_networks.SHAPE, v, np.uint8) for v in (0, 1, 254, 255)]
     )
-    self._check_equal(quantised.tflite(twin), twin, images)
+    self._check_equal(_shared_file(), _shared_twin(), images)
 
 
 class MixedTest(absltest.TestCase):
@@ -175,7 +186,7 @@ class MixedTest(absltest.TestCase):
     with self.assertRaisesRegex(errors.UsageError, 'of the layer (ex|dep)'):
       quantised.check(content, other)
     with self.assertRaisesRegex(errors.UsageError, 'not integer throughout'):
-      quantised.check(content, _twin(student))
+      quantised.check(content, _shared_twin())
 
   def test_logits_left_in_float_are_float32(self):
     twin = _twin(in_float=['logits'])
@@ -196,24 +207,24 @@ class MixedTest(absltest.TestCase):
 
 class CheckTest(parameterized.TestCase):
   def test_other_ranges_are_refused_by_name(self):
-    twin = _twin()
-    content = quantised.tflite(twin)
+    twin, content = _shared_twin(), _shared_file()
     ranges = twin.ranges_by_place()
+    self.addCleanup(twin.set_ranges, ranges)
     low, high = ranges['project']
     twin.set_ranges(ranges | {'project': (low, 1.1 * high)})
     with self.assertRaisesRegex(errors.UsageError, 'the layer project'):
       quantised.check(content, twin)
 
   def test_other_weights_are_refused_by_name(self):
-    twin = _twin(quantised_networks.train(quantised_networks.fresh(), 5))
-    content = quantised.tflite(twin)
+    twin, content = _shared_twin(), _shared_file()
     kernel = twin.student.get_layer('reduce').kernel
+    self.addCleanup(kernel.assign, kernel.numpy())
     kernel.assign(-kernel)
     with self.assertRaisesRegex(errors.UsageError, 'than the layer reduce'):
       quantised.check(content, twin)
 
   def test_file_with_a_float_operation_is_refused_by_name(self):
-    twin = _twin()
+    twin = _shared_twin()
     step = next(each for each in twin.steps if each.name == 'residual')
     with (
       mock.patch.object(step, 'round', lambda y, place: y),
@@ -224,7 +235,7 @@ class CheckTest(parameterized.TestCase):
       quantised.tflite(twin)
 
   def test_network_that_does_not_convert_is_refused_in_one_line(self):
-    twin = _twin()
+    twin = _shared_twin()
     step = next(each for each in twin.steps if each.name == 'pool')
     with (
       mock.patch.object(
@@ -235,8 +246,9 @@ class CheckTest(parameterized.TestCase):
       quantised.tflite(twin)
 
   def test_weights_that_became_nan_are_refused(self):
-    twin = _twin(quantised_networks.fresh())
+    twin = _shared_twin()
     bias = twin.student.get_layer('logits').bias
+    self.addCleanup(bias.assign, bias.numpy())
     bias.assign(tf.fill(bias.shape, np.nan))
     with self.assertRaisesRegex(errors.UsageError, 'logits/bias is not finite'):
       quantised.tflite(twin)

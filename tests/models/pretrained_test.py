@@ -14,6 +14,7 @@ from ft_tf.models import applications, layers, pretrained, standard, zoo
 from tests import networks
 
 _FEW, _MANY = 5, 7  # classes of the data, and of another head
+_NARROW = 'mobilenetx0.25'  # the network of the fewest weights
 
 
 def _spec(channels=3):
@@ -41,10 +42,12 @@ def _keras(name, classes=_FEW, channels=3, **options):
   return model
 
 
-@functools.cache
-def _mobilenet():
-  """Returns a network that tests share, and leave as it is."""
-  return _keras('mobilenet')
+def _fresh_narrow(classes=_FEW, head=True):
+  return _keras('mobilenet', classes, include_top=head, alpha=0.25)
+
+
+# Networks that tests share, and leave as they are.
+_narrow = functools.cache(_fresh_narrow)
 
 
 def _close(ours, theirs):
@@ -140,13 +143,13 @@ class PretrainedTest(parameterized.TestCase):
     ('x.keras', _MANY, True),
   )
   def test_other_head_gives_way_to_a_fresh_one(self, file, classes, head):
-    theirs = _keras('mobilenet', classes, include_top=head)
+    theirs = _narrow(classes, head=head)
     path = self._file(theirs, file)
     self.assertEqual(
-      pretrained.classes_of('mobilenet', _spec(), path),
+      pretrained.classes_of(_NARROW, _spec(), path),
       classes if head else None,
     )
-    ours = pretrained.build('mobilenet', _spec(), path)
+    ours = pretrained.build(_NARROW, _spec(), path)
     self.assertEqual(ours.output_shape, (None, _FEW))
     for layer in theirs.layers:
       if layer.weights and layer.name != 'conv_preds':
@@ -161,30 +164,22 @@ class PretrainedTest(parameterized.TestCase):
       ours.get_layer('conv_pw_13_relu').output.shape[1:3], (4, 4)
     )
 
-  def test_trained_network_keeps_its_strides(self):
-    theirs = _mobilenet()
-    ours = pretrained.build('mobilenet', _spec(), self._file(theirs))
+  def test_optimizer_in_the_file_does_not_count(self):
+    theirs = _fresh_narrow()
+    theirs.compile('adam')
+    theirs.optimizer.build(theirs.trainable_variables)
+    path = self._file(theirs)
+    self.assertEqual(pretrained.classes_of(_NARROW, _spec(), path), _FEW)
+
+  def test_trained_network_keeps_its_strides_and_given_preprocessing(self):
+    theirs = _narrow()
+    images = networks.images(2, 32, 3)
+    ours = pretrained.build(_NARROW, _spec(), self._file(theirs), '0..1')
     self.assertEqual(
       ours.get_layer('conv_pw_13_relu').output.shape,
       theirs.get_layer('conv_pw_13_relu').output.shape,
     )
-
-  def test_optimizer_in_the_file_does_not_count(self):
-    theirs = _keras('mobilenet')
-    theirs.compile('adam')
-    theirs.optimizer.build(theirs.trainable_variables)
-    path = self._file(theirs)
-    self.assertEqual(pretrained.classes_of('mobilenet', _spec(), path), _FEW)
-
-  def test_preprocessing_that_is_given_counts(self):
-    theirs = _mobilenet()
-    images = networks.images(2, 32, 3)
-    _close(
-      pretrained.build('mobilenet', _spec(), self._file(theirs), '0..1')(
-        images, training=False
-      ),
-      theirs(images / 255, training=False),
-    )
+    _close(ours(images, training=False), theirs(images / 255, training=False))
 
   def test_blue_comes_first_only_where_the_family_has_it(self):
     theirs = _keras('vgg16')
@@ -197,10 +192,10 @@ class PretrainedTest(parameterized.TestCase):
     )
 
   def test_blue_comes_first_where_it_is_asked_for(self):
-    theirs = _mobilenet()
+    theirs = _narrow()
     images = networks.images(2, 32, 3)
     _close(
-      pretrained.build('mobilenet', _spec(), self._file(theirs), 'caffe')(
+      pretrained.build(_NARROW, _spec(), self._file(theirs), 'caffe')(
         images, training=False
       ),
       theirs(
@@ -212,29 +207,26 @@ class PretrainedTest(parameterized.TestCase):
     )
 
   def test_what_does_not_fit_is_refused_in_one_line(self):
-    path = self._file(_mobilenet())
+    path = self._file(_narrow())
     folder = self.create_tempdir()
     text = folder.create_file('text.h5', 'hello').full_path
     one = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Dense(1)])
     wrapped = keras.Sequential(
-      [
-        _keras('mobilenet', include_top=False),
-        keras.layers.Conv2D(_FEW, 1),
-      ]
+      [_narrow(_MANY, head=False), keras.layers.Conv2D(_FEW, 1)]
     )
     for name, file, message in (
-      ('mobilenet', 'imagenet', 'nothing is downloaded.*give a file'),
-      ('mobilenet', 'none.h5', 'is not a file of weights.*h5'),
-      ('mobilenet', folder.full_path, 'is not a file of weights'),
-      ('mobilenet', text, 'does not open as an HDF5 file'),
+      (_NARROW, 'imagenet', 'nothing is downloaded.*give a file'),
+      (_NARROW, 'none.h5', 'is not a file of weights.*h5'),
+      (_NARROW, folder.full_path, 'is not a file of weights'),
+      (_NARROW, text, 'does not open as an HDF5 file'),
       ('resnet20', path, 'are not for --teacher=resnet20: give a network of'),
       ('mobilenetv2', path, 'not of mobilenetv2.*other weights, of shapes'),
       (
-        'mobilenet',
+        _NARROW,
         self._file(one),
         'does not load as weights of mobilenet|not of mobilenet',
       ),
-      ('mobilenet', self._file(wrapped), 'does not load as weights'),
+      (_NARROW, self._file(wrapped), 'does not load as weights'),
     ):
       with self.assertRaisesRegex(errors.UsageError, message) as caught:
         pretrained.build(name, _spec(), file)
@@ -242,7 +234,7 @@ class PretrainedTest(parameterized.TestCase):
 
   @parameterized.parameters('x.weights.h5', 'x.h5')
   def test_damaged_file_is_refused_in_one_line(self, name):
-    theirs = _keras('mobilenet', alpha=0.25)
+    theirs = _narrow()
     path = self._file(theirs, name)
     with open(path, 'rb') as file:
       content = file.read()
@@ -258,21 +250,21 @@ class PretrainedTest(parameterized.TestCase):
       with self.assertRaisesRegex(
         errors.UsageError, 'does not (open|load) as|not finite'
       ) as caught:
-        pretrained.build('mobilenetx0.25', _spec(), path)
+        pretrained.build(_NARROW, _spec(), path)
       self.assertNotIn('\n', str(caught.exception))
 
   def test_weights_that_are_not_finite_are_refused(self):
-    theirs = _keras('mobilenet', alpha=0.25)
+    theirs = _fresh_narrow()
     theirs.layers[1].kernel.assign(
       np.full(theirs.layers[1].kernel.shape, np.nan)
     )
     with self.assertRaisesRegex(errors.UsageError, 'conv1.*not finite'):
-      pretrained.build('mobilenetx0.25', _spec(), self._file(theirs))
+      pretrained.build(_NARROW, _spec(), self._file(theirs))
 
   def test_messages_name_the_students_flags(self):
     folder = self.create_tempdir()
     text = folder.create_file('text.keras', 'hello').full_path
-    inner = _keras('mobilenet', include_top=False, alpha=0.25)
+    inner = _fresh_narrow(head=False)
     scaled = keras.Sequential([keras.layers.Rescaling(1 / 255), inner])
     scaled.build((None, 32, 32, 3))
     image = keras.Input((32, 32, 3))
@@ -280,8 +272,7 @@ class PretrainedTest(parameterized.TestCase):
     flat = keras.Model(
       image, standard.flatten(inner)(flat(image)), name='mobilenet'
     )
-    name = 'mobilenetx0.25'
-    ours = zoo.build(name, _spec())
+    ours = zoo.build(_NARROW, _spec())
     for file, message in (
       ('none.keras', '--student_weights=none.keras is not a file of weights'),
       (text, '--student_weights=.* does not open as a .keras file'),
@@ -301,7 +292,7 @@ class PretrainedTest(parameterized.TestCase):
       ),
     ):
       with self.assertRaisesRegex(errors.UsageError, message) as caught:
-        zoo.build(name, _spec(), weights=file)
+        zoo.build(_NARROW, _spec(), weights=file)
       self.assertNotIn('\n', str(caught.exception))
     with self.assertRaisesRegex(
       errors.UsageError,

@@ -1,5 +1,7 @@
 """The twin: the student's numbers without rounding, and gradients with it."""
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -17,6 +19,12 @@ def _observed(student, **options):
   twin = twins.build(student, **options)
   twin.observe(quantised_networks.images(64)[0])
   return twin
+
+
+@functools.cache
+def _shared_twin(weight_scales='channel'):
+  """Returns the trained network's twin; tests leave it as it was."""
+  return _observed(quantised_networks.trained(), weight_scales=weight_scales)
 
 
 def _in_float(twin, images):
@@ -46,7 +54,7 @@ class TwinTest(parameterized.TestCase):
     student = quantised_networks.trained()
     images, _ = quantised_networks.images(64)
     logits = student(images, training=False).numpy()
-    rounded = _observed(student).model(images, training=False).numpy()
+    rounded = _shared_twin().model(images, training=False).numpy()
     self.assertGreater(np.abs(rounded - logits).max(), 1e-3)
     self.assertLess(np.abs(rounded - logits).mean(), 0.03 * np.ptp(logits))
 
@@ -79,8 +87,9 @@ class TwinTest(parameterized.TestCase):
 
   @parameterized.parameters('stem_act', 'scale', 'logits')
   def test_gradients_reach_ranges_that_cut_values(self, place):
-    twin = _observed(quantised_networks.trained())
+    twin = _shared_twin()
     ranges = twin.ranges_by_place()
+    self.addCleanup(twin.set_ranges, ranges)
     low, high = ranges[place]
     twin.set_ranges(ranges | {place: (low, 0.5 * high)})
     index = 2 * list(ranges).index(place) + 1
@@ -89,7 +98,7 @@ class TwinTest(parameterized.TestCase):
 
   def test_gradients_are_near_those_of_float(self):
     student = quantised_networks.trained()
-    twin, (images, labels) = _observed(student), quantised_networks.images(64)
+    twin, (images, labels) = _shared_twin(), quantised_networks.images(64)
 
     def gradient(model, training):
       with tf.GradientTape() as tape:
@@ -131,7 +140,7 @@ class TwinTest(parameterized.TestCase):
 
   @parameterized.parameters('channel', 'tensor')
   def test_compiled_is_eager(self, weight_scales):
-    twin = _observed(quantised_networks.trained(), weight_scales=weight_scales)
+    twin = _shared_twin(weight_scales)
     images, _ = quantised_networks.images(16)
     compiled = tf.function(lambda x: twin.model(x, training=False))(images)
     eager = twin.model(images, training=False)
@@ -186,7 +195,8 @@ class TwinTest(parameterized.TestCase):
     )
 
   def test_layer_of_small_variance_keeps_its_channels(self):
-    student = quantised_networks.train(quantised_networks.fresh(), 5)
+    student = quantised_networks.fresh()
+    student.set_weights(quantised_networks.trained().get_weights())
     kernel = student.get_layer('depthwise').kernel
     kernel.assign(1e-6 * kernel)
     norm = student.get_layer('depthwise_bn')
@@ -230,8 +240,7 @@ class RangesTest(parameterized.TestCase):
       self.assertLess(low, high)
 
   def test_ranges_are_kept(self):
-    twin = _observed(quantised_networks.trained())
-    ranges = twin.ranges_by_place()
+    ranges = _shared_twin().ranges_by_place()
     other = twins.build(quantised_networks.trained())
     other.set_ranges(ranges)
     self.assertEqual(other.ranges_by_place(), ranges)
@@ -244,7 +253,7 @@ class RangesTest(parameterized.TestCase):
     (lambda r: r | {'pool': (1, 1)}, 'range of pool .* is empty'),
   )
   def test_bad_ranges_are_refused_and_none_is_set(self, change, message):
-    twin = _observed(quantised_networks.trained())
+    twin = _shared_twin()
     before = twin.ranges_by_place()
     with self.assertRaisesRegex(errors.UsageError, message):
       twin.set_ranges(change(dict(before)))
@@ -252,11 +261,12 @@ class RangesTest(parameterized.TestCase):
 
   @parameterized.parameters(np.nan, np.inf)
   def test_weights_that_are_not_finite_are_refused(self, value):
-    student = quantised_networks.fresh()
-    kernel = student.get_layer('stem').kernel
+    twin = _shared_twin()
+    kernel = twin.student.get_layer('stem').kernel
+    self.addCleanup(kernel.assign, kernel.numpy())
     kernel.assign(tf.fill(kernel.shape, value))
     with self.assertRaisesRegex(errors.UsageError, 'stem/kernel is not finite'):
-      _observed(student)
+      twin.observe(quantised_networks.images(64)[0])
 
   def test_dead_student_is_refused(self):
     student = quantised_networks.fresh()
@@ -273,7 +283,8 @@ class RangesTest(parameterized.TestCase):
     self.assertEqual(_observed(student).ranges_by_place()['project'], (0, 1))
 
   def test_range_without_zero_is_widened(self):
-    twin = _observed(quantised_networks.trained())
+    twin = _shared_twin()
+    self.addCleanup(twin.set_ranges, twin.ranges_by_place())
     images, _ = quantised_networks.images(8)
     for low in twin.ranges[::2]:
       low.assign(0.5)  # As a step of training may.
