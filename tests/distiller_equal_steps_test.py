@@ -65,7 +65,7 @@ class EqualStepsTest(parameterized.TestCase):
       method, **values
     )
     if distiller.paraphrasers:
-      distiller.fit_paraphraser(batches, verbose=0)
+      distiller.fit_paraphraser(batches, optimizer='sgd', verbose=0)
     strategy = fixtures.strategy()
     with strategy.scope():
       methods = registry.make(

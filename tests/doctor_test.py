@@ -76,7 +76,7 @@ class DoctorTest(absltest.TestCase):
     self._file = os.path.join(self._folder, 'teacher.keras')
 
   def _recipe(self, **values):
-    return fixtures.recipe(teacher=self._file, method='ft', **values)
+    return fixtures.short_recipe(teacher=self._file, method='ft', **values)
 
   def test_right_teacher_is_measured_and_matched(self):
     _teacher(self._file)
@@ -226,6 +226,16 @@ class DoctorTest(absltest.TestCase):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         Image.fromarray(image).save(path)
     _teacher(self._file)
+    values = {
+      'dataset': f'folder:{root}',
+      'image_size': 8,
+      'resizing': 'crop',
+      'pad': 0,
+      'validation_examples': 0,
+    }
+    dataset = datasets.Dataset.from_recipe(
+      self._recipe(**values).data, os.path.join(self._folder, 'data')
+    )
     for preprocessing, wanted in (
       ('-1..1', '100.00 % with --resizing=stretch, so --resizing=crop looks'),
       (
@@ -235,17 +245,7 @@ class DoctorTest(absltest.TestCase):
         '--preprocessing=none and --resizing=crop look wrong',
       ),
     ):
-      recipe = self._recipe(
-        preprocessing=preprocessing,
-        dataset=f'folder:{root}',
-        image_size=8,
-        resizing='crop',
-        pad=0,
-        validation_examples=0,
-      )
-      dataset = datasets.Dataset.from_recipe(
-        recipe.data, os.path.join(self._folder, 'data')
-      )
+      recipe = self._recipe(preprocessing=preprocessing, **values)
       accuracy = next(
         finding
         for finding in doctor.examine(recipe, dataset)

@@ -1,6 +1,7 @@
 """Every recipe's networks are built and take a step, on made-up images."""
 
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -22,6 +23,13 @@ _SHAPES = {
   'cifar100': ((32, 32, 3), 100),
   'imagenet2012': ((224, 224, 3), 1000),
 }
+
+
+@functools.cache
+def _build(model, spec):
+  """Returns a network, which several recipes have; some have trained it."""
+  with fixtures.strategy().scope():
+    return zoo.build(model, spec)
 
 
 class RecipesTest(parameterized.TestCase):
@@ -48,8 +56,8 @@ class RecipesTest(parameterized.TestCase):
     strategy = fixtures.strategy()
     keras.utils.set_random_seed(0)
     with strategy.scope():
-      net = zoo.build(recipe.student.model, spec)
-      teacher = zoo.build(recipe.teacher.model, spec)
+      net = _build(recipe.student.model, spec)
+      teacher = _build(recipe.teacher.model, spec)
       paraphraser = factors.Paraphraser(recipe.paraphraser.rate)
       ((tap, _),) = registry.resolve_layer_pairs(recipe, teacher, net)
       paraphraser.build((None, *feature_maps.shape(teacher, tap)))
