@@ -1,7 +1,9 @@
 """Runs of the student's stage with a small teacher that is not trained."""
 
+import functools
 import os
 import tempfile
+from unittest import mock
 
 import keras
 from absl.testing import parameterized
@@ -19,7 +21,7 @@ class StudentCase(parameterized.TestCase):
     teacher: The teacher's file.
     paraphraser: The file of the paraphraser of its last feature map.
     compiled: The programs of the class, so that a test compiles nothing that
-      one before it has compiled.
+      one before it has compiled; more kinds of students than a command keeps.
     runs: An empty folder of each test.
   """
 
@@ -31,6 +33,8 @@ class StudentCase(parameterized.TestCase):
     cls.strategy = fixtures.strategy()
     cls.dataset = fixtures.blobs()
     cls.compiled = programs.Programs()
+    cls.enterClassContext(mock.patch.object(programs, '_MOST', 8))
+    cls._trained = {}
     keras.utils.set_random_seed(5)
     spec = specs.spec(recipe, cls.dataset)
     teacher = zoo.build(recipe.teacher.model, spec)
@@ -56,15 +60,20 @@ class StudentCase(parameterized.TestCase):
     compiled=None,
     **options,
   ):
-    """Trains a student into a folder of `runs`; returns run and result."""
+    """Trains a student into a folder of `runs`; returns run and result.
+
+    Every file of a teacher or a paraphraser is loaded once, as by a command: a
+    shared program has the networks that it was compiled with.
+    """
     run = run_dir.RunDir(os.path.join(self.runs, name))
     dataset = dataset or self.dataset
     result = student.train_student(
       recipe or fixtures.short_recipe(),
       dataset,
-      teacher=self.teacher and teachers.load(self.teacher, dataset),
+      teacher=self.teacher and self._load_teacher(self.teacher, dataset),
       paraphrasers=[
-        paraphraser.load(path) for path in paraphrasers or [self.paraphraser]
+        self._load_paraphraser(path)
+        for path in paraphrasers or [self.paraphraser]
       ],
       run=run,
       strategy=self.strategy,
@@ -73,6 +82,26 @@ class StudentCase(parameterized.TestCase):
       compiled=compiled or self.compiled,
     )
     return run, result
+
+  def train_once(self, name, recipe=None, **options):
+    """Returns run and result of a student that all tests of the class share.
+
+    They read its folder, and write to copies alone.
+    """
+    if name not in self._trained:
+      folder = os.path.join(self.folder, name)
+      self._trained[name] = self.train(folder, recipe, **options)
+    return self._trained[name]
+
+  @classmethod
+  @functools.cache
+  def _load_teacher(cls, path, dataset):
+    return teachers.load(path, dataset)
+
+  @classmethod
+  @functools.cache
+  def _load_paraphraser(cls, path):
+    return paraphraser.load(path)
 
   def paraphrasers(self, *layers):
     """Saves an untrained paraphraser of each layer; returns the files."""

@@ -54,25 +54,50 @@ def compile_steps(
   )
 
 
-def stream(recipe, strategy, count):
-  """Returns an iterator over the batches of so many steps."""
-  batches = views.stream(
+def batches(recipe, strategy, count):
+  """Returns the batches of so many steps, distributed."""
+  stream = views.stream(
     fixtures.blobs().train, recipe.data, seed=0, first_step=0, last_step=count
   )
-  return iter(strategy.experimental_distribute_dataset(batches))
+  return strategy.experimental_distribute_dataset(stream)
+
+
+class Program:
+  """A student's networks and its compiled steps, which can begin anew.
+
+  Attributes:
+    net: The student.
+    teacher: The teacher.
+    methods: The terms.
+    batches: Of the first three steps.
+  """
+
+  def __init__(self, recipe, strategy, **options):
+    parts = make_parts(recipe, strategy)
+    self.net, self.teacher, self.methods, optimizer = parts
+    self.batches = batches(recipe, strategy, 3)
+    self._steps = compile_steps(recipe, strategy, *parts, **options)
+    self._models = distillation.trained_models(self.net, self.methods)
+    variables = [v for model in self._models for v in model.variables]
+    self._first_values = [
+      (v, v.numpy()) for v in (*variables, *optimizer.variables)
+    ]
+
+  def begin(self):
+    """Gives all that steps move the values from before the first step."""
+    for variable, value in self._first_values:
+      variable.assign(value)
+
+  def train(self, count, batches=None):
+    """Begins and runs steps, of given batches or `batches`; as `train`."""
+    self.begin()
+    batches = self.batches if batches is None else batches
+    terms = self._steps(iter(batches), tf.constant(count))
+    weights = [w for model in self._models for w in model.get_weights()]
+    terms.pop(step.INPUT_WAIT)  # of this machine's clock
+    return weights, {name: value.numpy() for name, value in terms.items()}
 
 
 def train(recipe, strategy, count=3, **options):
   """Runs some steps; returns all trained weights and the rows of terms."""
-  net, teacher, methods, optimizer = make_parts(recipe, strategy)
-  train_steps = compile_steps(
-    recipe, strategy, net, teacher, methods, optimizer, **options
-  )
-  terms = train_steps(stream(recipe, strategy, count), tf.constant(count))
-  weights = [
-    w
-    for model in distillation.trained_models(net, methods)
-    for w in model.get_weights()
-  ]
-  terms.pop(step.INPUT_WAIT)  # of this machine's clock
-  return weights, {name: value.numpy() for name, value in terms.items()}
+  return Program(recipe, strategy, **options).train(count)

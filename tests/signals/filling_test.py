@@ -8,7 +8,7 @@ from unittest import mock
 import keras
 import numpy as np
 import pytest
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
 
 from ft_tf.signals import cache
 from ft_tf.training import loop
@@ -16,6 +16,8 @@ from tests import fixtures, student_runs
 
 
 class FillingTest(student_runs.StudentCase):
+  store = None
+
   def _signals(self, recipe, store):
     """Returns what is said while signals are kept; nothing is trained."""
     with (
@@ -26,6 +28,13 @@ class FillingTest(student_runs.StudentCase):
       number = len(os.listdir(self.runs))
       self.train(f'signals-{number}', recipe, store)
     return said.getvalue()
+
+  def _store_of_one_view(self):
+    """Returns a store with the signals of the plain recipe, and of others."""
+    if self.store is None:
+      type(self).store = cache.Store('memory')
+      self._signals(fixtures.short_recipe(views=1), self.store)
+    return self.store
 
   @pytest.mark.slow
   def test_kept_signals_serve_later_epochs_and_seeds(self):
@@ -49,24 +58,24 @@ class FillingTest(student_runs.StudentCase):
     _, result = self.train('kept', recipe, cache.Store('memory'))
     self.assertEqual(result['steps'], 8)
 
-  @parameterized.parameters(
-    {'view_seed': 1},
-    {'pad': 2},
-    {'flip': True},
-    {'precision': 'mixed_bfloat16'},
-    {'rand_augment_magnitude': 9.0},
-    {'mixup_alpha': 0.2},
-  )
-  def test_signals_of_another_setting_are_not_taken(self, **changes):
-    store = cache.Store('memory')
-    self._signals(fixtures.short_recipe(views=1), store)
-    said = self._signals(fixtures.short_recipe(views=1, **changes), store)
-    self.assertIn('signals: view 0, 1 of 1', said)
+  def test_signals_of_another_setting_are_not_taken(self):
+    store = self._store_of_one_view()
+    for changes in (
+      {'view_seed': 1},
+      {'pad': 2},
+      {'flip': True},
+      {'precision': 'mixed_bfloat16'},
+      {'rand_augment_magnitude': 9.0},
+      {'mixup_alpha': 0.2},
+    ):
+      with self.subTest(**changes):
+        said = self._signals(fixtures.short_recipe(views=1, **changes), store)
+        self.assertIn('signals: view 0, 1 of 1', said)
+    said = self._signals(fixtures.short_recipe(views=1), store)
+    self.assertIn('all 1 views were there', said)
 
   def test_signals_of_another_teacher_are_not_taken(self):
-    store = cache.Store('memory')
-    recipe = fixtures.short_recipe(views=1)
-    self._signals(recipe, store)
+    store = self._store_of_one_view()
     net = keras.models.load_model(self.teacher)
     net.get_layer('conv').kernel.assign_add(
       0.01 * np.ones(net.get_layer('conv').kernel.shape)
@@ -74,7 +83,7 @@ class FillingTest(student_runs.StudentCase):
     path = os.path.join(self.runs, 'teacher.keras')
     net.save(path)
     with mock.patch.object(type(self), 'teacher', path):
-      said = self._signals(recipe, store)
+      said = self._signals(fixtures.short_recipe(views=1), store)
     self.assertIn('signals: view 0, 1 of 1', said)
 
   @pytest.mark.slow
@@ -127,10 +136,9 @@ class FillingTest(student_runs.StudentCase):
         self.assertAlmostEqual(ours[name] / theirs[name], 1, delta=0.02)
 
   def test_signals_serve_students_of_every_image_size(self):
-    store = cache.Store('memory')
-    self._signals(fixtures.short_recipe(views=1), store)
     said = self._signals(
-      fixtures.short_recipe(views=1, student_image_size=7), store
+      fixtures.short_recipe(views=1, student_image_size=7),
+      self._store_of_one_view(),
     )
     self.assertIn('all 1 views were there', said)
 

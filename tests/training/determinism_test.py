@@ -16,7 +16,7 @@ class DeterminismTest(student_runs.StudentCase):
     self.addCleanup(config.disable_op_determinism)
 
   def _train(self, name, **options):
-    recipe = fixtures.recipe(
+    recipe = fixtures.short_recipe(
       student_epochs=1,
       flip=True,
       pad=2,

@@ -1,6 +1,6 @@
 """The student's step: its loss, its gradients, what moves and what is equal."""
 
-from unittest import mock
+import functools
 
 import keras
 import numpy as np
@@ -10,13 +10,35 @@ from absl.testing import absltest, parameterized
 
 from ft_tf import losses
 from ft_tf.models import fused, taps
-from ft_tf.signals import compiled, constant
+from ft_tf.signals import compiled
 from ft_tf.training import distillation
 from tests import fixtures, student_steps
 
 # Without strided 1x1 convolutions, whose gradient oneDNN gets wrong in plain
 # layers, which tests compare with; see models/fused.py.
 _PLAIN = 'resnet8x0.25-parameter-free'
+
+
+@functools.cache
+def _untrained(**values):
+  """Returns student, teacher and terms, whose weights no test changes.
+
+  And `distillation.make_forward` for them, but for its options.
+  """
+  net, teacher, methods, _ = student_steps.make_parts(
+    fixtures.short_recipe(**values), fixtures.strategy()
+  )
+  return net, teacher, methods, _forward_maker(net, teacher, methods)
+
+
+def _forward_maker(net, teacher, methods):
+  return functools.partial(
+    distillation.make_forward,
+    fused.fuse(net),
+    methods,
+    16,
+    signal=compiled.compile_signal(teacher, methods, 'float32'),
+  )
 
 
 class StepTest(parameterized.TestCase):
@@ -29,7 +51,7 @@ class StepTest(parameterized.TestCase):
     (method,) = methods
     variables = distillation.trained_variables(net, methods)
     before = [v.numpy() for v in variables]
-    batch = next(student_steps.stream(recipe, strategy, 1))
+    batch = next(iter(student_steps.batches(recipe, strategy, 1)))
     outputs = taps.logits_and_features(net, method.student_layers)
     feature = taps.features(teacher, ['group3'])(batch['image'])['group3']
     signal = method.frozen[0].encode(feature)
@@ -53,7 +75,7 @@ class StepTest(parameterized.TestCase):
       recipe, strategy, net, teacher, methods, optimizer
     )
     terms = train_steps(
-      student_steps.stream(recipe, strategy, 1), tf.constant(1)
+      iter(student_steps.batches(recipe, strategy, 1)), tf.constant(1)
     )
     self.assertAlmostEqual(float(terms['loss'][0]), float(loss), places=4)
     self.assertAlmostEqual(
@@ -69,10 +91,11 @@ class StepTest(parameterized.TestCase):
       )
 
   def test_loss_is_the_weighted_sum_with_the_labels_share(self):
-    recipe = fixtures.short_recipe(
-      method='ft+kd', beta=7.0, beta_elements=0, kd_alpha=0.75
+    *_, make_forward = _untrained(method='ft+kd', beta=7.0, kd_alpha=0.75)
+    train = fixtures.blobs().train.take(np.arange(16))
+    terms = make_forward()(
+      {'image': tf.constant(train.images), 'label': tf.constant(train.labels)}
     )
-    _, terms = student_steps.train(recipe, fixtures.strategy(), 1)
     np.testing.assert_allclose(
       terms['loss'],
       0.25 * terms['cross_entropy']
@@ -81,26 +104,17 @@ class StepTest(parameterized.TestCase):
       rtol=1e-5,
     )
 
-  def _forward(self, net, teacher, methods, **options):
-    signal = compiled.compile_signal(teacher, methods, 'float32')
-    return distillation.make_forward(
-      fused.fuse(net), methods, 16, signal=signal, **options
-    )
-
   def test_weights_of_classes_count_in_cross_entropy_alone(self):
     some = fixtures.blobs().train.take(np.arange(16))
     image, labels = tf.constant(some.images), some.labels
     batch = {'image': image, 'label': tf.constant(labels)}
     half = np.where(np.arange(16) % 2, -1, labels)
-    recipe = fixtures.short_recipe(
-      student=_PLAIN, method='ft+kd', kd_alpha=0.75
-    )
-    net, teacher, methods, _ = student_steps.make_parts(
-      recipe, fixtures.strategy()
+    net, _, _, make_forward = _untrained(
+      method='ft+kd', beta=7.0, kd_alpha=0.75
     )
     weights = np.array([0.5, 1, 4], np.float32)
-    plain = self._forward(net, teacher, methods)(batch)
-    forward = self._forward(net, teacher, methods, class_weights=weights)
+    plain = make_forward()(batch)
+    forward = make_forward(class_weights=weights)
     # By hand: the logarithm of the softmax at the label.
     logits = net(image, training=True).numpy().astype(np.float64)
     log = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
@@ -125,9 +139,7 @@ class StepTest(parameterized.TestCase):
     )
     for eager, graph in zip(*gradients, strict=True):
       np.testing.assert_allclose(eager, graph, rtol=1e-3, atol=1e-5)
-    forward = self._forward(
-      net, teacher, methods, class_weights=weights, labelled_share=0.5
-    )
+    forward = make_forward(class_weights=weights, labelled_share=0.5)
     terms = forward({'image': image, 'label': tf.constant(half)})
     self.assertAlmostEqual(
       float(terms['cross_entropy']), each[::2].mean(), places=5
@@ -139,14 +151,11 @@ class StepTest(parameterized.TestCase):
       'image': tf.constant(some.images),
       'label': tf.constant(some.labels),
     }
-    recipe = fixtures.short_recipe(
-      student=_PLAIN, method='ft+kd', kd_alpha=0.75
+    net, _, _, make_forward = _untrained(
+      method='ft+kd', beta=7.0, kd_alpha=0.75
     )
-    net, teacher, methods, _ = student_steps.make_parts(
-      recipe, fixtures.strategy()
-    )
-    plain = self._forward(net, teacher, methods)(batch)
-    terms = self._forward(net, teacher, methods, label_smoothing=0.1)(batch)
+    plain = make_forward()(batch)
+    terms = make_forward(label_smoothing=0.1)(batch)
     expected = keras.losses.CategoricalCrossentropy(
       from_logits=True, label_smoothing=0.1
     )(tf.one_hot(some.labels, 3), net(batch['image'], training=True))
@@ -169,12 +178,9 @@ class StepTest(parameterized.TestCase):
     image = tf.constant(train.images[:16])
     first, second = train.labels[:16], train.labels[16:32]
     share = np.linspace(0, 1, 16).astype(np.float32)
-    recipe = fixtures.short_recipe(student=_PLAIN, method='ft+dkd')
-    net, teacher, methods, _ = student_steps.make_parts(
-      recipe, fixtures.strategy()
-    )
+    net, _, _, make_forward = _untrained(method='ft+dkd')
     weights = np.array([0.5, 1, 4], np.float32)
-    forward = self._forward(net, teacher, methods, class_weights=weights)
+    forward = make_forward(class_weights=weights)
 
     def terms(label, **mixture):
       batch = {'image': image, 'label': label, **mixture}
@@ -215,10 +221,8 @@ class StepTest(parameterized.TestCase):
       'partner_label': tf.constant(np.r_[labels[7::-1], labels[8:]]),
       'share': tf.constant(np.full(16, 0.5, np.float32)),
     }
-    net, teacher, methods, _ = student_steps.make_parts(
-      fixtures.short_recipe(student=_PLAIN), fixtures.strategy()
-    )
-    forward = self._forward(net, teacher, methods, labelled_share=0.5)
+    net, _, _, make_forward = _untrained()
+    forward = make_forward(labelled_share=0.5)
     first, second = batch['label'][:8], batch['partner_label'][:8]
     logits = net(batch['image'], training=True)[:8]
     wanted = tf.reduce_mean(
@@ -232,11 +236,8 @@ class StepTest(parameterized.TestCase):
     train = fixtures.blobs().train.take(np.arange(16))
     image = tf.constant(train.images)
     half = np.where(np.arange(16) % 2, -1, train.labels)
-    recipe = fixtures.short_recipe(student=_PLAIN)
-    net, teacher, methods, _ = student_steps.make_parts(
-      recipe, fixtures.strategy()
-    )
-    forward = self._forward(net, teacher, methods, labelled_share=0.5)
+    net, _, _, make_forward = _untrained(student=_PLAIN)
+    forward = make_forward(labelled_share=0.5)
     with tf.GradientTape() as tape:
       every = forward({'image': image, 'label': tf.constant(half)})
     gradients = tape.gradient(every['cross_entropy'], net.trainable_variables)
@@ -261,10 +262,8 @@ class StepTest(parameterized.TestCase):
 
   def test_terms_of_images_without_labels_are_as_with_labels(self):
     train = fixtures.blobs().train.take(np.arange(16))
-    net, teacher, methods, _ = student_steps.make_parts(
-      fixtures.short_recipe(), fixtures.strategy()
-    )
-    forward = self._forward(net, teacher, methods, labelled_share=0.5)
+    *_, make_forward = _untrained()
+    forward = make_forward(labelled_share=0.5)
     with_labels, without = (
       forward(
         {'image': tf.constant(train.images), 'label': tf.constant(labels)}
@@ -295,12 +294,9 @@ class StepTest(parameterized.TestCase):
     logits, ours = outputs(train.resized((8, 8)).images, training=True)
     theirs = taps.features(teacher, ['group3'])(train.images)['group3']
     factor = taps.average_to_size(method.frozen[0].encode(theirs), (2, 2))
-    for jit in (False, True):
-      forward = tf.function(
-        self._forward(net, teacher, methods, image_size=(8, 8)),
-        jit_compile=jit,
-      )
-      found = forward({'image': images, 'label': labels})
+    forward = _forward_maker(net, teacher, methods)(image_size=(8, 8))
+    for run in (forward, tf.function(forward, jit_compile=True)):
+      found = run({'image': images, 'label': labels})
       np.testing.assert_allclose(
         found['cross_entropy'],
         tf.reduce_mean(losses.cross_entropy(logits, labels)),
@@ -314,46 +310,24 @@ class StepTest(parameterized.TestCase):
         rtol=1e-4,
       )
 
-  def test_large_teacher_stays_variables_and_two_replicas_equal_one(self):
-    recipe = fixtures.short_recipe(method='ft+kd', sync_batch_norm=True)
-    weights, terms = student_steps.train(recipe, fixtures.strategy(), 1)
-    with mock.patch.object(constant, '_MOST_CONSTANT_BYTES', {}):
-      same, as_variables = student_steps.train(recipe, fixtures.strategy(2), 1)
-    for one, other in zip(weights, same, strict=True):
-      np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-4)
-    for name, values in terms.items():
-      np.testing.assert_allclose(as_variables[name], values, rtol=1e-3)
-
-  def test_two_replicas_differ_when_each_normalises_its_own_half(self):
-    recipe = fixtures.short_recipe(method='scratch')
-    _, one = student_steps.train(recipe, fixtures.strategy(1), 1)
-    _, two = student_steps.train(recipe, fixtures.strategy(2), 1)
-    self.assertGreater(abs(one['loss'][0] - two['loss'][0]), 1e-4)
-
-  @parameterized.parameters('mixed_bfloat16', 'mixed_float16')
-  def test_half_precision_starts_from_the_same_loss(self, precision):
-    _, full = student_steps.train(
-      fixtures.short_recipe(), fixtures.strategy(), 1
-    )
-    weights, half = student_steps.train(
-      fixtures.short_recipe(precision=precision), fixtures.strategy(), 1
-    )
+  @parameterized.parameters(
+    ('mixed_float16', 'ft'),
+    ('mixed_bfloat16', 'at+dkd+fitnet+ft+ofd+sp'),
+  )
+  def test_half_precision_starts_from_the_same_loss(self, precision, method):
+    recipe = fixtures.short_recipe(method=method, precision=precision)
+    program = student_steps.Program(recipe, fixtures.strategy())
+    weights, half = program.train(1)
+    *_, make_forward = _untrained(method=method)
+    full = make_forward()(next(iter(program.batches)))
     for name in ('cross_entropy', 'factor_transfer'):
       np.testing.assert_allclose(half[name], full[name], rtol=0.03)
+    for name in set(method.split('+')) - {'ft'}:
+      np.testing.assert_allclose(
+        half[name], full[name], rtol=0.05, err_msg=name
+      )
     for weight in weights:
       self.assertEqual(weight.dtype, np.float32)
-
-  @parameterized.parameters('at', 'fitnet', 'ofd', 'sp', 'dkd')
-  def test_other_terms_start_from_the_same_loss_in_bfloat16(self, method):
-    _, full = student_steps.train(
-      fixtures.short_recipe(method=method), fixtures.strategy(), 1
-    )
-    _, half = student_steps.train(
-      fixtures.short_recipe(method=method, precision='mixed_bfloat16'),
-      fixtures.strategy(),
-      1,
-    )
-    np.testing.assert_allclose(half[method], full[method], rtol=0.05)
 
   @pytest.mark.slow
   def test_xla_takes_the_same_step(self):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 from unittest import mock
 
 import keras
@@ -170,9 +171,10 @@ class LoopTest(parameterized.TestCase):
 
 
 class StudentTest(student_runs.StudentCase):
-  def _resumes(self, recipe, *, exactly=False, dataset=None):
+  def _resumes(self, recipe, *, exactly=False, dataset=None, whole=None):
+    """Compares a run that is cut off and resumed with one that never was."""
     tolerance = 0 if exactly else 1e-5
-    whole, expected = self.train(
+    whole, expected = whole or self.train(
       'whole', recipe, dataset=dataset, checkpoint_steps=2
     )
     row = monitor.Monitor.row
@@ -212,30 +214,35 @@ class StudentTest(student_runs.StudentCase):
     self.assertEqual(steps, sorted(set(steps)))
     self.assertLen(resumed.read('environment.json'), 2)
 
-  def test_resumed_run_equals_one_that_was_never_cut_off(self):
-    self._resumes(fixtures.short_recipe(method='ft', **fixtures.AUGMENTED))
-
   def _with_average(self):
     return fixtures.short_recipe(
+      method='ft',
       student_optimizer='adamw',
       student_learning_rate=0.01,
       student_ema=0.9,
       label_smoothing=0.1,
+      **fixtures.AUGMENTED,
     )
 
-  def test_resumed_run_by_adamw_with_an_average_is_the_same(self):
-    self._resumes(self._with_average(), exactly=True)
+  def _train_with_average_once(self):
+    return self.train_once('average', self._with_average(), checkpoint_steps=2)
+
+  def test_resumed_run_equals_one_that_was_never_cut_off(self):
+    whole = self._train_with_average_once()
+    self._resumes(self._with_average(), exactly=True, whole=whole)
 
   def test_average_is_what_is_evaluated_and_left(self):
-    recipe, dataset = self._with_average(), fixtures.blobs()
-    with (
-      mock.patch.object(
-        student_stage.StudentStage, 'score', side_effect=KeyboardInterrupt
+    dataset = self.dataset
+    whole, _ = self._train_with_average_once()
+    # All steps are done, nothing is saved.
+    shutil.copytree(
+      whole.path,
+      os.path.join(self.runs, 'a'),
+      ignore=shutil.ignore_patterns(
+        'adapter-*', 'model.keras', 'predictions.json', 'result.json'
       ),
-      self.assertRaises(KeyboardInterrupt),
-    ):
-      self.train('a', recipe)  # All steps are done, nothing is saved.
-    run, result = self.train('a', recipe)
+    )
+    run, result = self.train('a', self._with_average())
     saved = keras.models.load_model(run.model)
     row = run.metrics()[-1]
     for examples, scores, prefix in (
@@ -264,30 +271,29 @@ class StudentTest(student_runs.StudentCase):
   def test_other_methods_resume_too(self, method):
     self._resumes(fixtures.short_recipe(method=method))
 
-  def _resumes_with_random_layers(self, method):
-    path = os.path.join(self.runs, 'random.keras')
-    networks.random_student((8, 8, 1), 3).save(path)
-    self._resumes(
-      fixtures.short_recipe(method=method, student=path), exactly=True
-    )
+  def _with_random_layers(self, method):
+    path = os.path.join(self.folder, 'random.keras')
+    if not os.path.exists(path):
+      networks.random_student((8, 8, 1), 3).save(path)
+    return fixtures.short_recipe(method=method, student=path)
 
   def test_resumed_run_draws_the_same_random_numbers(self):
-    self._resumes_with_random_layers('scratch')
+    self._resumes(self._with_random_layers('scratch'), exactly=True)
 
   @pytest.mark.slow
   def test_resumed_run_of_a_method_draws_the_same_random_numbers(self):
-    self._resumes_with_random_layers('sp')
+    self._resumes(self._with_random_layers('sp'), exactly=True)
 
   @pytest.mark.slow
   def test_resumed_mobilenet_draws_the_same_random_numbers(self):
     self.teacher = None  # the class's is of smaller images
-    recipe = fixtures.short_recipe(method='scratch', student='mobilenetv3small')
+    recipe = fixtures.short_recipe(
+      method='scratch', student='mobilenetv3smallx0.35'
+    )
     self._resumes(recipe, exactly=True, dataset=fixtures.blobs((32, 32, 1)))
 
   def test_checkpoint_without_random_states_is_refused(self):
-    path = os.path.join(self.runs, 'random.keras')
-    networks.random_student((8, 8, 1), 3).save(path)
-    recipe = fixtures.short_recipe(method='scratch', student=path)
+    recipe = self._with_random_layers('scratch')
     with (
       mock.patch.object(loop, '_random_states', return_value={}),
       mock.patch.object(

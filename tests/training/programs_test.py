@@ -1,6 +1,7 @@
 """Students of further seeds by one compiled program, equal to the last bit."""
 
 import os
+from unittest import mock
 
 import keras
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from absl.testing import absltest, parameterized
 
 from ft_tf.models import model_files
-from ft_tf.training import programs, student_stage
+from ft_tf.training import loop, programs, student_stage
 from tests import fixtures, student_runs
 
 
@@ -24,8 +25,18 @@ class ProgramsTest(student_runs.StudentCase):
     keras.Model(image, keras.layers.Dense(3)(y)).save(path)
     return path
 
-  def test_shared_program_changes_no_bit(self):
-    self._check(method='kd', student=self._random_student())
+  def test_shared_program_changes_no_bit_and_other_recipes_have_their_own(self):
+    values = {'method': 'ft+kd', 'student': self._random_student()}
+    compiled = self._check(**values)
+    (program,) = compiled._kept.values()
+    self.assertEqual(program.train_steps.experimental_get_tracing_count(), 1)
+    other = fixtures.short_recipe(student_learning_rate=0.05, **values)
+    with (
+      mock.patch.object(loop, 'run', side_effect=KeyboardInterrupt),
+      self.assertRaises(KeyboardInterrupt),
+    ):
+      self.train('other', other, compiled=compiled)
+    self.assertLen(compiled._kept, 2)
 
   @parameterized.parameters(
     {'method': 'ft+kd', 'student_ema': 0.9},
@@ -37,46 +48,37 @@ class ProgramsTest(student_runs.StudentCase):
     self._check(**values)
 
   def _check(self, **values):
-    """Compares students of two seeds, by a shared program and by their own."""
-    compiled = programs.Programs()
-    for seed in (0, 1):
-      recipe = fixtures.short_recipe(seed=seed, student_epochs=2, **values)
-      runs = {}
-      for name, kept in (
-        ('shared', compiled),
-        ('alone', programs.Programs()),
-      ):
-        runs[name], _ = self.train(f'{name}-{seed}', recipe, compiled=kept)
-      for file in ('model.keras', student_stage.BEST):
-        one, other = (
-          model_files.load(os.path.join(run.path, file)).get_weights()
-          for run in runs.values()
-        )
-        for mine, theirs in zip(one, other, strict=True):
-          np.testing.assert_array_equal(mine, theirs)
-      rows = [
-        [
-          {k: v for k, v in row.items() if k not in _OF_TIME}
-          for row in run.metrics()
-        ]
-        for run in runs.values()
-      ]
-      self.assertEqual(*rows)
+    """Compares a student by another seed's program with one by its own.
 
-  def test_seeds_share_a_program_and_other_recipes_do_not(self):
-    compiled = programs.Programs()
-    for values in (
-      {'seed': 0},
-      {'seed': 1},
-      {'seed': 1, 'student_learning_rate': 0.05},
+    Returns:
+      What the two seeds share.
+    """
+    shared, runs = programs.Programs(), []
+    for name, seed, compiled in (
+      ('first', 0, shared),
+      ('shared', 1, shared),
+      ('alone', 1, programs.Programs()),
     ):
-      self.train(
-        str(values), fixtures.short_recipe(**values), compiled=compiled
+      recipe = fixtures.short_recipe(seed=seed, student_epochs=2, **values)
+      run, _ = self.train(name, recipe, compiled=compiled)
+      runs.append(run)
+    _, *runs = runs
+    for file in ('model.keras', student_stage.BEST):
+      one, other = (
+        model_files.load(os.path.join(run.path, file)).get_weights()
+        for run in runs
       )
-    kept = [*compiled._kept.values()]
-    self.assertLen(kept, 2)
-    for program in kept:
-      self.assertEqual(program.train_steps.experimental_get_tracing_count(), 1)
+      for mine, theirs in zip(one, other, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    rows = [
+      [
+        {k: v for k, v in row.items() if k not in _OF_TIME}
+        for row in run.metrics()
+      ]
+      for run in runs
+    ]
+    self.assertEqual(*rows)
+    return shared
 
 
 _OF_TIME = (

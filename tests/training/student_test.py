@@ -1,6 +1,7 @@
 """The student's stage: its files, its figures, and what it refuses."""
 
 import os
+import shutil
 from unittest import mock
 
 import keras
@@ -24,7 +25,7 @@ from tests import fixtures, networks, student_runs
 
 class TrainStudentTest(student_runs.StudentCase):
   def test_run_leaves_the_files_of_the_contract(self):
-    run, result = self.train('a')
+    run, result = self.train_once('plain')
     self.assertEqual(run.read('result.json'), result)
     self.assertEqual((result['method'], result['seed']), ('ft', 0))
     self.assertEqual(result['steps'], 9)
@@ -65,7 +66,7 @@ class TrainStudentTest(student_runs.StudentCase):
     self.assertAlmostEqual(rows[-1]['learning_rate'], 0.01, places=6)
 
   def test_tensorboard_shows_terms_maps_and_recipe(self):
-    run, _ = self.train('a')
+    run, _ = self.train_once('plain')
     events = event_accumulator.EventAccumulator(
       run.tensorboard, size_guidance={'images': 0, 'tensors': 0}
     ).Reload()
@@ -94,7 +95,9 @@ class TrainStudentTest(student_runs.StudentCase):
     self.assertIn('run/gradient_ratio_factor_transfer', tags)
 
   def test_complete_run_is_not_trained_again(self):
-    run, result = self.train('a')
+    complete, result = self.train_once('plain')
+    run = run_dir.RunDir(os.path.join(self.runs, 'a'))
+    shutil.copytree(complete.path, run.path)
     written = os.path.getmtime(run.model)
     with mock.patch.object(loop, 'run', side_effect=AssertionError):
       _, again = self.train('a')
@@ -102,14 +105,15 @@ class TrainStudentTest(student_runs.StudentCase):
     self.assertEqual(os.path.getmtime(run.model), written)
 
   def test_other_recipe_in_the_folder_is_refused_by_field(self):
-    self.train('a')
+    complete, _ = self.train_once('plain')
+    shutil.copytree(complete.path, os.path.join(self.runs, 'a'))
     with self.assertRaisesRegex(
       errors.UsageError, r'student\.beta: 10\.0 saved, 11\.0 given'
     ):
       self.train('a', fixtures.short_recipe(beta=11.0))
 
   def test_test_figures_stand_beside_those_of_the_best_epoch(self):
-    run, result = self.train('a')
+    run, result = self.train_once('plain')
     test = fixtures.blobs().test
     ours, theirs = (
       metrics.logits(predictors.open_predictor(path), test.images)
@@ -197,7 +201,7 @@ class TrainStudentTest(student_runs.StudentCase):
   def test_scratch_needs_no_teacher(self):
     run = run_dir.RunDir(self.create_tempdir().full_path)
     result = student.train_student(
-      fixtures.short_recipe(method='scratch'),
+      fixtures.short_recipe(method='scratch', student_epochs=1),
       fixtures.blobs(),
       run=run,
       strategy=self.strategy,
@@ -367,13 +371,14 @@ class NetworkOfKerasTest(parameterized.TestCase):
   def test_phones_network_learns_from_small_images(
     self, size, precision, replicas
   ):
-    dataset = fixtures.blobs((size, size, 3))
+    dataset = fixtures.blobs((size, size, 3), validation_examples=0)
     recipe = fixtures.short_recipe(
       mean=(0.5,) * 3,
       std=(0.25,) * 3,
       student='mobilenetv3smallx0.35',
       method='ft_no_paraphraser',
-      student_epochs=8,
+      validation_examples=0,
+      student_epochs=4,
       precision=precision,
     )
     folder = self.create_tempdir().full_path
