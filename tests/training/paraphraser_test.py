@@ -53,10 +53,10 @@ class TrainParaphraserTest(parameterized.TestCase):
     )
 
   def _train_long(self, kind, source=fixtures.Blobs):
-    """Returns a run of 90 steps and its result, the same to every test."""
+    """Returns a run of 30 epochs and its result, the same to every test."""
     return self._train(
       f'{kind}-{source.__name__}',
-      fixtures.recipe(reconstruction=kind, paraphraser_epochs=10, batch_size=5),
+      fixtures.recipe(reconstruction=kind, paraphraser_epochs=30),
       datasets.Dataset(source(), validation_examples=8),
     )
 
@@ -100,7 +100,7 @@ class TrainParaphraserTest(parameterized.TestCase):
     loaded = keras.models.load_model(run.model)
     self.assertIsInstance(loaded, factors.Paraphraser)
 
-  def test_reconstruction_is_better_than_the_mean_after_90_steps(self):
+  def test_reconstruction_is_better_than_the_mean_after_30_epochs(self):
     _, result = self._train_long('l1')
     self.assertLess(result['reconstruction'], result['reconstruction_of_mean'])
 
