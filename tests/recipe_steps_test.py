@@ -1,7 +1,6 @@
 """Every recipe's networks are built and take a step, on made-up images."""
 
 import dataclasses
-import functools
 
 import keras
 import numpy as np
@@ -23,13 +22,6 @@ _SHAPES = {
   'cifar100': ((32, 32, 3), 100),
   'imagenet2012': ((224, 224, 3), 1000),
 }
-
-
-@functools.cache
-def _build(model, spec):
-  """Returns a network, which several recipes have; some have trained it."""
-  with fixtures.strategy().scope():
-    return zoo.build(model, spec)
 
 
 class RecipesTest(parameterized.TestCase):
@@ -56,8 +48,8 @@ class RecipesTest(parameterized.TestCase):
     strategy = fixtures.strategy()
     keras.utils.set_random_seed(0)
     with strategy.scope():
-      net = _build(recipe.student.model, spec)
-      teacher = _build(recipe.teacher.model, spec)
+      net = zoo.build(recipe.student.model, spec)
+      teacher = zoo.build(recipe.teacher.model, spec)
       paraphraser = factors.Paraphraser(recipe.paraphraser.rate)
       ((tap, _),) = registry.resolve_layer_pairs(recipe, teacher, net)
       paraphraser.build((None, *feature_maps.shape(teacher, tap)))
