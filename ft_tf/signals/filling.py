@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
@@ -88,7 +88,7 @@ def fill(
   dataset: datasets.Dataset,
   *,
   teacher_sha256: str,
-  frozen_sha256: Mapping[int, str],
+  frozen_sha256: Sequence[str],
 ) -> cache.Joined:
   """Returns the signals of every view that a student will train on.
 
@@ -101,7 +101,8 @@ def fill(
     recipe: The student's.
     dataset: The images.
     teacher_sha256: The digest of the teacher's file.
-    frozen_sha256: The digest of each frozen model's file, by the model's id.
+    frozen_sha256: The digest of each term's frozen model's file; '' if it has
+      none.
 
   Raises:
     UsageError: they take more than the store may, or it cannot be written.
@@ -110,7 +111,9 @@ def fill(
   data, examples = recipe.data, dataset.every
   numbers = views.view_numbers(len(examples), data, recipe.student.epochs)
   parts, end = [], 0
-  for method, width in zip(methods, signal.part_widths(), strict=True):
+  for method, width, frozen in zip(
+    methods, signal.part_widths(), frozen_sha256, strict=True
+  ):
     first, end = end, end + width
     key = {
       **method.signal_key,
@@ -120,9 +123,8 @@ def fill(
       'shape': examples.images.shape,
       'views': views.describe(examples, data),
     }
-    if method.frozen:
-      (paraphraser,) = method.frozen
-      key['paraphraser_sha256'] = frozen_sha256[id(paraphraser)]
+    if frozen:
+      key['paraphraser_sha256'] = frozen
     kept = store.open(key, examples=len(examples), width=width)
 
     def compute(number, columns=slice(first, end)):

@@ -202,6 +202,7 @@ class StudentStage(stage.Stage):
       state,
       lambda: self._compile(strategy, state, options),
     )
+    frozen_sha256 = self._frozen_sha256()
     state = program.state
     self.model, self.methods = state.model, state.methods
     self.settle_beta(program.measure, run)
@@ -211,7 +212,7 @@ class StudentStage(stage.Stage):
       examples=self._examples(),
       images_per_epoch=len(dataset.every),
       labels=True,
-      signals=self._kept_signals(program.signal),
+      signals=self._kept_signals(program.signal, frozen_sha256),
       train_steps=program.train_steps,
       state={
         'student': state.moved,
@@ -324,8 +325,17 @@ class StudentStage(stage.Stage):
     )
     return train_steps, measure
 
+  def _frozen_sha256(self) -> list[str]:
+    """Returns the digest of the paraphraser of each term; '' if it has none.
+
+    Of the terms that `build` made: those of another student's program have the
+    same paraphrasers by their files, but may have loaded them themselves.
+    """
+    digests = {id(t.model): t.sha256 for t in self.paraphrasers}
+    return [''.join(digests[id(m)] for m in t.frozen) for t in self.methods]
+
   def _kept_signals(
-    self, signal: constant.ConstantSignal | None
+    self, signal: constant.ConstantSignal | None, frozen_sha256: list[str]
   ) -> cache.Joined | constant.ConstantSignal | None:
     """Returns the signals of all views where they are kept.
 
@@ -340,9 +350,7 @@ class StudentStage(stage.Stage):
       self.recipe,
       self.dataset,
       teacher_sha256=self.required_teacher().sha256,
-      frozen_sha256={
-        id(trained.model): trained.sha256 for trained in self.paraphrasers
-      },
+      frozen_sha256=frozen_sha256,
     )
 
   def score(self, run: run_dir.RunDir) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from absl.testing import absltest
 
 from ft_tf.signals import cache
-from ft_tf.training import loop
+from ft_tf.training import loop, paraphraser
 from tests import fixtures, student_runs
 
 
@@ -134,6 +134,15 @@ class FillingTest(student_runs.StudentCase):
     for ours, theirs in zip(kept.metrics(), live.metrics(), strict=True):
       for name in ('factor_transfer', 'kd', 'cross_entropy'):
         self.assertAlmostEqual(ours[name] / theirs[name], 1, delta=0.02)
+
+  def test_paraphraser_that_is_loaded_again_is_known_by_its_file(self):
+    # The shared program has the paraphraser of an earlier student.
+    recipe = fixtures.short_recipe(views=1)
+    self._signals(recipe, self._store_of_one_view())
+    load = staticmethod(paraphraser.load)
+    with mock.patch.object(type(self), '_load_paraphraser', load):
+      said = self._signals(recipe, self.store)
+    self.assertIn('all 1 views were there', said)
 
   def test_signals_serve_students_of_every_image_size(self):
     said = self._signals(
