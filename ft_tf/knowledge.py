@@ -10,7 +10,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from sklearn import linear_model, pipeline, preprocessing
 
 from ft_tf import recipe_flags, recipes, run_dir, specs, teachers
 from ft_tf.data import datasets, sampling
@@ -210,6 +209,9 @@ def _outputs(
 
 def _probe(net: keras.Model, layer: str, dataset: datasets.Dataset) -> float:
   """Returns the validation accuracy of a linear classifier on a feature map."""
+  # A slow import, which few commands need.
+  from sklearn import linear_model, pipeline, preprocessing  # noqa: PLC0415
+
   features = taps.features(folding.fold(net), [layer])
   pool = tf.function(
     lambda images: tf.reduce_mean(features(images)[layer], axis=(1, 2)),

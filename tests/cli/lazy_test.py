@@ -4,12 +4,12 @@ import os
 import subprocess
 import sys
 
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from tests.cli import commands
 
 
-class LazyTest(absltest.TestCase):
+class LazyTest(parameterized.TestCase):
   def _run(self, code):
     """Returns what some code prints in a fresh Python."""
     return subprocess.run(
@@ -80,6 +80,20 @@ class LazyTest(absltest.TestCase):
       'print(type(paths).__name__)\n'
     )
     self.assertEqual(out, ["['numpy']", 'module'])
+
+  @parameterized.parameters('lazy.finish()', 'keras.layers')
+  def test_what_keras_alone_asks_for_is_left_out_and_can_be_imported(self, use):
+    out = self._run(
+      'import sys\n'
+      'lazy.start()\n'
+      'import keras\n'
+      'import tensorflow\n'
+      f'{use}\n'
+      'print("sklearn" in sys.modules, "matplotlib" in sys.modules)\n'
+      'import matplotlib.figure, sklearn.base\n'
+      'print(matplotlib.figure.Figure.__name__, sklearn.base.clone.__name__)\n'
+    )
+    self.assertEqual(out, ['False', 'False', 'Figure', 'clone'])
 
   def test_an_error_in_a_module_is_raised_where_it_is_first_used(self):
     folder = self.create_tempdir().full_path
