@@ -7,6 +7,7 @@ normalises images as in the training of the weights.
 
 import collections
 import dataclasses
+import functools
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -17,6 +18,7 @@ from ft_tf import catalogue, errors
 from ft_tf.models import (
   applications,
   checks,
+  graph,
   layers,
   origins,
   standard,
@@ -57,6 +59,38 @@ _PREPROCESSING: dict[str, _Statistics] = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class _Outline:
+  """What is known of a network without its weights.
+
+  Attributes:
+    operations: The names of its operations' classes.
+    shapes: How often its weights have each shape, those of the head left out.
+    kernel: The shape of the head's kernel, without the classes.
+  """
+
+  operations: frozenset[str]
+  shapes: collections.Counter[tuple[int, ...]]
+  kernel: tuple[int, ...]
+
+
+@functools.cache
+def _outline(name: str, image_shape: tuple[int, int, int]) -> _Outline:
+  """Returns the outline of a network, which takes a second to build."""
+  network = applications.plain(name, image_shape, classes=1)
+  head = applications.head_of(network)
+  return _Outline(
+    frozenset(type(call.operation).__name__ for call in graph.calls(network)),
+    collections.Counter(
+      tuple(weight.shape)
+      for layer in network.layers
+      if layer is not head
+      for weight in layer.weights
+    ),
+    tuple(head.kernel.shape[:-1]),
+  )
+
+
 def classes_of(
   name: str, spec: layers.Spec, path: str, role: str = 'teacher'
 ) -> int | None:
@@ -73,22 +107,16 @@ def classes_of(
     UsageError: there is no such file, or its weights are not of the network.
   """
   _check(name, path, role)
-  network = applications.plain(name, _shape(name, spec), classes=spec.classes)
-  weight_files.check_plain(path, network, name, role)
-  head = applications.head_of(network)
+  outline = _outline(name, _shape(name, spec))
+  weight_files.check_plain(path, outline.operations, name, role)
   # Names differ between Keras's releases, shapes do not: what the file has
   # besides the network's shapes must be the kernel and bias of a head.
-  head_shapes = weight_files.shape_counts(path, role) - collections.Counter(
-    tuple(weight.shape)
-    for layer in network.layers
-    if layer is not head
-    for weight in layer.weights
-  )
+  head_shapes = weight_files.shape_counts(path, role) - outline.shapes
   if not head_shapes:
     return None
-  kernel = tuple(head.kernel.shape[:-1])
   for classes in {shape[-1] for shape in head_shapes}:
-    if head_shapes == collections.Counter([(*kernel, classes), (classes,)]):
+    kernel = (*outline.kernel, classes)
+    if head_shapes == collections.Counter([kernel, (classes,)]):
       return classes
   raise errors.UsageError(
     f'{path} is not of {name} for images of {spec.image_shape}: it has other '

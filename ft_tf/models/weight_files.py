@@ -6,13 +6,12 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import h5py
-import keras
 
 from ft_tf import errors, paths
-from ft_tf.models import applications, file_limits, graph, model_files
+from ft_tf.models import applications, file_limits, model_files
 
 # The members of a `.keras` file, as Keras's saving_lib names them.
 _WEIGHTS, _CONFIG = 'model.weights.h5', 'config.json'
@@ -42,7 +41,9 @@ def check_file(path: str, role: str) -> None:
     file_limits.check_hdf5(path)
 
 
-def check_plain(path: str, network: keras.Model, name: str, role: str) -> None:
+def check_plain(
+  path: str, operations: Collection[str], name: str, role: str
+) -> None:
   """Raises `UsageError` if a `.keras` file is of more than a network.
 
   Layers of its own before or after the network's would be lost without notice,
@@ -50,7 +51,8 @@ def check_plain(path: str, network: keras.Model, name: str, role: str) -> None:
 
   Args:
     path: A file; of one that is not `.keras` only its weights are known.
-    network: As of `applications.plain`.
+    operations: The names of the classes of the network's operations, as Keras
+      builds it.
     name: The network's.
     role: As of `check_file`.
   """
@@ -62,8 +64,7 @@ def check_plain(path: str, network: keras.Model, name: str, role: str) -> None:
     kinds = [
       (str(each['class_name']), each['config'].get('name')) for each in layers
     ]
-  own = {type(call.operation).__name__ for call in graph.calls(network)}
-  own.add('InputLayer')
+  own = {*operations, 'InputLayer'}
   if applications.may_preprocess(name):
     own |= _PREPROCESSING
   others = {kind for kind, name in kinds if name == _OURS or kind not in own}
