@@ -1,5 +1,6 @@
 """A Keras student to TFLite files."""
 
+import gc
 import re
 import tempfile
 from collections.abc import Callable
@@ -231,16 +232,21 @@ def _convert(
   """
   with tempfile.TemporaryDirectory() as folder:
     image = model.inputs[0]
-    frozen = saved_model.write_constant(
-      lambda images: model(images, training=False),
-      tf.TensorSpec([batch, *image.shape[1:]], image.dtype, 'image'),
-      folder,
+    is_finite = finite_maps.are_sure(
+      saved_model.write_constant(
+        lambda images: model(images, training=False),
+        tf.TensorSpec([batch, *image.shape[1:]], image.dtype, 'image'),
+        folder,
+      )
     )
+    # TensorFlow holds many copies of a graph's constants. These are cycles, and
+    # the converter makes as many again.
+    gc.collect()
     if calibration is None:
       content = convert_saved(folder, configure, model.name)
     else:
       images = _over_full_range(calibration)
-      if not finite_maps.are_sure(frozen):
+      if not is_finite:
         in_float = convert_saved(folder, lambda converter: None, model.name)
         finite_maps.check(in_float, images, model.name)
 
