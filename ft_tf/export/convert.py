@@ -232,21 +232,18 @@ def _convert(
   """
   with tempfile.TemporaryDirectory() as folder:
     image = model.inputs[0]
-    is_finite = finite_maps.are_sure(
-      saved_model.write_constant(
-        lambda images: model(images, training=False),
-        tf.TensorSpec([batch, *image.shape[1:]], image.dtype, 'image'),
-        folder,
-      )
+    graph = saved_model.write_constant(
+      lambda images: model(images, training=False),
+      tf.TensorSpec([batch, *image.shape[1:]], image.dtype, 'image'),
+      folder,
     )
-    # TensorFlow holds many copies of a graph's constants. These are cycles, and
-    # the converter makes as many again.
-    gc.collect()
+    may_overflow = calibration is not None and not finite_maps.are_sure(graph)
+    del graph  # With its constants; see `convert_saved`.
     if calibration is None:
       content = convert_saved(folder, configure, model.name)
     else:
       images = _over_full_range(calibration)
-      if not is_finite:
+      if may_overflow:
         in_float = convert_saved(folder, lambda converter: None, model.name)
         finite_maps.check(in_float, images, model.name)
 
@@ -274,6 +271,9 @@ def convert_saved(
   Raises:
     UsageError: TFLite lacks operations of the model; they are named.
   """
+  # TensorFlow holds many copies of the constants of the graph that was written.
+  # They are cycles, and the converter makes as many again.
+  gc.collect()
   converter = tf.lite.TFLiteConverter.from_saved_model(
     path, signature_keys=[saved_model.SIGNATURE]
   )
