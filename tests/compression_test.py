@@ -12,14 +12,14 @@ import pytest
 import tensorflow as tf
 from absl.testing import absltest
 
-from ft_tf import compression, errors, recipe_fit, run_dir, specs, teachers
+from ft_tf import compression, errors, run_dir, specs, teachers
 from ft_tf.data import datasets
 from ft_tf.evaluation import metrics, predictors
 from ft_tf.export import student as export_student
-from ft_tf.models import heads, model_files, zoo
+from ft_tf.models import zoo
 from ft_tf.report import model_card
 from ft_tf.signals import compiled
-from ft_tf.training import loop, quantisation_aware, student, teacher
+from ft_tf.training import loop, quantisation_aware, student
 from tests import fixtures
 
 
@@ -307,63 +307,6 @@ class CompressTest(absltest.TestCase):
     self.assertIsNone(result['table'][0]['tflite_bytes'])
     self.assertIsNotNone(result['table'][1]['tflite_bytes'])
 
-  def test_softmax_teacher_on_scaled_images_is_taken_as_it_wants_them(self):
-    """A head on a backbone, trained on 0..1, that gives probabilities."""
-    image = keras.Input((8, 8, 1))
-    x = keras.layers.Conv2D(8, 3, padding='same', activation='relu')(image)
-    backbone = keras.Model(image, x, name='backbone')
-    x = keras.layers.Flatten()(backbone(image))
-    x = keras.layers.Dense(3, activation='softmax')(x)
-    model = keras.Model(image, x)
-    # With a rate as high, and no more variables than the model has.
-    model.compile(keras.optimizers.SGD(0.5), 'sparse_categorical_crossentropy')
-    train = fixtures.blobs().train
-    model.fit(train.images / 255, train.labels, epochs=10, verbose=0)
-    test = fixtures.blobs().test
-    answers = np.argmax(model(test.images / 255), axis=1)
-    expected = np.mean(answers == test.labels)
-    model.save(self.teacher)
-    # What Keras calls the layer depends on those made before.
-    name = backbone.layers[-1].name
-    recipe = fixtures.short_recipe(
-      teacher=self.teacher,
-      preprocessing='0..1',
-      teacher_layer=f'backbone/{name}',
-    )
-    given = teachers.resolve(recipe, fixtures.blobs())
-    recipe_fit.check_parts(recipe, fixtures.blobs(), given.model)
-    run = self.run_dir.child('teacher')
-    teacher.obtain_teacher(
-      recipe,
-      fixtures.blobs(),
-      run=run,
-      given=given,
-      strategy=fixtures.strategy(),
-      options=loop.Options(),
-    )
-    result = run.read('result.json')
-    self.assertAlmostEqual(result['accuracy'], expected)
-    self.assertGreater(result['accuracy'], 0.6)
-    ours = model_files.load(run.model)
-    self.assertFalse(heads.look_like_probabilities(ours(test.images).numpy()))
-    self.assertIn(f'backbone.{name}', [layer.name for layer in ours.layers])
-
-  def test_teacher_that_hardly_beats_chance_is_questioned(self):
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said):
-      recipe = fixtures.short_recipe(teacher=self.teacher)  # not trained
-      teacher.obtain_teacher(
-        recipe,
-        fixtures.blobs(),
-        run=self.run_dir.child('teacher'),
-        given=teachers.resolve(recipe, fixtures.blobs()),
-        strategy=fixtures.strategy(),
-        options=loop.Options(),
-      )
-    self.assertIn('hardly better than chance', said.getvalue())
-    self.assertIn('left, middle, right', said.getvalue())
-    self.assertIn('--preprocessing=none', said.getvalue())
-
   def test_probabilities_that_do_not_show_are_asked_about(self):
     image = keras.Input((8, 8, 1))
     x = keras.layers.Conv2D(4, 3)(image)
@@ -380,58 +323,6 @@ class CompressTest(absltest.TestCase):
       teacher=self.teacher, teacher_outputs='probabilities'
     )
     self.assertIsNotNone(teachers.resolve(recipe, fixtures.blobs()))
-
-  def test_teacher_that_is_no_softmax_though_it_looks_so_stays_so(self):
-    image = keras.Input((8, 8, 1))
-    x = keras.layers.Flatten()(keras.layers.Conv2D(4, 3)(image))
-    x = keras.layers.Dense(3, activation='softmax')(x)
-    model = keras.Model(image, x)
-    model.save(self.teacher)
-    run = self.run_dir.child('teacher')
-    recipe = fixtures.short_recipe(
-      teacher=self.teacher, teacher_outputs='logits'
-    )
-    teacher.obtain_teacher(
-      recipe,
-      fixtures.blobs(),
-      run=run,
-      given=teachers.resolve(recipe, fixtures.blobs()),
-      strategy=fixtures.strategy(),
-      options=loop.Options(),
-    )
-    images = fixtures.blobs().test.images
-    np.testing.assert_allclose(
-      teachers.load(run.model, fixtures.blobs()).model(images),
-      model(images),
-      atol=1e-6,
-    )
-
-  def test_teacher_with_code_serves_when_it_is_trusted(self):
-    image = keras.Input((8, 8, 1))
-    x = keras.layers.Lambda(lambda x: x / 255)(image)
-    x = keras.layers.Conv2D(4, 3, activation='relu')(x)
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    model = keras.Model(image, keras.layers.Dense(3)(x))
-    model.save(self.teacher)
-    recipe = fixtures.short_recipe(
-      teacher=self.teacher, method='ft_no_paraphraser', student_epochs=1
-    )
-    with self.assertRaisesRegex(errors.UsageError, '--allow_unsafe_model'):
-      teachers.resolve(recipe, fixtures.blobs())
-    images = fixtures.blobs().test.images
-    with fixtures.unsafe():
-      given = teachers.resolve(recipe, fixtures.blobs())
-      self.assertEqual(given.path, self.teacher)
-      np.testing.assert_allclose(given.model(images), model(images), atol=1e-6)
-      result = student.train_student(
-        recipe,
-        fixtures.blobs(),
-        teacher=given,
-        run=self.run_dir,
-        strategy=fixtures.strategy(),
-        options=loop.Options(),
-      )
-    self.assertIn('teacher_agreement', result)
 
   @pytest.mark.slow
   def test_complete_run_is_continued_in_int8_and_its_export_kept(self):

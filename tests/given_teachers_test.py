@@ -1,5 +1,7 @@
 """Teachers as users have them, each through the stages behind it."""
 
+import contextlib
+import io
 import os
 
 import keras
@@ -8,9 +10,9 @@ import pytest
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
-from ft_tf import recipe_fit, run_dir, teachers
+from ft_tf import errors, recipe_fit, run_dir, specs, teachers
 from ft_tf.evaluation import metrics, predictors
-from ft_tf.models import model_files
+from ft_tf.models import heads, model_files, zoo
 from ft_tf.training import loop, paraphraser, student, teacher
 from tests import fixtures, networks
 
@@ -208,6 +210,115 @@ class GivenTeacherTest(parameterized.TestCase):
       metrics.evaluate(predictors.KerasPredictor(model), fixtures.blobs().test)
       for was, variable in zip(before, model.variables, strict=True):
         np.testing.assert_array_equal(was, variable)
+
+
+class TakenTest(absltest.TestCase):
+  """How the file is read, and what of it a run keeps."""
+
+  def setUp(self):
+    super().setUp()
+    folder = self.create_tempdir().full_path
+    self.teacher = os.path.join(folder, 'mine.keras')
+    self.run_dir = run_dir.RunDir(os.path.join(folder, 'run'))
+    keras.utils.set_random_seed(0)
+
+  def _obtain(self, recipe, given=None):
+    """Writes the teacher that a recipe gives into the run's folder."""
+    teacher.obtain_teacher(
+      recipe,
+      fixtures.blobs(),
+      run=self.run_dir,
+      given=given or teachers.resolve(recipe, fixtures.blobs()),
+      strategy=fixtures.strategy(),
+      options=loop.Options(),
+    )
+
+  def test_softmax_teacher_on_scaled_images_is_taken_as_it_wants_them(self):
+    """A head on a backbone, trained on 0..1, that gives probabilities."""
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(8, 3, padding='same', activation='relu')(image)
+    backbone = keras.Model(image, x, name='backbone')
+    x = keras.layers.Flatten()(backbone(image))
+    x = keras.layers.Dense(3, activation='softmax')(x)
+    model = keras.Model(image, x)
+    # With a rate as high, and no more variables than the model has.
+    model.compile(keras.optimizers.SGD(0.5), 'sparse_categorical_crossentropy')
+    train = fixtures.blobs().train
+    model.fit(train.images / 255, train.labels, epochs=10, verbose=0)
+    test = fixtures.blobs().test
+    answers = np.argmax(model(test.images / 255), axis=1)
+    expected = np.mean(answers == test.labels)
+    model.save(self.teacher)
+    # What Keras calls the layer depends on those made before.
+    name = backbone.layers[-1].name
+    recipe = fixtures.short_recipe(
+      teacher=self.teacher,
+      preprocessing='0..1',
+      teacher_layer=f'backbone/{name}',
+    )
+    given = teachers.resolve(recipe, fixtures.blobs())
+    recipe_fit.check_parts(recipe, fixtures.blobs(), given.model)
+    self._obtain(recipe, given)
+    result = self.run_dir.read('result.json')
+    self.assertAlmostEqual(result['accuracy'], expected)
+    self.assertGreater(result['accuracy'], 0.6)
+    ours = model_files.load(self.run_dir.model)
+    self.assertFalse(heads.look_like_probabilities(ours(test.images).numpy()))
+    self.assertIn(f'backbone.{name}', [layer.name for layer in ours.layers])
+
+  def test_teacher_that_hardly_beats_chance_is_questioned(self):
+    spec = specs.spec(fixtures.short_recipe(), fixtures.blobs())
+    zoo.build('short-wide', spec).save(self.teacher)  # not trained
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+      self._obtain(fixtures.short_recipe(teacher=self.teacher))
+    self.assertIn('hardly better than chance', said.getvalue())
+    self.assertIn('left, middle, right', said.getvalue())
+    self.assertIn('--preprocessing=none', said.getvalue())
+
+  def test_teacher_that_is_no_softmax_though_it_looks_so_stays_so(self):
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Flatten()(keras.layers.Conv2D(4, 3)(image))
+    x = keras.layers.Dense(3, activation='softmax')(x)
+    model = keras.Model(image, x)
+    model.save(self.teacher)
+    recipe = fixtures.short_recipe(
+      teacher=self.teacher, teacher_outputs='logits'
+    )
+    self._obtain(recipe)
+    images = fixtures.blobs().test.images
+    np.testing.assert_allclose(
+      teachers.load(self.run_dir.model, fixtures.blobs()).model(images),
+      model(images),
+      atol=1e-6,
+    )
+
+  def test_teacher_with_code_serves_when_it_is_trusted(self):
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Lambda(lambda x: x / 255)(image)
+    x = keras.layers.Conv2D(4, 3, activation='relu')(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, keras.layers.Dense(3)(x))
+    model.save(self.teacher)
+    recipe = fixtures.short_recipe(
+      teacher=self.teacher, method='ft_no_paraphraser', student_epochs=1
+    )
+    with self.assertRaisesRegex(errors.UsageError, '--allow_unsafe_model'):
+      teachers.resolve(recipe, fixtures.blobs())
+    images = fixtures.blobs().test.images
+    with fixtures.unsafe():
+      given = teachers.resolve(recipe, fixtures.blobs())
+      self.assertEqual(given.path, self.teacher)
+      np.testing.assert_allclose(given.model(images), model(images), atol=1e-6)
+      result = student.train_student(
+        recipe,
+        fixtures.blobs(),
+        teacher=given,
+        run=self.run_dir,
+        strategy=fixtures.strategy(),
+        options=loop.Options(),
+      )
+    self.assertIn('teacher_agreement', result)
 
 
 if __name__ == '__main__':
