@@ -11,6 +11,7 @@ import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 
 from ft_tf import errors
+from ft_tf.export import tflite_file
 
 # TensorFlow's operations whose values are finite for finite inputs of a usual
 # size, in TFLite too.
@@ -112,12 +113,20 @@ def check(content: bytes, images: np.ndarray, name: str) -> None:
   )
   interpreter.allocate_tensors()
   (given,) = interpreter.get_input_details()
+  # After the file's own come those that kernels compute in, which may hold
+  # whatever was in that memory before.
+  own = tflite_file.tensor_count(content)
+  maps = [
+    tensor
+    for tensor in interpreter.get_tensor_details()
+    if tensor['index'] < own
+    and tensor['dtype'] == np.float32
+    and tensor['shape'].size
+  ]
   for image in images:
     interpreter.set_tensor(given['index'], image[None].astype(given['dtype']))
     interpreter.invoke()
-    for tensor in interpreter.get_tensor_details():
-      if tensor['dtype'] != np.float32 or not tensor['shape'].size:
-        continue
+    for tensor in maps:
       if not np.isfinite(interpreter.get_tensor(tensor['index'])).all():
         raise errors.UsageError(
           f'{name} cannot be converted to int8: on a training image the values '

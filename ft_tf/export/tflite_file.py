@@ -9,6 +9,15 @@ from ft_tf.export import tflite_metadata
 _IDENTIFIER = b'TFL3'
 
 
+def tensor_count(content: bytes) -> int:
+  """Returns how many tensors a file of one graph has.
+
+  An interpreter numbers them from 0, and its own after them.
+  """
+  (graph,) = schema.ModelT.InitFromPackedBuf(content, 0).subgraphs
+  return len(graph.tensors)
+
+
 def shorten_names(content: bytes) -> bytes:
   """Returns a converter's file whose tensors are named by their numbers.
 

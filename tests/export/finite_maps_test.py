@@ -1,13 +1,17 @@
 """What would end the converter's process is refused in words."""
 
+import ctypes
+
 import keras
 import numpy as np
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.export import finite_maps, formats, saved_model
+from ft_tf.export import convert, finite_maps, formats, saved_model
 from ft_tf.models import layers, zoo
+
+_M_PERTURB = -6  # of glibc's malloc.h
 
 
 def _student(activation, scale):
@@ -39,6 +43,23 @@ class FiniteMapsTest(parameterized.TestCase):
     student = _student(activation, 1 / 255)
     content = formats.FORMATS['int8'].make(formats.Source(student, _images()))
     self.assertNotEmpty(content)
+
+  def test_what_memory_held_before_does_not_count(self):
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Rescaling(1 / 255)(image)
+    x = keras.layers.DepthwiseConv2D(3, activation='gelu')(x)
+    x = keras.layers.LayerNormalization()(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    student = keras.Model(image, keras.layers.Dense(3)(x), name='small')
+    content = convert.tflite_float32(convert.float32_twin(student, 'float32'))
+    c_library = ctypes.CDLL(None)
+    # glibc fills what it gives out: with bytes of 255, NaN as float32.
+    self.assertTrue(c_library.mallopt(_M_PERTURB, 256))
+    try:
+      self.assertTrue(np.isnan(np.empty(1000, np.float32)).all())
+      finite_maps.check(content, _images(), student.name)
+    finally:
+      c_library.mallopt(_M_PERTURB, 0)
 
   def test_logarithm_of_zero_is_refused(self):
     image = keras.Input((8, 8, 3))
