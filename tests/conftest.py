@@ -67,12 +67,11 @@ def pytest_configure():
   # TensorFlow reads the level above; importing sets up the devices.
   from tensorflow.lite.python import lite  # noqa: PLC0415
 
-  from ft_tf.export import convert  # noqa: PLC0415
   from tests import fixtures  # noqa: F401, PLC0415
 
   # Conversions collect the garbage of large networks, at every file. Here they
   # would look through all that earlier tests have left.
-  lite.gc = convert.gc = types.SimpleNamespace(collect=lambda: 0)
+  lite.gc = types.SimpleNamespace(collect=lambda: 0)
 
   flags.FLAGS.mark_as_parsed()
   flags.FLAGS.test_tmpdir = _SCRATCH.name

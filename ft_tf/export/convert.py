@@ -1,6 +1,5 @@
 """A Keras student to TFLite files."""
 
-import gc
 import re
 import tempfile
 from collections.abc import Callable
@@ -238,7 +237,7 @@ def _convert(
       folder,
     )
     may_overflow = calibration is not None and not finite_maps.are_sure(graph)
-    del graph  # With its constants; see `convert_saved`.
+    del graph  # With its constants, of which the converter makes copies.
     if calibration is None:
       content = convert_saved(folder, configure, model.name)
     else:
@@ -271,9 +270,6 @@ def convert_saved(
   Raises:
     UsageError: TFLite lacks operations of the model; they are named.
   """
-  # TensorFlow holds many copies of the constants of the graph that was written.
-  # They are cycles, and the converter makes as many again.
-  gc.collect()
   converter = tf.lite.TFLiteConverter.from_saved_model(
     path, signature_keys=[saved_model.SIGNATURE]
   )
