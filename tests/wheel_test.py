@@ -12,14 +12,12 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
-import venv
 
 import pytest
 from absl.testing import absltest, parameterized
 
-from tests import code_blocks
+from tests import code_blocks, installed
 from tests.cli import commands
 from tests.forks import forks
 
@@ -54,7 +52,7 @@ def _pages() -> list[tuple[str, str]]:
 
 @pytest.mark.slow
 class WheelTest(parameterized.TestCase):
-  """Needs a package index, as whoever installs it does."""
+  """Needs a package index, from which pip takes what builds the wheel."""
 
   @classmethod
   def setUpClass(cls):
@@ -79,38 +77,11 @@ class WheelTest(parameterized.TestCase):
       os.path.join(sources, 'ft_tf'),
       ignore=shutil.ignore_patterns('__pycache__'),
     )
-    wheels = os.path.join(cls.folder, 'wheels')
-    pip = ('-m', 'pip', '--disable-pip-version-check')
-    wheel = ('wheel', '-q', '--no-deps', '-w', wheels, sources)
-    cls._call(sys.executable, *pip, *wheel)
-    venv.create(os.path.join(cls.folder, 'venv'), with_pip=True)
-    cls._call(
-      os.path.join(cls.bin, 'python'),
-      *pip,
-      'install',
-      '-q',
-      '--no-compile',  # What is imported is compiled then.
-      '--constraint',
-      cls._constraints(),
-      *glob.glob(os.path.join(wheels, '*.whl')),
-    )
+    wheel = installed.build_wheel(sources, os.path.join(cls.folder, 'wheels'))
+    installed.make(os.path.join(cls.folder, 'venv'), wheel)
     # Nothing of the sources may be found from here on.
     shutil.rmtree(sources)
     cls.page_environment = cls._start_forks()
-
-  @classmethod
-  def _constraints(cls):
-    """Returns a file of the lock's versions.
-
-    With the lock's hashes, pip would ask one of the wheel too.
-    """
-    with open(os.path.join(_ROOT, 'requirements.txt')) as file:
-      lines = [line for line in file if line[0].isalpha()]
-    pinned = [line.removesuffix(' \\\n') for line in lines]
-    path = os.path.join(cls.folder, 'constraints.txt')
-    with open(path, 'w') as file:
-      file.write('\n'.join(pinned))
-    return path
 
   @classmethod
   def _start_forks(cls):
