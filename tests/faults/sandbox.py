@@ -95,6 +95,9 @@ class Sandbox:
         copy_function=_copy_special,
       )
     self._known = self._list()
+    # What is there stays. To look through it after some cases takes a tenth of
+    # their time.
+    gc.freeze()
 
   @contextlib.contextmanager
   def entered(self) -> Iterator[None]:
@@ -252,8 +255,7 @@ class Sandbox:
   def _restore(self) -> None:
     self._cases += 1
     if not self._cases % 50:
-      keras.backend.clear_session()
-      gc.collect()
+      keras.backend.clear_session()  # It collects garbage.
     listed = self._list()
     changed = [
       path
