@@ -26,7 +26,7 @@ class CompareQuantisationTest(absltest.TestCase):
   def test_every_way_has_a_row_and_its_figures_stay(self):
     workdir = self.create_tempdir().full_path
     code, printed, said = self._run(
-      *commands.TINY,
+      *commands.SHORT,
       '--seeds=2',
       '--scales=tensor',
       f'--workdir={workdir}',

@@ -4,16 +4,15 @@ import contextlib
 from collections.abc import Iterator
 from unittest import mock
 
-import keras
 import numpy as np
 import tensorflow as tf
 from keras.src.saving import serialization_lib
 
 from ft_tf import catalogue, recipe_flags, recipes
 from ft_tf.data import datasets, example_sets
-from ft_tf.models import layers, model_files, zoo
+from ft_tf.models import model_files
 from ft_tf.training import strategy as strategies
-from tests import networks
+from tests import short_networks  # noqa: F401  gives them names
 
 # Made at import, before anything uses TensorFlow: it splits the CPU only then.
 # Once each, since the strategies of one process number their collectives alike.
@@ -140,22 +139,6 @@ def recipe(**values) -> recipes.Recipe:
     **{f'{stage}_drop_epochs': (2,) for stage in ('teacher', 'student')},
   }
   return recipe_flags.override(catalogue.digits(), {**small, **values})
-
-
-# Networks that only tests can name, by channels of their first layers. Steps of
-# `networks.short` compile in a third of the time of the smallest of `zoo`.
-_SHORT = {'short': 4, 'short-wide': 8}
-_build_by_name = zoo._build_by_name
-
-
-def _build_short_by_name(name: str, spec: layers.Spec) -> keras.Model:
-  if name in _SHORT:
-    return networks.short(spec, _SHORT[name])
-  return _build_by_name(name, spec)
-
-
-# For good: it gives no other network another meaning.
-zoo._build_by_name = _build_short_by_name
 
 
 def short_recipe(**values) -> recipes.Recipe:

@@ -17,20 +17,21 @@ ROOT = os.path.dirname(
 )
 # A folder that no command may make.
 NOWHERE = os.path.join(tempfile.gettempdir(), 'ft_tf_test_nowhere', 'new')
-# A compression of seconds.
-TINY = (
+# A compression of seconds, without the names of its networks.
+_SMALL = (
   '--recipe=digits',
   '--image_size=0',
   '--train_split=train[:96]',
   '--test_split=test[:64]',
   '--validation_examples=32',
-  '--teacher=resnet8x0.5',
-  '--student=resnet8x0.25',
   '--teacher_epochs=2',
   '--paraphraser_epochs=2',
   '--student_epochs=2',
   '--log_steps=1',
 )
+TINY = (*_SMALL, '--teacher=resnet8x0.5', '--student=resnet8x0.25')
+# One of fewer seconds. Forks and this process know its networks, no others do.
+SHORT = (*_SMALL, '--teacher=short-wide', '--student=short')
 
 
 def start(command: str, *arguments: str) -> forks.Program:

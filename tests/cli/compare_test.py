@@ -51,7 +51,7 @@ class CompareTest(absltest.TestCase):
     folder = self.create_tempdir().full_path
     code, out, err = commands.run(
       'compare',
-      *commands.TINY,
+      *commands.SHORT,
       '--methods=scratch,ft',
       '--seeds=3',
       '--dry_run',

@@ -79,7 +79,7 @@ class CompressTest(absltest.TestCase):
   def test_killed_run_continues_from_its_checkpoint_and_ends(self):
     folder = self.create_tempdir().full_path
     command = (
-      *commands.TINY,
+      *commands.SHORT,
       '--student_epochs=40',
       '--checkpoint_steps=4',
       f'--workdir={folder}/run',

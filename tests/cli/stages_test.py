@@ -16,7 +16,7 @@ class StagesTest(absltest.TestCase):
       others = tuple(f'--{name}_' for name in own - {stage})
       kept = [
         flag
-        for flag in commands.TINY
+        for flag in commands.SHORT
         if not flag.startswith(others)
         and (flag.split('=')[0][2:] not in own - {stage})
       ]

@@ -39,7 +39,7 @@ class CompressionTest(absltest.TestCase):
     cls.folder = cls.enterClassContext(tempfile.TemporaryDirectory())
     cls.path = os.path.join(cls.folder, 'run')
     cls.command = (
-      *commands.TINY,
+      *commands.SHORT,
       '--checkpoint_steps=3',
       f'--workdir={cls.path}',
       f'--data_dir={cls.folder}/data',

@@ -18,7 +18,7 @@ from tests.faults import fuzzing
 _CASES = int(os.environ.get('FT_TF_FAULTS_CASES', '1100'))
 _DIGITS = '--recipe=digits', '--image_size=0', '--data_dir={data}'
 _SPLITS = '--train_split=train[:96]', '--test_split=test[:64]'
-_NETWORKS = '--teacher=resnet8x0.25', '--student=resnet8x0.25'
+_NETWORKS = '--teacher=short', '--student=resnet8x0.25'
 _WORK = '--workdir={cwd}/work'
 _TRAINING = *_DIGITS, *_SPLITS, '--validation_examples=32', _WORK
 _MODEL = '--model={inputs}/m.keras', '--dataset=digits', '--data_dir={data}'

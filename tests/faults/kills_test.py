@@ -36,7 +36,7 @@ _TIMED = {'images_per_second', 'input_wait', 'compile_seconds', 'wall_seconds'}
 _COMMAND = (
   *('--recipe=digits', '--image_size=0', '--train_split=train[:96]'),
   *('--test_split=test[:64]', '--validation_examples=32', '--batch_size=16'),
-  *('--teacher=resnet8x0.25', '--student=resnet8x0.25', '--precision=float32'),
+  *('--teacher=short', '--student=short', '--precision=float32'),
   *('--teacher_epochs=2', '--paraphraser_epochs=2', '--student_epochs=2'),
   *('--log_steps=1', '--checkpoint_steps=1', '--progress=off'),
 )

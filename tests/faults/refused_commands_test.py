@@ -36,7 +36,7 @@ class RefusedTest(absltest.TestCase):
     for refused in _REFUSED:
       flags = [each.format(folder=self.folder) for each in refused]
       with self.subTest(refused):
-        code, _, err = self._run('compress', *commands.TINY, *flags)
+        code, _, err = self._run('compress', *commands.SHORT, *flags)
         self.assertEqual(code, 2, err)
         self.assertFalse(os.path.exists(self.path))
 
@@ -68,7 +68,7 @@ class RefusedTest(absltest.TestCase):
     with open(f'{signals}/other.npy', 'wb') as file:
       file.write(b'x' * 2**20)
     cache = (f'--signal_cache={signals}', '--signal_cache_gib=0.0009')
-    command = (*commands.TINY, *cache)
+    command = (*commands.SHORT, *cache)
     code, _, err = self._run('compress', *command)
     self.assertEqual(code, 2, err)
     self.assertIn('--signal_cache_gib=', err)
@@ -90,7 +90,7 @@ def _of(stage: str) -> list[str]:
   """Returns the flags of a compression of seconds that a stage has."""
   others = {'teacher', 'paraphraser', 'student'} - {stage}
   left_out = tuple(f'--{name}{end}' for name in others for end in ('=', '_'))
-  return [flag for flag in commands.TINY if not flag.startswith(left_out)]
+  return [flag for flag in commands.SHORT if not flag.startswith(left_out)]
 
 
 if __name__ == '__main__':

@@ -94,7 +94,7 @@ class Server:
 @functools.cache
 def server() -> Server:
   """Returns the server of the checkout for all tests of this process."""
-  made = Server(LIBRARY, path=[ROOT])
+  made = Server((*LIBRARY, 'tests.short_networks'), path=[ROOT])
   atexit.register(made.close)
   return made
 
