@@ -21,7 +21,7 @@ from tests.faults import commands
 _COMMAND = (
   'train-teacher',
   '--recipe=digits',
-  '--teacher=resnet8',
+  '--teacher=short-wide',
   '--batch_size=96',
   '--teacher_learning_rate=0.001',
   '--teacher_drop_epochs=',

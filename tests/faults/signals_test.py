@@ -274,9 +274,9 @@ class PendingTest(absltest.TestCase):
 class CommandTest(parameterized.TestCase):
   """The command itself, which is run again for each case."""
 
-  def _arguments(self, folder):
+  def _arguments(self, folder, teacher='short'):
     return (
-      *('train-teacher', '--recipe=digits', '--teacher=resnet8x0.25'),
+      *('train-teacher', '--recipe=digits', f'--teacher={teacher}'),
       *('--teacher_epochs=30', '--log_steps=7', '--progress=off'),
       *(f'--data_dir={folder}/data', f'--workdir={folder}/run'),
     )
@@ -321,7 +321,9 @@ class CommandTest(parameterized.TestCase):
     draw = random.Random(_SEED)
     folder = self.create_tempdir().full_path
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) * 2:
-      process = commands.start_process(*self._arguments(folder))
+      process = commands.start_process(
+        *self._arguments(folder, teacher='resnet8x0.25')
+      )
       # Python itself is up by then.
       until = time.monotonic() + 0.3 + 5 * draw.random()
       code, line = commands.stop(
