@@ -55,13 +55,17 @@ class CompressionTest(absltest.TestCase):
     with open(f'{self.path}/{stage}/model.keras', 'rb') as file:
       return file.read()
 
-  def _assert_same(self):
+  def _assert_same(self, deleted=''):
+    """Fails if the run is not the whole one, but for a model in no use."""
     with open(f'{self.path}/result.json') as file:
       result = json.load(file)
     for name in ('accuracy', 'loss', 'steps', 'teacher_agreement'):
       self.assertEqual(result[name], self.result[name], name)
     for stage in ('teacher', 'paraphraser', 'student'):
-      with open(f'{self.whole}/{stage}/model.keras', 'rb') as file:
+      model = f'{stage}/model.keras'
+      if model == deleted and not os.path.exists(f'{self.path}/{model}'):
+        continue
+      with open(f'{self.whole}/{model}', 'rb') as file:
         self.assertEqual(self._model(stage), file.read(), stage)
 
   def _try(self, name, kind, rng, *, complete):
@@ -87,7 +91,8 @@ class CompressionTest(absltest.TestCase):
     self.assertNotEqual(code, _UNEXPECTED, said)
     self.assertNotIn('Traceback', said)
     if code == 0:
-      self._assert_same()
+      # A model that is gone from a complete run was deleted to save space.
+      self._assert_same(deleted=name if complete and kind == 'delete' else '')
       return
     last = said.splitlines()[-1]
     self.assertStartsWith(last, 'ft-tf compress: ')
