@@ -3,7 +3,8 @@
 The converter ends the process, by a segmentation fault, where a value inside of
 the network is infinite on a calibration image. TFLite has softplus as
 log(1 + exp(x)), and selu with exp(x) of positive values too, so that this
-happens though the network's own outputs are finite.
+happens though the network's own outputs are finite. So does it where a network
+has a loop, as recurrent layers are.
 """
 
 import numpy as np
@@ -96,13 +97,22 @@ def are_sure(graph: tf.Graph) -> bool:
 
 
 def check(content: bytes, images: np.ndarray, name: str) -> None:
-  """Raises `UsageError` if a value is not finite on an image.
+  """Raises `UsageError` for what would end the process of the converter.
+
+  That is a value that is not finite on an image, or a loop or branch.
 
   Args:
     content: The network's float32 .tflite file of batch 1.
     images: Raw images, `[N, H, W, C]`.
     name: What messages call the network.
   """
+  own, *bodies = tflite_file.tensor_counts(content)
+  if bodies:
+    raise errors.UsageError(
+      f'{name} cannot be converted to int8: it has loops or branches, which '
+      'TFLite does not quantise; give a network without them (recurrent layers '
+      'with unroll=True)'
+    )
   interpreter = litert.Interpreter(
     model_content=content,
     experimental_preserve_all_tensors=True,
@@ -115,7 +125,6 @@ def check(content: bytes, images: np.ndarray, name: str) -> None:
   (given,) = interpreter.get_input_details()
   # After the file's own come those that kernels compute in, which may hold
   # whatever was in that memory before.
-  own = tflite_file.tensor_count(content)
   maps = [
     tensor
     for tensor in interpreter.get_tensor_details()

@@ -9,13 +9,14 @@ from ft_tf.export import tflite_metadata
 _IDENTIFIER = b'TFL3'
 
 
-def tensor_count(content: bytes) -> int:
-  """Returns how many tensors a file of one graph has.
+def tensor_counts(content: bytes) -> list[int]:
+  """Returns how many tensors each graph of a file has.
 
-  An interpreter numbers them from 0, and its own after them.
+  The main graph comes first, then the bodies of loops and branches. An
+  interpreter numbers the tensors of each from 0, and its own after them.
   """
-  (graph,) = schema.ModelT.InitFromPackedBuf(content, 0).subgraphs
-  return len(graph.tensors)
+  model = schema.ModelT.InitFromPackedBuf(content, 0)
+  return [len(graph.tensors) for graph in model.subgraphs]
 
 
 def shorten_names(content: bytes) -> bytes:

@@ -44,6 +44,23 @@ class FiniteMapsTest(parameterized.TestCase):
     content = formats.FORMATS['int8'].make(formats.Source(student, _images()))
     self.assertNotEmpty(content)
 
+  @parameterized.parameters(
+    keras.layers.SimpleRNN, keras.layers.LSTM, keras.layers.GRU
+  )
+  def test_loop_is_refused_and_the_same_without_it_converted(self, layer):
+    def student(**options):
+      image = keras.Input((8, 8, 3))
+      rows = keras.layers.Reshape((8, 24))(image / 255)
+      x = layer(4, **options)(rows)
+      return keras.Model(image, keras.layers.Dense(3)(x), name='small')
+
+    images = _images()
+    int8 = formats.FORMATS['int8']
+    with self.assertRaisesRegex(errors.UsageError, 'small .*unroll=True'):
+      int8.make(formats.Source(student(), images))
+    content = int8.make(formats.Source(student(unroll=True), images))
+    self.assertNotEmpty(content)
+
   def test_what_memory_held_before_does_not_count(self):
     image = keras.Input((8, 8, 3))
     x = keras.layers.Rescaling(1 / 255)(image)
