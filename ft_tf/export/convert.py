@@ -236,13 +236,13 @@ def _convert(
       tf.TensorSpec([batch, *image.shape[1:]], image.dtype, 'image'),
       folder,
     )
-    may_overflow = calibration is not None and not finite_maps.are_sure(graph)
+    may_crash = calibration is not None and not finite_maps.are_sure(graph)
     del graph  # With its constants, of which the converter makes copies.
     if calibration is None:
       content = convert_saved(folder, configure, model.name)
     else:
       images = _over_full_range(calibration)
-      if may_overflow:
+      if may_crash:
         in_float = convert_saved(folder, lambda converter: None, model.name)
         finite_maps.check(in_float, images, model.name)
 

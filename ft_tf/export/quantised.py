@@ -5,7 +5,6 @@ trusted: the file is read afterwards and held against the twin.
 """
 
 import dataclasses
-import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -57,11 +56,10 @@ def tflite(twin: twins.Twin, *, io: str = 'uint8') -> bytes:
 def _convert(twin: twins.Twin, dtype: tf.DType) -> bytes:
   shape = (1, *twin.model.input_shape[1:])
   with tempfile.TemporaryDirectory() as scratch, twin.frozen():
-    path = os.path.join(scratch, 'saved_model')
     saved_model.write_constant(
       lambda images: twin.model(images, training=False),
       tf.TensorSpec(shape, tf.float32, 'image'),
-      path,
+      scratch,
     )
 
     def configure(converter):
@@ -72,7 +70,7 @@ def _convert(twin: twins.Twin, dtype: tf.DType) -> bytes:
         tf.float32 if twin.gives_reals else dtype
       )
 
-    return convert.convert_saved(path, configure, twin.student.name)
+    return convert.convert_saved(scratch, configure, twin.student.name)
 
 
 def check(content: bytes, twin: twins.Twin) -> None:

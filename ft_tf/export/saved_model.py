@@ -79,7 +79,7 @@ def write_constant(
   Args:
     logits: From images to logits; a function of variables.
     image: Of its images, `[B, H, W, C]`.
-    path: The folder to make.
+    path: The folder, which may be there.
 
   Returns:
     Its graph.

@@ -15,8 +15,11 @@ def tensor_counts(content: bytes) -> list[int]:
   The main graph comes first, then the bodies of loops and branches. An
   interpreter numbers the tensors of each from 0, and its own after them.
   """
-  model = schema.ModelT.InitFromPackedBuf(content, 0)
-  return [len(graph.tensors) for graph in model.subgraphs]
+  model = schema.Model.GetRootAs(content, 0)
+  return [
+    model.Subgraphs(number).TensorsLength()
+    for number in range(model.SubgraphsLength())
+  ]
 
 
 def shorten_names(content: bytes) -> bytes:
