@@ -56,7 +56,7 @@ class CompressionTest(absltest.TestCase):
       return file.read()
 
   def _assert_same(self, deleted=''):
-    """Fails if the run is not the whole one, but for a model in no use."""
+    """Fails if the run is not the whole one, but for a deleted model."""
     with open(f'{self.path}/result.json') as file:
       result = json.load(file)
     for name in ('accuracy', 'loss', 'steps', 'teacher_agreement'):

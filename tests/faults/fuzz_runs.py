@@ -13,25 +13,26 @@ from ft_tf.data import folder, folder_index
 from tests.faults import sandbox
 
 DIGITS = '--dataset=digits', '--data_dir={data}'
-# A compression of seconds.
-TINY = (
+_SMALL = (
   *('--recipe=digits', '--image_size=0', '--data_dir={data}'),
   *('--train_split=train[:96]', '--test_split=test[:64]'),
   *('--validation_examples=32', '--precision=float32'),
-  *('--teacher=short', '--student=resnet8x0.25'),
+  '--teacher=short',
   *('--teacher_epochs=1', '--paraphraser_epochs=1', '--student_epochs=1'),
   *('--log_steps=1', '--checkpoint_steps=1'),
 )
+# A compression of seconds, to a student of a family that a limit chooses from.
+TINY = (*_SMALL, '--student=resnet8x0.25')
 TEACHER = tuple(
   each for each in TINY if not each.startswith(('--student', '--paraphraser'))
 )
 WHOLE = (
   *(*TINY, '--workdir={inputs}/whole', '--beta=auto', '--qat_epochs=1'),
-  '--max_bytes=20000',  # of a family: the student is none of `short`
+  '--max_bytes=20000',
 )
 COMPARED = (
-  *(each for each in TINY if not each.startswith('--student=')),
-  *('--student=short', '--workdir={inputs}/compared', '--methods=scratch,ft'),
+  *(*_SMALL, '--student=short', '--workdir={inputs}/compared'),
+  '--methods=scratch,ft',
 )
 
 
