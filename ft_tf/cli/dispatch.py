@@ -29,12 +29,13 @@ from ft_tf import (
   errors,
   interrupts,
   json_files,
+  lazy_imports,
   native_output,
   paths,
   standard_streams,
   storage,
 )
-from ft_tf.cli import flag_sets, help_text, lazy, outcome
+from ft_tf.cli import flag_sets, help_text, outcome
 from ft_tf.models import keras_settings, model_files
 from ft_tf.training import cluster
 
@@ -270,7 +271,7 @@ def _import_everything(values: flags.FlagValues) -> None:
   """Imports TensorFlow and the library, without the notes they print."""
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   with native_output.held():
-    lazy.finish()
+    lazy_imports.finish()
     keras_settings.use_defaults()
     tf.config.list_physical_devices()
   # TensorFlow's and TFDS's notes; what ends a command is an exception.

@@ -5,8 +5,7 @@ import os
 import sys
 
 # With ft_tf comes how TensorFlow computes.
-from ft_tf import interrupts, standard_streams
-from ft_tf.cli import lazy
+from ft_tf import interrupts, lazy_imports, standard_streams
 
 
 def main(command: str | None = None) -> None:
@@ -18,7 +17,7 @@ def main(command: str | None = None) -> None:
   """
   standard_streams.secure()
   interrupts.install(_name(command))
-  lazy.start()
+  lazy_imports.start()
   # Not at the top: its imports are to be deferred.
   importlib.import_module('ft_tf.cli.dispatch').main(command)
 

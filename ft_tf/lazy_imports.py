@@ -1,4 +1,4 @@
-"""Imports what is slow at its first use, while flags are defined and parsed.
+"""Imports what is slow at its first use, not where a module asks for it.
 
 TensorFlow, Keras and TFDS take seconds to import. A command needs none of them
 to print its help or to refuse a misspelt flag, but its module imports the

@@ -9,11 +9,11 @@ from absl.testing import absltest, parameterized
 from tests.cli import commands
 
 
-class LazyTest(parameterized.TestCase):
+class LazyImportsTest(parameterized.TestCase):
   def _run(self, code):
     """Returns what some code prints in a fresh Python."""
     return subprocess.run(
-      [sys.executable, '-c', f'from ft_tf.cli import lazy\n{code}'],
+      [sys.executable, '-c', f'from ft_tf import lazy_imports\n{code}'],
       env={**os.environ, 'PYTHONPATH': commands.ROOT},
       capture_output=True,
       check=True,
@@ -22,12 +22,12 @@ class LazyTest(parameterized.TestCase):
 
   def test_slow_packages_wait_for_their_first_use(self):
     out = self._run(
-      'lazy.start()\n'
+      'lazy_imports.start()\n'
       'import numpy as np\n'
       'import keras\n'
-      'print(lazy.loaded_slow_packages())\n'
+      'print(lazy_imports.loaded_slow_packages())\n'
       'print(np.float32(2) + 1)\n'
-      'print("keras" in lazy.loaded_slow_packages())\n'
+      'print("keras" in lazy_imports.loaded_slow_packages())\n'
       'import sys\n'
       'print(sys.modules["numpy"].float32 is np.float32)\n'
     )
@@ -36,14 +36,14 @@ class LazyTest(parameterized.TestCase):
 
   def test_modules_of_the_library_run_once_and_in_time(self):
     out = self._run(
-      'lazy.start()\n'
+      'lazy_imports.start()\n'
       'from ft_tf import errors, run_dir\n'
       'from ft_tf import errors as again\n'
       'print(type(errors).__name__, errors is again)\n'
       'print(errors.UsageError.__name__, type(errors).__name__)\n'
       'print(type(run_dir).__name__)\n'
-      'lazy.finish()\n'
-      'print(type(run_dir).__name__, lazy.loaded_slow_packages())\n'
+      'lazy_imports.finish()\n'
+      'print(type(run_dir).__name__, lazy_imports.loaded_slow_packages())\n'
       'print(run_dir.errors is errors)\n'
     )
     self.assertEqual(
@@ -60,32 +60,32 @@ class LazyTest(parameterized.TestCase):
   def test_modules_that_were_deferred_are_left_out_of_collections(self):
     out = self._run(
       'import gc\n'
-      'lazy.start()\n'
+      'lazy_imports.start()\n'
       'from ft_tf import errors\n'
-      'lazy.finish()\n'
+      'lazy_imports.finish()\n'
       'print(gc.get_freeze_count() > 1000)\n'
       'gc.unfreeze()\n'
-      'lazy.finish()\n'
+      'lazy_imports.finish()\n'
       'print(gc.get_freeze_count())\n'
     )
     self.assertEqual(out, ['True', '0'])
 
   def test_finish_imports_what_was_deferred_and_nothing_is_after_it(self):
     out = self._run(
-      'lazy.start()\n'
+      'lazy_imports.start()\n'
       'import numpy\n'
-      'lazy.finish()\n'
-      'print(lazy.loaded_slow_packages())\n'
+      'lazy_imports.finish()\n'
+      'print(lazy_imports.loaded_slow_packages())\n'
       'from ft_tf import paths\n'
       'print(type(paths).__name__)\n'
     )
     self.assertEqual(out, ["['numpy']", 'module'])
 
-  @parameterized.parameters('lazy.finish()', 'keras.layers')
+  @parameterized.parameters('lazy_imports.finish()', 'keras.layers')
   def test_what_keras_alone_asks_for_is_left_out_and_can_be_imported(self, use):
     out = self._run(
       'import sys\n'
-      'lazy.start()\n'
+      'lazy_imports.start()\n'
       'import keras\n'
       'import tensorflow\n'
       f'{use}\n'
@@ -101,7 +101,7 @@ class LazyTest(parameterized.TestCase):
       file.write('raise RuntimeError("broken")\n')
     out = self._run(
       f'import sys\nsys.path.insert(0, {folder!r})\n'
-      'lazy.start()\n'
+      'lazy_imports.start()\n'
       'import numpy\n'
       'try:\n'
       '  numpy.zeros\n'
