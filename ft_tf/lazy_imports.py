@@ -17,11 +17,11 @@ import importlib.abc
 import importlib.machinery
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 _SLOW = ('numpy', 'keras', 'tensorflow', 'tensorflow_datasets')
-# Keras imports these, where they are, for wrappers and plots that no command
+# Keras imports these, where they are, for wrappers and plots that nothing here
 # has. They would take a quarter of the time and an eighth of the memory.
 _OPTIONAL = ('matplotlib', 'sklearn')
 # Modules that register something when they are imported.
@@ -57,7 +57,7 @@ class _Package(types.ModuleType):
 
   def __getattr__(self, name: str) -> Any:
     _remove_placeholders()
-    return getattr(_import(self.__name__), name)
+    return getattr(importlib.import_module(self.__name__), name)
 
 
 class _Loader(importlib.abc.Loader):
@@ -81,8 +81,46 @@ class _Loader(importlib.abc.Loader):
     module.__class__ = _Module
 
 
+class _KerasLoader(importlib.abc.Loader):
+  """Loads Keras as another loader does, without what it takes along."""
+
+  def __init__(self, loader: importlib.abc.Loader):
+    self._loader = loader
+
+  def create_module(
+    self, spec: importlib.machinery.ModuleSpec
+  ) -> types.ModuleType | None:
+    return self._loader.create_module(spec)
+
+  def exec_module(self, module: types.ModuleType) -> None:
+    assert module.__spec__ is not None
+    module.__spec__.loader = module.__loader__ = self._loader
+    hidden = [each for each in _OPTIONAL if each not in sys.modules]
+    # None: an ImportError, as where the package is not installed.
+    sys.modules |= dict.fromkeys(hidden)  # type: ignore[arg-type]
+    try:
+      self._loader.exec_module(module)
+    finally:
+      for each in hidden:
+        del sys.modules[each]
+
+
 class _Finder(importlib.abc.MetaPathFinder):
-  """Finds modules as the other finders do, and defers running them."""
+  """Finds some modules as the other finders do, and loads them otherwise."""
+
+  def __init__(
+    self,
+    applies: Callable[[str], bool],
+    loader: Callable[[importlib.abc.Loader], importlib.abc.Loader],
+  ):
+    """Makes a finder.
+
+    Args:
+      applies: Tells whether a module, by its name, is one of them.
+      loader: Makes the loader that takes the place of another.
+    """
+    self._applies = applies
+    self._loader = loader
 
   def find_spec(
     self,
@@ -90,26 +128,34 @@ class _Finder(importlib.abc.MetaPathFinder):
     path: Sequence[str] | None,
     target: types.ModuleType | None = None,
   ) -> importlib.machinery.ModuleSpec | None:
-    if not _is_deferrable(fullname):
+    if not self._applies(fullname):
       return None
     for finder in sys.meta_path:
-      if finder is self or not hasattr(finder, 'find_spec'):
+      if isinstance(finder, _Finder) or not hasattr(finder, 'find_spec'):
         continue
       spec = finder.find_spec(fullname, path, target)
       if spec is not None:
         if spec.loader is not None:
-          spec.loader = _Loader(spec.loader)
+          spec.loader = self._loader(spec.loader)
         return spec
     return None
 
 
-_finder = _Finder()
+def _is_deferrable(name: str) -> bool:
+  if any(f'{name}.'.startswith(f'{eager}.') for eager in _EAGER):
+    return False
+  return name in _SLOW or name.startswith('ft_tf.')
+
+
+_finder = _Finder(_is_deferrable, _Loader)
+_keras_finder = _Finder('keras'.__eq__, _KerasLoader)
 
 
 def start() -> None:
   """Defers imports from here on; what is imported already stays."""
-  if _finder not in sys.meta_path:
-    sys.meta_path.insert(0, _finder)
+  for finder in (_keras_finder, _finder):  # The latter comes first then.
+    if finder not in sys.meta_path:
+      sys.meta_path.insert(0, finder)
 
 
 def finish() -> None:
@@ -121,7 +167,7 @@ def finish() -> None:
   if _finder in sys.meta_path:
     sys.meta_path.remove(_finder)
   for name in _remove_placeholders():
-    _import(name)
+    importlib.import_module(name)
   deferred = [each for each in sys.modules.values() if type(each) is _Module]
   for module in deferred:
     _run(module)
@@ -140,12 +186,6 @@ def loaded_slow_packages() -> list[str]:
   ]
 
 
-def _is_deferrable(name: str) -> bool:
-  if any(f'{name}.'.startswith(f'{eager}.') for eager in _EAGER):
-    return False
-  return name in _SLOW or name.startswith('ft_tf.')
-
-
 def _remove_placeholders() -> list[str]:
   """Lets the next import of a slow package import it; returns the names."""
   names = [name for name in _SLOW if type(sys.modules.get(name)) is _Package]
@@ -154,18 +194,6 @@ def _remove_placeholders() -> list[str]:
   if names and _finder in sys.meta_path:
     sys.meta_path.remove(_finder)
   return names
-
-
-def _import(name: str) -> types.ModuleType:
-  """Imports a slow package, without what Keras takes along for others."""
-  hidden = [each for each in _OPTIONAL if each not in sys.modules]
-  # None: an ImportError, as where the package is not installed.
-  sys.modules |= dict.fromkeys(hidden)  # type: ignore[arg-type]
-  try:
-    return importlib.import_module(name)
-  finally:
-    for each in hidden:
-      del sys.modules[each]
 
 
 def _run(module: types.ModuleType) -> None:

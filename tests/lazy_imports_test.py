@@ -81,7 +81,17 @@ class LazyImportsTest(parameterized.TestCase):
     )
     self.assertEqual(out, ["['numpy']", 'module'])
 
-  @parameterized.parameters('lazy_imports.finish()', 'keras.layers')
+  @parameterized.parameters(
+    'lazy_imports.finish()',
+    'keras.layers',
+    'tensorflow.Tensor',
+    # A module that nobody ran before the end, and that imports Keras.
+    'del sys.modules["keras"], sys.modules["tensorflow"]\n'
+    'from ft_tf import losses\n'
+    'lazy_imports.finish()',
+    # NumPy's use ends the deferral.
+    'import numpy\nnumpy.zeros\nimport keras',
+  )
   def test_what_keras_alone_asks_for_is_left_out_and_can_be_imported(self, use):
     out = self._run(
       'import sys\n'
