@@ -79,8 +79,10 @@ class Worker:
 
     Returns:
       `seconds`, the time of all repetitions; `cpu_seconds`, that of all threads
-      of the process together; `peak_bytes`, its peak memory; and `bytes`, its
-      memory now.
+      of the process together; `peak_bytes`, its peak memory; `bytes`, its
+      memory now; and `file_bytes`, what of this are pages of files. These are
+      above all the framework's libraries: processes share them, and where
+      memory is scarce the system takes them back without writing anything.
 
     Raises:
       TrainingError: the process has died; the message ends with the last lines
@@ -131,8 +133,9 @@ def measure(
 
   Returns:
     For each job name: `images_per_second` and `cpu_seconds`, of a step, one
-    value per round; `peak_bytes`; and `start_seconds`, the time of the first
-    step with all compilation. If the job's process died, only `error`.
+    value per round; `peak_bytes` and `file_bytes`, as of `Worker.run`; and
+    `start_seconds`, the time of the first step with all compilation. If the
+    job's process died, only `error`.
   """
   workers: list[Worker] = []
   figures: dict[str, dict[str, Any]] = {}
@@ -159,7 +162,8 @@ def measure(
           images = steps * worker.job.batch_size
           figure['images_per_second'].append(images / result['seconds'])
           figure['cpu_seconds'].append(result['cpu_seconds'] / steps)
-          figure['peak_bytes'] = result['peak_bytes']
+          for name in ('peak_bytes', 'file_bytes'):
+            figure[name] = result[name]
       _log(f'benchmark: round {turn + 1} of {rounds}')
   finally:
     for worker in workers:

@@ -31,8 +31,8 @@ def measure(setting: measurements.Setting) -> dict[str, Any]:
     `speed`, per part the spread of the ratio of our speed to that of PyTorch's
     fastest job of this precision; `cpu_time`, per part the spread of the ratio
     of our CPU time to that job's; `memory`, per part the ratio of our peak to
-    that job's; and `ft_over_kd`, for us and PyTorch the spread of the ratio of
-    the CPU times of their steps.
+    that job's; `own_memory`, the same without pages of files; and `ft_over_kd`,
+    for us and PyTorch the spread of the ratio of the CPU times of their steps.
 
   Raises:
     TrainingError: one of our jobs failed, or all of PyTorch's.
@@ -80,11 +80,19 @@ def _ratios(steps: dict[str, dict[str, Any]]) -> dict[str, Any]:
       part: ours[part]['peak_bytes'] / best[part]['peak_bytes']
       for part in PARTS
     },
+    'own_memory': {
+      part: _own_bytes(ours[part]) / _own_bytes(best[part]) for part in PARTS
+    },
     'ft_over_kd': {
       name: _cpu_ratio(side['ft'], side['kd'])
       for name, side in ((_OURS, ours), (_TORCH, best))
     },
   }
+
+
+def _own_bytes(figure):
+  """Returns a job's peak memory without pages of files."""
+  return figure['peak_bytes'] - figure['file_bytes']
 
 
 def _cpu_ratio(numerator, denominator):
@@ -195,12 +203,12 @@ def to_markdown(results: dict[str, Any]) -> str:
 def _steps_table(short, steps, batch_size):
   lines = [
     f'| {short} | ms per step | least | most | CPU ms | peak MB '
-    '| first step s |',
-    '|---|---:|---:|---:|---:|---:|---:|',
+    '| of it files | first step s |',
+    '|---|---:|---:|---:|---:|---:|---:|---:|',
   ]
   for name, figure in steps.items():
     if 'error' in figure:
-      lines.append(f'| {name} | failed | | | | | |')
+      lines.append(f'| {name} | failed | | | | | | |')
       continue
     times = figures.spread(
       [1000 * batch_size / speed for speed in figure['images_per_second']]
@@ -211,7 +219,8 @@ def _steps_table(short, steps, batch_size):
     cpu_time = 1000 * statistics.median(figure['cpu_seconds'])
     lines.append(
       f'| {name} | {numbers} | {cpu_time:,.0f} '
-      f'| {figure["peak_bytes"] / 1e6:,.0f} | {figure["start_seconds"]:.1f} |'
+      f'| {figure["peak_bytes"] / 1e6:,.0f} '
+      f'| {figure["file_bytes"] / 1e6:,.0f} | {figure["start_seconds"]:.1f} |'
     )
   return '\n'.join(lines)
 
@@ -243,5 +252,9 @@ def _ratios_table(short, measured):
   lines += [
     f'| {part}: peak memory over that of this PyTorch | {share:.2f} | | |'
     for part, share in measured['memory'].items()
+  ]
+  lines += [
+    f'| {part}: the same without pages of files | {share:.2f} | | |'
+    for part, share in measured['own_memory'].items()
   ]
   return '\n'.join(lines)

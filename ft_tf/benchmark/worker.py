@@ -24,6 +24,7 @@ def main() -> None:
       'cpu_seconds': time.process_time() - cpu_start,
       'peak_bytes': _memory('VmHWM'),
       'bytes': _memory('VmRSS'),
+      'file_bytes': _memory('RssFile'),
     }
     print(json.dumps(figures), file=answers, flush=True)
 

@@ -16,8 +16,9 @@ for line in sys.stdin:
     sys.exit('out of\\npaper')
   with open({log!r}, 'a') as file:
     print(job['name'], line.strip(), file=file)
-  figures = {{'seconds': 0.5, 'cpu_seconds': 0.9, 'peak_bytes': 7, 'bytes': 5}}
-  print(json.dumps(figures), flush=True)
+  times = {{'seconds': 0.5, 'cpu_seconds': 0.9}}
+  memory = {{'peak_bytes': 7, 'bytes': 5, 'file_bytes': 3}}
+  print(json.dumps(times | memory), flush=True)
 """
 
 
@@ -51,6 +52,7 @@ class JobsTest(absltest.TestCase):
     self.assertEqual(measured['b']['images_per_second'], [24.0, 24.0])
     self.assertEqual(measured['a']['cpu_seconds'], [0.9 / 3] * 2)
     self.assertEqual(measured['a']['peak_bytes'], 7)
+    self.assertEqual(measured['a']['file_bytes'], 3)
 
   def test_dead_process_is_reported_and_the_others_continue(self):
     measured = self._measure(

@@ -36,6 +36,7 @@ def _measure(to_measure, *, rounds, steps):
       * rounds,
       'cpu_seconds': [(256 if is_torch else 160) / _SPEEDS[job.part]] * rounds,
       'peak_bytes': 2e9 if is_torch else 1e9,
+      'file_bytes': 0.4e9,
       'start_seconds': 12.5,
     }
     if job.compiled:
@@ -60,6 +61,7 @@ class NetworksTest(parameterized.TestCase):
       for part in networks.PARTS:
         self.assertEqual(measured['speed'][part]['median'], 2.0)
         self.assertEqual(measured['memory'][part], 0.5)
+        self.assertAlmostEqual(measured['own_memory'][part], 0.6 / 1.6)
         self.assertEqual(measured['cpu_time'][part]['median'], 160 / 256)
       for ratio in measured['ft_over_kd'].values():
         self.assertAlmostEqual(ratio['median'], 20 / 16)
@@ -72,7 +74,7 @@ class NetworksTest(parameterized.TestCase):
     self.assertIn("the student's out, 4x4x1280", text)
     # 128 images at 16 and 8 a second.
     self.assertIn(
-      '| ft, ours | 8,000 | 8,000 | 8,000 | 10,000 | 1,000 | 12.5 |', text
+      '| ft, ours | 8,000 | 8,000 | 8,000 | 10,000 | 1,000 | 400 | 12.5 |', text
     )
     self.assertIn(
       '| ft, PyTorch | 16,000 | 16,000 | 16,000 | 16,000 | 2,000 |', text
@@ -80,6 +82,7 @@ class NetworksTest(parameterized.TestCase):
     self.assertIn('| kd, PyTorch, compiled | failed |', text)
     self.assertIn('| ft over kd, CPU time, ours | 1.25 | 1.25 |', text)
     self.assertIn('| ft: peak memory over that of this PyTorch | 0.50 |', text)
+    self.assertIn('| ft: the same without pages of files | 0.38 |', text)
 
   def test_run_without_any_figure_of_pytorch_ends(self):
     def fails(to_measure, **sizes):
