@@ -3,14 +3,16 @@
 Keras computes batch norm on TensorFlow as moments, then a product and a sum.
 TensorFlow's fused kernel does the same in one operation, and so does its
 gradient. Strided 1x1 convolutions of few channels have a gradient that oneDNN
-computes wrong, large depthwise ones a gradient that it computes slowly. The
-given model stays plain Keras, and is the one that is evaluated and saved; any
-model fits, a user's own included.
+computes wrong, large depthwise ones a gradient that it computes slowly, and
+TensorFlow's clamp of maps in bfloat16 is slow. The given model stays plain
+Keras, and is the one that is evaluated and saved; any model fits, a user's own
+included.
 """
 
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ft_tf.models import graph
@@ -18,6 +20,9 @@ from ft_tf.models import graph
 # Channels that oneDNN computes at once: 8 on AVX2, 16 on AVX-512. The larger is
 # right for both.
 _BLOCK = 16
+# Numbers of bfloat16 as integers. This NaN is less than all that are not.
+_SIX_BITS = np.int16(0x40C0)
+_NAN_BITS = np.int16(-0x40)
 
 
 class _OtherKernel(keras.layers.Layer):
@@ -153,6 +158,35 @@ class DepthwiseConvolution(_OtherKernel):
     return layer.activation(y)
 
 
+class Relu6(_OtherKernel):
+  """The clamp of maps in bfloat16 to 0..6, by integers.
+
+  Values of bfloat16 that are not negative have the order of their bits as
+  integers, and negative ones are negative integers. TensorFlow's kernel
+  compares numbers of bfloat16 one by one, and takes three times as long.
+  """
+
+  def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    """Returns `[B, ..., C]` clamped; its gradient is that of `tf.nn.relu6`.
+
+    NaN would become 0 or 6, so that a training that diverges could not be told.
+    It comes from a channel's weights or statistics, and is in all of its
+    values: all outputs are NaN where one at the first position is.
+    """
+
+    @tf.custom_gradient
+    def clamp(x):
+      first = x[(slice(None), *[0] * (len(x.shape) - 2))]
+      most = tf.where(
+        tf.reduce_any(tf.math.is_nan(first)), _NAN_BITS, _SIX_BITS
+      )
+      y = tf.minimum(tf.nn.relu(tf.bitcast(x, tf.int16)), most)
+      y = tf.bitcast(y, x.dtype)
+      return y, lambda dy: tf.raw_ops.Relu6Grad(gradients=dy, features=y)
+
+    return clamp(inputs)
+
+
 def fuse(model: keras.Model) -> keras.Model:
   """Returns a model that computes the same and shares every weight.
 
@@ -163,7 +197,8 @@ def fuse(model: keras.Model) -> keras.Model:
   Returns:
     A functional model with the same layer names. Strided 1x1 convolutions of
     few channels are `SubsampledConvolution`s, on a CPU depthwise ones in
-    bfloat16 or of 5x5 and more `DepthwiseConvolution`s. A batch norm that the
+    bfloat16 or of 5x5 and more `DepthwiseConvolution`s, and clamps to 0..6 in
+    bfloat16 are `Relu6`s. A batch norm that the
     kernel does not cover stays Keras's: synchronised over replicas,
     renormalised, of another axis than the last, or not of maps `[B, H, W, C]`.
   """
@@ -189,6 +224,8 @@ def _with_other_kernel(layer):
     return SubsampledConvolution(layer)
   if _is_slow_depthwise(layer):
     return DepthwiseConvolution(layer)
+  if _is_slow_relu6(layer):
+    return Relu6(layer)
   if (
     type(layer) is not keras.layers.BatchNormalization
     or layer.input_spec.ndim != 4
@@ -222,6 +259,22 @@ def _is_slow_depthwise(layer: keras.Operation) -> bool:
     and tuple(layer.dilation_rate) == (1, 1)
     and layer.data_format == 'channels_last'
     and not _has_accelerator()
+  )
+
+
+def _is_slow_relu6(layer: keras.Operation) -> bool:
+  """Tells whether `Relu6` replaces a layer."""
+  if type(layer) is keras.layers.ReLU:
+    is_relu6 = (
+      layer.max_value == 6 and not layer.negative_slope and not layer.threshold
+    )
+  else:
+    is_relu6 = (
+      type(layer) is keras.layers.Activation
+      and layer.activation is keras.activations.relu6
+    )
+  return (
+    is_relu6 and layer.compute_dtype == 'bfloat16' and not _has_accelerator()
   )
 
 

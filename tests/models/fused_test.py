@@ -269,6 +269,64 @@ class DepthwiseConvolutionTest(parameterized.TestCase):
       self.assertIs(type(layer), keras.layers.DepthwiseConv2D)
 
 
+class Relu6Test(parameterized.TestCase):
+  """Its values and gradients are those of TensorFlow's kernel."""
+
+  def _twin(self, layer):
+    inputs = keras.Input((None, None, 5), dtype=layer.compute_dtype)
+    return fused.fuse(keras.Model(inputs, layer(inputs))).layers[-1]
+
+  @parameterized.parameters(
+    keras.layers.ReLU(6.0, dtype='mixed_bfloat16'),
+    keras.layers.Activation('relu6', dtype='mixed_bfloat16'),
+  )
+  def test_pass_and_gradients_are_tensorflows(self, layer):
+    twin = self._twin(layer)
+    self.assertIsInstance(twin, fused.Relu6)
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=(4, 7, 9, 5)) * 10 ** generator.uniform(
+      -40, 38, (4, 7, 9, 5)
+    )
+    next_to_six = np.nextafter(np.float32(6), [0, 7], dtype=np.float32)
+    values[0, 1, :7, 0] = [0, -0.0, 6, -6, *next_to_six, 6.03125]
+    values[1, 1, :2, 0] = np.inf, -np.inf
+    x = tf.cast(values, tf.bfloat16)
+    factor = tf.cast(generator.normal(size=x.shape), tf.bfloat16)
+    results = []
+    for clamp in (twin, tf.nn.relu6, tf.function(twin), twin.layer):
+      with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = clamp(x)
+        loss = y * factor
+      self.assertEqual(y.dtype, tf.bfloat16)
+      results.append((y, tape.gradient(loss, x)))
+    for y, dx in results[1:]:
+      np.testing.assert_array_equal(y, results[0][0])
+      np.testing.assert_array_equal(dx, results[0][1])
+    self.assertGreater(np.mean(np.float32(results[0][1]) != 0), 0.01)
+
+  @parameterized.parameters(np.nan, -np.nan)
+  def test_a_channel_that_is_not_a_number_shows(self, nan):
+    twin = self._twin(keras.layers.ReLU(6.0, dtype='mixed_bfloat16'))
+    x = np.ones((2, 3, 3, 5), np.float32)
+    x[..., 3] = nan
+    x = tf.cast(x, tf.bfloat16)
+    for clamp in (twin, tf.function(twin)):
+      self.assertTrue(np.isnan(np.float32(clamp(x))).all())
+    flat = tf.function(twin)(tf.reshape(x, [18, 5]))
+    self.assertTrue(np.isnan(np.float32(flat)).all())
+
+  def test_others_stay_keras(self):
+    for layer in (
+      keras.layers.ReLU(6.0),
+      keras.layers.ReLU(dtype='mixed_bfloat16'),
+      keras.layers.ReLU(6.0, negative_slope=0.1, dtype='mixed_bfloat16'),
+      keras.layers.ReLU(6.0, threshold=1.0, dtype='mixed_bfloat16'),
+      keras.layers.Activation('relu', dtype='mixed_bfloat16'),
+    ):
+      self.assertIs(self._twin(layer), layer)
+
+
 class FuseTest(parameterized.TestCase):
   @parameterized.parameters('resnet8', 'resnet8x0.25', 'wrn-10-1', 'vgg13')
   def test_network_trains_as_its_plain_form_does(self, name):
