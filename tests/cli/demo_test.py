@@ -19,9 +19,9 @@ from tests.browser import small_exports, small_litert
 # `ft-tf` with stand-ins for the packages.
 _COMMAND = (
   'import atexit, sys;'
-  'from ft_tf.cli import lazy, main;'
+  'from ft_tf import lazy_imports; from ft_tf.cli import main;'
   'atexit.register('
-  '  lambda: print(lazy.loaded_slow_packages(), file=sys.stderr));'
+  '  lambda: print(lazy_imports.loaded_slow_packages(), file=sys.stderr));'
   'from tests.browser import small_litert;'
   'expected = small_litert.expected();'
   'expected.__enter__();'
