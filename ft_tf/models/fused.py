@@ -171,15 +171,16 @@ class Relu6(_OtherKernel):
 
     NaN would become 0 or 6, so that a training that diverges could not be told.
     It comes from a channel's weights or statistics, and is in all of its
-    values: all outputs are NaN where one at the first position is.
+    values: all outputs are NaN where one in the middle of a map is. (In a
+    corner, a convolution does not meet all weights.)
     """
 
     @tf.custom_gradient
     def clamp(x):
-      first = x[(slice(None), *[0] * (len(x.shape) - 2))]
-      most = tf.where(
-        tf.reduce_any(tf.math.is_nan(first)), _NAN_BITS, _SIX_BITS
-      )
+      sizes = tf.unstack(tf.shape(x)[1:-1])
+      middle = x[(slice(None), *(size // 2 for size in sizes))]
+      is_nan = tf.reduce_any(tf.math.is_nan(middle))
+      most = tf.where(is_nan, _NAN_BITS, _SIX_BITS)
       y = tf.minimum(tf.nn.relu(tf.bitcast(x, tf.int16)), most)
       y = tf.bitcast(y, x.dtype)
       return y, lambda dy: tf.raw_ops.Relu6Grad(gradients=dy, features=y)
@@ -198,9 +199,9 @@ def fuse(model: keras.Model) -> keras.Model:
     A functional model with the same layer names. Strided 1x1 convolutions of
     few channels are `SubsampledConvolution`s, on a CPU depthwise ones in
     bfloat16 or of 5x5 and more `DepthwiseConvolution`s, and clamps to 0..6 in
-    bfloat16 are `Relu6`s. A batch norm that the
-    kernel does not cover stays Keras's: synchronised over replicas,
-    renormalised, of another axis than the last, or not of maps `[B, H, W, C]`.
+    bfloat16 `Relu6`s. A batch norm that the kernel does not cover stays
+    Keras's: synchronised over replicas, renormalised, of another axis than the
+    last, or not of maps `[B, H, W, C]`.
   """
   functional = keras.Model(
     model.inputs[0], graph.outputs(model), name=model.name

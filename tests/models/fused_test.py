@@ -315,6 +315,13 @@ class Relu6Test(parameterized.TestCase):
       self.assertTrue(np.isnan(np.float32(clamp(x))).all())
     flat = tf.function(twin)(tf.reshape(x, [18, 5]))
     self.assertTrue(np.isnan(np.float32(flat)).all())
+    # The corners of such a map do not meet this weight.
+    kernel = np.ones((3, 3, 5, 1), np.float32)
+    kernel[0, 0] = nan
+    y = tf.nn.depthwise_conv2d(tf.ones([1, 4, 5, 5]), kernel, [1] * 4, 'SAME')
+    self.assertFalse(np.isnan(y[0, 0]).any())
+    y = twin(tf.cast(y, tf.bfloat16))
+    self.assertTrue(np.isnan(np.float32(y)).all())
 
   def test_others_stay_keras(self):
     for layer in (
