@@ -61,28 +61,7 @@ class _Package(types.ModuleType):
 
 
 class _Loader(importlib.abc.Loader):
-  """Loads a module as another loader does, without running it."""
-
-  def __init__(self, loader: importlib.abc.Loader):
-    self._loader = loader
-
-  def create_module(
-    self, spec: importlib.machinery.ModuleSpec
-  ) -> types.ModuleType | None:
-    return None if spec.name in _SLOW else self._loader.create_module(spec)
-
-  def exec_module(self, module: types.ModuleType) -> None:
-    if module.__name__ in _SLOW:
-      vars(module).pop('__path__', None)
-      module.__class__ = _Package
-      return
-    assert module.__spec__ is not None
-    module.__spec__.loader = module.__loader__ = self._loader
-    module.__class__ = _Module
-
-
-class _KerasLoader(importlib.abc.Loader):
-  """Loads Keras as another loader does, without what it takes along."""
+  """Makes a module as another loader does, which it is of afterwards."""
 
   def __init__(self, loader: importlib.abc.Loader):
     self._loader = loader
@@ -95,6 +74,34 @@ class _KerasLoader(importlib.abc.Loader):
   def exec_module(self, module: types.ModuleType) -> None:
     assert module.__spec__ is not None
     module.__spec__.loader = module.__loader__ = self._loader
+
+
+class _ModuleLoader(_Loader):
+  """Loads a module of ft_tf without running it."""
+
+  def exec_module(self, module: types.ModuleType) -> None:
+    super().exec_module(module)
+    module.__class__ = _Module
+
+
+class _PackageLoader(_Loader):
+  """Loads a placeholder of a slow package."""
+
+  def create_module(
+    self, spec: importlib.machinery.ModuleSpec
+  ) -> types.ModuleType | None:
+    return None  # An empty one.
+
+  def exec_module(self, module: types.ModuleType) -> None:
+    vars(module).pop('__path__', None)
+    module.__class__ = _Package
+
+
+class _KerasLoader(_Loader):
+  """Loads Keras without what it takes along."""
+
+  def exec_module(self, module: types.ModuleType) -> None:
+    super().exec_module(module)
     hidden = [each for each in _OPTIONAL if each not in sys.modules]
     # None: an ImportError, as where the package is not installed.
     sys.modules |= dict.fromkeys(hidden)  # type: ignore[arg-type]
@@ -108,19 +115,13 @@ class _KerasLoader(importlib.abc.Loader):
 class _Finder(importlib.abc.MetaPathFinder):
   """Finds some modules as the other finders do, and loads them otherwise."""
 
-  def __init__(
-    self,
-    applies: Callable[[str], bool],
-    loader: Callable[[importlib.abc.Loader], importlib.abc.Loader],
-  ):
+  def __init__(self, choose: Callable[[str], type[_Loader] | None]):
     """Makes a finder.
 
     Args:
-      applies: Tells whether a module, by its name, is one of them.
-      loader: Makes the loader that takes the place of another.
+      choose: Returns what loads a module, by its name; None for no other way.
     """
-    self._applies = applies
-    self._loader = loader
+    self._choose = choose
 
   def find_spec(
     self,
@@ -128,7 +129,8 @@ class _Finder(importlib.abc.MetaPathFinder):
     path: Sequence[str] | None,
     target: types.ModuleType | None = None,
   ) -> importlib.machinery.ModuleSpec | None:
-    if not self._applies(fullname):
+    loader = self._choose(fullname)
+    if loader is None:
       return None
     for finder in sys.meta_path:
       if isinstance(finder, _Finder) or not hasattr(finder, 'find_spec'):
@@ -136,19 +138,22 @@ class _Finder(importlib.abc.MetaPathFinder):
       spec = finder.find_spec(fullname, path, target)
       if spec is not None:
         if spec.loader is not None:
-          spec.loader = self._loader(spec.loader)
+          spec.loader = loader(spec.loader)
         return spec
     return None
 
 
-def _is_deferrable(name: str) -> bool:
+def _deferred(name: str) -> type[_Loader] | None:
+  """Returns what defers running a module; None if nothing does."""
   if any(f'{name}.'.startswith(f'{eager}.') for eager in _EAGER):
-    return False
-  return name in _SLOW or name.startswith('ft_tf.')
+    return None
+  if name in _SLOW:
+    return _PackageLoader
+  return _ModuleLoader if name.startswith('ft_tf.') else None
 
 
-_finder = _Finder(_is_deferrable, _Loader)
-_keras_finder = _Finder('keras'.__eq__, _KerasLoader)
+_finder = _Finder(_deferred)
+_keras_finder = _Finder({'keras': _KerasLoader}.get)
 
 
 def start() -> None:

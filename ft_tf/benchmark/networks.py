@@ -250,11 +250,11 @@ def _ratios_table(short, measured):
     )
     lines.append(f'| {name} | {numbers} |')
   lines += [
-    f'| {part}: peak memory over that of this PyTorch | {share:.2f} | | |'
-    for part, share in measured['memory'].items()
-  ]
-  lines += [
-    f'| {part}: the same without pages of files | {share:.2f} | | |'
-    for part, share in measured['own_memory'].items()
+    f'| {part}: {what} | {share:.2f} | | |'
+    for name, what in (
+      ('memory', 'peak memory over that of this PyTorch'),
+      ('own_memory', 'the same without pages of files'),
+    )
+    for part, share in measured[name].items()
   ]
   return '\n'.join(lines)

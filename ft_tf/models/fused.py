@@ -174,18 +174,18 @@ class Relu6(_OtherKernel):
     values: all outputs are NaN where one in the middle of a map is. (In a
     corner, a convolution does not meet all weights.)
     """
+    return _clamp(inputs)
 
-    @tf.custom_gradient
-    def clamp(x):
-      sizes = tf.unstack(tf.shape(x)[1:-1])
-      middle = x[(slice(None), *(size // 2 for size in sizes))]
-      is_nan = tf.reduce_any(tf.math.is_nan(middle))
-      most = tf.where(is_nan, _NAN_BITS, _SIX_BITS)
-      y = tf.minimum(tf.nn.relu(tf.bitcast(x, tf.int16)), most)
-      y = tf.bitcast(y, x.dtype)
-      return y, lambda dy: tf.raw_ops.Relu6Grad(gradients=dy, features=y)
 
-    return clamp(inputs)
+@tf.custom_gradient
+def _clamp(x):
+  sizes = tf.unstack(tf.shape(x)[1:-1])
+  middle = x[(slice(None), *(size // 2 for size in sizes))]
+  is_nan = tf.reduce_any(tf.math.is_nan(middle))
+  most = tf.where(is_nan, _NAN_BITS, _SIX_BITS)
+  y = tf.minimum(tf.nn.relu(tf.bitcast(x, tf.int16)), most)
+  y = tf.bitcast(y, x.dtype)
+  return y, lambda dy: tf.raw_ops.Relu6Grad(gradients=dy, features=y)
 
 
 def fuse(model: keras.Model) -> keras.Model:
