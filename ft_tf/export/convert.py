@@ -1,7 +1,6 @@
 """A Keras student to TFLite files."""
 
 import re
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 
 from ft_tf import errors, native_output
-from ft_tf.export import finite_maps, saved_model, tflite_file
+from ft_tf.export import constant_graph, finite_maps, tflite_file
 from ft_tf.models import graph, rebuilding
 
 _STRETCHED = 16  # calibration images repeated over the full range of values
@@ -213,7 +212,7 @@ def _over_full_range(images: np.ndarray) -> np.ndarray:
 
 def _convert(
   model: keras.Model,
-  configure: Callable[[tf.lite.TFLiteConverter], None],
+  configure: Callable[[tf.compat.v1.lite.TFLiteConverter], None],
   *,
   batch: int | None = 1,
   calibration: np.ndarray | None = None,
@@ -222,56 +221,62 @@ def _convert(
 
   Args:
     model: The twin.
-    configure: As of `convert_saved`.
+    configure: As of `convert_graph`.
     batch: As of `tflite_float32`.
     calibration: As of `tflite_int8`; None: its maps are not quantised.
 
   Raises:
-    UsageError: as of `convert_saved`, or as of `finite_maps.check`.
+    UsageError: as of `convert_graph`, or as of `finite_maps.check`.
   """
-  with tempfile.TemporaryDirectory() as folder:
-    image = model.inputs[0]
-    graph = saved_model.write_constant(
-      lambda images: model(images, training=False),
-      tf.TensorSpec([batch, *image.shape[1:]], image.dtype, 'image'),
-      folder,
-    )
-    may_crash = calibration is not None and not finite_maps.are_sure(graph)
-    del graph  # With its constants, of which the converter makes copies.
-    if calibration is None:
-      content = convert_saved(folder, configure, model.name)
-    else:
-      images = _over_full_range(calibration)
-      if may_crash:
-        in_float = convert_saved(folder, lambda converter: None, model.name)
-        finite_maps.check(in_float, images, model.name)
+  traced = constant_graph.of_model(model, batch=batch)
+  if calibration is None:
+    content = convert_graph(traced, configure, model.name)
+  else:
+    images = _over_full_range(calibration)
+    if not finite_maps.are_sure(traced):
+      in_float = convert_graph(traced, lambda converter: None, model.name)
+      finite_maps.check(in_float, images, model.name)
 
-      def quantise(converter):
-        configure(converter)
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: (
-          [image[None].astype(np.float32)] for image in images
-        )
+    def quantise(converter):
+      configure(converter)
+      converter.optimizations = [tf.lite.Optimize.DEFAULT]
+      converter.representative_dataset = lambda: (
+        [image[None].astype(np.float32)] for image in images
+      )
 
-      content = convert_saved(folder, quantise, model.name)
-    return tflite_file.shorten_names(content)
+    content = convert_graph(traced, quantise, model.name)
+  return tflite_file.complete(content)
 
 
-def convert_saved(
-  path: str, configure: Callable[[tf.lite.TFLiteConverter], None], name: str
+def convert_graph(
+  traced: tf.Graph,
+  configure: Callable[[tf.compat.v1.lite.TFLiteConverter], None],
+  name: str,
 ) -> bytes:
-  """Returns the converter's file of a SavedModel, of built-in operations alone.
+  """Returns the converter's file of a graph, of built-in operations alone.
+
+  The class of TensorFlow 1 takes a graph as it is. That of TensorFlow 2 writes
+  it to a SavedModel and loads that three times, which takes several times as
+  long as to convert it, and several times the memory.
 
   Args:
-    path: The SavedModel, with the signature `serving_default`.
+    traced: As of `constant_graph.trace`.
     configure: Sets what the converter is to do.
     name: What messages call the model.
+
+  Returns:
+    A file without a signature, which `tflite_file.complete` adds.
 
   Raises:
     UsageError: TFLite lacks operations of the model; they are named.
   """
-  converter = tf.lite.TFLiteConverter.from_saved_model(
-    path, signature_keys=[saved_model.SIGNATURE]
+  # It reads no more of its tensors.
+  image, logits = (
+    [tf.TensorSpec(tensor.shape, tensor.dtype, tensor.name)]
+    for (tensor,) in (traced.inputs, traced.outputs)
+  )
+  converter = tf.compat.v1.lite.TFLiteConverter(
+    traced.as_graph_def(), image, logits
   )
   # Built-in operations alone: what needs Flex must fail here, not on a phone.
   converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]

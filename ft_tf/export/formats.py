@@ -157,9 +157,7 @@ def _int8(outside: str) -> Callable[[Source], bytes]:
       )
     # The converter takes no ranges, and gives a dense kernel a scale for each
     # channel whatever it is asked for.
-    return tflite_file.shorten_names(
-      quantised.tflite(source.twin(), io=outside)
-    )
+    return tflite_file.complete(quantised.tflite(source.twin(), io=outside))
 
   return make
 
@@ -170,7 +168,7 @@ def _mixed(source: Source) -> bytes:
   if reason:
     raise errors.UsageError(f'{source.student.name}: {reason}')
   twin = source.twin(source.studied['repair'])
-  return tflite_file.shorten_names(quantised.tflite(twin))
+  return tflite_file.complete(quantised.tflite(twin))
 
 
 def _why_not_mixed(source):

@@ -1,8 +1,8 @@
 """A Keras student as an ONNX file: one input, one output, batch 1.
 
 Keras's own `model.export(format='onnx')` makes inputs of what Normalization
-holds, its mean and variance. Here TensorFlow first freezes the model, so that
-every weight is a constant of the graph that tf2onnx reads.
+holds, its mean and variance. Here every weight is a constant of the graph that
+tf2onnx reads.
 """
 
 import importlib
@@ -14,9 +14,9 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorflow.python.framework import convert_to_constants
 
 from ft_tf import errors, native_output
+from ft_tf.export import constant_graph
 
 INPUT = 'image'
 OUTPUT = 'logits'
@@ -39,23 +39,12 @@ def onnx_model(twin: keras.Model) -> bytes:
       twin's operations, which are named.
   """
   tf2onnx = _tf2onnx()
-  image = twin.inputs[0]
-  serve = tf.function(
-    lambda image: tf.identity(twin(image, training=False), name=OUTPUT),
-    input_signature=[
-      tf.TensorSpec([1, *image.shape[1:]], image.dtype, name=INPUT)
-    ],
-    autograph=False,
-  )
-  # The only public way to constants is that of TensorFlow 1, with sessions.
-  frozen = convert_to_constants.convert_variables_to_constants_v2(
-    serve.get_concrete_function()
-  )
-  (source,), (target,) = frozen.inputs, frozen.outputs
+  traced = constant_graph.of_model(twin)
+  (source,), (target,) = traced.inputs, traced.outputs
   try:
     with native_output.held():
       model, _ = tf2onnx.convert.from_graph_def(
-        _without_scalar_terms(frozen.graph),
+        _without_scalar_terms(traced),
         name=twin.name,
         input_names=[source.name],
         output_names=[target.name],

@@ -6,7 +6,6 @@ trusted: the file is read afterwards and held against the twin.
 
 import dataclasses
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -14,7 +13,7 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
 from ft_tf import errors
-from ft_tf.export import convert, saved_model
+from ft_tf.export import constant_graph, convert
 from ft_tf.quantisation import quantisers, weighted
 from ft_tf.quantisation import twin as twins
 
@@ -29,6 +28,8 @@ _WEIGHTED = {
   schema.BuiltinOperator.FULLY_CONNECTED: 0,
   schema.BuiltinOperator.DEPTHWISE_CONV_2D: 3,
 }
+# The mean and deviation by which bytes less 128 become 0 to 255.
+_IMAGE_STATISTICS = -128.0, 1.0
 _LARGE_BIAS = 2**29  # The converter keeps a bias within 2**30.
 # Of a scale. float32 holds 7 digits, and the converter divides once more.
 _TOLERANCE = 1e-5
@@ -55,22 +56,21 @@ def tflite(twin: twins.Twin, *, io: str = 'uint8') -> bytes:
 
 def _convert(twin: twins.Twin, dtype: tf.DType) -> bytes:
   shape = (1, *twin.model.input_shape[1:])
-  with tempfile.TemporaryDirectory() as scratch, twin.frozen():
-    saved_model.write_constant(
+  with twin.frozen():
+    traced = constant_graph.trace(
       lambda images: twin.model(images, training=False),
       tf.TensorSpec(shape, tf.float32, 'image'),
-      scratch,
     )
 
-    def configure(converter):
-      # Not TFLITE_BUILTINS_INT8, which asks for calibration images.
-      converter.optimizations = [tf.lite.Optimize.DEFAULT]
-      converter.inference_input_type = dtype
-      converter.inference_output_type = (
-        tf.float32 if twin.gives_reals else dtype
-      )
+  def configure(converter):
+    # Not TFLITE_BUILTINS_INT8, which asks for calibration images.
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.inference_type = tf.int8
+    converter.quantized_input_stats = {'image': _IMAGE_STATISTICS}
+    converter.inference_input_type = dtype
+    converter.inference_output_type = tf.float32 if twin.gives_reals else dtype
 
-    return convert.convert_saved(scratch, configure, twin.student.name)
+  return convert.convert_graph(traced, configure, twin.student.name)
 
 
 def check(content: bytes, twin: twins.Twin) -> None:

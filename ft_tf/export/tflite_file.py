@@ -22,14 +22,21 @@ def tensor_counts(content: bytes) -> list[int]:
   ]
 
 
-def shorten_names(content: bytes) -> bytes:
-  """Returns a converter's file whose tensors are named by their numbers.
+def complete(content: bytes) -> bytes:
+  """Returns a converter's file with a signature, and its tensors numbered.
 
-  The converter's names are places in the graph that it was given, and a
-  fiftieth of a small network's bytes. Inputs and outputs are found by their
-  signature, whose names stay.
+  The converter names tensors by places in the graph that it was given, which
+  are a fiftieth of a small network's bytes. Inputs and outputs are found by the
+  signature `serving_default`, from `image` to `logits`.
   """
   model = schema.ModelT.InitFromPackedBuf(content, 0)
+  main = model.subgraphs[0]
+  (image,), (logits,) = main.inputs, main.outputs
+  signature = schema.SignatureDefT()
+  signature.signatureKey = b'serving_default'
+  signature.inputs = [schema.TensorMapT(b'image', int(image))]
+  signature.outputs = [schema.TensorMapT(b'logits', int(logits))]
+  model.signatureDefs = [signature]
   for graph in model.subgraphs:
     for number, tensor in enumerate(graph.tensors):
       tensor.name = f'{number:x}'.encode()

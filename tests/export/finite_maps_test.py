@@ -8,7 +8,7 @@ import tensorflow as tf
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.export import convert, finite_maps, formats, saved_model
+from ft_tf.export import constant_graph, convert, finite_maps, formats
 from ft_tf.models import layers, zoo
 
 _M_PERTURB = -6  # of glibc's malloc.h
@@ -93,11 +93,7 @@ class FiniteMapsTest(parameterized.TestCase):
   def test_usual_networks_need_no_look(self, name):
     spec = layers.Spec((32, 32, 3), 5, (0.5,) * 3, (0.25,) * 3)
     student = zoo.build(name, spec)
-    graph = saved_model.write_constant(
-      lambda images: student(images, training=False),
-      tf.TensorSpec([1, 32, 32, 3], student.inputs[0].dtype, 'image'),
-      self.create_tempdir().full_path,
-    )
+    graph = constant_graph.of_model(student)
     self.assertTrue(finite_maps.are_sure(graph))
 
   def test_only_what_depends_on_the_image_counts(self):

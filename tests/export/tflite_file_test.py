@@ -7,13 +7,17 @@ import zipfile
 import flatbuffers
 import keras
 import numpy as np
-import tensorflow as tf
 from absl.testing import absltest, parameterized
 from ai_edge_litert import interpreter as litert
 from ai_edge_litert import schema_py_generated as schema
 
 from ft_tf.evaluation import device_files
-from ft_tf.export import tflite_file, tflite_metadata
+from ft_tf.export import (
+  constant_graph,
+  convert,
+  tflite_file,
+  tflite_metadata,
+)
 
 
 def _converted():
@@ -23,8 +27,9 @@ def _converted():
   x = keras.layers.Conv2D(4, 3, name='a_convolution_of_a_long_name')(image)
   x = keras.layers.GlobalAveragePooling2D()(x)
   model = keras.Model(image, keras.layers.Dense(3)(x))
-  converter = tf.lite.TFLiteConverter.from_keras_model(model)
-  return model, converter.convert()
+  return model, convert.convert_graph(
+    constant_graph.of_model(model), lambda converter: None, 'net'
+  )
 
 
 def _description(*label_names, shape=(6, 5, 3)):
@@ -67,8 +72,8 @@ class TfliteFileTest(parameterized.TestCase):
     return device_files.LiteRTPredictor(path)(images)
 
   def test_short_names_change_nothing_but_the_size(self):
-    _, content = _converted()
-    short = tflite_file.shorten_names(content)
+    model, content = _converted()
+    short = tflite_file.complete(content)
     self.assertLess(len(short), len(content))
     images = np.random.default_rng(0).integers(256, size=(4, 6, 5, 3))
     images = images.astype(np.uint8)
@@ -80,10 +85,18 @@ class TfliteFileTest(parameterized.TestCase):
       for each in litert.Interpreter(model_content=short).get_tensor_details()
     ]
     self.assertLess(max(map(len, names)), 4)
-    (signature,) = (
-      litert.Interpreter(model_content=short).get_signature_list().values()
+    interpreter = litert.Interpreter(model_content=short)
+    self.assertEqual(
+      interpreter.get_signature_list(),
+      {'serving_default': {'inputs': ['image'], 'outputs': ['logits']}},
     )
-    self.assertEqual(signature['inputs'], ['image'])
+    by_signature = interpreter.get_signature_runner('serving_default')
+    np.testing.assert_allclose(
+      by_signature(image=images[:1].astype(np.float32))['logits'],
+      model.predict_on_batch(images[:1]),
+      atol=1e-4,
+      rtol=1e-5,
+    )
 
   @parameterized.parameters(1, 3)
   def test_described_file_runs_and_says_what_it_is(self, channels):
