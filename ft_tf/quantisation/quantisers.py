@@ -5,7 +5,7 @@ one of them (Jacob et al. 2018, arXiv:1712.05877). Weights are symmetric, the
 scale max|w| / 127, for each output channel or for the whole tensor.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 import keras
 import numpy as np
@@ -27,39 +27,51 @@ class Mode:
       records them and rounds nothing; otherwise None.
     frozen: Whether weights and ranges are constants, as in a file.
     weight_scales: 'channel' or 'tensor'.
-    switches: By group, whether its values are rounded: a bool variable. None:
-      all are.
     in_float: Groups whose values are never rounded.
+    switches: By group, whether its values are rounded: a bool, or a bool
+      variable that may change after the trace; others are not. None: all are.
+    stands: Whether what follows from weights and ranges alone is computed where
+      a call is traced, and not in its graph.
   """
 
-  def __init__(
-    self,
-    weight_scales: str,
-    switches: dict[str, tf.Variable],
-    in_float: Collection[str] = (),
-  ):
+  def __init__(self, weight_scales: str, in_float: Collection[str] = ()):
     self.weight_scales = weight_scales
-    self.switches = switches
     self.in_float = frozenset(in_float)
+    self.switches: Mapping[str, bool | tf.Variable] | None = None
     self.observed: dict[str, tuple[tf.Tensor, tf.Tensor]] | None = None
-    self.frozen = False
+    self.frozen = self.stands = False
 
   def rounds_all(self) -> bool:
     """Tells whether every group is rounded, of variables."""
     return (
       self.observed is None
       and not self.frozen
-      and not self.switches
+      and self.switches is None
       and not self.in_float
     )
 
   def constant(self, compute: Callable[[], tf.Tensor]) -> tf.Tensor:
-    """Returns what a function of variables computes; frozen, its value now."""
-    if not self.frozen:
+    """Returns what a function of variables computes."""
+    if not self.frozen and not self.stands:
       return compute()
     with tf.init_scope():
-      value = compute().numpy()
-    return tf.constant(value)
+      value = compute()
+    return tf.constant(value.numpy()) if self.frozen else value
+
+  def choose(
+    self,
+    group: str,
+    plain: Callable[[], tf.Tensor],
+    rounded: Callable[[], tf.Tensor],
+  ) -> tf.Tensor:
+    """Returns what `rounded` does for a group that is rounded, or `plain`."""
+    if self.observed is not None or group in self.in_float:
+      return plain()
+    switches = self.switches
+    switch = True if switches is None else switches.get(group, False)
+    if isinstance(switch, bool):
+      return rounded() if switch else plain()
+    return tf.cond(switch, rounded, plain)
 
   def rounded(
     self,
@@ -68,11 +80,7 @@ class Mode:
     round_values: Callable[[tf.Tensor], tf.Tensor],
   ) -> tf.Tensor:
     """Returns values rounded, or as they are if their group is not rounded."""
-    if self.observed is not None or group in self.in_float:
-      return x
-    if group in self.switches:
-      return tf.cond(self.switches[group], lambda: round_values(x), lambda: x)
-    return round_values(x)
+    return self.choose(group, lambda: x, lambda: round_values(x))
 
 
 class Quantiser(keras.layers.Layer):

@@ -187,8 +187,10 @@ class Step(keras.layers.Layer):
     round_values: Callable[[tf.Tensor], tf.Tensor] = quantisers.round_constant,
   ) -> tf.Tensor:
     """Returns a constant of the kernel, rounded where the group is."""
-    return self.mode.constant(
-      lambda: self.mode.rounded(self.role.group, compute(), round_values)
+    return self.mode.choose(
+      self.role.group,
+      lambda: self.mode.constant(compute),
+      lambda: self.mode.constant(lambda: round_values(compute())),
     )
 
 

@@ -31,7 +31,8 @@ class Twin:
     student: The student.
     weight_scales: 'channel' or 'tensor'.
     ranges: Trainable scalars, low and high of each place.
-    steps: The model's layers, in the order of the student's calls.
+    image_step: The model's first layer, which takes the images.
+    steps: Its others, in the order of the student's calls.
     mode: What the model does while it is traced.
     float_groups: The groups that compute in float: those that are left in
       float, and those that read what they write.
@@ -67,7 +68,8 @@ class Twin:
     name = 'raw_image'
     while name in names:
       name += '_'
-    tensors = {id(source): steps.Image(self.mode, name)(image)}
+    self.image_step = steps.Image(self.mode, name)
+    tensors = {id(source): self.image_step(image)}
     ranges: dict[int, steps.Range | None] = {id(source): steps.image_range}
     reals = set()  # Ids of tensors that are not rounded.
     for role in places.plan(model):
@@ -210,12 +212,32 @@ class Twin:
 
   @contextlib.contextmanager
   def observing(self) -> Iterator[dict[str, tuple[tf.Tensor, tf.Tensor]]]:
-    """Makes calls in a block record values by place, and round nothing."""
-    self.mode.observed = {}
+    """Makes calls in a block record values by place, and round nothing.
+
+    What they are traced to keeps the weights of now.
+    """
+    self.mode.observed, self.mode.stands = {}, True
     try:
       yield self.mode.observed
     finally:
-      self.mode.observed = None
+      self.mode.observed, self.mode.stands = None, False
+
+  @contextlib.contextmanager
+  def rounding(
+    self, switches: Mapping[str, bool | tf.Variable]
+  ) -> Iterator[None]:
+    """Makes calls in a block round the values of some groups alone.
+
+    What they are traced to keeps the weights and ranges of now.
+
+    Args:
+      switches: As of `quantisers.Mode`.
+    """
+    self.mode.switches, self.mode.stands = switches, True
+    try:
+      yield
+    finally:
+      self.mode.switches, self.mode.stands = None, False
 
   @contextlib.contextmanager
   def frozen(self) -> Iterator[None]:
@@ -231,7 +253,6 @@ def build(
   student: keras.Model,
   *,
   weight_scales: str = 'channel',
-  switchable: bool = False,
   in_float: Collection[str] = (),
 ) -> Twin:
   """Returns the twin of a student, with ranges that are still to be set.
@@ -241,8 +262,6 @@ def build(
       Nested models are replaced by their layers, see `standard.flatten`.
     weight_scales: 'channel', a scale for each output channel of the weights, or
       'tensor', one for all, as some accelerators demand.
-    switchable: Whether the rounding of each layer can be switched off, by
-      `Twin.mode.switches`.
     in_float: Groups, as of `places.Role`, that compute in float, and so do
       those that read what they write, with their weights rounded.
 
@@ -253,9 +272,5 @@ def build(
     raise errors.UsageError(
       f'--weight_scales={weight_scales}: give {" or ".join(WEIGHT_SCALES)}'
     )
-  mode = quantisers.Mode(weight_scales, {}, in_float)
-  twin = Twin(student, weight_scales, mode)
-  if switchable:
-    for name in dict.fromkeys(step.role.group for step in twin.steps):
-      mode.switches[name] = tf.Variable(True, trainable=False, name=name)
-  return twin
+  mode = quantisers.Mode(weight_scales, in_float)
+  return Twin(student, weight_scales, mode)

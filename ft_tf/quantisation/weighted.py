@@ -144,20 +144,30 @@ class Weighted(activations.Activating):
       )
     if not self.operation.use_bias and self.norm is None:
       return kernel, None
-    return kernel, self.mode.constant(self._bias)
+    return kernel, self._bias()
 
   def _bias(self):
     """Returns the bias as the file holds it, in units of a product."""
-    _, bias = self.folded()
-    if self.input_range is None:
-      return bias
-    if self.mode.frozen:
-      return self.mode.rounded(self.role.group, bias, self._held_bias)
-    scale, _ = quantisers.grid(*self.input_range())
-    unit = tf.stop_gradient(scale * (self._largest_weights() / 127))
-    return self.mode.rounded(
-      self.role.group, bias, lambda values: quantisers.round_bias(values, unit)
+
+    def plain():
+      return self.mode.constant(lambda: self.folded()[1])
+
+    input_range = self.input_range
+    if input_range is None:
+      return plain()
+    return self.mode.choose(
+      self.role.group,
+      plain,
+      lambda: self.mode.constant(lambda: self._rounded_bias(input_range)),
     )
+
+  def _rounded_bias(self, input_range):
+    _, bias = self.folded()
+    if self.mode.frozen:
+      return self._held_bias(bias)
+    scale, _ = quantisers.grid(*input_range())
+    unit = tf.stop_gradient(scale * (self._largest_weights() / 127))
+    return quantisers.round_bias(bias, unit)
 
   def _held_bias(self, bias):
     scales = self._file_scales()

@@ -70,17 +70,33 @@ class ScaleTest(parameterized.TestCase):
 
 
 class QuantiserTest(absltest.TestCase):
-  def test_group_that_is_switched_off_is_not_rounded(self):
-    switch = tf.Variable(False)
-    mode = quantisers.Mode('channel', {'layer': switch})
+  def test_group_that_is_left_out_is_not_rounded(self):
+    mode = quantisers.Mode('channel')
     layer = quantisers.Quantiser('place', 'layer', mode)
     x = tf.constant([0.1234, 3.0])
-    np.testing.assert_array_equal(layer(x), x)
-    switch.assign(True)
     np.testing.assert_allclose(layer(x), [31 / 255, 1.0], atol=1e-6)
+    for switches, wanted in (
+      ({}, x),
+      ({'other': True}, x),
+      ({'layer': False}, x),
+      ({'layer': True}, [31 / 255, 1.0]),
+    ):
+      mode.switches = switches
+      np.testing.assert_allclose(layer(x), wanted, atol=1e-6)
+
+  def test_variable_switches_what_is_compiled(self):
+    mode = quantisers.Mode('channel')
+    switch = tf.Variable(False)
+    mode.switches = {'layer': switch}
+    layer = quantisers.Quantiser('place', 'layer', mode)
+    compiled = tf.function(layer, autograph=False)
+    x = tf.constant([0.1234, 3.0])
+    np.testing.assert_array_equal(compiled(x), x)
+    switch.assign(True)
+    np.testing.assert_allclose(compiled(x), [31 / 255, 1.0], atol=1e-6)
 
   def test_ends_have_the_gradients_of_what_they_cut(self):
-    layer = quantisers.Quantiser('p', 'g', quantisers.Mode('channel', {}))
+    layer = quantisers.Quantiser('p', 'g', quantisers.Mode('channel'))
     layer.low.assign(-1.0)
     x = tf.constant([-2.0, 0.5, 3.0, 4.0])
     with tf.GradientTape() as tape:
