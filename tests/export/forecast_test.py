@@ -14,9 +14,9 @@ _NETWORK = forecast.Network(
 
 class ForecastTest(absltest.TestCase):
   def test_parts_add_up(self):
-    # 4 conversions and those of a twin, 100 images of calibration, 50 test
-    # images in 5 files, and 5 layers looked at twice on 100 images.
-    wanted = 2 * (4 + 2.5) + 0.01 * (7 * 100 + 1.3 * 5 * 50 + 2 * 5 * 100)
+    # 3 files, a Keras model, a SavedModel and a twin, 100 images of calibration,
+    # 50 test images in 5 files, and 5 layers looked at on 100 images.
+    wanted = 2 * (3 + 0.9 + 2.2 + 3.3) + 0.01 * (8 * 100 + 5 * 50 + 5 * 100)
     self.assertAlmostEqual(_NETWORK.seconds(train=100, test=50), wanted)
 
   def test_each_image_is_calibrated_on_once_up_to_a_thousand(self):
