@@ -2,9 +2,9 @@
 
 An export converts, runs each file on the test images and the network on the
 calibration images, and studies the layers of a student. The shares below were
-measured on four students: a narrow ResNet-8 of the digits, ResNet-20 of photos
-of 32 pixels, MobileNetV2 and MobileNetV3Small of 96 and 224. The sums were within
-17 % of the whole time of each.
+measured on students of photos: a ResNet-20 of 32 pixels, a MobileNetV2 of 96,
+and a MobileNetV3Small of 96 and of 224. The sums were within 17 % of the whole
+time of each.
 """
 
 import dataclasses
@@ -20,9 +20,9 @@ from ft_tf.models import graph, standard
 from ft_tf.quantisation import places
 
 _CONVERTED, _PASSED = 16, 64  # images of what is timed
-# What parts take, in conversions to int8: to convert and time a file, to load and
-# compile the Keras model, to write and load a SavedModel, and the twin of the
-# layer study;
+# What parts take, in conversions to int8: to convert and time a file, to load
+# and compile the Keras model, to write and load a SavedModel, and the twin of
+# the layer study;
 _FILE, _KERAS, _SERVED, _TWIN = 1.0, 0.9, 2.2, 3.3
 # and in passes of an image in float: an image of calibration, a test image in a
 # file of any format, and an image of the layer study, for each layer.

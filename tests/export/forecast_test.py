@@ -14,8 +14,8 @@ _NETWORK = forecast.Network(
 
 class ForecastTest(absltest.TestCase):
   def test_parts_add_up(self):
-    # 3 files, a Keras model, a SavedModel and a twin, 100 images of calibration,
-    # 50 test images in 5 files, and 5 layers looked at on 100 images.
+    # 3 files, a Keras model, a SavedModel and a twin, 100 images of
+    # calibration, 50 test images in 5 files, and 5 layers seen on 100 images.
     wanted = 2 * (3 + 0.9 + 2.2 + 3.3) + 0.01 * (8 * 100 + 5 * 50 + 5 * 100)
     self.assertAlmostEqual(_NETWORK.seconds(train=100, test=50), wanted)
 
