@@ -255,9 +255,9 @@ def convert_graph(
 ) -> bytes:
   """Returns the converter's file of a graph, of built-in operations alone.
 
-  The class of TensorFlow 1 takes a graph as it is. That of TensorFlow 2 writes
-  it to a SavedModel and loads that three times, which takes several times as
-  long as to convert it, and several times the memory.
+  The class of TensorFlow 1 takes a graph as it is. That of TensorFlow 2 loads a
+  SavedModel three times, or looks for variables in a function once more, which
+  takes longer than to convert it, and twice the memory.
 
   Args:
     traced: As of `constant_graph.trace`.
