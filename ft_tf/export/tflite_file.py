@@ -4,6 +4,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from ft_tf.evaluation import predictors
 from ft_tf.export import tflite_metadata
 
 _IDENTIFIER = b'TFL3'
@@ -33,7 +34,7 @@ def complete(content: bytes) -> bytes:
   main = model.subgraphs[0]
   (image,), (logits,) = main.inputs, main.outputs
   signature = schema.SignatureDefT()
-  signature.signatureKey = b'serving_default'
+  signature.signatureKey = predictors.SIGNATURE.encode()
   signature.inputs = [schema.TensorMapT(b'image', int(image))]
   signature.outputs = [schema.TensorMapT(b'logits', int(logits))]
   model.signatureDefs = [signature]
