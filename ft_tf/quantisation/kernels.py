@@ -16,7 +16,6 @@ import tensorflow as tf
 from ft_tf.quantisation import quantisers
 
 _FACTOR_BITS = 20  # of the larger factor of a sum, behind its first bit
-_LEAST = 1e-30  # of the scale of a constant of zeros
 
 
 class Grid(NamedTuple):
@@ -50,7 +49,7 @@ class Integers(NamedTuple):
 def grid(low: tf.Tensor, high: tf.Tensor) -> Grid:
   """Returns the grid that the converter makes of a range with zero in it."""
   low, high = tf.cast(low, tf.float64), tf.cast(high, tf.float64)
-  scale = tf.maximum(high - low, _LEAST) / quantisers.LEVELS
+  scale = (high - low) / quantisers.LEVELS
   zero = tf.clip_by_value(tf.round(-low / scale), 0, quantisers.LEVELS) - 128
   return Grid(tf.cast(scale, tf.float32), tf.cast(zero, tf.float32))
 
@@ -63,11 +62,7 @@ def read(values: tf.Tensor, values_grid: Grid) -> Integers:
 def constant(values: tf.Tensor | float) -> Integers:
   """Returns a constant of a sum or product: its range is its own, with zero."""
   values = tf.convert_to_tensor(values, tf.float32)
-  values_grid = grid(
-    tf.minimum(tf.reduce_min(values), 0.0),
-    tf.maximum(tf.reduce_max(values), 0.0),
-  )
-  return read(values, values_grid)
+  return read(values, grid(*quantisers.constant_range(values)))
 
 
 def whole(values: tf.Tensor, *scales: tf.Tensor) -> tf.Tensor:

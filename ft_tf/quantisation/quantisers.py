@@ -14,8 +14,11 @@ import tensorflow as tf
 LEVELS = 255  # steps of an activation's range
 SIGMOID = (0.0, 255 / 256)  # LiteRT fixes the scale 1/256.
 IMAGE = (0.0, 255.0)
-_LEAST_RANGE = 1e-6
-_LEAST_WEIGHT = 1e-8  # Below it a channel is all zeros.
+# The converter widens what is narrower than this to half of it on both sides,
+# so that no trained range may be, and weights and constants are widened as well.
+_NARROW = 1e-6
+_LEAST_RANGE = 2 * _NARROW
+_LEAST_WEIGHT = _NARROW / 2
 _TIE = 1e-3  # So near, values are halves that float32 does not hold exactly.
 
 
@@ -129,11 +132,22 @@ def round_constant(values: tf.Tensor) -> tf.Tensor:
 
   Their range is that of their own values, with zero. The gradient passes.
   """
+  return _straight_through(
+    values,
+    tf.quantization.fake_quant_with_min_max_vars(
+      values, *constant_range(values)
+    ),
+  )
+
+
+def constant_range(values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+  """Returns the range that the converter gives constants."""
   low = tf.minimum(tf.reduce_min(values), 0.0)
   high = tf.maximum(tf.reduce_max(values), 0.0)
-  high = tf.maximum(high, low + _LEAST_WEIGHT)
-  return _straight_through(
-    values, tf.quantization.fake_quant_with_min_max_vars(values, low, high)
+  is_narrow = high - low <= _NARROW
+  return (
+    tf.where(is_narrow, tf.minimum(low, -_NARROW / 2), low),
+    tf.where(is_narrow, tf.maximum(high, _NARROW / 2), high),
   )
 
 

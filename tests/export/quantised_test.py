@@ -154,6 +154,24 @@ class TFLiteTest(parameterized.TestCase):
     images, _ = quantised_networks.images(100, seed=1)
     self._check_equal(quantised.tflite(twin), twin, images)
 
+  @parameterized.parameters('channel', 'tensor')
+  def test_next_to_nothing_is_as_the_converter_holds_it(self, weight_scales):
+    # Pretrained networks have channels as these: the converter widens their
+    # weights' range to 1e-6, and that of a map too.
+    student = quantised_networks.fresh()
+    student.set_weights(quantised_networks.trained().get_weights())
+    for name in ('stem_bn', 'depthwise_bn', 'last_bn'):
+      norm = student.get_layer(name)
+      keep = np.ones(norm.gamma.shape, np.float32)
+      keep[::3] = np.resize((3e-7, 3e-8, 1e-9), keep[::3].shape)
+      norm.gamma.assign(norm.gamma * keep)
+    norm = student.get_layer('project_bn')
+    norm.gamma.assign(norm.gamma * 3e-8)
+    norm.beta.assign(norm.beta * 3e-8)
+    twin = _twin(student, weight_scales=weight_scales)
+    images, _ = quantised_networks.images(100, seed=1)
+    self._check_equal(quantised.tflite(twin), twin, images)
+
   def test_dark_and_bright_images_are_as_in_the_twin(self):
     images = np.stack(
       [np.full(quantised_networks.SHAPE, v, np.uint8) for v in (0, 1, 254, 255)]

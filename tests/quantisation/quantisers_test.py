@@ -61,7 +61,7 @@ class ScaleTest(parameterized.TestCase):
   @parameterized.parameters(
     (0.0, 255.0, 1.0, -128),
     (-1.0, 1.0, 2 / 255, 0),
-    (0.0, 0.0, 1e-6 / 255, -128),
+    (0.0, 0.0, 2e-6 / 255, -128),
   )
   def test_scale_and_zero_point(self, low, high, scale, zero):
     found, found_zero = quantisers.scale_and_zero(low, high)
