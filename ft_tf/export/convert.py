@@ -11,10 +11,13 @@ import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 
 from ft_tf import errors, native_output
-from ft_tf.export import constant_graph, finite_maps, tflite_file
+from ft_tf.export import (
+  calibration_images,
+  constant_graph,
+  finite_maps,
+  tflite_file,
+)
 from ft_tf.models import graph, rebuilding
-
-_STRETCHED = 16  # calibration images repeated over the full range of values
 
 
 def float32_twin(model: keras.Model, input_dtype: str) -> keras.Model:
@@ -185,31 +188,6 @@ def check_raw_input(content: bytes, name: str, dtype: npt.DTypeLike) -> None:
     )
 
 
-def _over_full_range(images: np.ndarray) -> np.ndarray:
-  """Returns calibration images whose values reach from 0 to 255.
-
-  The converter takes the range of the input, and of what follows from it, from
-  these images. A fake quantisation of 0..255 in front of the network sets the
-  scale alone: the values are cut to the range of the images right behind it.
-  Some images with their contrast stretched widen the other ranges too, so that
-  images brighter than all that were trained on are classified as Keras does.
-
-  Args:
-    images: `[N, H, W, C]`, uint8.
-  """
-  low, high = int(images.min()), int(images.max())
-  if (low, high) == (0, 255):
-    return images
-  if low == high:
-    black = np.zeros_like(images[:1])
-    return np.concatenate([images, black, black + np.uint8(255)])
-  flat = images.reshape(len(images), -1)
-  ends = [flat.min(axis=1).argmin(), flat.max(axis=1).argmax()]
-  some = images[np.union1d(np.arange(min(_STRETCHED, len(images))), ends)]
-  stretched = (some.astype(np.float32) - low) * (255 / (high - low))
-  return np.concatenate([images, np.round(stretched).astype(np.uint8)])
-
-
 def _convert(
   model: keras.Model,
   configure: Callable[[tf.compat.v1.lite.TFLiteConverter], None],
@@ -232,7 +210,7 @@ def _convert(
   if calibration is None:
     content = convert_graph(traced, configure, model.name)
   else:
-    images = _over_full_range(calibration)
+    images = calibration_images.over_full_range(calibration)
     if not finite_maps.are_sure(traced):
       in_float = convert_graph(traced, lambda converter: None, model.name)
       finite_maps.check(in_float, images, model.name)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ft_tf import errors, run_dir
 from ft_tf.export import (
+  calibration_images,
   convert,
   layer_study,
   onnx_file,
@@ -68,29 +69,45 @@ class Source:
     return convert.with_divided_hard_swish(twin)
 
   @functools.cached_property
-  def studied(self) -> dict[str, Any]:
-    """Which layers lose most in int8, as of `layer_study.study`."""
-    return layer_study.study(
-      self.student,
-      layer_study.choose_images(self.calibration),
-      weight_scales=self.weight_scales,
-      ranges=self.ranges,
-    )
+  def twin(self) -> twins.Twin:
+    """The quantisation twin, with its ranges.
 
-  def twin(self, in_float: Collection[str] = ()) -> twins.Twin:
-    """Returns the quantisation twin with its ranges.
-
-    Args:
-      in_float: As of `twin.build`.
+    Raises:
+      UsageError: as of `twin.build`, or of `Twin.observe`.
     """
-    twin = twins.build(
-      self.student, weight_scales=self.weight_scales, in_float=in_float
-    )
+    twin = self._without_ranges()
     if self.ranges is None:
-      twin.observe(self.calibration)
+      twin.observe(calibration_images.over_full_range(self.calibration))
     else:
       twin.set_ranges(self.ranges)
     return twin
+
+  def twin_in_float(self, groups: Collection[str]) -> twins.Twin:
+    """Returns the same with some groups in float, as of `twin.build`."""
+    twin = self._without_ranges(groups)
+    twin.set_ranges(self.twin.ranges_by_place())
+    return twin
+
+  def _without_ranges(self, in_float: Collection[str] = ()) -> twins.Twin:
+    return twins.build(
+      self.student, weight_scales=self.weight_scales, in_float=in_float
+    )
+
+  @functools.cached_property
+  def studied(self) -> dict[str, Any]:
+    """Which layers lose most in int8, as of `layer_study.study`."""
+    return layer_study.study(
+      self.twin, layer_study.choose_images(self.calibration)
+    )
+
+  @property
+  def is_calibrated(self) -> bool:
+    """Whether the converter can take the ranges of calibration images.
+
+    It takes none that were learned, and gives a dense kernel a scale for each
+    channel whatever it is asked for.
+    """
+    return self.ranges is None and self.weight_scales == 'channel'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,16 +165,22 @@ class Format:
 
 
 def _int8(outside: str) -> Callable[[Source], bytes]:
-  """Returns the conversion to integers of input and output."""
+  """Returns the conversion to integers of input and output.
+
+  The twin finds the ranges in one pass in float, and its file is held against
+  it. The converter runs each image on one thread, many times slower: it is for
+  networks whose arithmetic the twin does not know.
+  """
 
   def make(source):
-    if source.ranges is None and source.weight_scales == 'channel':
-      return convert.tflite_int8(
-        source.of_reals, source.calibration, outside=outside
-      )
-    # The converter takes no ranges, and gives a dense kernel a scale for each
-    # channel whatever it is asked for.
-    return tflite_file.complete(quantised.tflite(source.twin(), io=outside))
+    try:
+      return tflite_file.complete(quantised.tflite(source.twin, io=outside))
+    except errors.UsageError:
+      if not source.is_calibrated:
+        raise
+    return convert.tflite_int8(
+      source.of_reals, source.calibration, outside=outside
+    )
 
   return make
 
@@ -167,7 +190,7 @@ def _mixed(source: Source) -> bytes:
   reason = _why_not_mixed(source)
   if reason:
     raise errors.UsageError(f'{source.student.name}: {reason}')
-  twin = source.twin(source.studied['repair'])
+  twin = source.twin_in_float(source.studied['repair'])
   return tflite_file.complete(quantised.tflite(twin))
 
 

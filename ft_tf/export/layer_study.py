@@ -6,10 +6,9 @@ for a converted file; it fails in current releases (tensorflow#86949).
 """
 
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
-import keras
 import numpy as np
 
 from ft_tf.quantisation import subsets
@@ -42,21 +41,13 @@ def choose_images(images: np.ndarray) -> np.ndarray:
 
 
 def study(
-  student: keras.Model,
-  images: np.ndarray,
-  *,
-  weight_scales: str = 'channel',
-  ranges: Mapping[str, tuple[float, float]] | None = None,
-  restore: float = 0.99,
+  twin: twins.Twin, images: np.ndarray, *, restore: float = 0.99
 ) -> dict[str, Any]:
   """Returns what each layer of a student loses in int8.
 
   Args:
-    student: See `twin.build`.
+    twin: The student's, with its ranges.
     images: Raw, `[N, H, W, C]` uint8; 128 tell the layers apart.
-    weight_scales: See `twin.build`.
-    ranges: Those of activations, by place, as of `Twin.ranges_by_place`; None:
-      those that the images have.
     restore: The share of images, 0 to 1, that the student is to classify in
       int8 as in float with the layers of `repair` left in float.
 
@@ -68,9 +59,10 @@ def study(
     `mean_logit_difference` and `max_logit_difference` to float.
 
   Raises:
-    UsageError: see `twin.build` and `Twin.observe`.
+    UsageError: a weight or a range is not finite.
   """
-  losses = _Losses(student, images, weight_scales, ranges)
+  twin.check_finite()
+  losses = _Losses(twin, images)
   names = losses.names
   rows: list[dict[str, Any]] = [
     {
@@ -87,7 +79,7 @@ def study(
   repair = _repair(losses, [row['layer'] for row in rows], restore)
   return {
     'examples': len(images),
-    'weight_scales': weight_scales,
+    'weight_scales': twin.weight_scales,
     'quantised': losses.of(names),
     'layers': rows,
     'repair': repair,
@@ -136,20 +128,8 @@ class _Losses:
   asked for one by one.
   """
 
-  def __init__(
-    self,
-    student: keras.Model,
-    images: np.ndarray,
-    weight_scales: str,
-    ranges: Mapping[str, tuple[float, float]] | None,
-  ):
-    self._images = images
-    self._twin = twins.build(student, weight_scales=weight_scales)
-    if ranges is None:
-      self._twin.observe(images)
-    else:
-      self._twin.set_ranges(ranges)
-      self._twin.check_finite()
+  def __init__(self, twin: twins.Twin, images: np.ndarray):
+    self._twin, self._images = twin, images
     self.names: list[str] = list(
       dict.fromkeys(
         step.role.group for step in self._twin.steps if step.is_rounding()

@@ -14,8 +14,8 @@ import tensorflow as tf
 LEVELS = 255  # steps of an activation's range
 SIGMOID = (0.0, 255 / 256)  # LiteRT fixes the scale 1/256.
 IMAGE = (0.0, 255.0)
-# The converter widens what is narrower than this to half of it on both sides,
-# so that no trained range may be, and weights and constants are widened as well.
+# The converter widens what is narrower than this to half of it on both sides:
+# so are weights and constants here, and no range of a map is as narrow.
 _NARROW = 1e-6
 _LEAST_RANGE = 2 * _NARROW
 _LEAST_WEIGHT = _NARROW / 2

@@ -11,7 +11,7 @@ from absl.testing import absltest, parameterized
 
 from ft_tf import errors
 from ft_tf.evaluation import device_files, predictors
-from ft_tf.export import convert, saved_model
+from ft_tf.export import calibration_images, convert, saved_model
 from ft_tf.models import layers, zoo
 from tests import descriptors, networks
 
@@ -282,7 +282,9 @@ class ConvertTest(parameterized.TestCase):
   def test_int8_file_of_another_scale_is_refused(self):
     twin = convert.float32_twin(_sequential(), 'float32')
     with (
-      mock.patch.object(convert, '_over_full_range', lambda images: images),
+      mock.patch.object(
+        calibration_images, 'over_full_range', lambda images: images
+      ),
       self.assertRaisesRegex(errors.UsageError, 'has scale 0.27.* not 1 and 0'),
     ):
       convert.tflite_int8(twin, np.full((3, 8, 8, 3), 70, np.uint8))

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from unittest import mock
 
 import keras
 import numpy as np
@@ -11,7 +12,7 @@ from ai_edge_litert import interpreter as litert
 
 from ft_tf import errors
 from ft_tf.evaluation import device_files
-from ft_tf.export import budget, formats
+from ft_tf.export import budget, convert, formats, quantised
 from ft_tf.models import layers, zoo
 
 # `mixed` is of students that lose something in int8.
@@ -165,6 +166,81 @@ class FormatsTest(parameterized.TestCase):
     )
     with self.assertRaisesRegex(errors.UsageError, '--formats=int9: '):
       formats.choose(['int9'])
+
+
+class Int8Test(parameterized.TestCase):
+  def _predict(self, content):
+    path = os.path.join(self.create_tempdir().full_path, 'int8.tflite')
+    with open(path, 'wb') as file:
+      file.write(content)
+    return device_files.LiteRTPredictor(path)
+
+  def _make(self, source):
+    """Returns the file, and how often the converter took its ranges."""
+    with mock.patch.object(
+      convert, 'tflite_int8', wraps=convert.tflite_int8
+    ) as calibrating:
+      content = formats.FORMATS['int8'].make(source)
+    return content, calibrating.call_count
+
+  @parameterized.parameters(
+    ('dark', 5, 121), ('bright', 140, 256), ('constant', 77, 78)
+  )
+  def test_ranges_hold_images_unlike_those_of_training(self, _, low, high):
+    student = _student()
+    rng = np.random.default_rng(1)
+    calibration = rng.integers(low, high, (24, 12, 12, 3), dtype=np.uint8)
+    content, count = self._make(formats.Source(student, calibration))
+    self.assertEqual(count, 0)
+    predict = self._predict(content)
+    self.assertEqual((predict.input.scale, predict.input.zero_point), (1.0, 0))
+    expected = student(_images(200), training=False).numpy()
+    same = predict(_images(200)).argmax(axis=1) == expected.argmax(axis=1)
+    self.assertGreaterEqual(same.mean(), 0.9)
+
+  def test_ranges_that_the_twin_and_the_converter_find_are_as_good(self):
+    student = _student('hard_swish')
+    source, images = formats.Source(student, _images()), _images(200)
+    expected = student(images, training=False).numpy()
+    of_twin, count = self._make(source)
+    self.assertEqual(count, 0)
+    of_converter = convert.tflite_int8(source.of_reals, source.calibration)
+    losses = [
+      np.abs(self._predict(each)(images) - expected).mean()
+      for each in (of_twin, of_converter)
+    ]
+    self.assertLess(losses[0], 1.3 * losses[1])
+    self.assertLess(len(of_twin), 1.1 * len(of_converter) + 1000)
+
+  def test_converter_calibrates_what_the_twin_does_not_know(self):
+    student = _student('tanh')
+    content, count = self._make(formats.Source(student, _images()))
+    self.assertEqual(count, 1)
+    expected = student(_images(), training=False).numpy()
+    np.testing.assert_allclose(
+      self._predict(content)(_images()), expected, atol=0.2 * np.ptp(expected)
+    )
+
+  def test_converter_calibrates_where_a_file_is_not_the_twins(self):
+    student, refused = _student(), errors.UsageError('other than the twin')
+    with mock.patch.object(quantised, 'check', side_effect=refused):
+      content, count = self._make(formats.Source(student, _images()))
+      self.assertEqual(count, 1)
+      self.assertEqual(self._predict(content).input.dtype, 'uint8')
+      source = formats.Source(student, _images(), weight_scales='tensor')
+      with self.assertRaisesRegex(errors.UsageError, 'than the twin'):
+        self._make(source)
+
+  def test_learned_ranges_are_those_of_the_file(self):
+    student = _student()
+    ranges = formats.Source(student, _images()).twin.ranges_by_place()
+    learned = {
+      place: (low, 0.9 * high) for place, (low, high) in ranges.items()
+    }
+    content, _ = self._make(formats.Source(student, _images(), ranges=learned))
+    scale = self._predict(content).output.scale
+    low, high = learned[student.layers[-1].name]
+    self.assertAlmostEqual(scale, (high - low) / 255, 6)
 
 
 class MixedTest(parameterized.TestCase):

@@ -16,7 +16,14 @@ from absl.testing import absltest
 from ft_tf import errors, run_dir, specs
 from ft_tf.data import datasets, image_ops
 from ft_tf.evaluation import metrics, predictors
-from ft_tf.export import convert, layer_study, measuring, saved_model, student
+from ft_tf.export import (
+  calibration_images,
+  layer_study,
+  measuring,
+  quantised,
+  saved_model,
+  student,
+)
 from ft_tf.export import folder as export_folder
 from ft_tf.models import model_files, zoo
 from tests import fixtures
@@ -48,10 +55,13 @@ class ExportTest(absltest.TestCase):
     model.save(cls.model)
     cls.exported = os.path.join(root, 'export')
     with mock.patch.object(
-      convert, 'tflite_int8', wraps=convert.tflite_int8
-    ) as tflite_int8:
+      calibration_images,
+      'over_full_range',
+      wraps=calibration_images.over_full_range,
+    ) as widened:
       cls.figures = student.export(cls.model, cls.dataset, cls.exported)
-    cls.calibration = tflite_int8.call_args.args[1]
+    # Once: the file and the study of the layers have the same ranges.
+    (((cls.calibration,), _),) = widened.call_args_list
 
   def setUp(self):
     super().setUp()
@@ -209,7 +219,7 @@ class ExportTest(absltest.TestCase):
     path = os.path.join(self.root, 'small.keras')
     _save_small(path)
     with (
-      mock.patch.object(convert, 'tflite_int8', side_effect=OSError),
+      mock.patch.object(quantised, 'tflite', side_effect=OSError),
       self.assertRaises(OSError),
     ):
       student.export(path, self.dataset, self.folder)
