@@ -8,7 +8,12 @@ from ft_tf.export import forecast
 from tests import quantised_networks
 
 _NETWORK = forecast.Network(
-  conversion=2.0, image=0.01, calls=10, switched=5, image_values=192
+  conversion=2.0,
+  image=0.01,
+  calls=10,
+  calibration=1.3,
+  switched=5,
+  image_values=192,
 )
 
 
@@ -16,7 +21,8 @@ class ForecastTest(absltest.TestCase):
   def test_parts_add_up(self):
     # 3 files, a Keras model, a SavedModel and a twin, 100 images of
     # calibration, 50 test images in 5 files, and 5 layers seen on 100 images.
-    wanted = 2 * (3 + 0.9 + 2.2 + 3.3) + 0.01 * (8 * 100 + 5 * 50 + 5 * 100)
+    wanted = 2 * (0.85 * 3 + 0.6 + 1.4 + 2.3)
+    wanted += 0.01 * (1.3 * 100 + 5 * 50 + 0.9 * 5 * 100)
     self.assertAlmostEqual(_NETWORK.seconds(train=100, test=50), wanted)
 
   def test_each_image_is_calibrated_on_once_up_to_a_thousand(self):
@@ -55,6 +61,11 @@ class ForecastTest(absltest.TestCase):
     images = np.random.default_rng(0).integers(256, size=(16, 8, 8, 3))
     network = forecast.of_student(student, images.astype(np.uint8))
     self.assertEqual(network.switched, 0)
+    # The converter calibrates, one image at a time on one thread.
+    known = forecast.of_student(
+      quantised_networks.trained(), quantised_networks.images(64)[0]
+    )
+    self.assertGreater(network.calibration, 3 * known.calibration)
 
 
 if __name__ == '__main__':
