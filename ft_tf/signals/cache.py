@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from ft_tf import errors, storage
 
@@ -224,8 +225,8 @@ class Signals:
         raise ValueError(
           f'rows {first}..{end} of {batch.shape} in {array.shape}'
         )
-      with np.errstate(over='ignore'):
-        array[first:end] = batch
+      # numpy takes 25 times as long where values are below 6e-5.
+      array[first:end] = tf.cast(batch, _DTYPE).numpy()
       if not np.isfinite(array[first:end]).all():
         raise errors.TrainingError(
           "the teacher's signal does not fit into float16, its largest value "

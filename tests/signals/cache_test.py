@@ -185,6 +185,13 @@ class CacheTest(parameterized.TestCase):
       ):
         signals.fill([0], lambda view, v=value: [np.float32([[v]])], print)
 
+  def test_small_values_are_kept(self):
+    rows = np.float32([[6e-8, 1e-7, 3.3e-6, 6e-5, -5e-7, 2e-8]])
+    signals = cache.Store('memory').open(_KEY, examples=1, width=6)
+    signals.fill([0], lambda view: [rows], print)
+    found = signals.read(np.array([0]), np.array([0]))
+    np.testing.assert_array_equal(found, rows.astype(np.float16))
+
   def test_wrong_number_of_rows_is_an_error(self):
     signals = cache.Store('memory').open(_KEY, examples=4, width=2)
     for count in (3, 5):
