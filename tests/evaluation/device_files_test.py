@@ -1,13 +1,11 @@
 """Files of one image, evaluated many at a time where that is the same."""
 
-import os
-
 import keras
 import numpy as np
 from absl.testing import absltest
 
-from ft_tf.evaluation import device_files
 from ft_tf.export import convert
+from tests import tflite_predictors
 
 
 def _network(*, holds_on):
@@ -24,10 +22,7 @@ def _network(*, holds_on):
 
 class LiteRTPredictorTest(absltest.TestCase):
   def _predict(self, model):
-    path = os.path.join(self.create_tempdir().full_path, 'm.tflite')
-    with open(path, 'wb') as file:
-      file.write(convert.tflite_float32(model))
-    return device_files.LiteRTPredictor(path)
+    return tflite_predictors.predictor(self, convert.tflite_float32(model))
 
   def test_batch_of_one_that_resizes_is_evaluated_at_once(self):
     model = _network(holds_on=False)

@@ -10,10 +10,10 @@ import pytest
 from absl.testing import absltest, parameterized
 
 from ft_tf import errors
-from ft_tf.evaluation import device_files, predictors
+from ft_tf.evaluation import predictors
 from ft_tf.export import calibration_images, convert, saved_model
 from ft_tf.models import layers, zoo
-from tests import descriptors, networks
+from tests import descriptors, networks, tflite_predictors
 
 _SPEC = layers.Spec((8, 8, 3), 4, (0.5, 0.4, 0.3), (0.25, 0.2, 0.2))
 
@@ -62,15 +62,9 @@ def _sequential():
 
 
 class ConvertTest(parameterized.TestCase):
-  def _predict(self, content):
-    path = os.path.join(self.create_tempdir().full_path, 'm.tflite')
-    with open(path, 'wb') as file:
-      file.write(content)
-    return device_files.LiteRTPredictor(path)
-
   def test_float32_file_equals_keras_and_takes_raw_bytes(self):
     model, images = _model(), _images()
-    predict = self._predict(_float32_file())
+    predict = tflite_predictors.predictor(self, _float32_file())
     np.testing.assert_allclose(
       predict(images), model(images, training=False), atol=1e-4
     )
@@ -87,14 +81,16 @@ class ConvertTest(parameterized.TestCase):
     model = keras.Model(image, keras.layers.Dense(4)(x))
     images = _images()
     twin = convert.float32_twin(model, 'uint8')
-    predict = self._predict(convert.tflite_float32(twin))
+    predict = tflite_predictors.predictor(self, convert.tflite_float32(twin))
     np.testing.assert_allclose(
       predict(images), model(images.astype(np.float32)), atol=1e-5
     )
 
   def test_file_of_any_batch_takes_several_images(self):
     model, images = _model(), _images(5)
-    predict = self._predict(convert.tflite_float32(model, batch=None))
+    predict = tflite_predictors.predictor(
+      self, convert.tflite_float32(model, batch=None)
+    )
     self.assertTrue(predict.flexible_batch)
     self.assertIsNone(predict.input.shape[0])
     np.testing.assert_allclose(
@@ -127,7 +123,7 @@ class ConvertTest(parameterized.TestCase):
       ),
     ):
       with self.subTest(name):
-        predict = self._predict(content)
+        predict = tflite_predictors.predictor(self, content)
         self.assertEqual((predict.input.dtype, predict.output.dtype), dtypes)
         self.assertLess(
           np.abs(predict(images) - expected).max(), tolerance * spread
@@ -147,7 +143,7 @@ class ConvertTest(parameterized.TestCase):
     )
     twin = convert.float32_twin(model, 'uint8')
     np.testing.assert_allclose(twin(images), model(images), atol=1e-5)
-    predict = self._predict(convert.tflite_float32(twin))
+    predict = tflite_predictors.predictor(self, convert.tflite_float32(twin))
     np.testing.assert_allclose(predict(images), model(images), atol=1e-4)
 
   def test_network_whose_first_layer_takes_no_integers_is_kept(self):
@@ -207,7 +203,9 @@ class ConvertTest(parameterized.TestCase):
     np.testing.assert_allclose(
       twin(images.astype(np.float32)), expected, atol=1e-5
     )
-    predict = self._predict(convert.tflite_int8(twin, images))
+    predict = tflite_predictors.predictor(
+      self, convert.tflite_int8(twin, images)
+    )
     operations = [
       each['op_name'] for each in predict.interpreter._get_ops_details()
     ]
@@ -223,7 +221,9 @@ class ConvertTest(parameterized.TestCase):
     content = convert.tflite_float16(model)
     self.assertLess(len(content), 0.8 * len(_float32_file()))
     np.testing.assert_allclose(
-      self._predict(content)(images), model(images, training=False), atol=0.02
+      tflite_predictors.predictor(self, content)(images),
+      model(images, training=False),
+      atol=0.02,
     )
 
   def test_int8_file_is_integer_throughout_and_takes_raw_bytes(self):
@@ -231,7 +231,7 @@ class ConvertTest(parameterized.TestCase):
     content = convert.tflite_int8(
       convert.float32_twin(model, 'float32'), images
     )
-    predict = self._predict(content)
+    predict = tflite_predictors.predictor(self, content)
     self.assertEqual(
       (predict.input.dtype, predict.output.dtype), ('uint8', 'uint8')
     )
@@ -264,7 +264,7 @@ class ConvertTest(parameterized.TestCase):
     ):
       with self.subTest(name):
         content = convert.tflite_int8(twin, calibration.astype(np.uint8))
-        predict = self._predict(content)
+        predict = tflite_predictors.predictor(self, content)
         (details,) = predict.interpreter.get_input_details()
         self.assertEqual(details['dtype'], np.uint8)
         self.assertEqual(details['quantization'], (1.0, 0))
@@ -275,7 +275,9 @@ class ConvertTest(parameterized.TestCase):
   def test_int8_input_of_a_network_of_keras_is_raw_bytes(self):
     twin = convert.float32_twin(zoo.build('mobilenetx0.25', _SPEC), 'float32')
     black = np.zeros((2, 8, 8, 3), np.uint8)
-    predict = self._predict(convert.tflite_int8(twin, black))
+    predict = tflite_predictors.predictor(
+      self, convert.tflite_int8(twin, black)
+    )
     (details,) = predict.interpreter.get_input_details()
     self.assertEqual(details['quantization'], (1.0, 0))
 
@@ -302,7 +304,7 @@ class ConvertTest(parameterized.TestCase):
       {layer.compute_dtype for layer in twin.layers[1:]}, {'float32'}
     )
     images = _images()
-    predict = self._predict(convert.tflite_float32(twin))
+    predict = tflite_predictors.predictor(self, convert.tflite_float32(twin))
     np.testing.assert_allclose(
       predict(images), twin(images, training=False), atol=1e-4
     )

@@ -14,6 +14,7 @@ from ft_tf import errors
 from ft_tf.evaluation import device_files
 from ft_tf.export import budget, convert, formats, quantised
 from ft_tf.models import layers, zoo
+from tests import tflite_predictors
 
 # `mixed` is of students that lose something in int8.
 _TFLITE = [
@@ -146,12 +147,9 @@ class FormatsTest(parameterized.TestCase):
     content = formats.FORMATS['int16x8'].make(
       formats.Source(student, _images())
     )
-    path = os.path.join(self.create_tempdir().full_path, 'm.tflite')
-    with open(path, 'wb') as file:
-      file.write(content)
     expected = student(_images(), training=False).numpy()
     np.testing.assert_allclose(
-      device_files.LiteRTPredictor(path)(_images()),
+      tflite_predictors.predictor(self, content)(_images()),
       expected,
       atol=0.05 * np.ptp(expected),
     )
@@ -169,12 +167,6 @@ class FormatsTest(parameterized.TestCase):
 
 
 class Int8Test(parameterized.TestCase):
-  def _predict(self, content):
-    path = os.path.join(self.create_tempdir().full_path, 'int8.tflite')
-    with open(path, 'wb') as file:
-      file.write(content)
-    return device_files.LiteRTPredictor(path)
-
   def _make(self, source):
     """Returns the file, and how often the converter took its ranges."""
     with mock.patch.object(
@@ -192,7 +184,7 @@ class Int8Test(parameterized.TestCase):
     calibration = rng.integers(low, high, (24, 12, 12, 3), dtype=np.uint8)
     content, count = self._make(formats.Source(student, calibration))
     self.assertEqual(count, 0)
-    predict = self._predict(content)
+    predict = tflite_predictors.predictor(self, content)
     self.assertEqual((predict.input.scale, predict.input.zero_point), (1.0, 0))
     expected = student(_images(200), training=False).numpy()
     same = predict(_images(200)).argmax(axis=1) == expected.argmax(axis=1)
@@ -206,7 +198,7 @@ class Int8Test(parameterized.TestCase):
     self.assertEqual(count, 0)
     of_converter = convert.tflite_int8(source.of_reals, source.calibration)
     losses = [
-      np.abs(self._predict(each)(images) - expected).mean()
+      np.abs(tflite_predictors.predictor(self, each)(images) - expected).mean()
       for each in (of_twin, of_converter)
     ]
     self.assertLess(losses[0], 1.3 * losses[1])
@@ -218,7 +210,9 @@ class Int8Test(parameterized.TestCase):
     self.assertEqual(count, 1)
     expected = student(_images(), training=False).numpy()
     np.testing.assert_allclose(
-      self._predict(content)(_images()), expected, atol=0.2 * np.ptp(expected)
+      tflite_predictors.predictor(self, content)(_images()),
+      expected,
+      atol=0.2 * np.ptp(expected),
     )
 
   def test_converter_calibrates_where_a_file_is_not_the_twins(self):
@@ -226,7 +220,9 @@ class Int8Test(parameterized.TestCase):
     with mock.patch.object(quantised, 'check', side_effect=refused):
       content, count = self._make(formats.Source(student, _images()))
       self.assertEqual(count, 1)
-      self.assertEqual(self._predict(content).input.dtype, 'uint8')
+      self.assertEqual(
+        tflite_predictors.predictor(self, content).input.dtype, 'uint8'
+      )
       source = formats.Source(student, _images(), weight_scales='tensor')
       with self.assertRaisesRegex(errors.UsageError, 'than the twin'):
         self._make(source)
@@ -238,7 +234,7 @@ class Int8Test(parameterized.TestCase):
       place: (low, 0.9 * high) for place, (low, high) in ranges.items()
     }
     content, _ = self._make(formats.Source(student, _images(), ranges=learned))
-    scale = self._predict(content).output.scale
+    scale = tflite_predictors.predictor(self, content).output.scale
     low, high = learned[student.layers[-1].name]
     self.assertAlmostEqual(scale, (high - low) / 255, 6)
 

@@ -1,7 +1,6 @@
 """A .tflite file that is shipped: short names, and what it says of itself."""
 
 import io
-import os
 import zipfile
 
 import flatbuffers
@@ -11,13 +10,13 @@ from absl.testing import absltest, parameterized
 from ai_edge_litert import interpreter as litert
 from ai_edge_litert import schema_py_generated as schema
 
-from ft_tf.evaluation import device_files
 from ft_tf.export import (
   constant_graph,
   convert,
   tflite_file,
   tflite_metadata,
 )
+from tests import tflite_predictors
 
 
 def _converted():
@@ -65,12 +64,6 @@ def _number(table, place, flags):
 
 
 class TfliteFileTest(parameterized.TestCase):
-  def _predict(self, content, images):
-    path = os.path.join(self.create_tempdir().full_path, 'm.tflite')
-    with open(path, 'wb') as file:
-      file.write(content)
-    return device_files.LiteRTPredictor(path)(images)
-
   def test_short_names_change_nothing_but_the_size(self):
     model, content = _converted()
     short = tflite_file.complete(content)
@@ -78,7 +71,8 @@ class TfliteFileTest(parameterized.TestCase):
     images = np.random.default_rng(0).integers(256, size=(4, 6, 5, 3))
     images = images.astype(np.uint8)
     np.testing.assert_array_equal(
-      self._predict(short, images), self._predict(content, images)
+      tflite_predictors.predictor(self, short)(images),
+      tflite_predictors.predictor(self, content)(images),
     )
     names = [
       each['name']
@@ -107,7 +101,7 @@ class TfliteFileTest(parameterized.TestCase):
     )
     images = np.zeros((2, 6, 5, 3), np.uint8)
     np.testing.assert_allclose(
-      self._predict(described, images),
+      tflite_predictors.predictor(self, described)(images),
       model.predict_on_batch(images[:1])[[0, 0]],
       atol=1e-5,
     )
